@@ -1,0 +1,1 @@
+"""Commands that measure the scanner: attacks, victims, accuracy and speed. Never installed."""

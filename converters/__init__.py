@@ -1,0 +1,1 @@
+"""ONNX in, callable models out. Knows nothing of backdoors."""

@@ -1,0 +1,1 @@
+"""Operator converters that onnx2torch lacks, one file per family."""
