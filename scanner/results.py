@@ -27,6 +27,10 @@ SCHEMA_VERSION = "1.0"
 _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+# Lives in memory and in the journal only, so the JSON schema does not know it.
+PatternArray = Annotated[NDArray[np.float32] | None, SkipValidation, WithJsonSchema({})]
+
+
 class Verdict(StrEnum):
     """What may be said about a model. There is no word for "unattacked": absence of detection is no proof."""
 
@@ -584,7 +588,6 @@ def json_schema() -> dict[str, Any]:
     schema = _ADAPTER.json_schema(mode="serialization")
     pair = schema["$defs"]["PairResult"]  # reports leave single patterns out, see `to_dict`
     del pair["properties"]["pattern"]
-    pair["required"].remove("pattern")
     return schema
 
 

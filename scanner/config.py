@@ -1,0 +1,225 @@
+"""ScanConfig: every choice of a scan, under the names of the command line's options; the paper's variants by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+from backscan.scanner.errors import OptionError
+
+# What decides a pair's result. Threshold, null and inference are not here: they may change on resume.
+_PAIR_FIELDS = (
+    "images_per_class",
+    "objective",
+    "norm",
+    "box",
+    "step_rule",
+    "goal_rate",
+    "max_size",
+    "max_steps",
+    "seed",
+    "device",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScanConfig:
+    """Options of one scan. `None` means: decided by the scan, as the option's help says.
+
+    Raises:
+        OptionError: a value out of range, or two options that contradict each other.
+    """
+
+    images_per_class: int = 100
+    """Images a class for the search, after a fifth was set aside for verification."""
+    targets: tuple[int, ...] | None = None
+    """Target classes to test; None is all."""
+    pairs: tuple[tuple[int, int], ...] | None = None
+    """Pairs (source, target) to test; None is all."""
+    preprocess: str = "auto"
+    """Name of a preprocessing candidate, or `auto`."""
+    mean: tuple[float, ...] | None = None
+    """Mean of the normalisation, one or one a channel; overrides `preprocess`."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of the normalisation; overrides `preprocess`."""
+    range: tuple[float, float] | None = None
+    """Values that black and white pixels take before mean and std; overrides `preprocess`."""
+    channel_order: str | None = None
+    """`rgb` or `bgr`; overrides `preprocess`."""
+    image_size: tuple[int, int] | None = None
+    """Height and width for models that leave them free."""
+    min_accuracy: float | None = None
+    """Least clean accuracy; None is half the way between chance and 1."""
+    output_name: str | None = None
+    """Model output to scan; None is found."""
+    detectors: tuple[str, ...] = ("pairwise",)
+    """Names in the table of detectors."""
+    objective: str = "ce"
+    """Name in the table of objectives."""
+    norm: str = "l2"
+    """Name in the table of norms."""
+    box: bool = False
+    """Box constraint on the perturbed image instead of clipping it."""
+    step_rule: str = "unit"
+    """Name in the table of step rules."""
+    goal_rate: float = 0.8
+    """Share of source images to be sent to the target (pi)."""
+    max_size: float | None = None
+    """Largest norm tried; None is a fixed share of the largest norm an image can have."""
+    max_steps: int = 300
+    """Largest number of gradient steps a pair."""
+    statistic: str = "plain"
+    """Name in the table of statistics."""
+    inference: str = "principal"
+    """Name in the table of inferences."""
+    order: int = 3
+    """Order of the confusion polynomial (M)."""
+    null: str = "gamma"
+    """Name in the table of null families."""
+    significance: float = 0.05
+    """Threshold on the deciding p-value (theta)."""
+    published_p: bool = False
+    """Let the published p-value decide instead of the calibrated one."""
+    bootstrap_draws: int = 999
+    """Draws of the calibration."""
+    seed: int = 0
+    """Seed of every random choice."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    time_limit: float | None = None
+    """Seconds the search may take; None is no limit."""
+    threads: int | None = None
+    """Processor threads; None is all."""
+    images_in_report: bool = True
+    """Whether example images enter reports (`--no-images`)."""
+    sandbox: bool = True
+    """Whether the model is opened in a limited child process."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"expected {_flag(name)} between {low:g} and {high:g}, found {value:g}")
+        for name, choices in _choices().items():
+            given = getattr(self, name)
+            for value in given if isinstance(given, tuple) else (given,):
+                if value is not None and value not in choices:
+                    raise OptionError(f"expected {_flag(name)} to be one of {', '.join(choices)}, found {value!r}")
+        if self.published_p is False and self.bootstrap_draws < 1 / self.significance - 1:
+            raise OptionError(
+                f"expected at least {1 / self.significance - 1:.0f} bootstrap draws for --significance "
+                f"{self.significance:g}, found {self.bootstrap_draws}: raise --bootstrap-draws or use --published-p"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Options by name, for reports."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> ScanConfig:
+        """The configuration that `to_dict` wrote.
+
+        Raises:
+            OptionError: an unknown name or a value out of range.
+        """
+        unknown = sorted(set(options) - {entry.name for entry in fields(cls)})
+        if unknown:
+            raise OptionError(
+                f"expected the options of this version, found {', '.join(unknown)}: make the report again"
+            )
+        return cls(**{name: _tupled(value) for name, value in options.items()})
+
+    @property
+    def pair_digest(self) -> str:
+        """Digest of what decides a pair's result: the key of journals."""
+        chosen = {name: getattr(self, name) for name in _PAIR_FIELDS}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+    def with_preset(self, name: str) -> ScanConfig:
+        """This configuration with the choices of a variant of the paper.
+
+        Raises:
+            OptionError: no preset of that name.
+        """
+        if name not in PRESETS:
+            raise OptionError(f"expected --preset to be one of {', '.join(PRESETS)}, found {name!r}")
+        return replace(self, **PRESETS[name])
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("images_per_class", 5, 1_000_000),
+    ("goal_rate", 0.05, 1.0),
+    ("significance", 1e-6, 0.5),
+    ("bootstrap_draws", 0, 1_000_000),
+    ("order", 1, 8),
+    ("max_size", 1e-9, 1e9),
+    ("max_steps", 1, 1_000_000),
+    ("min_accuracy", 0.0, 1.0),
+    ("time_limit", 1.0, 1e9),
+    ("threads", 1, 4096),
+)
+
+
+def _choices() -> dict[str, tuple[str, ...]]:
+    """Allowed values of the options that name a table entry; read here so that `--help` loads no torch."""
+    from backscan.kernels.nulls import NULL_FAMILIES
+    from backscan.scanner.detectors import DETECTORS
+    from backscan.scanner.inference import INFERENCES
+    from backscan.scanner.norms import NORMS
+    from backscan.scanner.objectives import OBJECTIVES
+    from backscan.scanner.preprocessing import CANDIDATES
+    from backscan.scanner.statistics import STATISTICS
+    from backscan.scanner.steps import STEP_RULES
+
+    return {
+        "detectors": tuple(DETECTORS),
+        "objective": tuple(OBJECTIVES),
+        "norm": tuple(NORMS),
+        "step_rule": tuple(STEP_RULES),
+        "statistic": tuple(STATISTICS),
+        "inference": tuple(INFERENCES),
+        "null": tuple(NULL_FAMILIES),
+        "preprocess": ("auto", *CANDIDATES),
+        "channel_order": ("rgb", "bgr"),
+        "device": ("auto", "cpu", "cuda"),
+    }
+
+
+def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
+    """One variant of XMK section 5.2.2: plain statistic, published p and plain steps."""
+    return MappingProxyType(
+        {
+            "detectors": ("pairwise",),
+            "objective": objective,
+            "inference": inference,
+            "norm": norm,
+            "statistic": "plain",
+            "published_p": True,
+            "step_rule": "plain",
+        }
+    )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "AD-J-P": _preset("J", "principal", "l2"),
+        "AD-Jp-P": _preset("Jp", "principal", "l2"),
+        "AD-Jc-P": _preset("Jc", "principal", "l2"),
+        "AD-J-C": _preset("J", "corrected", "l2"),
+        "AD-J-P-L1": _preset("J", "principal", "l1"),
+    }
+)
+
+
+def _flag(name: str) -> str:
+    """The command line's spelling of a field."""
+    return "--" + {"detectors": "detector"}.get(name, name).replace("_", "-")
+
+
+def _tupled(value: Any) -> Any:
+    """Lists of a JSON document as the tuples they were."""
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
