@@ -1,0 +1,77 @@
+"""Where the pattern acts: the clipped image, equation (2); the boxed image; later features, equation (10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from backscan.converters import TorchClassifier
+
+
+class Space(Protocol):
+    """What the search needs to know about the place of the pattern."""
+
+    name: str
+    """`image`, or the tensor the pattern is added to."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] in [0, 1] as points of the space, [N, ...]."""
+
+    def log_posterior(self, encoded: Tensor, pattern: Tensor) -> Tensor:
+        """log p(c|x) of encoded images [P, N, ...] with patterns [P, ...]: [P, N, K], differentiable in `pattern`."""
+
+    def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
+        """The allowed pattern nearest to `pattern` [P, ...]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClippedImage:
+    """Patterns are added to the image and the sum is clipped to [0, 1], equation (2)."""
+
+    classifier: TorchClassifier
+    """Differentiable copy of the model."""
+    name: str = "image"
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The images themselves."""
+        return images
+
+    def log_posterior(self, encoded: Tensor, pattern: Tensor) -> Tensor:
+        """log p(c|[x + v]_c), [P, N, K]."""
+        return _log_posterior(self.classifier, torch.clamp(encoded + pattern.unsqueeze(1), 0.0, 1.0))
+
+    def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
+        """Every pattern is allowed."""
+        del encoded
+        return pattern
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedImage:
+    """Patterns are kept so small at each pixel that no source image ever leaves [0, 1] (XMK section 3.2)."""
+
+    classifier: TorchClassifier
+    """Differentiable copy of the model."""
+    name: str = "image"
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The images themselves."""
+        return images
+
+    def log_posterior(self, encoded: Tensor, pattern: Tensor) -> Tensor:
+        """log p(c|x + v), [P, N, K]."""
+        return _log_posterior(self.classifier, encoded + pattern.unsqueeze(1))
+
+    def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
+        """The pattern cut off where the darkest or brightest source image would leave [0, 1]."""
+        return torch.minimum(torch.maximum(pattern, -encoded.amin(dim=1)), 1.0 - encoded.amax(dim=1))
+
+
+def _log_posterior(classifier: TorchClassifier, images: Tensor) -> Tensor:
+    """The classifier over the leading pair axis: [P, N, C, H, W] -> [P, N, K]."""
+    return classifier.log_posterior(images.flatten(0, 1)).unflatten(0, images.shape[:2])
