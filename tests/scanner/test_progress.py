@@ -1,0 +1,84 @@
+import io
+
+from rich.console import Console
+
+from backscan.scanner.progress import ConsoleProgress, Progress, SilentProgress, _duration
+from backscan.scanner.results import PairResult, PairStatus, Trajectory
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=120, color_system=None)
+
+
+def written(target: Console) -> str:
+    assert isinstance(target.file, io.StringIO)
+    return target.file.getvalue()
+
+
+def pair(source: int, target: int) -> PairResult:
+    return PairResult("pairwise", source, target, PairStatus.REACHED, 1.0, 0.0, 0.8, 10, Trajectory((0.0,), (0.0,)))
+
+
+def run(progress: Progress) -> None:
+    progress.phase("import")
+    progress.message("images found beside the model")
+    progress.warn("node \x1b[31mred[/] is odd")
+    progress.plan(2, 200.0)
+    progress.pair(pair(0, 1), 100)
+    progress.pair(pair(1, 0), 0)
+
+
+def test_without_a_terminal_there_are_lines_but_no_bar() -> None:
+    target = console(terminal=False)
+    with ConsoleProgress(target) as progress:
+        run(progress)
+    assert written(target).splitlines() == [
+        "images found beside the model",
+        "warning: node \\x1b[31mred[/] is odd",
+        "2 class pairs to search, about 3 min 20 s",
+    ]
+
+
+def test_quiet_keeps_warnings_only() -> None:
+    target = console(terminal=False)
+    with ConsoleProgress(target, quiet=True) as progress:
+        run(progress)
+    assert written(target).splitlines() == ["warning: node \\x1b[31mred[/] is odd"]
+
+
+def test_verbose_names_phases() -> None:
+    target = console(terminal=False)
+    with ConsoleProgress(target, verbose=True) as progress:
+        run(progress)
+    assert written(target).startswith("import ...\n")
+
+
+def test_a_terminal_shows_pairs_speed_and_time_left() -> None:
+    target = console(terminal=True)
+    with ConsoleProgress(target) as progress:
+        progress.plan(4, 200.0)
+        progress.pair(pair(0, 1), 100)
+        progress._bar.refresh()
+    shown = written(target)
+    assert "1/4 pairs" in shown
+    assert "images/s" in shown
+    assert "left" in shown
+    assert "0 → 1" in shown
+
+
+def test_pairs_from_a_journal_do_not_enter_the_speed() -> None:
+    target = console(terminal=True)
+    with ConsoleProgress(target) as progress:
+        progress.plan(4, 200.0)
+        progress.pair(pair(0, 1), 0)
+        progress._bar.refresh()
+    assert "images/s" not in written(target)
+    assert "3 min 20 s left" in written(target)
+
+
+def test_silence_accepts_everything() -> None:
+    run(SilentProgress())
+
+
+def test_durations() -> None:
+    assert [_duration(s) for s in (0.2, 59.4, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 05 min"]
