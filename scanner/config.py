@@ -28,11 +28,7 @@ _PAIR_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
-    """Options of one scan. `None` means: decided by the scan, as the option's help says.
-
-    Raises:
-        OptionError: a value out of range, or two options that contradict each other.
-    """
+    """Options of one scan. `None` means: decided by the scan, as the option's help says."""
 
     images_per_class: int = 100
     """Images a class for the search, after a fifth was set aside for verification."""
@@ -99,7 +95,12 @@ class ScanConfig:
     sandbox: bool = True
     """Whether the model is opened in a limited child process."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse values out of range and names that no table has.
+
+        Raises:
+            OptionError: the option, what was expected and what was found.
+        """
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -124,7 +125,7 @@ class ScanConfig:
         """The configuration that `to_dict` wrote.
 
         Raises:
-            OptionError: an unknown name or a value out of range.
+            OptionError: an unknown name.
         """
         unknown = sorted(set(options) - {entry.name for entry in fields(cls)})
         if unknown:
@@ -165,7 +166,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 
 
 def _choices() -> dict[str, tuple[str, ...]]:
-    """Allowed values of the options that name a table entry; read here so that `--help` loads no torch."""
+    """Allowed values of the options that name a table entry; read late so that `--help` loads no numba."""
     from backscan.kernels.nulls import NULL_FAMILIES
     from backscan.scanner.detectors import DETECTORS
     from backscan.scanner.inference import INFERENCES

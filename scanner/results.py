@@ -141,6 +141,22 @@ class PairResult:
     )
     """The found pattern [C, H, W] or in feature shape; only the detected pair's is kept in reports."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields without the pattern, which travels beside them as an array."""
+        document = asdict(replace(self, pattern=None))
+        del document["pattern"]
+        plain: dict[str, Any] = _plain(document)
+        return plain
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], pattern: NDArray[np.float32] | None = None) -> PairResult:
+        """The result that `to_dict` wrote, with its pattern.
+
+        Raises:
+            ValueError: a field is missing, unknown or of the wrong type.
+        """
+        return replace(_PAIR_ADAPTER.validate_python(document), pattern=pattern)
+
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Curve:
@@ -551,9 +567,8 @@ class ScanResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""
-        document = asdict(replace(self, pairs=tuple(replace(pair, pattern=None) for pair in self.pairs)))
-        for pair in document["pairs"]:
-            del pair["pattern"]
+        document = asdict(replace(self, pairs=()))
+        document["pairs"] = [pair.to_dict() for pair in self.pairs]
         plain: dict[str, Any] = _plain(document)
         return plain
 
@@ -581,6 +596,7 @@ class ScanResult:
 
 
 _ADAPTER = TypeAdapter(ScanResult)
+_PAIR_ADAPTER = TypeAdapter(PairResult)
 
 
 def json_schema() -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Space(Protocol):
         """Images [N, C, H, W] in [0, 1] as points of the space, [N, ...]."""
 
     def log_posterior(self, encoded: Tensor, pattern: Tensor) -> Tensor:
-        """log p(c|x) of encoded images [P, N, ...] with patterns [P, ...]: [P, N, K], differentiable in `pattern`."""
+        """Log p(c|x) of encoded images [P, N, ...] with patterns [P, ...]: [P, N, K], differentiable in `pattern`."""
 
     def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
         """The allowed pattern nearest to `pattern` [P, ...]."""
@@ -42,7 +42,7 @@ class ClippedImage:
         return images
 
     def log_posterior(self, encoded: Tensor, pattern: Tensor) -> Tensor:
-        """log p(c|[x + v]_c), [P, N, K]."""
+        """Log p(c|[x + v]_c), [P, N, K]."""
         return _log_posterior(self.classifier, torch.clamp(encoded + pattern.unsqueeze(1), 0.0, 1.0))
 
     def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class BoxedImage:
         return images
 
     def log_posterior(self, encoded: Tensor, pattern: Tensor) -> Tensor:
-        """log p(c|x + v), [P, N, K]."""
+        """Log p(c|x + v), [P, N, K]."""
         return _log_posterior(self.classifier, encoded + pattern.unsqueeze(1))
 
     def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:

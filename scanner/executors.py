@@ -1,0 +1,198 @@
+"""Where the model is opened and pairs run: a sandboxed child process, or this process for debugging.
+
+`Subject` is the model under examination seen from the parent: typed methods over the messages of `worker.Worker`,
+every answer checked before it is believed. A cluster engine would be another `Subject`, whose workers receive the
+artifact's bytes, the configuration and chunks of pairs, and return `PairResult`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
+from backscan.scanner.results import PairResult, Parity, SignatureRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters import Artifact, Normalisation
+    from backscan.converters.sandbox import Runner
+    from backscan.scanner.config import ScanConfig
+
+T = TypeVar("T")
+
+_WORKER = "backscan.scanner.worker:Worker"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """What is known about a model once it is open."""
+
+    signature: SignatureRecord
+    """Input and output."""
+    num_classes: int
+    """Classes."""
+    provider: str
+    """Execution provider that onnxruntime really uses."""
+    device: str
+    """Where the torch copy runs."""
+    warnings: tuple[str, ...] = field(default=())
+    """What the import could not do exactly."""
+
+
+class Subject:
+    """The model under examination.
+
+    Args:
+        runner: What runs the worker's methods.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    @property
+    def protections(self) -> tuple[str, ...]:
+        """What limits the process that holds the model."""
+        return self._runner.protections.active
+
+    @property
+    def unprotected(self) -> tuple[str, ...]:
+        """What this system could not limit."""
+        return self._runner.protections.missing
+
+    def open(self, artifact: Artifact, config: ScanConfig, *, runtime_only: bool = False) -> OpenedModel:
+        """Open the original file, and import it into torch unless `runtime_only`.
+
+        Raises:
+            NoVerdictError: the model is refused, unreadable or cannot be imported.
+        """
+        answer = self._call(
+            "open",
+            {
+                "artifact": {
+                    "name": artifact.name,
+                    "data": artifact.data,
+                    "external": dict(artifact.external),
+                    "sha256": artifact.sha256,
+                },
+                "output_name": config.output_name,
+                "image_size": list(config.image_size) if config.image_size else None,
+                "threads": config.threads,
+                "device": config.device,
+                "runtime_only": runtime_only,
+            },
+        )
+        signature = dict(answer["signature"])
+        num_classes = signature.pop("num_classes")
+        return _checked(
+            OpenedModel,
+            {
+                "signature": signature,
+                "num_classes": num_classes,
+                "provider": answer["provider"],
+                "device": answer["device"],
+                "warnings": answer.get("warnings", ()),
+            },
+        )
+
+    def settle(self, normalisation: Normalisation) -> None:
+        """Set how pixels become model input from now on."""
+        self._call("settle", {"normalisation": asdict(normalisation)})
+
+    def decisions(self, images: NDArray[np.float32], normalisation: Normalisation | None = None) -> NDArray[np.int64]:
+        """Decisions of the original file on images [N, C, H, W] in [0, 1]: int64 [N]."""
+        message: dict[str, Any] = {"images": images}
+        if normalisation is not None:
+            message["normalisation"] = asdict(normalisation)
+        decisions = self._call("decide", message)["decisions"]
+        if not isinstance(decisions, np.ndarray) or decisions.shape != (len(images),):
+            raise NoVerdictError("expected one decision an image from the model's process, found something else")
+        return decisions.astype(np.int64)
+
+    def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
+        """Parity of the torch copy with the original file."""
+        return _checked(Parity, self._call("compare", {"images": images, "images_real": images_real}))
+
+    def prepare(self, detector: str, images_by_class: Mapping[int, NDArray[np.float32]], config: ScanConfig) -> float:
+        """Hand over the source images and find the detector's step size."""
+        message = {
+            "detector": detector,
+            "images_by_class": {str(label): images for label, images in images_by_class.items()},
+            "config": config.to_dict(),
+        }
+        return _checked(float, self._call("prepare", message)["step_size"])
+
+    def optimise(
+        self,
+        detector: str,
+        pairs: Sequence[tuple[int, int]],
+        step_size: float,
+        *,
+        seconds: float,
+        on_pair: Callable[[PairResult], None],
+    ) -> list[PairResult]:
+        """Search a chunk of pairs; those that the time did not allow are missing."""
+        results: list[PairResult] = []
+
+        def receive(event: Mapping[str, Any]) -> None:
+            result = _checked(PairResult, event["pair"], pattern=event["pattern"])
+            results.append(result)
+            on_pair(result)
+
+        message = {
+            "detector": detector,
+            "pairs": [list(pair) for pair in pairs],
+            "step_size": step_size,
+            "seconds": seconds,
+        }
+        self._call("optimise", message, on_event=receive)
+        return results
+
+    def _call(
+        self, method: str, message: dict[str, Any], on_event: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> Mapping[str, Any]:
+        from backscan.converters.errors import ConverterError
+        from backscan.converters.sandbox_errors import SandboxError, UnexpectedError
+
+        try:
+            return self._runner.call(method, message, on_event=on_event)
+        except UnexpectedError as error:
+            raise InternalError(f"step {method!r} failed inside the scanner: {error}") from error
+        except (ConverterError, SandboxError) as error:
+            raise NoVerdictError(str(error)) from error
+
+
+@contextmanager
+def open_subject(config: ScanConfig) -> Iterator[Subject]:
+    """A subject in a sandboxed child process, or in this one with `sandbox=False`."""
+    from backscan.converters.errors import ConverterError
+    from backscan.converters.sandbox import InProcess, Sandbox
+
+    if config.sandbox:
+        runner: Runner = Sandbox(_WORKER, threads=config.threads, errors=(ConverterError, ScanError))
+    else:
+        runner = InProcess(_WORKER)
+    try:
+        yield Subject(runner)
+    finally:
+        runner.close()
+
+
+def _checked(kind: type[T], answer: object, *, pattern: object = None) -> T:
+    """`answer` as `kind`, or the refusal to believe it: the child handles hostile input."""
+    try:
+        if kind is PairResult and isinstance(answer, Mapping):
+            array = pattern if isinstance(pattern, np.ndarray) and pattern.dtype == np.float32 else None
+            return PairResult.from_dict(answer, array)  # type: ignore[return-value]
+        return TypeAdapter(kind).validate_python(answer)
+    except ValidationError as error:
+        raise NoVerdictError(
+            f"expected {kind.__name__} from the model's process, found something else: the model may have taken it "
+            "over; do not use it"
+        ) from error

@@ -1,0 +1,139 @@
+"""Replay of a found pattern on the original file: the verdict is about the file, not about our copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.kernels.embedding import add
+from backscan.scanner.results import CollateralDamage, Verification
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.scanner.results import PairResult
+
+    Images = NDArray[np.float32]
+    Decide = Callable[[Images], NDArray[np.int64]]
+
+# One-sided Fisher test of the held-out rate against the shuffled one (CONTRACT, Verification).
+_SIGNIFICANCE = 0.01
+_SHUFFLES = 10
+
+
+def verify(
+    decide: Decide,
+    pair: PairResult,
+    optimised: Images,
+    held_out_by_class: Mapping[int, Images],
+    *,
+    goal_rate: float,
+    provider: str,
+    seed: int,
+    only_correct: bool = False,
+) -> Verification:
+    """Does the original file do with the pattern what the copy did, also on images the search never saw?
+
+    Args:
+        decide: Decisions of the original file on images [N, C, H, W] in [0, 1].
+        pair: The pair, with its pattern [C, H, W].
+        optimised: Source images of the search.
+        held_out_by_class: Images of every class that the search never saw.
+        goal_rate: Rate that ended the search.
+        provider: Execution provider behind `decide`.
+        seed: Seed of the shuffles.
+        only_correct: Count correctly decided source images only, equation (6).
+
+    Returns:
+        Rates, controls, collateral damage, and whether the contract's three conditions hold.
+    """
+    if pair.pattern is None:
+        raise ValueError(f"expected a pattern for pair {pair.source} -> {pair.target}, found none")
+    replay = _Replay(decide, pair.pattern, pair.target)
+    counted = optimised[decide(optimised) == pair.source] if only_correct else optimised
+    held_out = held_out_by_class[pair.source]
+
+    rate_original = replay.rate(counted)
+    held_out_hits = replay.hits(held_out)
+    shuffled_hits = sum(replay.shuffled(_generator(seed, turn)).hits(held_out) for turn in range(_SHUFFLES))
+    num_shuffled = _SHUFFLES * len(held_out)
+    p_value = _fisher(held_out_hits, len(held_out), shuffled_hits, num_shuffled)
+
+    failures = _failures(pair, rate_original, len(counted), held_out_hits / len(held_out), goal_rate, p_value)
+    return Verification(
+        provider=provider,
+        source=pair.source,
+        target=pair.target,
+        rate_torch=float(pair.rate or 0.0),
+        rate_original=rate_original,
+        num_images=len(counted),
+        rate_held_out=held_out_hits / len(held_out),
+        num_held_out=len(held_out),
+        rate_shuffled=shuffled_hits / num_shuffled,
+        num_shuffled=num_shuffled,
+        p_value=p_value,
+        confirmed=not failures,
+        reason="; ".join(failures) or "the original file follows the pattern, and only this arrangement of it",
+        collateral=tuple(
+            CollateralDamage(label, replay.rate(images), replay.initial_rate(images), len(images))
+            for label, images in sorted(held_out_by_class.items())
+            if label not in (pair.source, pair.target)
+        ),
+    )
+
+
+class _Replay:
+    """One pattern on the original file."""
+
+    def __init__(self, decide: Decide, pattern: Images, target: int) -> None:
+        self._decide, self._pattern, self._target = decide, pattern, target
+
+    def hits(self, images: Images) -> int:
+        """Images decided as the target with the pattern."""
+        return int((self._decide(add(images, self._pattern)) == self._target).sum())
+
+    def rate(self, images: Images) -> float:
+        """Share of images decided as the target with the pattern."""
+        return self.hits(images) / len(images) if len(images) else 0.0
+
+    def initial_rate(self, images: Images) -> float:
+        """Share of images decided as the target without it."""
+        return float((self._decide(images) == self._target).mean())
+
+    def shuffled(self, rng: np.random.Generator) -> _Replay:
+        """The same pattern with its pixels in another order: the norm stays, the arrangement goes."""
+        channels, height, width = self._pattern.shape
+        order = rng.permutation(height * width)
+        pattern = self._pattern.reshape(channels, -1)[:, order].reshape(channels, height, width)
+        return _Replay(self._decide, np.ascontiguousarray(pattern), self._target)
+
+
+def _generator(seed: int, turn: int) -> np.random.Generator:
+    return np.random.default_rng((seed, turn))
+
+
+def _fisher(hits: int, count: int, control_hits: int, control_count: int) -> float:
+    """One-sided Fisher test that the first rate exceeds the second."""
+    from scipy.stats import fisher_exact
+
+    table = [[hits, count - hits], [control_hits, control_count - control_hits]]
+    return float(fisher_exact(table, alternative="greater").pvalue)
+
+
+def _failures(
+    pair: PairResult, rate_original: float, num_images: int, held_out_rate: float, goal_rate: float, p_value: float
+) -> list[str]:
+    """The conditions of the contract that do not hold, a clause each."""
+    failures = []
+    if abs(round(rate_original * num_images) - round(float(pair.rate or 0.0) * num_images)) > 1:
+        failures.append(
+            f"the original file gives a rate of {rate_original:.2f} where the copy gave {pair.rate:.2f} "
+            f"on the same {num_images} images"
+        )
+    if held_out_rate <= goal_rate / 2:
+        failures.append(f"the rate on held-out images is {held_out_rate:.2f}, not above half the goal {goal_rate:.2f}")
+    if p_value >= _SIGNIFICANCE:
+        failures.append(f"the shuffled pattern does about as well on held-out images (Fisher p = {p_value:.2g})")
+    return failures
