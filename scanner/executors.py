@@ -46,6 +46,16 @@ class OpenedModel:
     """What the import could not do exactly."""
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What the pilot pairs of a detector gave."""
+
+    step_size: float
+    """Step size for all pairs."""
+    seconds_per_image: float
+    """Measured time of one image through the model and back."""
+
+
 class Subject:
     """The model under examination.
 
@@ -119,14 +129,16 @@ class Subject:
         """Parity of the torch copy with the original file."""
         return _checked(Parity, self._call("compare", {"images": images, "images_real": images_real}))
 
-    def prepare(self, detector: str, images_by_class: Mapping[int, NDArray[np.float32]], config: ScanConfig) -> float:
+    def prepare(
+        self, detector: str, images_by_class: Mapping[int, NDArray[np.float32]], config: ScanConfig
+    ) -> Preparation:
         """Hand over the source images and find the detector's step size."""
         message = {
             "detector": detector,
             "images_by_class": {str(label): images for label, images in images_by_class.items()},
             "config": config.to_dict(),
         }
-        return _checked(float, self._call("prepare", message)["step_size"])
+        return _checked(Preparation, self._call("prepare", message))
 
     def optimise(
         self,

@@ -79,8 +79,9 @@ class Worker:
 
         started = time.monotonic()
         self._examination = self._examine(message)
-        step_size = DETECTORS[message["detector"]].find_step_size(self._examination)
-        return {"step_size": step_size, "seconds": time.monotonic() - started}
+        pilot = DETECTORS[message["detector"]].find_step_size(self._examination)
+        seconds = time.monotonic() - started
+        return {"step_size": pilot.step_size, "seconds_per_image": seconds / max(1, pilot.num_images)}
 
     def optimise(self, message: Message) -> Generator[Message, None, Message]:
         """Search some pairs; every finished pair is an event, the answer says whether the time was enough."""

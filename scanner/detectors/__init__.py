@@ -39,6 +39,16 @@ class Examination:
     """True once the time is up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """What a few pilot pairs taught about the model."""
+
+    step_size: float
+    """Step size for all pairs."""
+    num_images: int
+    """Images that went through the model, for the estimate of time."""
+
+
 class Optimise(Protocol):
     """Searches for a pattern for each of some pairs."""
 
@@ -52,8 +62,8 @@ class Optimise(Protocol):
 class Detector:
     """One way to search and to judge."""
 
-    find_step_size: Callable[[Examination], float]
-    """Pilot: the step size for this model."""
+    find_step_size: Callable[[Examination], Pilot]
+    """The step size for this model, from a few pilot pairs."""
     optimise: Optimise
     """Search for patterns."""
     infer: Callable[[Sequence[PairResult], ScanConfig, int], tuple[Inference, ...]]

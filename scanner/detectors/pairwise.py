@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors import Examination
+    from backscan.scanner.detectors import Examination, Pilot
     from backscan.scanner.perturb import Pair, Search, Sources
     from backscan.scanner.results import Inference, PairResult
 
@@ -31,8 +31,9 @@ _FIRST_SHARE = 0.002
 _LARGEST_SHARE = 0.5
 
 
-def find_step_size(examination: Examination) -> float:
+def find_step_size(examination: Examination) -> Pilot:
     """Step size with which the median of a few seeded pilot pairs arrives in the wanted number of steps."""
+    from backscan.scanner.detectors import Pilot
     from backscan.scanner.perturb import Work
 
     rule = STEP_RULES[examination.config.step_rule]
@@ -42,11 +43,14 @@ def find_step_size(examination: Examination) -> float:
     pilots = [pairs[index] for index in drawn]
     sources = _sources(examination, pilots).first(_PILOT_IMAGES)
 
+    work = Work()
+
     def steps_needed(step_size: float) -> list[int]:
         search = _search(examination, step_size, max_steps=4 * rule.most, refine=False)
-        return [pair.steps for pair in search.run(sources, pilots, Work())]
+        return [pair.steps for pair in search.run(sources, pilots, work)]
 
-    return steps.find_step_size(rule, steps_needed, start=_FIRST_SHARE * _white(examination, "l2"))
+    step_size = steps.find_step_size(rule, steps_needed, start=_FIRST_SHARE * _white(examination, "l2"))
+    return Pilot(step_size, num_images=work.gradients + work.forwards)
 
 
 def optimise(examination: Examination, pairs: Sequence[Pair], step_size: float) -> Iterator[PairResult]:

@@ -1,0 +1,123 @@
+"""From what the detectors concluded and the replay showed to a verdict and its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backscan.scanner.results import PairStatus, Verdict
+
+if TYPE_CHECKING:
+    from backscan.scanner.results import Inference, PairResult, Verification
+
+# More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
+_MOST_UNREACHED = 0.1
+FEWEST_CLASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reasons."""
+
+    verdict: Verdict
+    """What may be said."""
+    reasons: tuple[str, ...]
+    """Why, most important first; a sentence each."""
+
+
+def combined_p_value(inferences: Sequence[Inference], *, published: bool) -> float | None:
+    """One p-value behind one verdict: m times the smallest of the m that decide, at most 1; None without any."""
+    values = [p for p in (deciding_p_value(entry, published=published) for entry in inferences) if p is not None]
+    return min(1.0, len(values) * min(values)) if values else None
+
+
+def deciding_p_value(inference: Inference, *, published: bool) -> float | None:
+    """The p-value of one detector that enters the verdict; None if it only informs."""
+    if not inference.decides:
+        return None
+    return inference.p_value if published else inference.calibrated_p_value
+
+
+def most_extreme(inferences: Sequence[Inference], *, published: bool) -> Inference | None:
+    """The conclusion with the smallest deciding p-value; ties go to the smaller published one, then to the first."""
+    deciding = [entry for entry in inferences if deciding_p_value(entry, published=published) is not None]
+    if not deciding:
+        return None
+    return min(deciding, key=lambda entry: (deciding_p_value(entry, published=published), entry.p_value))
+
+
+def judge(
+    pairs: Sequence[PairResult],
+    inferences: Sequence[Inference],
+    verification: Verification | None,
+    *,
+    significance: float,
+    published: bool,
+) -> Judgement:
+    """The verdict on one search.
+
+    Args:
+        pairs: Every pair of the deciding detector.
+        inferences: What the detectors concluded.
+        verification: Replay of the most extreme pair, if there was one.
+        significance: Threshold on the deciding p-value.
+        published: Whether the published p-value decides instead of the calibrated one.
+    """
+    doubt = _doubt(pairs, inferences)
+    if doubt:
+        return Judgement(Verdict.INCONCLUSIVE, (doubt,))
+    extreme = most_extreme(inferences, published=published)
+    p_value = combined_p_value(inferences, published=published)
+    if extreme is None or p_value is None:
+        return Judgement(Verdict.INCONCLUSIVE, ("no detector gave a p-value: add images or classes",))
+    pair = f"class {extreme.source} to class {extreme.target}"
+    if p_value > significance:
+        reason = f"the most extreme pair, {pair}, is not abnormal among the others (p = {format_p(p_value)})"
+        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(extreme)))
+    finding = f"the pattern from {pair} is abnormally small (p = {format_p(p_value)})"
+    if verification is None:
+        return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
+    if not verification.confirmed:
+        return Judgement(
+            Verdict.INCONCLUSIVE, (f"{finding}, but the original file does not confirm it: {verification.reason}",)
+        )
+    confirmed = (
+        f"onnxruntime confirms it on the original file: {verification.rate_held_out:.0%} of {verification.num_held_out} "
+        f"held-out images change to class {verification.target}, {verification.rate_shuffled:.0%} with the pattern shuffled"
+    )
+    return Judgement(Verdict.BACKDOOR_DETECTED, (finding, confirmed))
+
+
+def format_p(p_value: float) -> str:
+    """A p-value for reading: two digits."""
+    return f"{p_value:.2g}"
+
+
+def _doubt(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str | None:
+    """Why the search cannot support any verdict, or None."""
+    counting = [pair for pair in pairs if pair.status.counts]
+    classes = {pair.source for pair in counting} | {pair.target for pair in counting}
+    if len(classes) < FEWEST_CLASSES:
+        return (
+            f"expected at least {FEWEST_CLASSES} classes with enough images, found {len(classes)}: "
+            "the null needs other pairs to compare with; add images"
+        )
+    unreached = [pair for pair in counting if pair.status is not PairStatus.REACHED]
+    if len(unreached) > _MOST_UNREACHED * len(counting):
+        return (
+            f"{len(unreached)} of {len(counting)} pairs did not reach the goal rate: {unreached[0].status.explanation}"
+        )
+    failed = [
+        entry for entry in inferences if entry.decides and entry.null is not None and entry.null.status != "reached"
+    ]
+    if failed:
+        return f"the null distribution could not be fitted ({failed[0].null.status}): the pairs differ too little or are too few"
+    return None
+
+
+def _power(extreme: Inference) -> tuple[str, ...]:
+    """What would have been found, as a sentence."""
+    if extreme.detectable_size is None:
+        return ()
+    return (f"a planted pair of size up to {extreme.detectable_size:.3g} ({extreme.norm}) would have been found",)
