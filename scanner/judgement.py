@@ -83,8 +83,9 @@ def judge(
             Verdict.INCONCLUSIVE, (f"{finding}, but the original file does not confirm it: {verification.reason}",)
         )
     confirmed = (
-        f"onnxruntime confirms it on the original file: {verification.rate_held_out:.0%} of {verification.num_held_out} "
-        f"held-out images change to class {verification.target}, {verification.rate_shuffled:.0%} with the pattern shuffled"
+        f"onnxruntime confirms it on the original file: {verification.rate_held_out:.0%} of "
+        f"{verification.num_held_out} held-out images change to class {verification.target}, "
+        f"{verification.rate_shuffled:.0%} with the pattern shuffled"
     )
     return Judgement(Verdict.BACKDOOR_DETECTED, (finding, confirmed))
 
@@ -108,11 +109,12 @@ def _doubt(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str 
         return (
             f"{len(unreached)} of {len(counting)} pairs did not reach the goal rate: {unreached[0].status.explanation}"
         )
-    failed = [
-        entry for entry in inferences if entry.decides and entry.null is not None and entry.null.status != "reached"
-    ]
-    if failed:
-        return f"the null distribution could not be fitted ({failed[0].null.status}): the pairs differ too little or are too few"
+    for entry in inferences:
+        if entry.decides and entry.null is not None and entry.null.status != "reached":
+            return (
+                f"the null distribution could not be fitted ({entry.null.status}): "
+                "the pairs differ too little or are too few; add classes or images"
+            )
     return None
 
 

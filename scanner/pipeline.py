@@ -1,0 +1,434 @@
+"""One scan from file to verdict. The functions follow the steps of the method, in their order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner import evidence
+from backscan.scanner.cleanset import CleanSet, Draw
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.draft import Draft, Settled
+from backscan.scanner.errors import CleanSetError, NoVerdictError, UserError
+from backscan.scanner.executors import OpenedModel, Subject, open_subject
+from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
+from backscan.scanner.objectives import OBJECTIVES
+from backscan.scanner.preprocessing import Settlement, settle_preprocessing
+from backscan.scanner.progress import Progress, SilentProgress
+from backscan.scanner.provenance import provenance
+from backscan.scanner.results import (
+    DataRecord,
+    Inference,
+    ModelRecord,
+    PairResult,
+    PairStatus,
+    ScanResult,
+    Trajectory,
+    Verdict,
+    Verification,
+)
+from backscan.scanner.verify import verify
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters import Artifact, Normalisation
+    from backscan.scanner.journal import Journal
+
+Pair = tuple[int, int]
+
+_PARITY_IMAGES = 256
+# Sources whose pairs form one chunk of work: enough to keep a GPU busy. The journal keeps whole chunks.
+_SOURCES_PER_CHUNK = {"cpu": 1, "cuda": 16}
+
+_ALWAYS_OUTSIDE = (
+    "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern",
+    "attackers who trained the model against this detector, and models that recognise a scan",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The clean images of a scan in the shape of the model, with the class each one stands for."""
+
+    pixels: NDArray[np.float32]
+    """Images [N, C, H, W] in [0, 1]."""
+    labels: NDArray[np.int64]
+    """Classes [N]: given, or the model's own decisions."""
+    drawn: Draw
+    """Which images optimise and which are held out."""
+
+    def optimised(self) -> dict[int, NDArray[np.float32]]:
+        """Images of the search by class."""
+        return {label: self.pixels[indices] for label, indices in self.drawn.optimise.items()}
+
+    def held_out(self) -> dict[int, NDArray[np.float32]]:
+        """Images the search never sees, by class."""
+        return {label: self.pixels[indices] for label, indices in self.drawn.held_out.items() if len(indices)}
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What one search under one normalisation gave."""
+
+    judgement: Judgement
+    """Verdict with reasons."""
+    fields: Mapping[str, object]
+    """Fields of the result."""
+
+
+def scan(
+    model: Path,
+    clean: CleanSet | None,
+    config: ScanConfig,
+    *,
+    class_names: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    journal: Journal | None = None,
+    command: str = "",
+) -> ScanResult:
+    """Say whether the classifier in an ONNX file was backdoored.
+
+    Args:
+        model: The ONNX file.
+        clean: Clean images; without any, only what needs none is tested.
+        config: Options.
+        class_names: Names of the classes, for reports.
+        progress: Observer.
+        journal: Where finished chunks are kept, and found again on resume.
+        command: Command that repeats the scan, for reports.
+
+    Returns:
+        The result. A model that cannot be scanned gives the verdict `no_verdict`, never an exception.
+
+    Raises:
+        UserError: options, paths, images or labels that cannot be used as they are.
+    """
+    config.check()
+    artifact = read(model)
+    draft = Draft(
+        model=ModelRecord(artifact.name, artifact.sha256, artifact.num_bytes, class_names=_names(class_names)),
+        config=config.to_dict(),
+        provenance=provenance(seed=config.seed, command=command),
+        progress=progress or SilentProgress(),
+    )
+    draft.set(significance=config.significance, bootstrap_draws=config.bootstrap_draws)
+    try:
+        with open_subject(config) as subject:
+            judgement = examine(subject, artifact, clean, config, draft, journal)
+    except Settled as end:
+        return draft.result(end.verdict, end.reasons)
+    except NoVerdictError as error:
+        return draft.result(Verdict.NO_VERDICT, (str(error),))
+    return draft.result(judgement.verdict, judgement.reasons)
+
+
+def read(model: Path) -> Artifact:
+    """The bytes of the file, read once.
+
+    Raises:
+        UserError: the path is missing or cannot be read.
+    """
+    from backscan.converters import UnreadableFileError, read_artifact
+
+    try:
+        return read_artifact(model)
+    except UnreadableFileError as error:
+        raise UserError(str(error)) from error
+
+
+def examine(
+    subject: Subject,
+    artifact: Artifact,
+    clean: CleanSet | None,
+    config: ScanConfig,
+    draft: Draft,
+    journal: Journal | None,
+) -> Judgement:
+    """Open the model, settle how it reads images, then search, infer, replay and judge."""
+    opened = open_model(subject, artifact, config, draft)
+    draft.leave_out(*_ALWAYS_OUTSIDE)
+    if clean is None:
+        raise Settled(
+            Verdict.INCONCLUSIVE,
+            "no images were given, so no class pair was searched: pass --data with some ordinary images of each class",
+        )
+    fitted = fit_images(clean, opened, draft)
+    settlement = settle(subject, fitted, config, draft)
+    examined = [
+        examine_under(normalisation, subject, fitted, opened, config, draft, journal)
+        for normalisation in settlement.normalisations
+    ]
+    draft.set(**examined[0].fields)
+    verdicts = {entry.judgement.verdict for entry in examined}
+    if len(verdicts) > 1:
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            (
+                f"the verdict depends on the preprocessing, which {len(examined)} candidates explain equally well "
+                f"({', '.join(settlement.names)}): pass --preprocess with the one the model was trained with",
+                *(reason for entry in examined for reason in entry.judgement.reasons),
+            ),
+        )
+    return examined[0].judgement
+
+
+def open_model(subject: Subject, artifact: Artifact, config: ScanConfig, draft: Draft) -> OpenedModel:
+    """Audit and open the file, in the limited process."""
+    with draft.phase("open"):
+        opened = subject.open(artifact, config)
+    draft.warn(*opened.warnings)
+    draft.set(
+        model=replace(draft.fields["model"], num_classes=opened.num_classes, signature=opened.signature),
+        provenance=replace(draft.fields["provenance"], device=opened.device, protections=subject.protections),
+    )
+    return opened
+
+
+def fit_images(clean: CleanSet, opened: OpenedModel, draft: Draft) -> CleanSet:
+    """The images in the model's shape, with labels the model can have.
+
+    Raises:
+        CleanSetError: the labels or images do not fit the model.
+    """
+    with draft.phase("images"):
+        fitted = clean.fit_to(opened.signature.input_shape)
+        fitted.check_labels(opened.num_classes)
+    draft.warn(*fitted.warnings)
+    return fitted
+
+
+def settle(subject: Subject, clean: CleanSet, config: ScanConfig, draft: Draft) -> Settlement:
+    """Find how pixels become model input, by clean accuracy (CONTRACT, Images and preprocessing)."""
+    with draft.phase("preprocessing"):
+        settlement = settle_preprocessing(
+            clean, lambda images, normalisation: subject.decisions(images, normalisation), config
+        )
+    draft.set(preprocessing=settlement.record, clean_accuracy=settlement.accuracy)
+    draft.warn(*settlement.warnings)
+    if settlement.doubt:
+        raise Settled(Verdict.INCONCLUSIVE, settlement.doubt)
+    return settlement
+
+
+def examine_under(
+    normalisation: Normalisation,
+    subject: Subject,
+    clean: CleanSet,
+    opened: OpenedModel,
+    config: ScanConfig,
+    draft: Draft,
+    journal: Journal | None,
+) -> Examined:
+    """Search, infer, replay and judge under one normalisation."""
+    subject.settle(normalisation)
+    images = select(subject, clean, opened, config, draft)
+    compare(subject, images, config, draft)
+    pairs = search(subject, images, opened, config, draft, journal)
+    with draft.phase("inference"):
+        inferences = tuple(
+            conclusion
+            for name in config.detectors
+            for conclusion in DETECTORS[name].infer(
+                [p for p in pairs if p.detector == name], config, opened.num_classes
+            )
+        )
+    extreme = most_extreme(inferences, published=config.published_p)
+    replayed = replay(subject, extreme, pairs, images, opened, config, draft)
+    judgement = judge(pairs, inferences, replayed, significance=config.significance, published=config.published_p)
+    return Examined(judgement, describe(subject, extreme, inferences, pairs, replayed, images, config))
+
+
+def select(subject: Subject, clean: CleanSet, opened: OpenedModel, config: ScanConfig, draft: Draft) -> Images:
+    """Draw the images of each class: some to search with, some held out (XMK note 7 without labels)."""
+    with draft.phase("images"):
+        labels = subject.decisions(clean.images) if clean.labels is None else clean.labels
+        drawn = clean.draw(
+            labels, images_per_class=config.images_per_class, seed=config.seed, num_classes=opened.num_classes
+        )
+    draft.set(
+        data=DataRecord(
+            name=clean.name,
+            digest=clean.digest,
+            num_images=len(clean.images),
+            labels="decisions" if clean.labels is None else "given",
+            images_per_class=tuple(len(drawn.optimise.get(c, ())) for c in range(opened.num_classes)),
+            held_out_per_class=tuple(len(drawn.held_out.get(c, ())) for c in range(opened.num_classes)),
+            found_beside_model=clean.found_beside_model,
+        )
+    )
+    without = [c for c in range(opened.num_classes) if c not in drawn.optimise]
+    if without:
+        draft.leave_out(f"attacks from {_listed(without)}: too few images of {'it' if len(without) == 1 else 'them'}")
+    if not drawn.optimise:
+        raise Settled(Verdict.INCONCLUSIVE, "no class has enough images to search with: add images of each class")
+    return Images(clean.images, labels, drawn)
+
+
+def compare(subject: Subject, images: Images, config: ScanConfig, draft: Draft) -> None:
+    """Stop unless the torch copy decides as the original file does, on real images."""
+    chosen = np.random.default_rng(config.seed).permutation(len(images.pixels))[:_PARITY_IMAGES]
+    with draft.phase("parity"):
+        parity = subject.compare(images.pixels[np.sort(chosen)], images_real=True)
+    draft.set(parity=parity)
+    if not parity.passed:
+        raise Settled(Verdict.NO_VERDICT, f"the torch copy is not the model in the file: {parity.reason}")
+    if parity.reason:
+        draft.warn(parity.reason)
+
+
+def search(
+    subject: Subject,
+    images: Images,
+    opened: OpenedModel,
+    config: ScanConfig,
+    draft: Draft,
+    journal: Journal | None,
+) -> list[PairResult]:
+    """The smallest pattern of every pair (Algorithm 1), chunk by chunk, in order of detector, source and target."""
+    optimised = images.optimised()
+    wanted = wanted_pairs(config, opened.num_classes)
+    results = [without_images(name, pair) for name in config.detectors for pair in wanted if pair[0] not in optimised]
+    todo = [pair for pair in wanted if pair[0] in optimised]
+    deadline = time.monotonic() + (config.time_limit or float("inf"))
+    with draft.phase("search"):
+        for name in config.detectors:
+            prepared = subject.prepare(name, optimised, config)
+            per_pair = 15 * max(len(array) for array in optimised.values())
+            draft.progress.plan(len(todo), len(todo) * per_pair * prepared.seconds_per_image)
+
+            def tell(result: PairResult) -> None:
+                draft.progress.pair(result, (result.steps + 1) * len(optimised[result.source]))
+
+            for chunk in chunks(todo, opened.device):
+                done = journal.chunk(name, chunk) if journal else None
+                if done is None:
+                    done = subject.optimise(
+                        name, chunk, prepared.step_size, seconds=deadline - time.monotonic(), on_pair=tell
+                    )
+                    if len(done) < len(chunk):
+                        raise Settled(
+                            Verdict.INCONCLUSIVE,
+                            f"the time limit of {config.time_limit:g} s ended the search: raise --time-limit",
+                        )
+                    if journal:
+                        journal.record(name, chunk, done)
+                results += done
+    return sorted(results, key=lambda result: (config.detectors.index(result.detector), result.source, result.target))
+
+
+def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
+    """Pairs to search, in order.
+
+    Raises:
+        UserError: a class that the model does not have.
+    """
+    named = {c for pair in config.pairs or () for c in pair} | set(config.targets or ())
+    unknown = sorted(c for c in named if not 0 <= c < num_classes)
+    if unknown:
+        raise UserError(
+            f"expected classes 0 to {num_classes - 1} in --pairs and --targets, found {_listed(unknown)}: correct them"
+        )
+    every = [(source, target) for source in range(num_classes) for target in range(num_classes) if source != target]
+    return [
+        pair
+        for pair in every
+        if (config.pairs is None or pair in config.pairs) and (config.targets is None or pair[1] in config.targets)
+    ]
+
+
+def chunks(pairs: Sequence[Pair], device: str) -> Iterator[list[Pair]]:
+    """Pairs in fixed portions of whole sources."""
+    sources = sorted({source for source, _ in pairs})
+    size = _SOURCES_PER_CHUNK["cpu" if device == "cpu" else "cuda"]
+    for start in range(0, len(sources), size):
+        portion = set(sources[start : start + size])
+        yield [pair for pair in pairs if pair[0] in portion]
+
+
+def without_images(detector: str, pair: Pair) -> PairResult:
+    """The result of a pair whose source class has too few images."""
+    source, target = pair
+    return PairResult(
+        detector, source, target, PairStatus.NO_IMAGES, None, None, None, steps=0, trajectory=Trajectory((), ())
+    )
+
+
+def replay(
+    subject: Subject,
+    extreme: Inference | None,
+    pairs: Sequence[PairResult],
+    images: Images,
+    opened: OpenedModel,
+    config: ScanConfig,
+    draft: Draft,
+) -> Verification | None:
+    """The most extreme pair's pattern on the original file."""
+    pair = _pair_of(extreme, pairs)
+    if pair is None or pair.source not in images.held_out():
+        return None
+    with draft.phase("verification"):
+        return verify(
+            subject.decisions,
+            pair,
+            images.optimised()[pair.source],
+            images.held_out(),
+            goal_rate=config.goal_rate,
+            provider=opened.provider,
+            seed=config.seed,
+            only_correct=OBJECTIVES[config.objective].only_correct,
+        )
+
+
+def describe(
+    subject: Subject,
+    extreme: Inference | None,
+    inferences: Sequence[Inference],
+    pairs: Sequence[PairResult],
+    replayed: Verification | None,
+    images: Images,
+    config: ScanConfig,
+) -> dict[str, object]:
+    """The fields of the result that show what was found."""
+    pair = _pair_of(extreme, pairs)
+    fields: dict[str, object] = {
+        "detectors": tuple(inferences),
+        "pairs": tuple(pairs),
+        "verification": replayed,
+        "calibrated_p_value": combined_p_value(inferences, published=False),
+    }
+    if extreme is None or pair is None:
+        return fields
+    fields |= {
+        "source": pair.source,
+        "target": pair.target,
+        "p_value": extreme.p_value,
+        "null": extreme.null,
+        "patterns": (evidence.found_pattern(pair, extreme),),
+        "controls": evidence.controls(pairs, pair.source, pair.target),
+    }
+    if config.images_in_report and pair.source in images.held_out():
+        fields["examples"] = evidence.examples(subject.decisions, pair, images.held_out()[pair.source])
+    return fields
+
+
+def _pair_of(inference: Inference | None, pairs: Sequence[PairResult]) -> PairResult | None:
+    """The pair an inference points at, with its pattern; None where a search pools its sources."""
+    if inference is None:
+        return None
+    wanted = (inference.detector, inference.source, inference.target)
+    return next((pair for pair in pairs if (pair.detector, pair.source, pair.target) == wanted), None)
+
+
+def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    return tuple(names) if names else None
+
+
+def _listed(classes: Sequence[int]) -> str:
+    return ("class " if len(classes) == 1 else "classes ") + ", ".join(str(c) for c in classes)

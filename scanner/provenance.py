@@ -1,0 +1,41 @@
+"""What a report must say so that the scan can be repeated."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from backscan.scanner.results import Provenance
+
+_LIBRARIES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx2torch", "torch", "numpy", "scipy", "numba")
+
+
+def version() -> str:
+    """Version of the installed package; `0` where it runs from a source tree without installation."""
+    try:
+        return metadata.version("backscan")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def provenance(*, seed: int, command: str) -> Provenance:
+    """Versions, platform, seed and command; the device is filled in once the model is open."""
+    return Provenance(
+        version=version(),
+        libraries=_installed(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device="not opened",
+        seed=seed,
+        command=command,
+    )
+
+
+def _installed() -> dict[str, str]:
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
