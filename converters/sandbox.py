@@ -1,0 +1,300 @@
+"""One child process that holds everything which touches the artifact, and runs it under limits.
+
+The child lives for the whole scan of one model. It is a fresh interpreter that gives up network, programs, processes
+and all writing but into its scratch folder (`confinement`), and answers calls with plain data (`wire`). Whatever
+happens to it, the caller gets a typed error and stays alive.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import GeneratorType, TracebackType
+from typing import Any, Never, Protocol, Self
+
+from backscan.converters import sandbox_child
+from backscan.converters.limits import START, Limits, PhaseLimits
+from backscan.converters.sandbox_errors import LimitExceededError, SandboxDiedError, UnexpectedError
+from backscan.converters.spawn import spawn
+from backscan.converters.wire import Channel, Message, WireError, copy
+
+_POLL_SECONDS = 0.05
+_OUTPUT_BYTES = 1 << 16
+"""What is kept of the end of the child's terminal output."""
+
+Report = Callable[[Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Protections:
+    """What holds around the child."""
+
+    active: tuple[str, ...]
+    """What the child cannot do; a sentence each."""
+    missing: tuple[str, ...]
+    """What this system could not give, and why."""
+
+
+class Runner(Protocol):
+    """What holds the target: a `Sandbox`, or `InProcess` for debugging."""
+
+    protections: Protections
+
+    def call(
+        self, method: str, message: Message, *, limits: PhaseLimits | None = None, on_event: Report | None = None
+    ) -> Message:
+        """Run one method of the target."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Sandbox:
+    """A child process that holds one object and runs its methods under limits.
+
+    A method of the target takes a message and returns one, or is a generator that yields messages (events) and
+    returns one. After a `SandboxError` the child is gone, and so is the object.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        limits: Limits | None = None,
+        threads: int | None = None,
+        errors: Sequence[type[Exception]] = (),
+        start: PhaseLimits = START,
+    ) -> None:
+        """Start the child, and construct the target in it.
+
+        Args:
+            target: `package.module:Class`, constructed without arguments.
+            limits: What the child may use over its whole life.
+            threads: Threads of numerical libraries in the child; None leaves it to them.
+            errors: Roots of the error trees whose errors come back as what they are, with their fields.
+            start: Limits of the start.
+
+        Raises:
+            SandboxError: The child could not start within its limits.
+            UnexpectedError: The target cannot be imported or constructed.
+        """
+        self._limits = limits or Limits()
+        self._errors = {f"{kind.__module__}.{kind.__qualname__}": kind for root in errors for kind in _tree(root)}
+        self._phase = start
+        self._output = bytearray()
+        self._child = spawn(target, self._limits, threads=threads, cpu_seconds=start.cpu_seconds)
+        self._end = weakref.finalize(self, self._child.end)
+        self._channel = Channel(
+            self._child.answers, self._child.requests, max_bytes=self._limits.message_bytes, wait=self._wait
+        )
+        self._begin(start)
+        ready = self._answer(None)
+        self.protections = Protections(tuple(ready["active"]), tuple(ready["missing"]))
+
+    def call(
+        self, method: str, message: Message, *, limits: PhaseLimits | None = None, on_event: Report | None = None
+    ) -> Message:
+        """Run one method of the target.
+
+        Args:
+            method: Its name.
+            message: Its argument.
+            limits: What this call may use, by default `PhaseLimits()`.
+            on_event: Takes the events of a streaming method; an error that it raises ends the child.
+
+        Returns:
+            What the method returned.
+
+        Raises:
+            LimitExceededError: The call used more than it may.
+            SandboxDiedError: The child died, or answered with something that is no message.
+            UnexpectedError: The target raised an error that is not of the known kinds.
+            Exception: An error of the known kinds, as the target raised it.
+        """
+        phase = limits or PhaseLimits()
+        if not self._end.alive:
+            raise SandboxDiedError(
+                f"the sandbox has ended, so it cannot run phase {phase.name!r}: start another",
+                phase=phase.name,
+                reason="ended earlier",
+            )
+        self._begin(phase)
+        request = {"method": method, "cpu_seconds": phase.cpu_seconds, "message": message}
+        try:
+            self._channel.send(request)
+        except BrokenPipeError:
+            self._explain_end()
+        except BaseException:
+            self.close()
+            raise
+        result: Message = self._answer(on_event)["message"]
+        return result
+
+    def close(self) -> None:
+        """End the child with all it started, and remove its scratch folder."""
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self, phase: PhaseLimits) -> None:
+        self._phase = phase
+        self._began = self._heard = time.monotonic()
+
+    def _answer(self, on_event: Report | None) -> Message:
+        """Take events until the answer is there, and raise what it tells."""
+        try:
+            while (answer := _check(self._channel.receive()))["kind"] == "event":
+                self._heard = time.monotonic()
+                if on_event:
+                    on_event(answer["message"])
+        except EOFError:
+            self._explain_end()
+        except WireError as error:
+            self._die("garbage", f"answered with bytes that are no message ({error})")
+        except BaseException:
+            self.close()  # it is in the middle of something, and nobody waits for that
+            raise
+        if answer["kind"] == "error":
+            self._raise(answer)
+        return answer
+
+    def _wait(self, descriptor: int) -> None:
+        """Wait a moment for a pipe, and look after the child meanwhile."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLOUT)
+        poll.register(self._child.terminal, select.POLLIN)
+        poll.poll(_POLL_SECONDS * 1000)
+        self._drain()
+        now = time.monotonic()
+        for resource, used, limit in (
+            ("wall_seconds", now - self._began, self._phase.wall_seconds),
+            ("silence_seconds", now - self._heard, self._phase.silence_seconds),
+            ("memory_bytes", self._child.resident_bytes(), self._memory_limit),
+        ):
+            if limit is not None and used > limit:
+                self._exceed(resource, limit, used)
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._child.terminal, _OUTPUT_BYTES):
+                self._output = (self._output + chunk)[-_OUTPUT_BYTES:]
+
+    @property
+    def _memory_limit(self) -> int:
+        return min(self._limits.memory_bytes, self._phase.memory_bytes or self._limits.memory_bytes)
+
+    def _raise(self, answer: Message) -> Never:
+        if answer["memory"]:
+            self._exceed("memory_bytes", self._memory_limit, None)
+        text, kind = answer["text"], self._errors.get(answer["class"])
+        if kind is None:
+            raise UnexpectedError(
+                f"phase {self._phase.name!r} failed with {answer['class']}: {text}",
+                phase=self._phase.name,
+                child_traceback=answer["traceback"],
+            )
+        error = kind.__new__(kind, text)
+        error.args = (text,)
+        error.__dict__.update(answer["fields"])
+        raise error
+
+    def _explain_end(self) -> Never:
+        """The pipe is closed: say why the child ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.process.wait(timeout=5)
+        self._drain()
+        code = self._child.process.returncode
+        if code == -signal.SIGXCPU:
+            self._exceed("cpu_seconds", self._phase.cpu_seconds or 0, None)
+        if b"bad_alloc" in self._output or b"MemoryError" in self._output:
+            self._exceed("memory_bytes", self._memory_limit, None)
+        if code == -signal.SIGKILL:
+            self._die("killed", "was killed by the system, most likely because memory ran out")
+        if code is not None and code < 0:
+            self._die(signal.Signals(-code).name, f"died of {signal.Signals(-code).name}")
+        self._die("ended", f"ended without an answer (exit code {code})")
+
+    def _exceed(self, resource: str, limit: float, actual: float | None) -> Never:
+        self.close()
+        used = "used it up" if actual is None else f"used {actual:.4g}"
+        raise LimitExceededError(
+            f"expected phase {self._phase.name!r} to need at most {limit:.4g} {resource}, but it {used}: "
+            "raise this limit if you trust the model",
+            phase=self._phase.name,
+            resource=resource,
+            limit=limit,
+            actual=actual,
+        )
+
+    def _die(self, reason: str, sentence: str) -> Never:
+        self.close()
+        raise SandboxDiedError(
+            f"expected an answer from phase {self._phase.name!r}, but the child process {sentence}: "
+            "nothing is said about this model; run with --debug for its last output",
+            phase=self._phase.name,
+            reason=reason,
+            output=self._output.decode(errors="replace"),
+        )
+
+
+class InProcess:
+    """The interface of `Sandbox` without a child and without limits: for debugging only."""
+
+    def __init__(self, target: str, **_: Any) -> None:
+        self._target = sandbox_child.load(target)
+        self.protections = Protections((), ("everything: the artifact is handled in the scanner's own process",))
+
+    def call(
+        self, method: str, message: Message, *, limits: PhaseLimits | None = None, on_event: Report | None = None
+    ) -> Message:
+        """Run one method of the target; messages are copied as they are over a pipe."""
+        del limits
+        outcome = getattr(self._target, method)(copy(message))
+        if isinstance(outcome, GeneratorType):
+            outcome = sandbox_child.exhaust(outcome, lambda event: on_event and on_event(copy(event)))
+        return copy(outcome)
+
+    def close(self) -> None:
+        """Forget the target."""
+        self._target = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _tree(root: type[Exception]) -> list[type[Exception]]:
+    return [root] + [kind for child in root.__subclasses__() for kind in _tree(child)]
+
+
+_ANSWERS: dict[str, dict[str, type]] = {
+    "ready": {"active": list, "missing": list},
+    "event": {"message": dict},
+    "result": {"message": dict},
+    "error": {"class": str, "text": str, "fields": dict, "memory": bool, "traceback": str},
+}
+"""The parts of each kind of answer."""
+
+
+def _check(answer: Message) -> Message:
+    parts = _ANSWERS.get(str(answer.get("kind")))
+    if parts is None or not all(isinstance(answer.get(name), kind) for name, kind in parts.items()):
+        raise WireError(f"expected an answer of a known kind with all its parts, found {sorted(answer)}")
+    return answer
