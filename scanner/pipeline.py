@@ -15,7 +15,7 @@ from backscan.scanner.cleanset import CleanSet, Draw
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.draft import Draft, Settled
-from backscan.scanner.errors import CleanSetError, NoVerdictError, UserError
+from backscan.scanner.errors import NoVerdictError, UserError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
 from backscan.scanner.objectives import OBJECTIVES

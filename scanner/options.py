@@ -1,0 +1,168 @@
+"""The command line's options: their types, help texts and how their text becomes a value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backscan.scanner.errors import OptionError
+
+_IMAGES = "Images and preprocessing"
+_SEARCH = "Search"
+_STATISTICS = "Statistics"
+_RUN = "Running"
+_OUTPUT = "Output"
+
+Models = Annotated[list[Path], typer.Argument(help="ONNX files to scan.", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
+Report = Annotated[Path, typer.Argument(help="JSON report of `scanner check`.", show_default=False)]
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Clean images: an .npz with x [N,H,W,C] and optionally y, or a folder with one subfolder a class. "
+        "Without it, images beside the model are used.",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Class number of every folder name: JSON {name: number}, or lines `name number`.", rich_help_panel=_IMAGES
+    ),
+]
+ClassNames = Annotated[
+    Path | None, typer.Option(help="Names of the classes for reports, one a line.", rich_help_panel=_IMAGES)
+]
+ImagesPerClass = Annotated[
+    int, typer.Option(help="Images a class for the search, after a fifth is held out.", rich_help_panel=_IMAGES)
+]
+Preprocess = Annotated[
+    str,
+    typer.Option(
+        help="auto, or none (x/255), imagenet, cifar10, mnist and other named candidates.", rich_help_panel=_IMAGES
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="Mean of the normalisation, one or one a channel: 0.5,0.5,0.5", rich_help_panel=_IMAGES),
+]
+Std = Annotated[str | None, typer.Option(help="Standard deviation, one or one a channel.", rich_help_panel=_IMAGES)]
+Range = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--range", help="Values of black and white before mean and std: 0 255", rich_help_panel=_IMAGES),
+]
+ChannelOrder = Annotated[str | None, typer.Option(help="rgb or bgr.", rich_help_panel=_IMAGES)]
+ImageSize = Annotated[
+    tuple[int, int] | None,
+    typer.Option(help="Height and width, for models that leave them free.", rich_help_panel=_IMAGES),
+]
+MinAccuracy = Annotated[
+    float | None,
+    typer.Option(help="Least clean accuracy; by default half the way between chance and 1.", rich_help_panel=_IMAGES),
+]
+OutputName = Annotated[str | None, typer.Option(help="Model output to scan.", rich_help_panel=_SEARCH)]
+Targets = Annotated[str | None, typer.Option(help="Only these target classes: 3,5", rich_help_panel=_SEARCH)]
+Pairs = Annotated[str | None, typer.Option(help="Only these pairs source:target: 1:9,2:7", rich_help_panel=_SEARCH)]
+DetectorNames = Annotated[
+    list[str] | None, typer.Option("--detector", help="Detector, repeatable.", rich_help_panel=_SEARCH)
+]
+Objective = Annotated[
+    str | None, typer.Option(help="Surrogate that is descended: J, Jp, Jc, Jpc or ce.", rich_help_panel=_SEARCH)
+]
+Norm = Annotated[str | None, typer.Option(help="Size of a pattern: l2 or l1.", rich_help_panel=_SEARCH)]
+Box = Annotated[
+    bool | None,
+    typer.Option(
+        "--box/--clip", help="Keep images in range by a box constraint, or by clipping.", rich_help_panel=_SEARCH
+    ),
+]
+StepRule = Annotated[str | None, typer.Option(help="unit, or plain as in the paper.", rich_help_panel=_SEARCH)]
+GoalRate = Annotated[
+    float, typer.Option(help="Share of source images to send to the target (pi).", rich_help_panel=_SEARCH)
+]
+MaxSize = Annotated[
+    float | None, typer.Option(help="Largest size tried; by default half of black-to-white.", rich_help_panel=_SEARCH)
+]
+MaxSteps = Annotated[int, typer.Option(help="Largest number of steps a pair.", rich_help_panel=_SEARCH)]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="A variant of the paper: AD-J-P, AD-Jp-P, AD-Jc-P, AD-J-C, AD-J-P-L1.", rich_help_panel=_SEARCH),
+]
+Statistic = Annotated[
+    str | None,
+    typer.Option(help="plain, source-normalised or reverse-controlled.", rich_help_panel=_STATISTICS),
+]
+Inference = Annotated[str | None, typer.Option(help="principal, corrected or naive.", rich_help_panel=_STATISTICS)]
+Order = Annotated[int | None, typer.Option(help="Order of the confusion polynomial (M).", rich_help_panel=_STATISTICS)]
+Null = Annotated[str | None, typer.Option(help="gamma, exponential or inverse-gaussian.", rich_help_panel=_STATISTICS)]
+Significance = Annotated[
+    float | None, typer.Option(help="Threshold on the deciding p-value (theta).", rich_help_panel=_STATISTICS)
+]
+PublishedP = Annotated[
+    bool | None,
+    typer.Option("--published-p/--calibrated-p", help="Which p-value decides.", rich_help_panel=_STATISTICS),
+]
+BootstrapDraws = Annotated[int | None, typer.Option(help="Draws of the calibration.", rich_help_panel=_STATISTICS)]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=_RUN)]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)]
+Threads = Annotated[int | None, typer.Option(help="Processor threads; all by default.", rich_help_panel=_RUN)]
+TimeLimit = Annotated[float | None, typer.Option(help="Seconds the search may take.", rich_help_panel=_RUN)]
+NoSandbox = Annotated[
+    bool, typer.Option("--no-sandbox", help="Open the model in this process; for debugging only.", rich_help_panel=_RUN)
+]
+Reports = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--report", help="Write a report, format by suffix; `-` is stdout; repeatable.", rich_help_panel=_OUTPUT
+    ),
+]
+Format = Annotated[str, typer.Option("--format", help="terminal or json, on stdout.", rich_help_panel=_OUTPUT)]
+NoImages = Annotated[
+    bool, typer.Option("--no-images", help="Keep example images out of reports.", rich_help_panel=_OUTPUT)
+]
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Comma-separated numbers.
+
+    Raises:
+        OptionError: something that is no number.
+    """
+    return _split(text, option, float, "numbers such as 0.5,0.5,0.5")
+
+
+def classes(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Comma-separated class numbers.
+
+    Raises:
+        OptionError: something that is no whole number.
+    """
+    return _split(text, option, int, "class numbers such as 3,5")
+
+
+def pairs(text: str | None, option: str) -> tuple[tuple[int, int], ...] | None:
+    """Comma-separated pairs `source:target`.
+
+    Raises:
+        OptionError: something that is no pair of two different classes.
+    """
+
+    def pair(part: str) -> tuple[int, int]:
+        source, target = part.split(":")
+        if int(source) == int(target):
+            raise ValueError
+        return int(source), int(target)
+
+    return _split(text, option, pair, "pairs of two different classes such as 1:9,2:7")
+
+
+def _split(text: str | None, option: str, kind: Any, expected: str) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(kind(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"expected {option} to be {expected}, found {text!r}") from error
