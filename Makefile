@@ -1,0 +1,34 @@
+# Two commands do all the set-up on a machine with Python 3.11 or newer, make and a C compiler.
+#   make demo   virtual environment, install, then `scanner demo`
+#   make test   the same, then the tests
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.PHONY: demo test lint types package install clean
+
+demo: $(VENV)/.installed
+	$(BIN)/scanner demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+# A regular install: what runs is what a user gets. After a change of the sources make installs them again.
+$(VENV)/.installed: pyproject.toml constraints.txt $(shell find scanner kernels converters -type f -not -name '*.pyc')
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cpu,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
