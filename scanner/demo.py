@@ -85,7 +85,8 @@ def _patterns(result: ScanResult, truth: Mapping[str, Any]) -> list[str]:
     recovered = result.patterns[0].values.decode()
     left, right = _shaded(planted), _shaded(recovered)
     width = max(len(left[0]), 22)
-    head = f"  {f'planted, size {np.linalg.norm(planted):.2f}':<{width}}    recovered, size {result.patterns[0].size_l2:.2f}"
+    planted_head = f"planted, size {np.linalg.norm(planted):.2f}"
+    head = f"  {planted_head:<{width}}    recovered, size {result.patterns[0].size_l2:.2f}"
     return ["", head, *(f"  {a:<{width}}    {b}" for a, b in zip(left, right, strict=True))]
 
 

@@ -68,10 +68,11 @@ class Batch:
         """Images in one pass."""
         return self.counted.numel()
 
-    def of_target(self, log_posterior: Tensor) -> Tensor:
-        """Log p(t|x) of each image, [P, N, K] -> [P, N]."""
+    def split(self, log_posterior: Tensor) -> tuple[Tensor, Tensor]:
+        """Log p(t|x) and log of the rest 1 - p(t|x), [P, N, K] -> both [P, N]."""
         index = self.targets.reshape(-1, 1, 1).expand(*log_posterior.shape[:2], 1)
-        return log_posterior.gather(2, index).squeeze(2)
+        rest = log_posterior.scatter(2, index, float("-inf")).logsumexp(dim=2)
+        return log_posterior.gather(2, index).squeeze(2), rest
 
     def decided(self, log_posterior: Tensor) -> Tensor:
         """Which images are decided as the target, [P, N, K] -> bool [P, N]."""
@@ -140,12 +141,12 @@ class Lanes:
 
     def _step(self, batch: Batch, log_posterior: Tensor, decided: Tensor) -> None:
         """Move every lane along its gradient (Algorithm 1, line 3)."""
-        log_target = batch.of_target(log_posterior)
-        log_weights = self._search.objective.log_weights(log_target.detach(), decided, batch.counted)
-        # Weights relative to the largest are exact even where every posterior underflows.
+        log_p, log_rest = batch.split(log_posterior)
+        log_weights = self._search.objective.log_weights(log_p.detach(), log_rest.detach(), decided, batch.counted)
+        # Weights relative to the largest are exact even where every posterior saturates.
         peak = log_weights.amax(dim=1, keepdim=True)
         weights = torch.exp(log_weights - peak).nan_to_num(0.0)
-        (gradient,) = torch.autograd.grad(-(weights * log_target).sum(), self._patterns)
+        (gradient,) = torch.autograd.grad(-(weights * (log_p - log_rest)).sum(), self._patterns)
         taking_part = log_weights.isfinite().sum(dim=1).clamp_min(1)
         step = self._unstuck(self._search.rule.step(-gradient, peak.squeeze(1) - taking_part.log()))
         lengths = torch.tensor([lane.step_size for lane in self.active], dtype=step.dtype, device=step.device)

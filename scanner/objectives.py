@@ -1,8 +1,9 @@
 """Surrogates of the group misclassification rate: which images pull the pattern, and how strongly.
 
-All of them descend along a weighted mean of -grad log p(t|x): for J of equation (3) the weight of an image is its
-posterior, because grad p = p grad log p; for the cross-entropy it is 1. Weights are handled as logarithms, so the
-direction stays exact where the posterior itself underflows. Equations (5) and (6) only leave images out.
+All of them descend along a weighted mean of the gradients of the log-odds of the target, log p / (1 - p): for J of
+equation (3) the weight of an image is p (1 - p), for the cross-entropy it is 1 - p. Weights are handled as
+logarithms, so the direction stays exact where softmax saturates and p or 1 - p underflows. Equations (5) and (6)
+only leave images out.
 """
 
 from __future__ import annotations
@@ -16,37 +17,39 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def posterior_weight(log_posterior: Tensor) -> Tensor:
-    """Log weight of each image under -mean p(t|x), equation (3): log p(t|x) itself, [P, N]."""
-    return log_posterior
+def posterior_weight(log_p: Tensor, log_rest: Tensor) -> Tensor:
+    """Log weight of each image under -mean p(t|x), equation (3): log p (1 - p), [P, N]."""
+    return log_p + log_rest
 
 
-def equal_weight(log_posterior: Tensor) -> Tensor:
-    """Log weight of each image under the mean cross-entropy to the target: 0, [P, N]."""
-    return log_posterior.new_zeros(log_posterior.shape)
+def cross_entropy_weight(log_p: Tensor, log_rest: Tensor) -> Tensor:
+    """Log weight of each image under the mean of -log p(t|x): log (1 - p), [P, N]."""
+    del log_p
+    return log_rest
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
     """A surrogate: the weight of an image and which images take part."""
 
-    log_weight: Callable[[Tensor], Tensor]
-    """Log p(t|x) [P, N] -> log weight of each image [P, N]."""
+    log_weight: Callable[[Tensor, Tensor], Tensor]
+    """(log p(t|x), log of the rest 1 - p(t|x)), both [P, N] -> log weight of each image [P, N]."""
     only_undecided: bool = False
     """Leave out images already decided as the target, equation (5)."""
     only_correct: bool = False
     """Leave out source images that the model misclassifies, equation (6); rates follow the same images."""
 
-    def log_weights(self, log_posterior: Tensor, decided: Tensor, counted: Tensor) -> Tensor:
+    def log_weights(self, log_p: Tensor, log_rest: Tensor, decided: Tensor, counted: Tensor) -> Tensor:
         """Log weights [P, N], minus infinity for images that do not take part.
 
         Args:
-            log_posterior: log p(t|x) of each image, [P, N].
+            log_p: Log p(t|x) of each image, [P, N].
+            log_rest: Log of 1 - p(t|x), [P, N].
             decided: True where the image is decided as the target, [P, N].
             counted: True for images that count towards the rate, [P, N].
         """
         takes_part = counted & ~decided if self.only_undecided else counted
-        return self.log_weight(log_posterior).masked_fill(~takes_part, float("-inf"))
+        return self.log_weight(log_p, log_rest).masked_fill(~takes_part, float("-inf"))
 
 
 OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
@@ -55,6 +58,6 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
         "Jp": Objective(posterior_weight, only_undecided=True),
         "Jc": Objective(posterior_weight, only_correct=True),
         "Jpc": Objective(posterior_weight, only_undecided=True, only_correct=True),
-        "ce": Objective(equal_weight),
+        "ce": Objective(cross_entropy_weight),
     }
 )
