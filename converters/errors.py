@@ -2,6 +2,7 @@
 
 ConverterError                    the model cannot be used; every message names the remedy
 ├── ArtifactError                 bytes that are no ONNX model, or external data that is missing
+│   └── UnreadableFileError       a path that is missing or cannot be read: the caller's mistake, not the model's
 ├── PolicyError                   a model that the intake policy refuses
 │   └── LimitExceededError        more of something than the policy allows (`limit`, `actual`)
 ├── SignatureError                not an image classifier, or one whose inputs or outputs must be named
@@ -22,6 +23,10 @@ class ConverterError(Exception):
 
 class ArtifactError(ConverterError):
     """The bytes are not an ONNX model, or part of the model is missing."""
+
+
+class UnreadableFileError(ArtifactError):
+    """The path does not exist, is no file, or may not be read."""
 
 
 class PolicyError(ConverterError):
