@@ -57,7 +57,7 @@ def test_missing_path_folder_and_pipe_are_unreadable(tmp_path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"not a model", b"\x08\x07"])
 def test_bytes_that_are_no_model(data: bytes) -> None:
-    with pytest.raises(ArtifactError, match="m.onnx"):
+    with pytest.raises(ArtifactError, match=r"m\.onnx"):
         parse(artifact_from_bytes("m.onnx", data))
 
 
