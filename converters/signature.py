@@ -26,8 +26,8 @@ class Normalisation:
     Attributes:
         low: Model value of a black pixel, before mean and std.
         high: Model value of a white pixel, before mean and std.
-        mean: Mean per channel, or one for all, in units of [low, high].
-        std: Standard deviation per channel, or one for all, positive.
+        mean: Mean per channel in the model's channel order, or one for all, in units of [low, high].
+        std: Standard deviation per channel in the model's channel order, or one for all, positive.
         channel_order: "rgb", or "bgr" for models that want the channels reversed.
     """
 
@@ -61,7 +61,7 @@ class Normalisation:
             if len(values) not in {1, channels}:
                 raise ValueError(f"expected 1 or {channels} values of {name}, got {len(values)}")
         mean, std = (np.broadcast_to(np.asarray(values, float), channels) for values in (self.mean, self.std))
-        if self.channel_order == "bgr":  # mean and std are given in the model's order, which is reversed
+        if self.channel_order == "bgr":
             mean, std = mean[::-1], std[::-1]
         return tuple(((self.high - self.low) / std).tolist()), tuple(((self.low - mean) / std).tolist())
 
@@ -105,6 +105,14 @@ class ModelSignature:
     def model_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of the model's own input for a number of images."""
         return input_shape(self.layout, self.input_shape, batch)
+
+
+def pixel_normalisation(signature: ModelSignature) -> Normalisation:
+    """The plainest normalisation: pixels as they are, or over the whole range of an integer input."""
+    dtype = np.dtype(signature.dtype)
+    if np.issubdtype(dtype, np.floating):
+        return Normalisation()
+    return Normalisation(low=-128.0, high=127.0) if dtype == np.int8 else Normalisation(high=255.0)
 
 
 def read_signature(
