@@ -1,0 +1,92 @@
+"""Everything that can go wrong between an ONNX file and a model that can be called.
+
+ConverterError                    the model cannot be used; every message names the remedy
+├── ArtifactError                 bytes that are no ONNX model, or external data that is missing
+│   └── UnreadableFileError       a path that is missing or cannot be read: the caller's mistake, not the model's
+├── PolicyError                   a model that the intake policy refuses
+│   └── LimitExceededError        more of something than the policy allows (`limit`, `actual`)
+├── SignatureError                not an image classifier, or one whose inputs or outputs must be named
+├── NodeError                     one node is to blame (`operator`, `domain`, `opset`, `node`)
+│   ├── UnsupportedOperatorError  no converter for this operator, opset and domain
+│   └── ConversionError           a converter exists but refused or failed at this node
+├── NotDifferentiableError        no gradient can flow from the output to the image
+├── EngineError                   onnxruntime cannot open or run the model
+└── ParityError                   the imported model is not the model in the file
+"""
+
+from typing import Self
+
+
+class ConverterError(Exception):
+    """Base of the converters' errors: one sentence with what was expected, found, where, and what to do."""
+
+
+class ArtifactError(ConverterError):
+    """The bytes are not an ONNX model, or part of the model is missing."""
+
+
+class UnreadableFileError(ArtifactError):
+    """The path does not exist, is no file, or may not be read."""
+
+
+class PolicyError(ConverterError):
+    """The intake policy refuses the model; `rule` names the rule that did."""
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class LimitExceededError(PolicyError):
+    """The model, or handling it, needs more than a limit allows."""
+
+    def __init__(self, message: str, *, rule: str, limit: float, actual: float) -> None:
+        super().__init__(message, rule=rule)
+        self.limit = limit
+        self.actual = actual
+
+
+class SignatureError(ConverterError):
+    """The model's inputs or outputs are not those of an image classifier."""
+
+
+class NodeError(ConverterError):
+    """Base of the errors that one node of the graph causes: which operator, where, at which opset."""
+
+    def __init__(self, message: str, *, operator: str, domain: str, opset: int, node: str) -> None:
+        super().__init__(message)
+        self.operator = operator
+        self.domain = domain
+        self.opset = opset
+        self.node = node
+
+    @classmethod
+    def at(cls, *, operator: str, domain: str, opset: int, node: str, reason: str) -> Self:
+        """Build the error with the sentence that all node errors share."""
+        where = f"node '{node}' ({describe_operator(operator, domain)}, opset {opset})"
+        return cls(f"{where}: {reason}", operator=operator, domain=domain, opset=opset, node=node)
+
+
+class UnsupportedOperatorError(NodeError):
+    """No converter is registered for the operator at this schema version."""
+
+
+class ConversionError(NodeError):
+    """The converter of an operator refused or failed at this node."""
+
+
+class NotDifferentiableError(ConverterError):
+    """The output does not depend on the image through anything that has a gradient."""
+
+
+class EngineError(ConverterError):
+    """onnxruntime cannot open or run the model."""
+
+
+class ParityError(ConverterError):
+    """The imported model and onnxruntime disagree on the same images."""
+
+
+def describe_operator(operator: str, domain: str) -> str:
+    """Name an operator as ONNX does: `Conv` in the default domain, else `domain::operator`."""
+    return f"{domain}::{operator}" if domain else operator

@@ -1,0 +1,150 @@
+"""The output end of a classifier: which output it is, what its numbers are, and where its last softmax sits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from backscan.converters.engine import Arrays
+from backscan.converters.errors import SignatureError
+from backscan.converters.graph import needed_nodes, producers
+from numpy.typing import NDArray
+
+_KEEPS_SCORES = frozenset(
+    {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+    | {"DequantizeLinear", "QuantizeLinear"}
+)
+_SUM_TOLERANCE = 0.02  # of a row of probabilities; wide enough for 8-bit outputs, far from what logits give
+
+
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """How an output that may classify is laid out.
+
+    Attributes:
+        batch_axis: Axis that counts images.
+        num_scores: Numbers for an image.
+    """
+
+    batch_axis: int
+    num_scores: int
+
+
+def output_forms(runs: Sequence[Arrays], batch: int | None) -> dict[str, OutputForm]:
+    """The outputs that give one vector of floating-point scores for an image.
+
+    Args:
+        runs: Outputs at batch 2 and 3 if the batch is free, else at the fixed batch.
+        batch: The fixed batch, None if free.
+
+    Returns:
+        Output name -> form; outputs of another kind (labels, maps) are left out.
+    """
+    forms = {}
+    for name, first in runs[0].items():
+        if not np.issubdtype(np.asarray(first).dtype, np.floating):
+            continue
+        axis = _batch_axis(first.shape, runs[-1][name].shape, batch)
+        if axis is None:
+            continue
+        rest = [size for index, size in enumerate(first.shape) if index != axis or batch == 1]
+        if sum(size > 1 for size in rest) <= 1:
+            forms[name] = OutputForm(axis, int(np.prod(rest)))
+    return forms
+
+
+def _batch_axis(first: tuple[int, ...], second: tuple[int, ...], batch: int | None) -> int | None:
+    if batch is None:
+        changed = [axis for axis, (a, b) in enumerate(zip(first, second, strict=False)) if a != b]
+        return changed[0] if len(changed) == 1 and len(first) == len(second) else None
+    if batch == 1:
+        return 0
+    return next((axis for axis, size in enumerate(first) if size == batch), None)
+
+
+def score_rows(output: NDArray[Any], batch_axis: int, num_scores: int) -> NDArray[Any]:
+    """An output as one row of scores for an image, [N, num_scores], unit axes dropped."""
+    return np.moveaxis(output, batch_axis, 0).reshape(-1, num_scores)
+
+
+def choose_output(
+    graph: onnx.GraphProto, forms: Mapping[str, OutputForm], outputs: Sequence[str], wanted: str | None
+) -> str:
+    """The output that classifies: the one asked for, else the only one, else the one that others lead to.
+
+    Args:
+        graph: The graph in topological order.
+        forms: The outputs that may classify.
+        outputs: All outputs.
+        wanted: Name given by the user, None if none.
+
+    Returns:
+        An output name.
+
+    Raises:
+        SignatureError: No output classifies, several do, or the one asked for does not.
+    """
+    if wanted is not None:
+        if wanted not in forms:
+            reason = "gives no vector of scores for an image" if wanted in outputs else "is no output of the model"
+            raise SignatureError(f"'{wanted}' {reason}: pass --output-name with one of {_listed(forms or outputs)}")
+        return wanted
+    vectors = [name for name, form in forms.items() if form.num_scores > 1] or list(forms)
+    last = [name for name in vectors if not _leads_to_another(name, vectors, graph)]
+    if not last:
+        raise SignatureError(
+            f"expected an output with one score for each class, found {_listed(outputs)}: this is no classifier, or "
+            "its class scores are no output; export the model with its logits as an output"
+        )
+    if len({forms[name].num_scores for name in last}) > 1:
+        raise SignatureError(f"several outputs may classify ({_listed(last)}): pass --output-name with one of them")
+    return last[0]
+
+
+def _leads_to_another(name: str, vectors: Sequence[str], graph: onnx.GraphProto) -> bool:
+    others = [other for other in vectors if other != name]
+    return any(name in node.input for node in needed_nodes(graph, others))
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def output_kind(graph: onnx.GraphProto, output: str, rows: NDArray[Any]) -> str:
+    """What the scores are, judged by their values and by the operator that makes them.
+
+    Args:
+        graph: The graph.
+        output: The classifying output.
+        rows: Its scores on noise images, [N, K].
+
+    Returns:
+        "logits", "probabilities", "log_probabilities" or "sigmoids".
+    """
+    scores = rows.astype(np.float64)
+    tail = last_squashing(graph, output)
+    operator = "" if tail is None else tail.op_type
+    if scores.shape[1] > 1:
+        if scores.min() >= -1e-6 and np.allclose(scores.sum(axis=1), 1, atol=_SUM_TOLERANCE) and operator != "Sigmoid":
+            return "probabilities"
+        if scores.max() <= 1e-3 and np.allclose(np.exp(scores).sum(axis=1), 1, atol=_SUM_TOLERANCE):
+            return "log_probabilities"
+    return "sigmoids" if operator == "Sigmoid" and scores.min() >= 0 and scores.max() <= 1 else "logits"
+
+
+def last_squashing(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
+    """The Softmax, LogSoftmax or Sigmoid that ends the graph, looking through nodes that only move numbers.
+
+    Args:
+        graph: The graph.
+        output: Name of an output.
+
+    Returns:
+        The node, None if the graph ends otherwise.
+    """
+    made_by = producers(graph)
+    node = made_by.get(output)
+    while node is not None and node.op_type in _KEEPS_SCORES:
+        node = made_by.get(node.input[0])
+    return node if node is not None and node.op_type in {"Softmax", "LogSoftmax", "Sigmoid"} else None

@@ -1,0 +1,133 @@
+"""Which axis of the image input is which: decided by the first convolution, else by the sizes."""
+
+import math
+from dataclasses import dataclass
+
+import onnx
+from backscan.converters.errors import SignatureError
+from backscan.converters.graph import attributes, constants, dimensions
+
+CHANNELS = (1, 3, 4)
+"""Channel counts of an image: grey, colour, colour with alpha."""
+
+_KEEPS_AXES = frozenset(
+    {"Add", "BatchNormalization", "Cast", "CastLike", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad"}
+    | {"QuantizeLinear", "Relu", "Sign", "Sub"}
+)
+_CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Order and sizes of the image input.
+
+    Attributes:
+        order: "NCHW", "NHWC", "NHW" or "NC".
+        image_shape: Channels, height, width.
+    """
+
+    order: str
+    image_shape: tuple[int, int, int]
+
+
+def input_shape(order: str, image_shape: tuple[int, int, int], batch: int) -> tuple[int, ...]:
+    """Shape of a model's own input for a number of images, axes in its own order."""
+    channels, height, width = image_shape
+    shapes = {
+        "NCHW": (batch, channels, height, width),
+        "NHWC": (batch, height, width, channels),
+        "NHW": (batch, height, width),
+        "NC": (batch, channels * height * width),
+    }
+    return shapes[order]
+
+
+def image_layout(
+    graph: onnx.GraphProto, value: onnx.ValueInfoProto, image_size: tuple[int, int] | None = None
+) -> Layout:
+    """Layout and sizes of an image input.
+
+    Args:
+        graph: The graph in topological order.
+        value: Its image input.
+        image_size: Height and width, for inputs that do not fix them.
+
+    Returns:
+        The layout.
+
+    Raises:
+        SignatureError: The input is no image, its size must be given, or the size given contradicts it.
+    """
+    sizes = dimensions(value)
+    if sizes is None or len(sizes) not in {2, 3, 4}:
+        rank = "of unknown rank" if sizes is None else f"with {len(sizes)} axes"
+        raise SignatureError(f"expected an image input with 4 axes, found '{value.name}' {rank}: export it as NCHW")
+    if len(sizes) == 2:
+        return _flat(value.name, sizes[1], image_size)
+    if len(sizes) == 3:
+        return Layout("NHW", (1, *_spatial(value.name, sizes[1:], image_size)))
+    channel_axis, channels = _channel_axis(graph, value.name, sizes)
+    spatial = sizes[2:] if channel_axis == 1 else sizes[1:3]
+    order = "NCHW" if channel_axis == 1 else "NHWC"
+    return Layout(order, (channels, *_spatial(value.name, spatial, image_size)))
+
+
+def _channel_axis(graph: onnx.GraphProto, name: str, sizes: tuple[int | None, ...]) -> tuple[int, int]:
+    axis, channels = _first_convolution(graph, name)
+    if axis is None:
+        fitting = [axis for axis in (1, 3) if sizes[axis] in CHANNELS]
+        axis = fitting[0] if fitting else None
+    channels = channels if axis is None else (sizes[axis] or channels)
+    if axis not in {1, 3} or channels not in CHANNELS:
+        raise SignatureError(
+            f"expected an image input with 1, 3 or 4 channels, found '{name}' with axes {_readable(sizes)}: "
+            "export the model with a fixed number of channels in NCHW or NHWC order"
+        )
+    return axis, channels
+
+
+def _first_convolution(graph: onnx.GraphProto, name: str) -> tuple[int | None, int | None]:
+    """Input axis that the first convolution takes for its channels, and their number; None where not to be seen."""
+    order: dict[str, tuple[int, ...]] = {name: (0, 1, 2, 3)}
+    weights = constants(graph)
+    for node in graph.node:
+        data = next((value for value in node.input if value in order), None)
+        if data is None:
+            continue
+        if node.op_type in _CONVOLUTIONS and data == node.input[0]:
+            weight = weights.get(node.input[3 if node.op_type == "QLinearConv" else 1])
+            channels = None if weight is None else weight.dims[1] * attributes(node).get("group", 1)
+            return order[data][1], channels
+        if node.op_type == "Transpose":
+            permutation = attributes(node).get("perm", [3, 2, 1, 0])
+            order[node.output[0]] = tuple(order[data][axis] for axis in permutation)
+        elif node.op_type in _KEEPS_AXES:
+            order[node.output[0]] = order[data]
+    return None, None
+
+
+def _flat(name: str, pixels: int | None, image_size: tuple[int, int] | None) -> Layout:
+    for channels in CHANNELS:
+        height, width = image_size or (math.isqrt((pixels or 0) // channels),) * 2
+        if height * width * channels == pixels:
+            return Layout("NC", (channels, height, width))
+    raise SignatureError(
+        f"the input '{name}' is a flat vector of {pixels or 'any number of'} values, which is no square image"
+        f"{'' if image_size is None else f' and none of size {image_size[0]} x {image_size[1]}'}: pass --image-size H W"
+    )
+
+
+def _spatial(name: str, sizes: tuple[int | None, ...], image_size: tuple[int, int] | None) -> tuple[int, int]:
+    wanted = image_size or (None, None)
+    if any(own and given and own != given for own, given in zip(sizes, wanted, strict=True)):
+        raise SignatureError(
+            f"the input '{name}' takes images of {_readable(sizes)}, not {_readable(wanted)}: leave --image-size out"
+        )
+    height, width = (own or given for own, given in zip(sizes, wanted, strict=True))
+    if height is None or width is None:
+        raise SignatureError(f"the input '{name}' takes images of any size: pass --image-size H W")
+    return height, width
+
+
+def _readable(sizes: tuple[int | None, ...]) -> str:
+    return " x ".join("?" if size is None else str(size) for size in sizes)
