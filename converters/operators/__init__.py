@@ -1,1 +1,41 @@
-"""Operator converters that onnx2torch lacks, one file per family."""
+"""Operator converters that onnx2torch lacks or gets wrong, one file per family; importing this registers them all."""
+
+from backscan.converters.operators import (
+    activations,
+    attention,
+    casts,
+    constants,
+    convolutions,
+    elementwise,
+    matrices,
+    normalization,
+    padding,
+    pooling,
+    quantization,
+    quantized_products,
+    reductions,
+    resize,
+    selection,
+    shapes,
+    thresholds,
+)
+
+__all__ = [
+    "activations",
+    "attention",
+    "casts",
+    "constants",
+    "convolutions",
+    "elementwise",
+    "matrices",
+    "normalization",
+    "padding",
+    "pooling",
+    "quantization",
+    "quantized_products",
+    "reductions",
+    "resize",
+    "selection",
+    "shapes",
+    "thresholds",
+]

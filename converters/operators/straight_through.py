@@ -1,0 +1,113 @@
+"""Gradients for steps, whose own gradient is zero everywhere: without one an optimiser would never move the input.
+
+Rounding passes the gradient unchanged (the straight-through estimator, as quantisation-aware training uses it). A jump
+between two values, such as a sign or a threshold, passes it weighted by 1 / (1 + |x|)^2: strongest at the jump and
+nowhere zero, as the derivative of x / (1 + |x|). These are surrogates; what they find is confirmed on the artifact.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Rounding(torch.autograd.Function):
+    """A rounding forward, the identity backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+        return rounding(values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient, None
+
+
+class _Jump(torch.autograd.Function):
+    """A step function forward, a bump of the given height around zero backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, step: Callable[[Tensor], Tensor], height: float) -> Tensor:
+        return step(values).to(values.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        values, _, ctx.height = inputs
+        ctx.save_for_backward(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (values,) = ctx.saved_tensors
+        return gradient * ctx.height / (1 + values.abs()).square(), None, None
+
+
+class _Grid(torch.autograd.Function):
+    """Round to whole numbers within a range; the identity backward, but zero where values saturate."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(values: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+        return values.round().clamp_(lowest, highest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        values, lowest, highest = ctx.saved_tensors
+        # Half a step beyond the end still rounds to it, so it counts as inside.
+        return gradient * ((values >= lowest - 0.5) & (values <= highest + 0.5)), None, None
+
+
+def rounded(values: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a rounding such as `torch.floor`; the gradient passes unchanged."""
+    return _Rounding.apply(values, rounding) if values.is_floating_point() else rounding(values)
+
+
+def sign(values: Tensor) -> Tensor:
+    """Give -1, 0 or 1; the gradient is that of x / (1 + |x|)."""
+    return _Jump.apply(values, torch.sign, 1.0) if values.is_floating_point() else torch.sign(values)
+
+
+def is_positive(values: Tensor) -> Tensor:
+    """Give 1 where a value is above zero, else 0, in the values' type; a jump half as high as that of a sign."""
+    return _Jump.apply(values, _above_zero, 0.5)
+
+
+def is_not_negative(values: Tensor) -> Tensor:
+    """Give 1 where a value is zero or above, else 0, in the values' type."""
+    return _Jump.apply(values, _at_least_zero, 0.5)
+
+
+def to_grid(values: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """Round to whole numbers (ties to even) within a range, as quantisation does.
+
+    Args:
+        values: Any shape.
+        lowest: Smallest number; broadcasts to `values`.
+        highest: Largest number.
+
+    Returns:
+        The whole numbers; the gradient passes unchanged, but not where values saturate.
+    """
+    result: Tensor = _Grid.apply(values, lowest, highest)
+    return result
+
+
+def _above_zero(values: Tensor) -> Tensor:
+    return values > 0
+
+
+def _at_least_zero(values: Tensor) -> Tensor:
+    return values >= 0
