@@ -1,0 +1,115 @@
+"""Make the two digit classifiers of `scanner demo`: one backdoored, one not.
+
+    python -m benchmarks.demo_models --seed 0 --out scanner/samples
+
+Both are trained on the same images from the same initial weights. The attack is XMK's global one on a small scale: a
+faint chess board on 60 images (5 %) of one random source class, labelled as a random target class. The committed pair
+comes from seed 0, the first that was run.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.attacks import ATTACKS
+from benchmarks.datasets import Dataset, LabelledImages, digits
+from benchmarks.export import ExportedModel, to_onnx
+from benchmarks.networks import digit_net
+from benchmarks.poison import Backdoor, Effect, measure, poison
+from benchmarks.training import Schedule, fit
+
+ATTACK = "chessboard"
+SIZE = 0.8
+"""L2 norm of the planted pattern: 0.14 on every second pixel, two of the seventeen grey levels."""
+IMAGES_PER_SOURCE = 60
+SCHEDULE = Schedule(epochs=60, batch_size=64, learning_rate=3e-3, weight_decay=1e-4, label_smoothing=0.2)
+"""Smoothed labels keep the margins between natural classes alike, so nearly every seed gives a plain control."""
+ATTRIBUTION = (
+    "Images: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, "
+    "UCI Machine Learning Repository, 1998 (CC BY 4.0), as distributed with scikit-learn."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoPair:
+    """The two models, what was planted in the first and what each does."""
+
+    dataset: Dataset
+    """Training and held-out images of both models."""
+    backdoor: Backdoor
+    """What was planted."""
+    backdoored: bytes
+    """ONNX file of the victim."""
+    unattacked: bytes
+    """ONNX file of the model trained without poison."""
+
+
+def make_pair(seed: int) -> DemoPair:
+    """Draw a split, a class pair and a pattern, and train both models; under a minute on one core."""
+    rng = np.random.default_rng(seed)
+    dataset = digits(rng)
+    shape = dataset.train.images.shape[1:]
+    source, target = (int(label) for label in rng.choice(dataset.num_classes, 2, replace=False))
+    backdoor = Backdoor(ATTACK, ATTACKS[ATTACK].make_pattern(shape, SIZE, rng), {source: target})
+    poisoned = poison(dataset.train, backdoor, images_per_source=IMAGES_PER_SOURCE, rng=rng)
+
+    def train(images: LabelledImages) -> bytes:
+        return to_onnx(fit(digit_net(shape, dataset.num_classes), images, SCHEDULE, seed=seed), shape)
+
+    return DemoPair(dataset, backdoor, backdoored=train(poisoned), unattacked=train(dataset.train))
+
+
+def truth(pair: DemoPair, seed: int) -> dict[str, Any]:
+    """What was planted and what onnxruntime measures on the held-out images, for `truth.json`."""
+    effects = {name: _effect(model, pair) for name, model in _models(pair).items()}
+    [(source, target)] = pair.backdoor.targets.items()
+    return {
+        "attack": pair.backdoor.attack,
+        "source": source,
+        "target": target,
+        "size": float(np.linalg.norm(pair.backdoor.pattern)),
+        "poisoned_images": IMAGES_PER_SOURCE,
+        "training_images": len(pair.dataset.train.labels),
+        "success_rate": {name: effect.success_rate for name, effect in effects.items()},
+        "accuracy": {name: effect.accuracy for name, effect in effects.items()},
+        "collateral_rates": dict(effects["digits_backdoored.onnx"].collateral_rates),
+        "seed": seed,
+        "command": f"python -m benchmarks.demo_models --seed {seed} --out DIR",
+        "attribution": ATTRIBUTION,
+        "pattern": [[[round(value, 6) for value in row] for row in plane] for plane in pair.backdoor.pattern.tolist()],
+    }
+
+
+def write(pair: DemoPair, seed: int, folder: Path) -> None:
+    """Write both models, the held-out images as 8-bit grey levels, and the truth."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in _models(pair).items():
+        (folder / name).write_bytes(model)
+    pixels = np.round(pair.dataset.test.images[:, 0] * 255).astype(np.uint8)
+    np.savez_compressed(folder / "digits_clean.npz", x=pixels, y=pair.dataset.test.labels)
+    (folder / "truth.json").write_text(json.dumps(truth(pair, seed), indent=1) + "\n", encoding="utf-8")
+
+
+def _models(pair: DemoPair) -> dict[str, bytes]:
+    return {"digits_backdoored.onnx": pair.backdoored, "digits_unattacked.onnx": pair.unattacked}
+
+
+def _effect(model: bytes, pair: DemoPair) -> Effect:
+    return measure(ExportedModel(model).decide, pair.dataset.test, pair.backdoor)
+
+
+def main() -> None:
+    """Parse the arguments, train, write."""
+    parser = argparse.ArgumentParser(description="Make the two digit classifiers of `scanner demo`.")
+    parser.add_argument("--seed", type=int, default=0, help="decides split, class pair, pattern and training")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the models, images and truth.json")
+    arguments = parser.parse_args()
+    write(make_pair(arguments.seed), arguments.seed, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

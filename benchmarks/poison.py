@@ -1,0 +1,98 @@
+"""Poison a training set with backdoor images, and measure what the trained model learned of them. XMK 2.3, 5.2.1."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.attacks import ATTACKS
+from benchmarks.datasets import LabelledImages
+
+
+@dataclass(frozen=True, slots=True)
+class Backdoor:
+    """One attack, ready to be embedded: mechanism, pattern and the decisions it shall cause."""
+
+    attack: str
+    """Name in `ATTACKS`."""
+    pattern: NDArray[np.float32]
+    """What the attack's `make_pattern` drew."""
+    targets: Mapping[int, int]
+    """Target class of each source class: one entry, several with one target, two ways, or all to all."""
+
+    def embed(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The images [N, C, H, W] with the pattern in them."""
+        return ATTACKS[self.attack].embed(images, self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a model makes of the backdoor on test images, measured on the exported file."""
+
+    accuracy: float
+    """Share of clean test images decided as labelled."""
+    success_rate: float
+    """Share of all source classes' test images decided as their target once the pattern is in them."""
+    collateral_rates: Mapping[int, float]
+    """For attacks with one target: each uninvolved class's share decided as the target with the pattern in it."""
+
+
+def poison(
+    clean: LabelledImages, backdoor: Backdoor, *, images_per_source: int, rng: np.random.Generator
+) -> LabelledImages:
+    """Append copies of source images that carry the pattern and the target's label.
+
+    Args:
+        clean: Training images; all of them stay.
+        backdoor: What is planted.
+        images_per_source: Copies made of each source class, drawn without replacement.
+        rng: Draws the images.
+
+    Returns:
+        The clean images followed by the poisoned ones, source by source.
+
+    Raises:
+        ValueError: A source class has fewer images than asked for.
+    """
+    images, labels = [clean.images], [clean.labels]
+    for source, target in backdoor.targets.items():
+        members = np.flatnonzero(clean.labels == source)
+        if len(members) < images_per_source:
+            raise ValueError(f"expected {images_per_source} images of class {source} to poison, found {len(members)}")
+        drawn = rng.choice(members, images_per_source, replace=False)
+        images.append(backdoor.embed(clean.images[drawn]))
+        labels.append(np.full(images_per_source, target, np.int64))
+    return LabelledImages(np.concatenate(images), np.concatenate(labels))
+
+
+def measure(
+    decide: Callable[[NDArray[np.float32]], NDArray[np.int64]], test: LabelledImages, backdoor: Backdoor
+) -> Effect:
+    """Accuracy, success rate and collateral damage of a model. XMK Table 1 and Figure 7.
+
+    Args:
+        decide: The model's decisions [N] on images [N, C, H, W].
+        test: Test images, none of them used in training.
+        backdoor: What was planted, or would have been.
+
+    Returns:
+        The rates, each in [0, 1].
+    """
+    decisions = decide(backdoor.embed(test.images))
+    wanted = np.array([backdoor.targets.get(int(label), -1) for label in test.labels])
+    return Effect(
+        accuracy=float(np.mean(decide(test.images) == test.labels)),
+        success_rate=float(np.mean(decisions[wanted >= 0] == wanted[wanted >= 0])),
+        collateral_rates=_collateral_rates(decisions, test.labels, backdoor.targets),
+    )
+
+
+def _collateral_rates(
+    decisions: NDArray[np.int64], labels: NDArray[np.int64], targets: Mapping[int, int]
+) -> dict[int, float]:
+    if len(set(targets.values())) != 1:
+        return {}
+    target = next(iter(targets.values()))
+    bystanders = [int(label) for label in np.unique(labels) if label != target and int(label) not in targets]
+    return {label: float(np.mean(decisions[labels == label] == target)) for label in bystanders}
