@@ -15,19 +15,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from backscan.converters.limits import IMPORT, INTAKE, SCAN
 from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
 from backscan.scanner.results import PairResult, Parity, SignatureRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from backscan.converters import Artifact, Normalisation
+    from backscan.converters import Artifact, IntakeReport, Normalisation
+    from backscan.converters.limits import PhaseLimits
     from backscan.converters.sandbox import Runner
     from backscan.scanner.config import ScanConfig
 
 T = TypeVar("T")
 
 _WORKER = "backscan.scanner.worker:Worker"
+_DISBELIEF = (
+    "expected {} from the model's process, found something else: the model may have taken it over; do not use it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +81,25 @@ class Subject:
         """What this system could not limit."""
         return self._runner.protections.missing
 
+    def audit(self, artifact: Artifact) -> IntakeReport:
+        """What the file holds and what of it the policy forbids, from its bytes alone.
+
+        Raises:
+            NoVerdictError: the bytes are no ONNX model.
+        """
+        from backscan.converters import IntakeReport
+
+        answer = self._call("audit", {"data": artifact.data}, INTAKE)
+        try:
+            return IntakeReport.from_dict(answer)
+        except (TypeError, KeyError) as error:
+            raise NoVerdictError(_DISBELIEF.format("an intake report")) from error
+
     def open(self, artifact: Artifact, config: ScanConfig, *, runtime_only: bool = False) -> OpenedModel:
         """Open the original file, and import it into torch unless `runtime_only`.
 
         Raises:
-            NoVerdictError: the model is refused, unreadable or cannot be imported.
+            NoVerdictError: the model cannot be opened or imported.
         """
         answer = self._call(
             "open",
@@ -97,6 +116,7 @@ class Subject:
                 "device": config.device,
                 "runtime_only": runtime_only,
             },
+            IMPORT,
         )
         signature = dict(answer["signature"])
         num_classes = signature.pop("num_classes")
@@ -113,21 +133,21 @@ class Subject:
 
     def settle(self, normalisation: Normalisation) -> None:
         """Set how pixels become model input from now on."""
-        self._call("settle", {"normalisation": asdict(normalisation)})
+        self._call("settle", {"normalisation": asdict(normalisation)}, IMPORT)
 
     def decisions(self, images: NDArray[np.float32], normalisation: Normalisation | None = None) -> NDArray[np.int64]:
         """Decisions of the original file on images [N, C, H, W] in [0, 1]: int64 [N]."""
         message: dict[str, Any] = {"images": images}
         if normalisation is not None:
             message["normalisation"] = asdict(normalisation)
-        decisions = self._call("decide", message)["decisions"]
+        decisions = self._call("decide", message, SCAN)["decisions"]
         if not isinstance(decisions, np.ndarray) or decisions.shape != (len(images),):
-            raise NoVerdictError("expected one decision an image from the model's process, found something else")
+            raise NoVerdictError(_DISBELIEF.format("one decision an image"))
         return decisions.astype(np.int64)
 
     def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
         """Parity of the torch copy with the original file."""
-        return _checked(Parity, self._call("compare", {"images": images, "images_real": images_real}))
+        return _checked(Parity, self._call("compare", {"images": images, "images_real": images_real}, IMPORT))
 
     def prepare(
         self, detector: str, images_by_class: Mapping[int, NDArray[np.float32]], config: ScanConfig
@@ -138,7 +158,7 @@ class Subject:
             "images_by_class": {str(label): images for label, images in images_by_class.items()},
             "config": config.to_dict(),
         }
-        return _checked(Preparation, self._call("prepare", message))
+        return _checked(Preparation, self._call("prepare", message, SCAN))
 
     def optimise(
         self,
@@ -163,17 +183,21 @@ class Subject:
             "step_size": step_size,
             "seconds": seconds,
         }
-        self._call("optimise", message, on_event=receive)
+        self._call("optimise", message, SCAN, on_event=receive)
         return results
 
     def _call(
-        self, method: str, message: dict[str, Any], on_event: Callable[[Mapping[str, Any]], None] | None = None
+        self,
+        method: str,
+        message: dict[str, Any],
+        limits: PhaseLimits,
+        on_event: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Mapping[str, Any]:
         from backscan.converters.errors import ConverterError
         from backscan.converters.sandbox_errors import SandboxError, UnexpectedError
 
         try:
-            return self._runner.call(method, message, on_event=on_event)
+            return self._runner.call(method, message, limits=limits, on_event=on_event)
         except UnexpectedError as error:
             raise InternalError(f"step {method!r} failed inside the scanner: {error}") from error
         except (ConverterError, SandboxError) as error:
@@ -204,7 +228,4 @@ def _checked(kind: type[T], answer: object, *, pattern: object = None) -> T:
             return PairResult.from_dict(answer, array)  # type: ignore[return-value]
         return TypeAdapter(kind).validate_python(answer)
     except ValidationError as error:
-        raise NoVerdictError(
-            f"expected {kind.__name__} from the model's process, found something else: the model may have taken it "
-            "over; do not use it"
-        ) from error
+        raise NoVerdictError(_DISBELIEF.format(kind.__name__)) from error

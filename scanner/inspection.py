@@ -17,15 +17,16 @@ def inspect_model(model: Path, config: ScanConfig) -> dict[str, Any]:
         UserError: the path cannot be read.
         NoVerdictError: the model is refused or cannot be imported.
     """
-    from backscan.scanner.pipeline import read
+    from backscan.scanner.pipeline import audit, read
 
     artifact = read(model)
     with open_subject(config) as subject:
+        artifact = audit(subject, artifact, model.parent)
         opened = subject.open(artifact, config)
         return {
             "name": artifact.name,
             "sha256": artifact.sha256,
-            "num_bytes": artifact.num_bytes,
+            "num_bytes": len(artifact.data),
             "num_classes": opened.num_classes,
             "signature": asdict(opened.signature),
             "provider": opened.provider,

@@ -113,7 +113,7 @@ def scan(
     config.check()
     artifact = read(model)
     draft = Draft(
-        model=ModelRecord(artifact.name, artifact.sha256, artifact.num_bytes, class_names=_names(class_names)),
+        model=_model_record(artifact, class_names),
         config=config.to_dict(),
         provenance=provenance(seed=config.seed, command=command),
         progress=progress or SilentProgress(),
@@ -121,6 +121,9 @@ def scan(
     draft.set(significance=config.significance, bootstrap_draws=config.bootstrap_draws)
     try:
         with open_subject(config) as subject:
+            with draft.phase("intake"):
+                artifact = audit(subject, artifact, model.parent)
+            draft.set(model=_model_record(artifact, class_names))
             judgement = examine(subject, artifact, clean, config, draft, journal)
     except Settled as end:
         return draft.result(end.verdict, end.reasons)
@@ -130,17 +133,37 @@ def scan(
 
 
 def read(model: Path) -> Artifact:
-    """The bytes of the file, read once.
+    """The bytes of the file, read once; external data comes after the audit.
 
     Raises:
         UserError: the path is missing or cannot be read.
+        NoVerdictError: the file is larger than the policy allows.
     """
-    from backscan.converters import UnreadableFileError, read_artifact
+    from backscan.converters import LimitExceededError, Policy, UnreadableFileError, read_artifact
 
     try:
-        return read_artifact(model)
+        return read_artifact(model, max_bytes=Policy().max_file_bytes)
     except UnreadableFileError as error:
         raise UserError(str(error)) from error
+    except LimitExceededError as error:
+        raise NoVerdictError(str(error)) from error
+
+
+def audit(subject: Subject, artifact: Artifact, folder: Path) -> Artifact:
+    """The artifact with its external data, once the policy allows what the bytes hold.
+
+    Raises:
+        NoVerdictError: the policy forbids something, or external data is missing or outside the model's folder.
+    """
+    from backscan.converters import ConverterError, Policy, enforce, read_external, with_external
+
+    report = subject.audit(artifact)
+    try:
+        enforce(report)
+        external = read_external(folder, report.external_locations, Policy())
+    except ConverterError as error:
+        raise NoVerdictError(str(error)) from error
+    return with_external(artifact, external) if external else artifact
 
 
 def examine(
@@ -180,7 +203,7 @@ def examine(
 
 
 def open_model(subject: Subject, artifact: Artifact, config: ScanConfig, draft: Draft) -> OpenedModel:
-    """Audit and open the file, in the limited process."""
+    """Open the file and its torch copy, in the limited process."""
     with draft.phase("open"):
         opened = subject.open(artifact, config)
     draft.warn(*opened.warnings)
@@ -426,8 +449,10 @@ def _pair_of(inference: Inference | None, pairs: Sequence[PairResult]) -> PairRe
     return next((pair for pair in pairs if (pair.detector, pair.source, pair.target) == wanted), None)
 
 
-def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    return tuple(names) if names else None
+def _model_record(artifact: Artifact, class_names: Sequence[str] | None) -> ModelRecord:
+    num_bytes = len(artifact.data) + sum(len(data) for data in artifact.external.values())
+    names = tuple(class_names) if class_names else None
+    return ModelRecord(artifact.name, artifact.sha256, num_bytes, class_names=names)
 
 
 def _listed(classes: Sequence[int]) -> str:

@@ -89,7 +89,7 @@ def verify_again(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: b
         ReportError: the report has no pattern or no preprocessing.
         UserError: the model or the images cannot be used.
     """
-    from backscan.scanner.pipeline import read
+    from backscan.scanner.pipeline import audit, read
 
     if not result.patterns or result.preprocessing is None:
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
@@ -97,6 +97,7 @@ def verify_again(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: b
     artifact = read(model)
     pattern, pair = result.patterns[0], _pair(result)
     with open_subject(config) as subject:
+        artifact = audit(subject, artifact, model.parent)
         opened = subject.open(artifact, config, runtime_only=True)
         subject.settle(_normalisation(result))
         fitted = clean.fit_to(opened.signature.input_shape)

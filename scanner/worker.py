@@ -33,13 +33,13 @@ class Worker:
         self._deadline = float("inf")
 
     def audit(self, message: Message) -> Message:
-        """Check the bytes against the policy, before anything parses them in earnest."""
-        from backscan.converters import Policy, audit
+        """Look at the bytes before any library loads them."""
+        from backscan.converters import audit
 
-        return asdict(audit(message["data"], Policy(**message["policy"])))
+        return audit(message["data"]).to_dict()
 
     def open(self, message: Message) -> Message:
-        """Open the original file in onnxruntime; also import it into torch unless `runtime_only`."""
+        """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
         from backscan.converters import Artifact, import_model, open_runtime, read_signature
 
         artifact = Artifact(**message["artifact"])
