@@ -166,10 +166,10 @@ class Subject:
         pairs: Sequence[tuple[int, int]],
         step_size: float,
         *,
-        seconds: float,
+        seconds: float | None,
         on_pair: Callable[[PairResult], None],
     ) -> list[PairResult]:
-        """Search a chunk of pairs; those that the time did not allow are missing."""
+        """Search a chunk of pairs; those that the time (None: no limit) did not allow are missing."""
         results: list[PairResult] = []
 
         def receive(event: Mapping[str, Any]) -> None:

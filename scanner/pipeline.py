@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner import evidence
-from backscan.scanner.cleanset import CleanSet, Draw
+from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.draft import Draft, Settled
@@ -23,54 +22,27 @@ from backscan.scanner.preprocessing import Settlement, settle_preprocessing
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.provenance import provenance
 from backscan.scanner.results import (
-    DataRecord,
     Inference,
     ModelRecord,
     PairResult,
-    PairStatus,
     ScanResult,
-    Trajectory,
     Verdict,
     Verification,
 )
+from backscan.scanner.search import search
+from backscan.scanner.selection import Images, select
 from backscan.scanner.verify import verify
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from backscan.converters import Artifact, Normalisation
     from backscan.scanner.journal import Journal
 
-Pair = tuple[int, int]
-
 _PARITY_IMAGES = 256
-# Sources whose pairs form one chunk of work: enough to keep a GPU busy. The journal keeps whole chunks.
-_SOURCES_PER_CHUNK = {"cpu": 1, "cuda": 16}
 
 _ALWAYS_OUTSIDE = (
     "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern",
     "attackers who trained the model against this detector, and models that recognise a scan",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """The clean images of a scan in the shape of the model, with the class each one stands for."""
-
-    pixels: NDArray[np.float32]
-    """Images [N, C, H, W] in [0, 1]."""
-    labels: NDArray[np.int64]
-    """Classes [N]: given, or the model's own decisions."""
-    drawn: Draw
-    """Which images optimise and which are held out."""
-
-    def optimised(self) -> dict[int, NDArray[np.float32]]:
-        """Images of the search by class."""
-        return {label: self.pixels[indices] for label, indices in self.drawn.optimise.items()}
-
-    def held_out(self) -> dict[int, NDArray[np.float32]]:
-        """Images the search never sees, by class."""
-        return {label: self.pixels[indices] for label, indices in self.drawn.held_out.items() if len(indices)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +225,7 @@ def examine_under(
     subject.settle(normalisation)
     images = select(subject, clean, opened, config, draft)
     compare(subject, images, config, draft)
-    pairs = search(subject, images, opened, config, draft, journal)
+    pairs = search(subject, images.optimised(), opened, config, draft, journal)
     with draft.phase("inference"):
         inferences = tuple(
             conclusion
@@ -268,32 +240,6 @@ def examine_under(
     return Examined(judgement, describe(subject, extreme, inferences, pairs, replayed, images, config))
 
 
-def select(subject: Subject, clean: CleanSet, opened: OpenedModel, config: ScanConfig, draft: Draft) -> Images:
-    """Draw the images of each class: some to search with, some held out (XMK note 7 without labels)."""
-    with draft.phase("images"):
-        labels = subject.decisions(clean.images) if clean.labels is None else clean.labels
-        drawn = clean.draw(
-            labels, images_per_class=config.images_per_class, seed=config.seed, num_classes=opened.num_classes
-        )
-    draft.set(
-        data=DataRecord(
-            name=clean.name,
-            digest=clean.digest,
-            num_images=len(clean.images),
-            labels="decisions" if clean.labels is None else "given",
-            images_per_class=tuple(len(drawn.optimise.get(c, ())) for c in range(opened.num_classes)),
-            held_out_per_class=tuple(len(drawn.held_out.get(c, ())) for c in range(opened.num_classes)),
-            found_beside_model=clean.found_beside_model,
-        )
-    )
-    without = [c for c in range(opened.num_classes) if c not in drawn.optimise]
-    if without:
-        draft.leave_out(f"attacks from {_listed(without)}: too few images of {'it' if len(without) == 1 else 'them'}")
-    if not drawn.optimise:
-        raise Settled(Verdict.INCONCLUSIVE, "no class has enough images to search with: add images of each class")
-    return Images(clean.images, labels, drawn)
-
-
 def compare(subject: Subject, images: Images, config: ScanConfig, draft: Draft) -> None:
     """Stop unless the torch copy decides as the original file does, on real images."""
     chosen = np.random.default_rng(config.seed).permutation(len(images.pixels))[:_PARITY_IMAGES]
@@ -304,83 +250,6 @@ def compare(subject: Subject, images: Images, config: ScanConfig, draft: Draft) 
         raise Settled(Verdict.NO_VERDICT, f"the torch copy is not the model in the file: {parity.reason}")
     if parity.reason:
         draft.warn(parity.reason)
-
-
-def search(
-    subject: Subject,
-    images: Images,
-    opened: OpenedModel,
-    config: ScanConfig,
-    draft: Draft,
-    journal: Journal | None,
-) -> list[PairResult]:
-    """The smallest pattern of every pair (Algorithm 1), chunk by chunk, in order of detector, source and target."""
-    optimised = images.optimised()
-    wanted = wanted_pairs(config, opened.num_classes)
-    results = [without_images(name, pair) for name in config.detectors for pair in wanted if pair[0] not in optimised]
-    todo = [pair for pair in wanted if pair[0] in optimised]
-    deadline = time.monotonic() + (config.time_limit or float("inf"))
-    with draft.phase("search"):
-        for name in config.detectors:
-            prepared = subject.prepare(name, optimised, config)
-            per_pair = 15 * max(len(array) for array in optimised.values())
-            draft.progress.plan(len(todo), len(todo) * per_pair * prepared.seconds_per_image)
-
-            def tell(result: PairResult) -> None:
-                draft.progress.pair(result, (result.steps + 1) * len(optimised[result.source]))
-
-            for chunk in chunks(todo, opened.device):
-                done = journal.chunk(name, chunk) if journal else None
-                if done is None:
-                    done = subject.optimise(
-                        name, chunk, prepared.step_size, seconds=deadline - time.monotonic(), on_pair=tell
-                    )
-                    if len(done) < len(chunk):
-                        raise Settled(
-                            Verdict.INCONCLUSIVE,
-                            f"the time limit of {config.time_limit:g} s ended the search: raise --time-limit",
-                        )
-                    if journal:
-                        journal.record(name, chunk, done)
-                results += done
-    return sorted(results, key=lambda result: (config.detectors.index(result.detector), result.source, result.target))
-
-
-def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
-    """Pairs to search, in order.
-
-    Raises:
-        UserError: a class that the model does not have.
-    """
-    named = {c for pair in config.pairs or () for c in pair} | set(config.targets or ())
-    unknown = sorted(c for c in named if not 0 <= c < num_classes)
-    if unknown:
-        raise UserError(
-            f"expected classes 0 to {num_classes - 1} in --pairs and --targets, found {_listed(unknown)}: correct them"
-        )
-    every = [(source, target) for source in range(num_classes) for target in range(num_classes) if source != target]
-    return [
-        pair
-        for pair in every
-        if (config.pairs is None or pair in config.pairs) and (config.targets is None or pair[1] in config.targets)
-    ]
-
-
-def chunks(pairs: Sequence[Pair], device: str) -> Iterator[list[Pair]]:
-    """Pairs in fixed portions of whole sources."""
-    sources = sorted({source for source, _ in pairs})
-    size = _SOURCES_PER_CHUNK["cpu" if device == "cpu" else "cuda"]
-    for start in range(0, len(sources), size):
-        portion = set(sources[start : start + size])
-        yield [pair for pair in pairs if pair[0] in portion]
-
-
-def without_images(detector: str, pair: Pair) -> PairResult:
-    """The result of a pair whose source class has too few images."""
-    source, target = pair
-    return PairResult(
-        detector, source, target, PairStatus.NO_IMAGES, None, None, None, steps=0, trajectory=Trajectory((), ())
-    )
 
 
 def replay(
@@ -453,7 +322,3 @@ def _model_record(artifact: Artifact, class_names: Sequence[str] | None) -> Mode
     num_bytes = len(artifact.data) + sum(len(data) for data in artifact.external.values())
     names = tuple(class_names) if class_names else None
     return ModelRecord(artifact.name, artifact.sha256, num_bytes, class_names=names)
-
-
-def _listed(classes: Sequence[int]) -> str:
-    return ("class " if len(classes) == 1 else "classes ") + ", ".join(str(c) for c in classes)

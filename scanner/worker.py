@@ -89,7 +89,7 @@ class Worker:
 
         if self._examination is None:
             raise RuntimeError("expected `prepare` before `optimise`")
-        self._deadline = time.monotonic() + message["seconds"]
+        self._deadline = float("inf") if message["seconds"] is None else time.monotonic() + message["seconds"]
         pairs = [(int(source), int(target)) for source, target in message["pairs"]]
         detector = DETECTORS[message["detector"]]
         finished = 0
