@@ -10,11 +10,10 @@ from backscan.converters.engine import Arrays
 from backscan.converters.errors import SignatureError
 from backscan.converters.graph import needed_nodes, producers
 from numpy.typing import NDArray
+from onnx import helper
 
-_KEEPS_SCORES = frozenset(
-    {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
-    | {"DequantizeLinear", "QuantizeLinear"}
-)
+_QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
+_KEEPS_SCORES = _QUANTISING | {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
 _SUM_TOLERANCE = 0.02  # of a row of probabilities; wide enough for 8-bit outputs, far from what logits give
 
 
@@ -123,8 +122,8 @@ def output_kind(graph: onnx.GraphProto, output: str, rows: NDArray[Any]) -> str:
         "logits", "probabilities", "log_probabilities" or "sigmoids".
     """
     scores = rows.astype(np.float64)
-    tail = last_squashing(graph, output)
-    operator = "" if tail is None else tail.op_type
+    tail = find_tail(graph, output)
+    operator = "" if tail is None else tail.operator
     if scores.shape[1] > 1:
         if scores.min() >= -1e-6 and np.allclose(scores.sum(axis=1), 1, atol=_SUM_TOLERANCE) and operator != "Sigmoid":
             return "probabilities"
@@ -133,7 +132,24 @@ def output_kind(graph: onnx.GraphProto, output: str, rows: NDArray[Any]) -> str:
     return "sigmoids" if operator == "Sigmoid" and scores.min() >= 0 and scores.max() <= 1 else "logits"
 
 
-def last_squashing(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The squashing function that ends a graph.
+
+    Attributes:
+        operator: "Softmax", "LogSoftmax" or "Sigmoid".
+        node: The node that gives the squashed scores.
+        source: Value that is squashed; scores that the softmax or sigmoid of gives `node`'s output.
+        requantised: Quantising nodes between it and the output.
+    """
+
+    operator: str
+    node: onnx.NodeProto
+    source: str
+    requantised: tuple[onnx.NodeProto, ...]
+
+
+def find_tail(graph: onnx.GraphProto, output: str) -> Tail | None:
     """The Softmax, LogSoftmax or Sigmoid that ends the graph, looking through nodes that only move numbers.
 
     Args:
@@ -141,10 +157,34 @@ def last_squashing(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None
         output: Name of an output.
 
     Returns:
-        The node, None if the graph ends otherwise.
+        The tail, None if the graph ends otherwise.
     """
     made_by = producers(graph)
     node = made_by.get(output)
+    requantised = []
     while node is not None and node.op_type in _KEEPS_SCORES:
+        if node.op_type in _QUANTISING:
+            requantised.append(node)
         node = made_by.get(node.input[0])
-    return node if node is not None and node.op_type in {"Softmax", "LogSoftmax", "Sigmoid"} else None
+    if node is None:
+        return None
+    if node.op_type in {"Softmax", "LogSoftmax", "Sigmoid"}:
+        return Tail(node.op_type, node, node.input[0], tuple(requantised))
+    source = _spelled_out_softmax(node, made_by)
+    return None if source is None else Tail("Softmax", node, source, tuple(requantised))
+
+
+def _spelled_out_softmax(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> str | None:
+    """The input of a softmax written as `exp(x) / sum(exp(x))`, as jax2onnx and older exporters write it."""
+    parts = [made_by.get(name) for name in node.input] if node.op_type == "Div" else []
+    if len(parts) != 2 or parts[0] is None or parts[1] is None:
+        return None
+    is_softmax = parts[0].op_type == "Exp" and parts[1].op_type == "ReduceSum" and parts[1].input[0] == node.input[0]
+    return str(parts[0].input[0]) if is_softmax else None
+
+
+def remove_tail(tail: Tail) -> None:
+    """Let the squashing node, and quantising nodes after it, hand on their input: the output becomes its source."""
+    tail.node.CopyFrom(helper.make_node("Identity", [tail.source], [tail.node.output[0]], name=tail.node.name))
+    for node in tail.requantised:
+        node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))

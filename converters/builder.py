@@ -1,0 +1,120 @@
+"""From an ONNX graph to a `torch.fx` module: an own walk, node by node, through the converter table."""
+
+import inspect
+from operator import getitem
+from typing import Any
+
+import onnx
+from backscan.converters.errors import ConversionError, ConverterError
+from backscan.converters.graph import opset, reads
+from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, ValueType, find_converter
+from onnx import defs
+from torch import fx, nn
+
+
+class GraphBuilder:
+    """Turns one ONNX graph into one `torch.fx` module.
+
+    The graph must be normalised: its inputs are fed by the caller, everything else is a node or an initialiser.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        _drop_unread_outputs(model)
+        self._model = model
+        self._onnx = OnnxGraph(model.graph)
+        self._torch = fx.Graph()
+        self._root = nn.Module()
+        self._values: dict[str, Any] = {}
+
+    def build(self) -> fx.GraphModule:
+        """Convert every node.
+
+        Returns:
+            A module that takes the graph's inputs in order and returns its output, or a tuple if it has several.
+
+        Raises:
+            UnsupportedOperatorError: A node's operator has no converter.
+            ConversionError: A converter refused its node.
+        """
+        for index, name in enumerate(self._onnx.input_values):
+            self._values[name] = self._torch.placeholder(f"input_{index}")
+        for index, node in enumerate(self._onnx.nodes.values()):
+            self._add(node, f"{node.operation_type}_{index}")
+        outputs = [self._value(name) for name in self._onnx.output_values]
+        self._torch.output(outputs[0] if len(outputs) == 1 else tuple(outputs))
+        return fx.GraphModule(self._root, self._torch).eval()
+
+    def _add(self, node: OnnxNode, name: str) -> None:
+        module, mapping = self._convert(node)
+        self._root.add_module(name, module)
+        args: list[Any] = [self._value(value) for value in mapping.inputs]
+        while args and args[-1] is None:
+            args.pop()
+        kwargs = _named_after_gap(module, args)
+        result = self._torch.call_module(name, tuple(args), kwargs)
+        outputs = mapping.outputs
+        for index, value in enumerate(outputs):
+            if value:
+                self._values[value] = (
+                    result if len(outputs) == 1 else self._torch.call_function(getitem, (result, index))
+                )
+
+    def _convert(self, node: OnnxNode) -> OperationConverterResult:
+        version = opset(self._model, node.domain)
+        converter = find_converter(node.operation_type, node.domain, version, node=node.unique_name)
+        try:
+            return converter(node, self._onnx)
+        except ConverterError:
+            raise
+        except Exception as error:  # converters of onnx2torch raise whatever comes up
+            raise ConversionError.at(
+                operator=node.operation_type,
+                domain=node.domain,
+                opset=version,
+                node=node.unique_name,
+                reason=f"the converter refused it ({type(error).__name__}: {error}); export the model with another "
+                "opset, or report the node so that the converter is completed",
+            ) from error
+
+    def _value(self, name: str) -> Any:
+        """The fx node of a value, made on first use if it is an initialiser; None for an absent input."""
+        if name not in self._values and self._onnx.value_type(name) == ValueType.GRAPH_INITIALIZER:
+            buffer = f"constant_{len(dict(self._root.named_buffers(recurse=False)))}"
+            self._root.register_buffer(buffer, self._onnx.initializers[name].to_torch())
+            self._values[name] = self._torch.get_attr(buffer)
+        return self._values[name] if name else None
+
+
+def _named_after_gap(module: nn.Module, args: list[Any]) -> dict[str, Any]:
+    """Cut `args` at its first None and give what follows by parameter name: an absent input keeps its default."""
+    if None not in args:
+        return {}
+    gap = args.index(None)
+    names = list(inspect.signature(module.forward).parameters)[gap : len(args)]
+    named = {name: value for name, value in zip(names, args[gap:], strict=True) if value is not None}
+    del args[gap:]
+    return named
+
+
+def _drop_unread_outputs(model: onnx.ModelProto) -> None:
+    """Remove optional outputs at the end of a node that nobody reads, such as the mask of Dropout.
+
+    Converters decide by the number of outputs whether a module gives one tensor or several.
+    """
+    graph = model.graph
+    read = set().union(*(reads(node) for node in graph.node), (value.name for value in graph.output))
+    for node in graph.node:
+        required = _num_required_outputs(node, opset(model, node.domain))
+        while len(node.output) > required and node.output[-1] not in read:
+            node.output.pop()
+
+
+def _num_required_outputs(node: onnx.NodeProto, version: int) -> int:
+    try:
+        schema = defs.get_schema(node.op_type, max_inclusive_version=version, domain=node.domain)
+    except defs.SchemaError:
+        return len(node.output)
+    optional = defs.OpSchema.FormalParameterOption.Optional
+    required = [index for index, output in enumerate(schema.outputs) if output.option != optional]
+    is_variadic = any(output.option == defs.OpSchema.FormalParameterOption.Variadic for output in schema.outputs)
+    return len(node.output) if is_variadic else max(1, len(required))
