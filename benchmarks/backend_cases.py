@@ -35,8 +35,7 @@ OPERATORS = tuple(
 FIRST_OPSET = 7
 
 _TYPES = frozenset(
-    getattr(TensorProto, name)
-    for name in "FLOAT FLOAT16 BFLOAT16 DOUBLE BOOL UINT8 INT8 INT16 INT32 INT64".split()
+    getattr(TensorProto, name) for name in "FLOAT FLOAT16 BFLOAT16 DOUBLE BOOL UINT8 INT8 INT16 INT32 INT64".split()
 )
 """Element types of the cases; quantised operators also have the narrow integers."""
 
@@ -191,8 +190,23 @@ def _restated_inputs(
     return [restated.get(place, "") for place in range(max(restated, default=-1) + 1)]
 
 
-_MOVED = ("axes", "constant_value", "ends", "k", "max", "min", "pads", "ratio", "roi", "scales", "sizes", "split",
-          "starts", "steps", "training_mode")
+_MOVED = (
+    "axes",
+    "constant_value",
+    "ends",
+    "k",
+    "max",
+    "min",
+    "pads",
+    "ratio",
+    "roi",
+    "scales",
+    "sizes",
+    "split",
+    "starts",
+    "steps",
+    "training_mode",
+)
 """Inputs that older schemas have as attributes or not at all."""
 
 _ATTRIBUTE_NAMES = {("Pad", "constant_value"): "value"}

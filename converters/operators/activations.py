@@ -11,7 +11,7 @@ from backscan.converters.registry import ConverterFunction, OnnxGraph, OnnxNode,
 
 
 def hard_sigmoid(values: Tensor, *, alpha: float, beta: float) -> Tensor:
-    """max(0, min(1, alpha x + beta))."""
+    """Limit alpha x + beta to [0, 1]."""
     return torch.clamp(alpha * values + beta, 0, 1)
 
 
@@ -21,34 +21,35 @@ def selu(values: Tensor, *, alpha: float, gamma: float) -> Tensor:
 
 
 def leaky_relu(values: Tensor, *, alpha: float) -> Tensor:
-    """x, or alpha x below zero."""
+    """Give x, or alpha x below zero."""
     return F.leaky_relu(values, alpha)
 
 
 def prelu(values: Tensor, slope: Tensor) -> Tensor:
-    """x, or slope times x below zero; the slope broadcasts to x."""
+    """Give x, or slope times x below zero; the slope broadcasts to x."""
     return torch.where(values < 0, values * slope, values)
 
 
 def thresholded_relu(values: Tensor, *, alpha: float) -> Tensor:
-    """x where it exceeds alpha, else 0."""
+    """Give x where it exceeds alpha, else 0."""
     return torch.where(values > alpha, values, 0)
 
 
 def shrink(values: Tensor, *, bias: float, lambd: float) -> Tensor:
-    """x drawn towards zero by `bias` outside [-lambd, lambd], and zero within."""
+    """Draw x towards zero by `bias` outside [-lambd, lambd], and zero within."""
     return torch.where(values < -lambd, values + bias, torch.where(values > lambd, values - bias, 0))
 
 
 def swish(values: Tensor, *, alpha: float) -> Tensor:
-    """x sigmoid(alpha x)."""
+    """Weigh x by sigmoid(alpha x)."""
     return F.silu(values) if alpha == 1 else values * torch.sigmoid(alpha * values)
 
 
 def over_trailing_axes(values: Tensor, *, function: Function, axis: int) -> Tensor:
     """Apply a softmax over all axes from `axis` on together, as ONNX did before opset 13."""
     shape = values.shape
-    return function(values.reshape(shape[: axis % len(shape)] + (-1,)), dim=-1).reshape(shape)
+    result: Tensor = function(values.reshape(*shape[: axis % len(shape)], -1), dim=-1)
+    return result.reshape(shape)
 
 
 def hardmax(values: Tensor, dim: int) -> Tensor:

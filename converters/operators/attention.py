@@ -164,7 +164,8 @@ def _softmax(scores: Tensor, dtype: torch.dtype | None) -> Tensor:
 def _split_heads(values: Tensor, heads: int | None) -> Tensor:
     if values.dim() == 4:
         return values
-    return values.unflatten(2, (heads or 1, -1)).transpose(1, 2)
+    batch, length, _ = values.shape
+    return values.reshape(batch, length, heads or 1, -1).transpose(1, 2)
 
 
 def _join_heads(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from backscan.converters.operators.nodes import Function, attribute, constant_pr
 from backscan.converters.operators.thresholds import comparison_behind, step_as
 from backscan.converters.registry import OnnxGraph, OnnxMapping, OnnxNode, OperationConverterResult, register
 
-TORCH_TYPES = {
+TORCH_TYPES: dict[int, torch.dtype] = {
     TensorProto.BOOL: torch.bool,
     TensorProto.INT8: torch.int8,
     TensorProto.INT16: torch.int16,

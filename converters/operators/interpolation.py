@@ -121,14 +121,14 @@ def _half_pixel_for_nn(axis: Resampling, x: Floats) -> Floats:
 
 
 def _align_corners(axis: Resampling, x: Floats) -> Floats:
-    return x * (axis.size - 1) / (axis.new_size - 1) if axis.new_size > 1 else np.zeros_like(x)
+    return x * np.float32(axis.size - 1) / np.float32(max(axis.new_size - 1, 1))
 
 
 def _crop_and_resize(axis: Resampling, x: Floats) -> Floats:
-    last = axis.size - 1
+    last = np.float32(axis.size - 1)
     if axis.new_size == 1:
-        return np.full_like(x, 0.5 * (axis.start + axis.end) * last)
-    return axis.start * last + x * (axis.end - axis.start) * last / (axis.new_size - 1)
+        return np.full_like(x, (axis.start + axis.end) / 2 * last)
+    return np.float32(axis.start) * last + x * np.float32(axis.end - axis.start) * last / np.float32(axis.new_size - 1)
 
 
 _COORDINATES: dict[str, Callable[[Resampling, Floats], Floats]] = {
@@ -143,11 +143,13 @@ _COORDINATES: dict[str, Callable[[Resampling, Floats], Floats]] = {
 
 
 def _round_half_down(x: Floats) -> Floats:
-    return np.ceil(x - np.float32(0.5))
+    result: Floats = np.ceil(x - np.float32(0.5))
+    return result
 
 
 def _round_half_up(x: Floats) -> Floats:
-    return np.floor(x + np.float32(0.5))
+    result: Floats = np.floor(x + np.float32(0.5))
+    return result
 
 
 _ROUNDINGS: dict[str, Callable[[Floats], Floats]] = {

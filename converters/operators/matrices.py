@@ -12,7 +12,7 @@ from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverter
 
 @register("Gemm", versions=(7, 9, 11, 13))
 def convert_gemm(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
-    """alpha A B + beta C with either factor transposed; torch's linear layer where it is just that."""
+    """Compute alpha A B + beta C, either factor transposed; torch's linear layer where it is just that."""
     alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
     left, right = bool(attribute(node, "transA", 0)), bool(attribute(node, "transB", 0))
     bias = constant(node, graph, 2)
@@ -32,7 +32,7 @@ def gemm(
     transpose_left: bool,
     transpose_right: bool,
 ) -> Tensor:
-    """alpha A B + beta C.
+    """Compute alpha A B + beta C.
 
     Args:
         left: A of shape `[M, K]`, or `[K, M]` if transposed.

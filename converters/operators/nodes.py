@@ -31,7 +31,7 @@ Function = Callable[..., Any]
 Argument = int | Tensor | None
 """Where an argument of a function comes from: an input of the node by place, a prepared tensor, or nowhere."""
 
-_INTEGERS_FOR_TORCH = {
+_INTEGERS_FOR_TORCH: dict[int, type[np.integer[Any]]] = {
     TensorProto.INT4: np.int8,
     TensorProto.UINT4: np.uint8,
     TensorProto.INT2: np.int8,
@@ -156,7 +156,8 @@ def constant_proto(node: OnnxNode, graph: OnnxGraph, index: int) -> TensorProto 
         return None
     name = node.input_values[index]
     if name in graph.initializers:
-        return graph.initializers[name].proto
+        stored: TensorProto = graph.initializers[name].proto
+        return stored
     producer = producer_of(node, graph, index)
     if producer is None or producer.operation_type != "Constant":
         return None
@@ -171,7 +172,7 @@ def constant_value(node: OnnxNode) -> TensorProto:
     """
     (item,) = node.proto.attribute
     value = onnx.helper.get_attribute_value(item)
-    if item.type == AttributeProto.TENSOR:
+    if isinstance(value, TensorProto):
         return value
     dtypes = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
     if item.name not in dtypes:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backscan.converters.operators.nodes import attribute, constant, converted, has_output, register_all, stateless
+from backscan.converters.operators.nodes import attribute, constant, converted, register_all, stateless
 from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 
@@ -66,8 +66,10 @@ def convert_layer_normalization(node: OnnxNode, graph: OnnxGraph) -> OperationCo
     alike = bias is None or (scale is not None and bias.shape == scale.shape)
     if len(node.output_values) == 1 and axis < 0 and scale is not None and scale.dim() == -axis and alike:
         return converted(node, partial(_layer_norm, shape=tuple(scale.shape), epsilon=epsilon))
-    statistics = tuple(has_output(node, index) for index in (1, 2)) if len(node.output_values) > 1 else ()
-    return converted(node, partial(layer_normalization, axis=axis, epsilon=epsilon, num_statistics=len(statistics)))
+    if len(node.output_values) > 1:
+        several = partial(normalize_with_statistics, axis=axis, epsilon=epsilon, num_outputs=len(node.output_values))
+        return converted(node, several)
+    return converted(node, partial(layer_normalization, axis=axis, epsilon=epsilon))
 
 
 def _layer_norm(
@@ -75,13 +77,20 @@ def _layer_norm(
 ) -> Tensor:
     # A scale of size 1 along an axis broadcasts in ONNX, which torch's kernel refuses.
     if values.shape[-len(shape) :] != shape:
-        return layer_normalization(values, scale, bias, axis=-len(shape), epsilon=epsilon, num_statistics=0)
+        return layer_normalization(values, scale, bias, axis=-len(shape), epsilon=epsilon)
     return F.layer_norm(values, shape, scale, bias, epsilon)
 
 
 def layer_normalization(
-    values: Tensor, scale: Tensor, bias: Tensor | None = None, *, axis: int, epsilon: float, num_statistics: int
-) -> Tensor | tuple[Tensor, ...]:
+    values: Tensor, scale: Tensor, bias: Tensor | None = None, *, axis: int, epsilon: float
+) -> Tensor:
+    """Normalise over the axes from `axis` on, then scale and shift; arguments as below."""
+    return normalize_with_statistics(values, scale, bias, axis=axis, epsilon=epsilon, num_outputs=1)[0]
+
+
+def normalize_with_statistics(
+    values: Tensor, scale: Tensor, bias: Tensor | None = None, *, axis: int, epsilon: float, num_outputs: int
+) -> tuple[Tensor, ...]:
     """Normalise over the axes from `axis` on, then scale and shift.
 
     Args:
@@ -90,15 +99,14 @@ def layer_normalization(
         bias: The same; None for none.
         axis: First normalised axis.
         epsilon: Added to the variance.
-        num_statistics: How many outputs follow the first: none, the mean, or the mean and inverse deviation.
+        num_outputs: How many to give of: the result, the mean, the inverse of the deviation.
     """
     axes = tuple(range(axis % values.dim(), values.dim()))
     wide = _at_least_float32(values)
     variance, mean = torch.var_mean(wide, axes, correction=0, keepdim=True)
     inverse = torch.rsqrt(variance + epsilon)
     result = ((wide - mean) * inverse).to(values.dtype) * scale
-    result = result if bias is None else result + bias
-    return (result, mean, inverse)[: 1 + num_statistics] if num_statistics else result
+    return (result if bias is None else result + bias, mean, inverse)[:num_outputs]
 
 
 def rms_normalization(values: Tensor, scale: Tensor, *, axis: int, epsilon: float) -> Tensor:
@@ -115,7 +123,7 @@ def instance_normalization(values: Tensor, scale: Tensor, bias: Tensor, *, epsil
 
 
 @register("GroupNormalization", versions=(18, 21))
-def convert_group_normalization(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
+def convert_group_normalization(node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResult:
     """Normalise over groups of channels; scale and bias belong to channels, before opset 21 to groups."""
     groups, epsilon = attribute(node, "num_groups", None), attribute(node, "epsilon", 1e-5)
     return converted(node, partial(group_normalization, num_groups=groups, epsilon=epsilon))

@@ -70,9 +70,9 @@ def pad(values: Tensor, *, amounts: Amounts, mode: str, fill: float) -> Tensor:
 
 
 def _torch_can_pad(values: Tensor, amounts: Amounts) -> bool:
-    """torch repeats values around images, by less than their size."""
+    """Whether torch does it: around images, by less than their size."""
     return values.dim() == 4 and all(
-        axis % 4 >= 2 and 0 <= min(amount) and max(amount) < values.shape[axis] for axis, *amount in amounts
+        axis % 4 >= 2 and min(amount) >= 0 and max(amount) < values.shape[axis] for axis, *amount in amounts
     )
 
 

@@ -71,7 +71,7 @@ def max_pool_with_places(
     sizes = values.shape[2:]
     begins, ends = window.padding(sizes)[0], window.covering_ends(sizes)
     pooled, places = pool(pad_spatial(_as_floats(values), begins, ends, -torch.inf))
-    coordinates = []
+    coordinates: list[Tensor] = []
     for size, begin, end in reversed(list(zip(sizes, begins, ends, strict=True))):
         coordinates.insert(0, places % (size + begin + end) - begin)
         places = places // (size + begin + end)
@@ -170,7 +170,8 @@ def global_max_pool(values: Tensor) -> Tensor:
 
 def global_lp_pool(values: Tensor, *, p: int) -> Tensor:
     """p-norm over the spatial axes, which stay with size 1."""
-    return torch.linalg.vector_norm(values, p, _spatial_axes(values), keepdim=True)
+    result: Tensor = torch.linalg.vector_norm(values, p, _spatial_axes(values), keepdim=True)
+    return result
 
 
 register_all(
@@ -190,5 +191,5 @@ def _pool_window(node: OnnxNode) -> Window:
 
 
 def _torch_can_pad(window: Window) -> bool:
-    """torch pads a pool on both sides alike and by at most half of the kernel."""
+    """Whether torch pads like that: on both sides alike, by at most half of the kernel."""
     return window.is_symmetric and all(2 * pad <= size for pad, size in zip(window.begins, window.kernel, strict=True))

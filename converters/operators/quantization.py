@@ -5,6 +5,7 @@ holds every sum up to 2^24 exactly; beyond that, rounding is far below a quantis
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from onnx import TensorProto
@@ -172,7 +173,7 @@ def convert_dequantize(node: OnnxNode, graph: OnnxGraph) -> OperationConverterRe
     return converted(node, function, arguments)
 
 
-def _granularity(node: OnnxNode) -> dict[str, int]:
+def _granularity(node: OnnxNode) -> dict[str, Any]:
     return {"axis": attribute(node, "axis", 1), "block": attribute(node, "block_size", 0)}
 
 
@@ -190,9 +191,7 @@ def _undoes(node: OnnxNode, producer: OnnxNode, graph: OnnxGraph) -> bool:
 def _fake_quantized(node: OnnxNode, producer: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
     scale, (lowest, highest, _) = constant_grid(producer, graph, 1, 2)
     module = converted(producer, fake_quantize, [0, scale, lowest, highest]).torch_module
-    return OperationConverterResult(
-        module, OnnxMapping(inputs=producer.input_values[:1], outputs=node.output_values)
-    )
+    return OperationConverterResult(module, OnnxMapping(inputs=producer.input_values[:1], outputs=node.output_values))
 
 
 def fake_quantize(values: Tensor, scale: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ def _log_sum(values: Tensor, axes: Axes, keepdim: bool) -> Tensor:
 
 
 def _log_sum_exp(values: Tensor, axes: Axes, keepdim: bool) -> Tensor:
-    return torch.logsumexp(values, axes, keepdim)
+    result: Tensor = torch.logsumexp(values, axes, keepdim)
+    return result
 
 
 def _mean(values: Tensor, axes: Axes, keepdim: bool) -> Tensor:
@@ -181,7 +182,7 @@ def top_k(
     values: Tensor, count: Tensor | None = None, *, fixed: int | None, axis: int, largest: bool
 ) -> tuple[Tensor, Tensor]:
     """The extreme values along an axis in order, and their places; of equal ones the first comes first."""
-    number = int(count) if count is not None else fixed
+    number = int(count) if count is not None else fixed or 0
     # torch.topk does not say which of equal values it takes.
     ordered, places = torch.sort(values, dim=axis, descending=largest, stable=True)
     return ordered.narrow(axis, 0, number), places.narrow(axis, 0, number)
@@ -202,6 +203,4 @@ def convert_cumulative_sum(node: OnnxNode, graph: OnnxGraph) -> OperationConvert
     if axes is None:
         raise ValueError("expected a constant axis, found a computed one: fold the constants of the model")
     exclusive, reverse = (bool(attribute(node, name, 0)) for name in ("exclusive", "reverse"))
-    return converted(
-        node, partial(cumulative_sum, axis=axes[0], exclusive=exclusive, reverse=reverse), [0]
-    )
+    return converted(node, partial(cumulative_sum, axis=axes[0], exclusive=exclusive, reverse=reverse), [0])

@@ -98,9 +98,7 @@ def _old_method(node: OnnxNode) -> Method:
     return Method(mode=attribute(node, "mode", "nearest"), coordinates="asymmetric", nearest="simple")
 
 
-def _converted_resize(
-    node: OnnxNode, graph: OnnxGraph, method: Method, **places: int
-) -> OperationConverterResult:
+def _converted_resize(node: OnnxNode, graph: OnnxGraph, method: Method, **places: int) -> OperationConverterResult:
     """Bind what is known of region, scales and sizes, given their places among the inputs."""
     _check(method)
     known: dict[str, Numbers] = {}

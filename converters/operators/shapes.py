@@ -100,7 +100,10 @@ def convert_expand(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult
 
 def expand(values: Tensor, *, shape: Sequence[int]) -> Tensor:
     """Broadcast values and shape with each other."""
-    return values.expand(torch.broadcast_shapes(values.shape, tuple(shape)))
+    # A size of 1 keeps the input's; axes that the input lacks come before its own.
+    own = (1,) * (len(shape) - values.dim()) + tuple(values.shape)
+    rest = (1,) * (values.dim() - len(shape)) + tuple(shape)
+    return values.expand([size if wanted == 1 else wanted for size, wanted in zip(own, rest, strict=True)])
 
 
 def expand_computed(values: Tensor, shape: Tensor) -> Tensor:

@@ -22,11 +22,11 @@ class _Rounding(torch.autograd.Function):
         return rounding(values)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(_ctx: Any, _inputs: tuple[Any, ...], _output: Tensor) -> None:
         pass
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(_ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
@@ -36,16 +36,16 @@ class _Jump(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(values: Tensor, step: Callable[[Tensor], Tensor], height: float) -> Tensor:
+    def forward(values: Tensor, step: Callable[[Tensor], Tensor], _height: float) -> Tensor:
         return step(values).to(values.dtype)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
         values, _, ctx.height = inputs
         ctx.save_for_backward(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (values,) = ctx.saved_tensors
         return gradient * ctx.height / (1 + values.abs()).square(), None, None
 
@@ -60,11 +60,11 @@ class _Grid(torch.autograd.Function):
         return values.round().clamp_(lowest, highest)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         values, lowest, highest = ctx.saved_tensors
         # Half a step beyond the end still rounds to it, so it counts as inside.
         return gradient * ((values >= lowest - 0.5) & (values <= highest + 0.5)), None, None
@@ -72,22 +72,22 @@ class _Grid(torch.autograd.Function):
 
 def rounded(values: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a rounding such as `torch.floor`; the gradient passes unchanged."""
-    return _Rounding.apply(values, rounding) if values.is_floating_point() else rounding(values)
+    return _apply(_Rounding, values, rounding) if values.is_floating_point() else rounding(values)
 
 
 def sign(values: Tensor) -> Tensor:
     """Give -1, 0 or 1; the gradient is that of x / (1 + |x|)."""
-    return _Jump.apply(values, torch.sign, 1.0) if values.is_floating_point() else torch.sign(values)
+    return _apply(_Jump, values, torch.sign, 1.0) if values.is_floating_point() else torch.sign(values)
 
 
 def is_positive(values: Tensor) -> Tensor:
     """Give 1 where a value is above zero, else 0, in the values' type; a jump half as high as that of a sign."""
-    return _Jump.apply(values, _above_zero, 0.5)
+    return _apply(_Jump, values, _above_zero, 0.5)
 
 
 def is_not_negative(values: Tensor) -> Tensor:
     """Give 1 where a value is zero or above, else 0, in the values' type."""
-    return _Jump.apply(values, _at_least_zero, 0.5)
+    return _apply(_Jump, values, _at_least_zero, 0.5)
 
 
 def to_grid(values: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
@@ -101,8 +101,7 @@ def to_grid(values: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
     Returns:
         The whole numbers; the gradient passes unchanged, but not where values saturate.
     """
-    result: Tensor = _Grid.apply(values, lowest, highest)
-    return result
+    return _apply(_Grid, values, lowest, highest)
 
 
 def _above_zero(values: Tensor) -> Tensor:
@@ -111,3 +110,8 @@ def _above_zero(values: Tensor) -> Tensor:
 
 def _at_least_zero(values: Tensor) -> Tensor:
     return values >= 0
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return result

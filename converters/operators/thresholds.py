@@ -65,7 +65,7 @@ def convert_where(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
 
 
 def choose(left: Tensor, right: Tensor, chosen: Tensor, other: Tensor, *, comparison: str) -> Tensor:
-    """`chosen` where the comparison of `left` and `right` holds, else `other`; the gradient goes to what is compared."""
+    """`chosen` where the comparison holds, else `other`; the gradient goes to what is compared."""
     held: Tensor = COMPARISONS[comparison](left, right)
     result = torch.where(held, chosen, other)
     if not left.is_floating_point():
