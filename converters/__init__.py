@@ -16,27 +16,37 @@ if TYPE_CHECKING:
         with_external,
     )
     from backscan.converters.classifier import TorchClassifier
-    from backscan.converters.errors import ConverterError
+    from backscan.converters.errors import ConverterError, LimitExceededError, UnreadableFileError
+    from backscan.converters.external import read_external
     from backscan.converters.importer import import_model
+    from backscan.converters.intake import IntakeReport, audit, enforce
     from backscan.converters.parity import ParityReport, compare
+    from backscan.converters.policy import Policy
     from backscan.converters.runtime import OrtClassifier, open_runtime
     from backscan.converters.signature import ModelSignature, Normalisation, read_signature
 
 _HOME = {
     "Artifact": "artifact",
     "ConverterError": "errors",
+    "IntakeReport": "intake",
+    "LimitExceededError": "errors",
     "ModelSignature": "signature",
     "Normalisation": "signature",
     "OrtClassifier": "runtime",
     "ParityReport": "parity",
+    "Policy": "policy",
     "TorchClassifier": "classifier",
+    "UnreadableFileError": "errors",
     "artifact_from_bytes": "artifact",
+    "audit": "intake",
     "compare": "parity",
+    "enforce": "intake",
     "external_locations": "artifact",
     "import_model": "importer",
     "open_runtime": "runtime",
     "parse": "artifact",
     "read_artifact": "artifact",
+    "read_external": "external",
     "read_signature": "signature",
     "with_external": "artifact",
 }
@@ -45,18 +55,25 @@ _HOME = {
 __all__ = [
     "Artifact",
     "ConverterError",
+    "IntakeReport",
+    "LimitExceededError",
     "ModelSignature",
     "Normalisation",
     "OrtClassifier",
     "ParityReport",
+    "Policy",
     "TorchClassifier",
+    "UnreadableFileError",
     "artifact_from_bytes",
+    "audit",
     "compare",
+    "enforce",
     "external_locations",
     "import_model",
     "open_runtime",
     "parse",
     "read_artifact",
+    "read_external",
     "read_signature",
     "with_external",
 ]

@@ -118,18 +118,7 @@ class Subject:
             },
             IMPORT,
         )
-        signature = dict(answer["signature"])
-        num_classes = signature.pop("num_classes")
-        return _checked(
-            OpenedModel,
-            {
-                "signature": signature,
-                "num_classes": num_classes,
-                "provider": answer["provider"],
-                "device": answer["device"],
-                "warnings": answer.get("warnings", ()),
-            },
-        )
+        return _checked(OpenedModel, answer)
 
     def settle(self, normalisation: Normalisation) -> None:
         """Set how pixels become model input from now on."""

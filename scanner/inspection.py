@@ -8,6 +8,7 @@ from typing import Any
 
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.executors import open_subject
+from backscan.scanner.model_file import audit, read
 
 
 def inspect_model(model: Path, config: ScanConfig) -> dict[str, Any]:
@@ -17,8 +18,6 @@ def inspect_model(model: Path, config: ScanConfig) -> dict[str, Any]:
         UserError: the path cannot be read.
         NoVerdictError: the model is refused or cannot be imported.
     """
-    from backscan.scanner.pipeline import audit, read
-
     artifact = read(model)
     with open_subject(config) as subject:
         artifact = audit(subject, artifact, model.parent)

@@ -14,16 +14,16 @@ from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.draft import Draft, Settled
-from backscan.scanner.errors import NoVerdictError, UserError
+from backscan.scanner.errors import NoVerdictError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
+from backscan.scanner.model_file import audit, model_record, read
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.preprocessing import Settlement, settle_preprocessing
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.provenance import provenance
 from backscan.scanner.results import (
     Inference,
-    ModelRecord,
     PairResult,
     ScanResult,
     Verdict,
@@ -85,7 +85,7 @@ def scan(
     config.check()
     artifact = read(model)
     draft = Draft(
-        model=_model_record(artifact, class_names),
+        model=model_record(artifact, class_names),
         config=config.to_dict(),
         provenance=provenance(seed=config.seed, command=command),
         progress=progress or SilentProgress(),
@@ -95,47 +95,13 @@ def scan(
         with open_subject(config) as subject:
             with draft.phase("intake"):
                 artifact = audit(subject, artifact, model.parent)
-            draft.set(model=_model_record(artifact, class_names))
+            draft.set(model=model_record(artifact, class_names))
             judgement = examine(subject, artifact, clean, config, draft, journal)
     except Settled as end:
         return draft.result(end.verdict, end.reasons)
     except NoVerdictError as error:
         return draft.result(Verdict.NO_VERDICT, (str(error),))
     return draft.result(judgement.verdict, judgement.reasons)
-
-
-def read(model: Path) -> Artifact:
-    """The bytes of the file, read once; external data comes after the audit.
-
-    Raises:
-        UserError: the path is missing or cannot be read.
-        NoVerdictError: the file is larger than the policy allows.
-    """
-    from backscan.converters import LimitExceededError, Policy, UnreadableFileError, read_artifact
-
-    try:
-        return read_artifact(model, max_bytes=Policy().max_file_bytes)
-    except UnreadableFileError as error:
-        raise UserError(str(error)) from error
-    except LimitExceededError as error:
-        raise NoVerdictError(str(error)) from error
-
-
-def audit(subject: Subject, artifact: Artifact, folder: Path) -> Artifact:
-    """The artifact with its external data, once the policy allows what the bytes hold.
-
-    Raises:
-        NoVerdictError: the policy forbids something, or external data is missing or outside the model's folder.
-    """
-    from backscan.converters import ConverterError, Policy, enforce, read_external, with_external
-
-    report = subject.audit(artifact)
-    try:
-        enforce(report)
-        external = read_external(folder, report.external_locations, Policy())
-    except ConverterError as error:
-        raise NoVerdictError(str(error)) from error
-    return with_external(artifact, external) if external else artifact
 
 
 def examine(
@@ -316,9 +282,3 @@ def _pair_of(inference: Inference | None, pairs: Sequence[PairResult]) -> PairRe
         return None
     wanted = (inference.detector, inference.source, inference.target)
     return next((pair for pair in pairs if (pair.detector, pair.source, pair.target) == wanted), None)
-
-
-def _model_record(artifact: Artifact, class_names: Sequence[str] | None) -> ModelRecord:
-    num_bytes = len(artifact.data) + sum(len(data) for data in artifact.external.values())
-    names = tuple(class_names) if class_names else None
-    return ModelRecord(artifact.name, artifact.sha256, num_bytes, class_names=names)

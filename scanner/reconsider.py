@@ -12,6 +12,7 @@ from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import ReportError
 from backscan.scanner.executors import open_subject
 from backscan.scanner.judgement import combined_p_value, judge, most_extreme
+from backscan.scanner.model_file import audit, read
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.results import PairResult, ScanResult, Verdict
 from backscan.scanner.verify import verify
@@ -89,8 +90,6 @@ def verify_again(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: b
         ReportError: the report has no pattern or no preprocessing.
         UserError: the model or the images cannot be used.
     """
-    from backscan.scanner.pipeline import audit, read
-
     if not result.patterns or result.preprocessing is None:
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
     config = replace(ScanConfig.from_dict(result.config), sandbox=sandbox)

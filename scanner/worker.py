@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,19 @@ if TYPE_CHECKING:
     from backscan.scanner.detectors import Examination
 
 Message = dict[str, Any]
+
+_SIGNATURE_FIELDS = (
+    "input_name",
+    "input_shape",
+    "layout",
+    "dtype",
+    "batch",
+    "output_name",
+    "output_kind",
+    "opset",
+    "producer",
+    "other_outputs",
+)
 
 
 class Worker:
@@ -45,11 +57,17 @@ class Worker:
         artifact = Artifact(**message["artifact"])
         signature = read_signature(artifact, output_name=message["output_name"], image_size=message["image_size"])
         self._runtime = open_runtime(artifact, signature, threads=message["threads"])
-        answer: Message = {"signature": asdict(signature), "provider": self._runtime.providers[0], "device": "cpu"}
+        answer: Message = {
+            "signature": {name: getattr(signature, name) for name in _SIGNATURE_FIELDS},
+            "num_classes": signature.num_classes,
+            "provider": self._runtime.providers[0],
+            "device": "cpu",
+            "warnings": [],
+        }
         if not message["runtime_only"]:
             answer["device"], device = _device(message["device"])
             self._copy = import_model(artifact, signature, device=device)
-            answer["warnings"] = list(self._copy.warnings)
+            answer["warnings"] = list(self._copy.notes)
         return answer
 
     def settle(self, message: Message) -> Message:
@@ -71,7 +89,17 @@ class Worker:
         """Parity of the copy with the original file on some images."""
         from backscan.converters import compare
 
-        return asdict(compare(self.copy, self.runtime, message["images"], images_real=message["images_real"]))
+        report = compare(self.copy, self.runtime, message["images"], images_real=message["images_real"])
+        return {
+            "decision_agreement": report.decision_agreement,
+            "largest_probability_gap": report.max_probability_gap,
+            "largest_logit_gap": report.max_relative_logit_gap,
+            "gradient_error": report.gradient_error,
+            "num_images": report.num_images,
+            "real_images": report.images_real,
+            "passed": report.passed,
+            "reason": report.reason or report.gradient_warning or "",
+        }
 
     def prepare(self, message: Message) -> Message:
         """Take the source images and find the step size of a detector."""
