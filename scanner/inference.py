@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.scanner.errors import InternalError
-from backscan.scanner.hypothesis import Terms, assess
-from backscan.scanner.results import Inference, PairResult
 
+# The command line reads the table to list its choices, so what is heavy is imported where it is used.
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
+    from backscan.scanner.results import Inference, PairResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,9 @@ def infer_pairs(
     Raises:
         InternalError: a pair that counts has no positive size.
     """
+    from backscan.scanner.hypothesis import Terms, assess
+    from backscan.scanner.results import Inference
+
     prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
     terms = Terms(
         statistic=config.statistic,
