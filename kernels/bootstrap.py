@@ -1,0 +1,137 @@
+"""The test of XMK section 3.1.3 on many matrices of reciprocals at once, and its parametric bootstrap.
+
+`judge_extremes` is the whole procedure for B matrices: leave out the largest values, fit the null to the others, and
+judge the largest of all by equation (4). Equation (4) plugs in fitted parameters, so it fires too often when classes
+are few; `bootstrap_log_p_values` repeats the same procedure, statistic included, on draws from the fitted null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.kernels.nulls import Fits, FitStatus, NullFamily, Parameters
+from backscan.kernels.order import log_order_p_value
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+Statistic = Callable[[Matrix], Matrix]
+
+_VALUES_A_BLOCK = 400_000  # of drawn matrices: a few megabytes, and enough blocks to share among threads
+_MOST_ROWS_A_BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ExtremeTests:
+    """Results of the test on B samples of n statistics."""
+
+    fits: Fits
+    """Null fitted to the smallest statistics of each sample."""
+    cutoffs: Vector | None
+    """Smallest excluded statistic of each sample, [B]; None if none is excluded."""
+    num_fitted: int
+    """Statistics of each sample that the null was fitted to."""
+    largest: Vector
+    """Largest statistic of each sample, [B]."""
+    log_p_values: Vector
+    """Logarithm of the order-statistic p-value, [B]; 0 where the fit ended at the boundary or failed."""
+
+
+def count_excluded(present: NDArray[np.bool_]) -> int:
+    """How many of the largest statistics may belong to an attack: all pairs of one target.
+
+    Args:
+        present: Which (source, target) pairs have a statistic, [K, K].
+
+    Returns:
+        Largest number of pairs that share a target: K - 1 when none is missing. The null is then fitted to the other
+        (K - 1)^2, and to what remains of them when pairs are missing.
+    """
+    return int(present.sum(axis=0).max(initial=0))
+
+
+def judge_extremes(rows: Matrix, num_excluded: int, family: NullFamily) -> ExtremeTests:
+    """Fit the null to all but the largest statistics and judge the largest. XMK section 3.1.3, eq. (4).
+
+    Args:
+        rows: Positive statistics, [B, n], n at least 1.
+        num_excluded: How many of the largest are left out of the fit, at most n; 0 fits all of them (naive, XMK
+            Table 5).
+        family: Null family.
+
+    Returns:
+        One test for each row.
+    """
+    num_pairs = rows.shape[1]
+    num_fitted = num_pairs - num_excluded
+    if num_excluded == 0:
+        largest, cutoffs, fits = rows.max(axis=1), None, family.fit(rows, None)
+    else:
+        ordered = np.partition(rows, min(num_fitted, num_pairs - 1), axis=1)
+        largest, cutoffs = ordered[:, num_fitted:].max(axis=1), ordered[:, num_fitted].copy()
+        fits = family.fit(ordered[:, :num_fitted], cutoffs)
+    log_p_values = np.zeros(len(rows))
+    reached = fits.statuses == FitStatus.REACHED
+    log_sf = family.log_sf(largest[reached], fits.parameters[reached])
+    log_p_values[reached] = log_order_p_value(log_sf, num_pairs)
+    return ExtremeTests(fits, cutoffs, num_fitted, largest, log_p_values)
+
+
+def bootstrap_log_p_values(
+    family: NullFamily,
+    parameters: Parameters,
+    *,
+    present: NDArray[np.bool_],
+    statistic: Statistic,
+    exclude: bool,
+    num_draws: int,
+    seed: int,
+    threads: int = 1,
+) -> Vector:
+    """Order-statistic p-values of matrices drawn from a fitted null, judged as the observed one was.
+
+    Args:
+        family: Null family of the reciprocals.
+        parameters: Its fitted parameters.
+        present: Which pairs have a reciprocal, [K, K].
+        statistic: What is compared across pairs: reciprocals [B, K, K] (NaN where a pair is missing) to [B, K, K].
+        exclude: Whether the largest statistics are left out of the fit.
+        num_draws: Draws B, at least 1.
+        seed: Seed of the draws.
+        threads: Threads that share the draws; they do not change the result.
+
+    Returns:
+        Logarithms of the p-values, in the order of the draws, [B].
+    """
+    rows_a_block = max(1, min(_MOST_ROWS_A_BLOCK, _VALUES_A_BLOCK // present.size))
+    starts = range(0, num_draws, rows_a_block)
+
+    def judge_block(index: int) -> Vector:
+        rows = min(rows_a_block, num_draws - starts[index])
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+        draws = np.full((rows, *present.shape), np.nan)
+        draws[:, present] = family.sample(rng, parameters, (rows, int(present.sum())))
+        values = statistic(draws)
+        counts = ~np.isnan(values[0])
+        return judge_extremes(values[:, counts], count_excluded(counts) if exclude else 0, family).log_p_values
+
+    if threads == 1:
+        blocks = [judge_block(index) for index in range(len(starts))]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            blocks = list(pool.map(judge_block, range(len(starts))))
+    return np.concatenate(blocks)
+
+
+def calibrated_p_value(log_p: float, log_p_draws: Vector) -> float:
+    """Share of draws at least as extreme as the observation, the observation counted: (1 + #{p_b <= p}) / (B + 1).
+
+    Args:
+        log_p: Logarithm of the observed order-statistic p-value.
+        log_p_draws: The same of each draw, [B].
+    """
+    return (1 + int(np.count_nonzero(log_p_draws <= log_p))) / (log_p_draws.size + 1)

@@ -1,0 +1,88 @@
+"""Order statistics: how unlikely the most extreme of many values is, and how far it stands out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_MAD_TO_DEVIATION = 1.4826  # median absolute deviation of a normal sample to its standard deviation
+
+
+def order_p_value(sf_largest: float, num_pairs: int) -> float:
+    """Probability that the largest of `num_pairs` null reciprocals reaches the observed one. XMK eq. (4).
+
+    Args:
+        sf_largest: Null survival function at the largest reciprocal, in [0, 1].
+        num_pairs: Number of class pairs, K(K - 1), at least 1.
+
+    Returns:
+        p-value in [0, 1], accurate to relative rounding in the far tail.
+
+    Raises:
+        ValueError: `sf_largest` outside [0, 1] or `num_pairs` below 1.
+    """
+    if not 0.0 <= sf_largest <= 1.0:
+        raise ValueError(f"expected sf_largest in [0, 1], found {sf_largest}")
+    return math.exp(float(log_order_p_value(math.log(sf_largest) if sf_largest > 0.0 else -math.inf, num_pairs)))
+
+
+def log_order_p_value(log_sf_largest: ArrayLike, num_pairs: int) -> NDArray[np.float64]:
+    """Logarithm of `order_p_value`, which does not underflow.
+
+    Args:
+        log_sf_largest: Logarithm of the null survival function at the largest reciprocal, at most 0, any shape.
+        num_pairs: Number of class pairs, K(K - 1), at least 1.
+
+    Returns:
+        log p, at most 0, in the shape of the argument.
+
+    Raises:
+        ValueError: a logarithm above 0 or not a number, or `num_pairs` below 1.
+    """
+    log_sf = np.asarray(log_sf_largest, dtype=np.float64)
+    if num_pairs < 1:
+        raise ValueError(f"expected num_pairs of at least 1, found {num_pairs}")
+    if not np.all(log_sf <= 0.0):
+        raise ValueError("expected logarithms of a survival function of at most 0, found a larger one or NaN")
+    with np.errstate(divide="ignore"):  # log 0 at a survival function of exactly 1 gives p = 1, as it should
+        tail = np.log(-np.expm1(num_pairs * np.log1p(-np.exp(log_sf))))
+    # Far out p is num_pairs * sf to rounding, also where sf itself underflows.
+    return np.where(log_sf < -40.0 - math.log(num_pairs), math.log(num_pairs) + log_sf, tail)
+
+
+def log_sf_of_order_p_value(log_p: float, num_pairs: int) -> float:
+    """The logarithm of the null survival function at which `log_order_p_value` gives `log_p`.
+
+    Args:
+        log_p: Logarithm of a p-value, at most 0.
+        num_pairs: Number of class pairs, at least 1.
+    """
+    if log_p >= 0.0:
+        return 0.0
+    if log_p < -40.0:
+        return log_p - math.log(num_pairs)
+    return math.log(-math.expm1(math.log1p(-math.exp(log_p)) / num_pairs))
+
+
+def anomaly_indices(values: ArrayLike) -> NDArray[np.float64]:
+    """How many deviations each value lies below the median, by the median absolute deviation (Neural Cleanse).
+
+    Args:
+        values: One size for each class, finite, [K], K at least 1.
+
+    Returns:
+        (median - value) / (1.4826 median |value - median|), [K]: positive for values that are small for their
+        company. Where more than half of the values agree, those that differ get plus or minus infinity.
+
+    Raises:
+        ValueError: not a vector of finite values, or an empty one.
+    """
+    sizes = np.asarray(values, dtype=np.float64)
+    if sizes.ndim != 1 or sizes.size == 0 or not np.all(np.isfinite(sizes)):
+        raise ValueError(f"expected a vector of finite values, found shape {sizes.shape} with {sizes.tolist()[:3]}")
+    below = np.median(sizes) - sizes
+    deviation = _MAD_TO_DEVIATION * np.median(np.abs(below))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(below == 0.0, 0.0, below / deviation)

@@ -1,0 +1,258 @@
+"""The test on one matrix of reciprocals: null, p-values, and what could have been detected.
+
+What counts (XMK section 3.1.3 where pairs are missing). Of the n pairs that have a statistic, as many of the largest
+are left out of the fit as pairs with a statistic share one target: K - 1 when none is missing, for an attack with one
+target can hold no more. The null is fitted to the others, (K - 1)^2 when none is missing, conditional on lying below
+the smallest left out, and n is the exponent of equation (4).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.kernels.bootstrap import (
+    bootstrap_log_p_values,
+    calibrated_p_value,
+    count_excluded,
+    judge_extremes,
+)
+from backscan.kernels.nulls import NULL_FAMILIES, FitStatus, NullFamily, Parameters
+from backscan.kernels.order import log_sf_of_order_p_value
+from backscan.scanner.results import Curve, NullFit
+from backscan.scanner.statistics import STATISTICS
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+_CURVE_POINTS = 200
+_SMALLEST_P = sys.float_info.min  # a p-value that underflows is this one, never 0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a matrix of reciprocals is judged; the fields are options of the command line."""
+
+    statistic: str = "plain"
+    """Name in `STATISTICS`."""
+    excludes_largest: bool = True
+    """Leave the largest statistics out of the fit and condition on that."""
+    null: str = "gamma"
+    """Name in the table of null families."""
+    significance: float = 0.05
+    """Threshold on the deciding p-value."""
+    published_p: bool = False
+    """Whether the published p-value decides instead of the calibrated one."""
+    bootstrap_draws: int = 999
+    """Draws of the calibration; 0 makes none."""
+    seed: int = 0
+    """Seed of the draws."""
+    threads: int = 1
+    """Threads that share the draws; they do not change the result."""
+
+    @property
+    def family(self) -> NullFamily:
+        """The null family."""
+        return NULL_FAMILIES[self.null]
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the test says about one matrix of reciprocals."""
+
+    values: Matrix
+    """The statistic of every pair, [K, K]; NaN where a pair does not count."""
+    null: NullFit | None = None
+    """Fitted null; None if no pair counts."""
+    source: int | None = None
+    """Source class of the largest statistic."""
+    target: int | None = None
+    """Its target class."""
+    p_value: float | None = None
+    """Order-statistic p-value, equation (4); None without a fit."""
+    calibrated_p_value: float | None = None
+    """The same, calibrated by the bootstrap; None without a fit or if no draws were asked for."""
+    bootstrap_draws: int = 0
+    """Draws that were made."""
+    detectable_size: float | None = None
+    """Size at which half of the pairs, had they been planted, would have been detected; None if unknown."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know."""
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs that count: the exponent of equation (4)."""
+        return int(np.count_nonzero(~np.isnan(self.values)))
+
+
+def assess(reciprocals: Matrix, terms: Terms) -> Assessment:
+    """Test whether the largest statistic of all pairs is too large for the null. XMK section 3.1.3.
+
+    Args:
+        reciprocals: 1 / size of each (source, target) pair, positive, [K, K]; NaN on the diagonal and where a pair
+            does not count. For the corrected inference they are the corrected ones.
+        terms: How to judge.
+
+    Returns:
+        The assessment. A null at the boundary has p = 1, a failed one no p; where the reciprocals themselves have no
+        null to draw from, p cannot be calibrated.
+    """
+    values = STATISTICS[terms.statistic](reciprocals)
+    if np.isnan(values).all():
+        return Assessment(values, remarks=("no pair has a statistic, so nothing was tested",))
+    observed = _observe(values, terms)
+    raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms)
+    log_p_draws = _bootstrap(raw, terms) if FitStatus.REACHED == raw.status == observed.status else np.empty(0)
+    source, target = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    return Assessment(
+        values=values,
+        null=_null_fit(observed, terms),
+        source=int(source),
+        target=int(target),
+        p_value=None if observed.status == FitStatus.FAILED else max(math.exp(observed.log_p), _SMALLEST_P),
+        calibrated_p_value=_calibrated(observed, log_p_draws, terms),
+        bootstrap_draws=log_p_draws.size,
+        detectable_size=_detectable_size(observed, raw, log_p_draws, terms),
+        remarks=tuple(_remarks(observed, raw, terms)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """The test on one matrix."""
+
+    values: Matrix
+    """Statistics, [K, K], NaN where there is none."""
+    status: FitStatus
+    """How the fit of the null ended."""
+    parameters: Parameters
+    """Fitted parameters."""
+    cutoff: float | None
+    """Smallest excluded statistic."""
+    num_fitted: int
+    """Statistics the null was fitted to."""
+    log_p: float
+    """Logarithm of the order-statistic p-value."""
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Where there is a statistic, [K, K]."""
+        return ~np.isnan(self.values)
+
+    @property
+    def sample(self) -> Vector:
+        """The statistics, [n]."""
+        return self.values[self.present]
+
+
+def _observe(values: Matrix, terms: Terms) -> _Observed:
+    """Run the test on one matrix."""
+    present = ~np.isnan(values)
+    num_excluded = count_excluded(present) if terms.excludes_largest else 0
+    tests = judge_extremes(values[present][None], num_excluded, terms.family)
+    return _Observed(
+        values=values,
+        status=FitStatus(tests.fits.statuses[0]),
+        parameters=tuple(tests.fits.parameters[0].tolist()),
+        cutoff=None if tests.cutoffs is None else float(tests.cutoffs[0]),
+        num_fitted=tests.num_fitted,
+        log_p=float(tests.log_p_values[0]),
+    )
+
+
+def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
+    """Log p-values of draws from the null of the reciprocals, [B]."""
+    if terms.bootstrap_draws == 0:
+        return np.empty(0)
+    return bootstrap_log_p_values(
+        terms.family,
+        raw.parameters,
+        present=raw.present,
+        statistic=STATISTICS[terms.statistic],
+        exclude=terms.excludes_largest,
+        num_draws=terms.bootstrap_draws,
+        seed=terms.seed,
+        threads=terms.threads,
+    )
+
+
+def _calibrated(observed: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
+    """The calibrated p-value, if there is one."""
+    if observed.status == FitStatus.BOUNDARY and terms.bootstrap_draws > 0:
+        return 1.0
+    return calibrated_p_value(observed.log_p, log_p_draws) if log_p_draws.size else None
+
+
+def _null_fit(observed: _Observed, terms: Terms) -> NullFit:
+    """The fitted null with its density sampled, so that reports need no kernels."""
+    named = zip(terms.family.parameter_names, observed.parameters, strict=True)
+    return NullFit(
+        family=terms.null,
+        parameters={name: value for name, value in named if math.isfinite(value)},
+        cutoff=observed.cutoff,
+        largest=float(observed.sample.max()),
+        sample_size=observed.num_fitted,
+        status=observed.status.name.lower(),
+        density=_density(observed, terms.family) if observed.status == FitStatus.REACHED else None,
+    )
+
+
+def _density(observed: _Observed, family: NullFamily) -> Curve:
+    """Density of the null over the range of the statistics, half of the points below twice their median."""
+    sample = observed.sample
+    low, high = 0.5 * float(sample.min()), 1.05 * float(sample.max())
+    middle = min(2.0 * float(np.median(sample)), high)
+    half = _CURVE_POINTS // 2
+    x = np.concatenate((np.linspace(low, middle, half, endpoint=False), np.linspace(middle, high, half)))
+    return Curve(x=tuple(x.tolist()), y=tuple(np.exp(family.log_pdf(x, observed.parameters)).tolist()))
+
+
+def _detectable_size(observed: _Observed, raw: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
+    """Median over the pairs of the size at which the pair would just be detected; None if unknown.
+
+    The critical statistic has the critical p-value under the fitted null. A statistic is the reciprocal over something
+    that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes.
+    """
+    if observed.status != FitStatus.REACHED:
+        return None
+    log_p = math.log(terms.significance) if terms.published_p else _critical_log_p(log_p_draws, terms.significance)
+    if log_p == 0.0:
+        return None
+    log_sf = log_sf_of_order_p_value(log_p, observed.sample.size)
+    critical = terms.family.quantile(log_sf, observed.parameters)
+    return float(np.nanmedian(observed.values / raw.values) / critical)
+
+
+def _critical_log_p(log_p_draws: Vector, significance: float) -> float:
+    """The log p-value of the draw that an observation must undercut to be detected; 0 if that cannot be said."""
+    allowed = math.floor(significance * (log_p_draws.size + 1) + 1e-9) - 1  # draws that may lie at or below it
+    if not 0 <= allowed < log_p_draws.size:
+        return 0.0
+    return float(np.partition(log_p_draws, allowed)[allowed])
+
+
+def _remarks(observed: _Observed, raw: _Observed, terms: Terms) -> Iterator[str]:
+    """What a reader should know about the fit and the pairs that a statistic cannot use."""
+    lost = raw.sample.size - observed.sample.size
+    if lost:
+        yield f"{lost} pairs lack the pair that the {terms.statistic} statistic compares them with and do not count"
+    if observed.status == FitStatus.BOUNDARY:
+        yield (
+            f"the likelihood of the {terms.null} null grows to the edge of the family, as it may with few classes, "
+            "so p is 1: test more classes or another null"
+        )
+    elif observed.status == FitStatus.FAILED:
+        yield (
+            f"the {terms.null} null could not be fitted, it needs two different statistics below the excluded ones: "
+            "test more classes"
+        )
+    elif raw.status != FitStatus.REACHED:
+        yield (
+            f"the {terms.null} null of the reciprocals themselves was not reached ({raw.status.name.lower()}), so the "
+            f"p-value of the {terms.statistic} statistic could not be calibrated: test more classes"
+        )
