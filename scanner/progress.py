@@ -10,6 +10,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from backscan.scanner.reports.text import printable
+from backscan.scanner.reports.words import duration
 from backscan.scanner.results import PairResult
 
 
@@ -84,7 +85,7 @@ class ConsoleProgress:
 
     def plan(self, num_pairs: int, seconds_estimate: float | None) -> None:
         """Say what is to be done and start counting."""
-        about = f", about {_duration(seconds_estimate)}" if seconds_estimate is not None else ""
+        about = f", about {duration(seconds_estimate)}" if seconds_estimate is not None else ""
         self.message(f"{num_pairs} class pairs to search{about}")
         self._restart("search", total=num_pairs, estimate=seconds_estimate)
 
@@ -164,7 +165,7 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         """The estimate made before the start until a pair is finished."""
         left = _seconds_left(task)
-        return Text(f"{_duration(left)} left", style="cyan") if left is not None else Text("")
+        return Text(f"{duration(left)} left", style="cyan") if left is not None else Text("")
 
 
 def _seconds_left(task: Task) -> float | None:
@@ -174,13 +175,3 @@ def _seconds_left(task: Task) -> float | None:
         return task.elapsed / float(task.fields["searched"]) * (task.total - task.completed)
     estimate: float | None = task.fields["estimate"]
     return None if estimate is None else max(0.0, estimate - task.elapsed)
-
-
-def _duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s` or `2 h 05 min`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

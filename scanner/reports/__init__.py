@@ -1,1 +1,84 @@
-"""Reports: pure functions from a scan result to text. No clock, no file, no torch, no kernels."""
+"""Reports: pure functions from scan results to text. No clock, no file, no torch, no kernels.
+
+A report is a module with `render(results, display) -> str` and one line of `RENDERERS`. Modules are imported when
+they are first used, so that a JSON or terminal report loads neither matplotlib nor jinja2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+
+from backscan.scanner.errors import OptionError
+from backscan.scanner.reports.display import Display
+from backscan.scanner.results import ScanResult
+
+__all__ = ["RENDERERS", "Renderer", "format_of", "render"]
+
+RenderFunction = Callable[[Sequence[ScanResult], Display], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """One report format."""
+
+    suffixes: tuple[str, ...]
+    """File name endings that choose it."""
+    render: RenderFunction
+    """Text of the report."""
+    about: str
+    """What it is for, in a few words."""
+
+
+def _module(name: str) -> RenderFunction:
+    """`render` of a module of this package, imported on the first call."""
+
+    def render_later(results: Sequence[ScanResult], display: Display) -> str:
+        function: RenderFunction = import_module(f"{__name__}.{name}").render
+        return function(results, display)
+
+    return render_later
+
+
+RENDERERS: Mapping[str, Renderer] = MappingProxyType(
+    {
+        "terminal": Renderer((), _module("terminal"), "a result to read in five seconds"),
+        "json": Renderer((".json",), _module("json_doc"), "everything, for `infer`, `verify`, `render` and scripts"),
+        "html": Renderer((".html",), _module("html_page"), "one page with pictures, for people"),
+    }
+)
+
+
+def render(result: ScanResult | Sequence[ScanResult], format: str, *, width: int = 100, color: bool = False) -> str:  # noqa: A002
+    """One report of one scan or of several.
+
+    Args:
+        result: What was found; several scans make one report.
+        format: Name in `RENDERERS`.
+        width: Columns of the display; files ignore it.
+        color: Whether the display takes colour sequences; files ignore it.
+
+    Raises:
+        OptionError: `format` is no name in `RENDERERS`.
+    """
+    if format not in RENDERERS:
+        raise OptionError(f"expected --format to be one of {', '.join(RENDERERS)}, found {format!r}")
+    results = (result,) if isinstance(result, ScanResult) else tuple(result)
+    return RENDERERS[format].render(results, Display(width=width, color=color))
+
+
+def format_of(path: str) -> str:
+    """Name of the format that a file name chooses by its longest known suffix; `-` is JSON on standard output.
+
+    Raises:
+        OptionError: no format has the suffix.
+    """
+    if path == "-":
+        return "json"
+    chosen = {suffix: name for name, renderer in RENDERERS.items() for suffix in renderer.suffixes}
+    for suffix in sorted(chosen, key=len, reverse=True):
+        if path.lower().endswith(suffix):
+            return chosen[suffix]
+    raise OptionError(f"expected --report to end in {', '.join(sorted(chosen))}, found {path!r}: rename the report")

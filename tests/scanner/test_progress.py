@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from backscan.scanner.progress import ConsoleProgress, Progress, SilentProgress, _duration
+from backscan.scanner.progress import ConsoleProgress, Progress, SilentProgress
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 
 
@@ -78,7 +78,3 @@ def test_pairs_from_a_journal_do_not_enter_the_speed() -> None:
 
 def test_silence_accepts_everything() -> None:
     run(SilentProgress())
-
-
-def test_durations() -> None:
-    assert [_duration(s) for s in (0.2, 59.4, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 05 min"]

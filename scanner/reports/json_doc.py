@@ -1,0 +1,36 @@
+"""The JSON report: written and read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from backscan.scanner.errors import ReportError
+from backscan.scanner.reports.display import Display
+from backscan.scanner.results import SCHEMA_VERSION, ScanResult, to_json
+
+
+def render(results: Sequence[ScanResult], display: Display) -> str:
+    """One scan is its own document; several are `{"schema_version", "reports": []}`."""
+    del display  # a file
+    if len(results) == 1:
+        return to_json(results[0].to_dict())
+    return to_json({"schema_version": SCHEMA_VERSION, "reports": [result.to_dict() for result in results]})
+
+
+def parse(text: str) -> tuple[ScanResult, ...]:
+    """The scans in a JSON report of either form.
+
+    Raises:
+        ReportError: the text is no report of this version.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"expected a JSON report of `scanner check`, found text that is no JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ReportError(f"expected a JSON report of `scanner check`, found a JSON {type(document).__name__}")
+    reports = document.get("reports", [document])
+    if not isinstance(reports, list) or not all(isinstance(report, dict) for report in reports):
+        raise ReportError("expected `reports` to be a list of JSON reports, found something else: make it again")
+    return tuple(ScanResult.from_dict(report) for report in reports)

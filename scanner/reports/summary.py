@@ -1,0 +1,300 @@
+"""What a reader must know about one scan, in sentences: every report shows these and lays them out in its own way.
+
+The texts hold names from the scanned file as they are; a report escapes them for the place it writes to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backscan.scanner.reports.words import (
+    calibrated_text,
+    class_name,
+    counted,
+    duration,
+    listed,
+    number,
+    overall_text,
+    p_text,
+    pair_name,
+    percent,
+    size_text,
+    times_text,
+)
+from backscan.scanner.results import GraphFinding, Inference, PairResult, ScanResult, Verdict
+
+LABELS = {
+    Verdict.BACKDOOR_DETECTED: "Backdoor detected",
+    Verdict.NOT_DETECTED: "No backdoor detected",
+    Verdict.INCONCLUSIVE: "Inconclusive",
+    Verdict.NO_VERDICT: "No verdict",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of evidence: what it is and what was found."""
+
+    label: str
+    """Two or three words."""
+    text: str
+    """One sentence or phrase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One scan in sentences."""
+
+    label: str
+    """The verdict in two or three words."""
+    headline: str
+    """The verdict in one sentence."""
+    strength: str
+    """How strong the evidence is, in one sentence; empty without statistics."""
+    evidence: tuple[Fact, ...]
+    """What the verdict rests on, most important first."""
+    checks: tuple[Fact, ...]
+    """What had to hold before anything could be said."""
+    tested: tuple[str, ...]
+    """What this scan can speak about."""
+    power: str
+    """What would have been found, had it been there."""
+    next_steps: tuple[str, ...]
+    """What to do now, most important first."""
+
+
+def summarise(result: ScanResult) -> Summary:
+    """The sentences of one scan."""
+    return Summary(
+        label=LABELS[result.verdict],
+        headline=_headline(result),
+        strength=_strength(result),
+        evidence=tuple(_evidence(result)),
+        checks=tuple(_checks(result)),
+        tested=tuple(_tested(result)),
+        power=_power(result),
+        next_steps=_NEXT_STEPS[result.verdict],
+    )
+
+
+def deciding(result: ScanResult) -> Inference | None:
+    """The detector whose p-value is behind the verdict; without one, the first detector."""
+    candidates = [each for each in result.detectors if each.decides and _deciding_p(result, each) is not None]
+    if not candidates:
+        return result.detectors[0] if result.detectors else None
+    return min(candidates, key=lambda each: (not each.detected, _deciding_p(result, each)))
+
+
+def pair_of(result: ScanResult, detector: str, source: int | None, target: int | None) -> PairResult | None:
+    """What `detector` found for one pair, None if it did not search it."""
+    for pair in result.pairs:
+        if (pair.detector, pair.source, pair.target) == (detector, source, target):
+            return pair
+    return None
+
+
+def demonstrated(result: ScanResult) -> GraphFinding | None:
+    """The first graph finding that was shown to change a decision."""
+    return next((finding for finding in result.findings if finding.demonstrated), None)
+
+
+def _deciding_p(result: ScanResult, inference: Inference) -> float | None:
+    return inference.p_value if result.config.get("published_p") else inference.calibrated_p_value
+
+
+def _headline(result: ScanResult) -> str:
+    match result.verdict:
+        case Verdict.BACKDOOR_DETECTED:
+            return _detection(result)
+        case Verdict.NOT_DETECTED:
+            return "No backdoor detected by what was tested; that is no proof that there is none."
+        case Verdict.INCONCLUSIVE:
+            return f"Inconclusive: {_first_reason(result)}"
+        case Verdict.NO_VERDICT:
+            return f"No verdict: {_first_reason(result)}"
+
+
+def _first_reason(result: ScanResult) -> str:
+    return result.reasons[0] if result.reasons else "no reason was recorded."
+
+
+def _detection(result: ScanResult) -> str:
+    inference, finding = deciding(result), demonstrated(result)
+    if finding is not None and not (inference and inference.detected):
+        return f"Backdoor detected: a switch in the graph ({finding.rule}) changes the model's decision."
+    source = "any class" if result.source is None else class_name(result.model, result.source)
+    target = class_name(result.model, result.target)
+    return f"Backdoor detected: one small pattern turns images of {source} into {target}."
+
+
+def _strength(result: ScanResult) -> str:
+    if result.p_value is None:
+        return ""
+    draws = f" ({result.bootstrap_draws} draws)" if result.bootstrap_draws else ""
+    decider = "published" if result.config.get("published_p") else "calibrated"
+    return (
+        f"Calibrated p {overall_text(result)}{draws}, published p {p_text(result.p_value)}; "
+        f"threshold {number(result.significance)} on the {decider} p."
+    )
+
+
+def _evidence(result: ScanResult) -> list[Fact]:
+    # The headline of a scan without a finding already gives the first reason.
+    told = result.verdict in (Verdict.INCONCLUSIVE, Verdict.NO_VERDICT)
+    facts = [Fact("reason", reason) for reason in result.reasons[told:]]
+    inference = deciding(result)
+    if inference is not None and inference.decides and inference.target is not None:
+        facts.append(Fact("extreme pair", _extreme_pair(result, inference)))
+    facts += _control_facts(result)
+    facts += _replay_facts(result)
+    facts += [
+        Fact("detector", detector_text(result, each))
+        for each in result.detectors
+        if each is not inference or not each.decides
+    ]
+    facts += [Fact("graph", _finding_text(finding)) for finding in result.findings]
+    return facts
+
+
+def _extreme_pair(result: ScanResult, inference: Inference) -> str:
+    pair = pair_of(result, inference.detector, inference.source, inference.target)
+    size = f", size {size_text(pair.size, inference.norm)}" if pair and pair.size is not None else ""
+    return f"{pair_name(result.model, inference.source, inference.target)}{size}"
+
+
+def _control_facts(result: ScanResult) -> list[Fact]:
+    controls = result.controls
+    if controls is None or controls.size is None:
+        return []
+    against = [
+        (controls.median_size, "the median pair"),
+        (controls.target_median_size, "the median pair with this target"),
+        (controls.reversed_size, "the reversed pair"),
+    ]
+    parts = [f"{name} {number(size)} ({times_text(size, controls.size)})" for size, name in against if size is not None]
+    return [Fact("controls", f"its size {number(controls.size)}; {listed(parts)}")] if parts else []
+
+
+def _replay_facts(result: ScanResult) -> list[Fact]:
+    replay = result.verification
+    if replay is None:
+        return []
+    state = "confirmed" if replay.confirmed else "not confirmed"
+    rates = (
+        f"{percent(replay.rate_held_out)} of {replay.num_held_out} held-out images, "
+        f"with its pixels shuffled {percent(replay.rate_shuffled)} (p {p_text(replay.p_value)})"
+    )
+    facts = [Fact("original file", f"{state} by onnxruntime: {rates}; {replay.reason}")]
+    if replay.collateral:
+        worst = max(replay.collateral, key=lambda each: each.rate)
+        facts.append(
+            Fact(
+                "collateral",
+                f"at most {percent(worst.rate)} of another class ({class_name(result.model, worst.source)})",
+            )
+        )
+    return facts
+
+
+def detector_text(result: ScanResult, inference: Inference) -> str:
+    """p-values or anomaly index of one detector, and where."""
+    pair = pair_name(result.model, inference.source, inference.target)
+    if inference.p_value is None:
+        return f"{detector_name(inference)}: anomaly index {number(inference.anomaly_index)} at {pair}; informs only"
+    p_values = f"calibrated p {calibrated_text(inference)}, published p {p_text(inference.p_value)}"
+    return f"{detector_name(inference)}: {p_values} at {pair}" + ("" if inference.decides else "; informs only")
+
+
+def detector_name(inference: Inference) -> str:
+    """`pairwise, image, plain`."""
+    return f"{inference.detector}, {inference.space}, {inference.statistic}"
+
+
+def _finding_text(finding: GraphFinding) -> str:
+    shown = "demonstrated" if finding.demonstrated else finding.severity
+    return f"{finding.rule} ({shown}): {finding.message}"
+
+
+def _checks(result: ScanResult) -> list[Fact]:
+    facts = []
+    if result.preprocessing is not None:
+        facts.append(Fact("preprocessing", _preprocessing_text(result)))
+    if result.parity is not None:
+        parity = result.parity
+        images = "images" if parity.real_images else "random images"
+        agreement = f"{percent(parity.decision_agreement)} of {parity.num_images} {images} decided as the original does"
+        facts.append(Fact("torch copy", agreement if parity.passed else f"{agreement}; {parity.reason}"))
+    if result.data is not None:
+        facts.append(Fact("images", _data_text(result)))
+    if result.timings:
+        facts.append(Fact("time", duration(sum(result.timings.values()))))
+    return facts
+
+
+def _preprocessing_text(result: ScanResult) -> str:
+    record = result.preprocessing
+    if record is None:
+        return "not known"
+    accuracy = "" if result.clean_accuracy is None else f", accuracy {percent(result.clean_accuracy)}"
+    tied = [each.name for each in record.candidates if each.tied and each.name != record.name]
+    ties = f", tied with {listed(tied)}" if tied else ""
+    repeated = f"; scan repeated as {listed(record.repeated_as)}" if record.repeated_as else ""
+    return f"{record.name}, chosen by {record.chosen_by}{accuracy}{ties}{repeated}"
+
+
+def _data_text(result: ScanResult) -> str:
+    data = result.data
+    if data is None:
+        return "none"
+    where = f"{data.name} (found beside the model)" if data.found_beside_model else data.name
+    used = sorted({count for count in data.images_per_class if count})
+    span = f"{used[0]}" if len(used) == 1 else f"{used[0]} to {used[-1]}" if used else "no"
+    share = f"{span} a class searched"
+    labels = "" if data.labels == "given" else "; labels are the model's own decisions"
+    return f"{data.num_images} from {where}, {share}, {sum(data.held_out_per_class)} held out{labels}"
+
+
+def _tested(result: ScanResult) -> list[str]:
+    goal = percent(result.config.get("goal_rate"))
+    searched = {(each.detector, each.space, each.num_pairs): None for each in result.detectors if each.num_pairs}
+    tested = [
+        f"{pairs} statistics of detector {detector}, space {space}, goal rate {goal}"
+        for detector, space, pairs in searched
+    ]
+    if result.model.signature is not None:
+        tested.append(f"the graph, for switches and second paths: {counted(len(result.findings), 'finding')}")
+    return tested
+
+
+def _power(result: ScanResult) -> str:
+    inference = deciding(result)
+    if inference is None:
+        return "Power: no class pair was searched, so no planted pattern could have been found."
+    if inference.detectable_size is None:
+        return "Power: how small a planted pattern had to be to be found is not known for this scan."
+    size = size_text(inference.detectable_size, inference.norm)
+    return f"Power: a planted pair of size up to {size} in pixel units [0, 1] would have been found."
+
+
+_NEXT_STEPS = {
+    Verdict.BACKDOOR_DETECTED: (
+        "Do not use the model; keep the file and this report as evidence.",
+        "Look at the pattern and the two classes: two classes that truly look alike are about equally close both ways.",
+        "Confirm with other images: scanner verify REPORT.json MODEL --data OTHER_IMAGES.",
+        "Ask the supplier for the training data and how the model was made, or train again on data you trust.",
+    ),
+    Verdict.NOT_DETECTED: (
+        "Read what was not tested; the verdict says nothing about it.",
+        "Keep the JSON report with the model: it names the exact bytes, images and options.",
+        "For more power, scan again with more images a class or with another detector (--detector).",
+    ),
+    Verdict.INCONCLUSIVE: (
+        "Remove the cause named above and scan again; until then treat the model as not examined.",
+        "The guide's page on inconclusive scans lists every cause and its remedy.",
+    ),
+    Verdict.NO_VERDICT: (
+        "Nothing is known about this model; do not treat it as examined.",
+        "See what the file holds and what would be refused: scanner inspect MODEL.",
+        "Ask for another export of the model (a plain classifier, opset 11 to 21, no custom operators).",
+    ),
+}

@@ -1,0 +1,126 @@
+"""The page as text: what it says, what it must never contain. How it behaves is in test_browser.py."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from lxml import html
+
+from backscan.scanner.reports import render
+from backscan.scanner.results import ScanResult
+from tests.scanner.reports.examples import ALL, bare, detected, hostile, inconclusive, no_verdict, not_detected
+from tests.scanner.reports.golden import check
+
+
+def page(*results: ScanResult) -> html.HtmlElement:
+    return html.document_fromstring(render(list(results), "html").encode())
+
+
+def text_of(element: html.HtmlElement) -> str:
+    return " ".join(element.text_content().split())
+
+
+def test_golden() -> None:
+    """Figures, style and script are left out: they have their own tests and change with their libraries."""
+    text = render(ALL["detected_3"](), "html")
+    for tag in ("svg", "style", "script"):
+        text = re.sub(rf"(<{tag}\b)(?![^>]*application/json)[^>]*>.*?(</{tag}>)", r"\1>\2", text, flags=re.DOTALL)
+    check("detected_3.html", re.sub(r"script-src '[^']*'", "script-src ''", text))
+
+
+@pytest.mark.parametrize("example", ALL)
+def test_the_verdict_stands_on_top(example: str) -> None:
+    document = page(ALL[example]())
+    (heading,) = document.xpath("//h1")
+    label = {"b": "Backdoor detected", "n": "No", "i": "Inconclusive"}[ALL[example]().verdict.value[0]]
+    assert text_of(heading).startswith(label)
+    sections = [text_of(each) for each in document.xpath("//h2")]
+    assert {"What to do next", "What was tested", "What was not tested", "Repeat this scan"} <= set(sections)
+
+
+def test_everything_of_a_detection_is_there() -> None:
+    result = detected()
+    document = page(result)
+    said = text_of(document)
+    assert "Calibrated p <= 0.002 (999 draws), published p = 2.1e-13" in said
+    assert "L2 0.256" in said
+    assert len(document.xpath("//div[@class='before-after']/img")) == 8
+    assert "decided as automobile (1), with the pattern as truck (9)" in said
+    assert len(document.xpath("//table[@role='grid']//td[@data-pair]")) == 90
+    assert len(document.xpath("//svg")) == 4
+    assert "scanner check resnet20.onnx --data images.npz" in said
+    for heading in ("Collateral damage", "Detectors", "What had to hold first", "Warnings"):
+        assert heading in said
+
+
+def test_pairs_that_did_not_arrive_are_marked() -> None:
+    document = page(inconclusive())
+    limited = document.xpath("//td[contains(@class, 'limit')]")
+    void = document.xpath("//td[contains(@class, 'void')]")
+    assert limited
+    assert void
+    assert all(each.text.startswith(">") for each in limited)
+
+
+@pytest.mark.parametrize("example", ALL)
+def test_nothing_is_fetched_and_only_our_script_runs(example: str) -> None:
+    document = page(ALL[example]())
+    for attribute in ("src", "href", "{http://www.w3.org/1999/xlink}href", "xlink:href", "action", "srcset"):
+        for each in document.xpath("//*"):
+            value = each.get(attribute)
+            assert value is None or value.startswith(("#", "data:image/png;base64,")), value
+    assert not re.search(r"url\((?!#)", render(ALL[example](), "html"))
+    executable = [each for each in document.xpath("//script") if each.get("type") != "application/json"]
+    assert len(executable) == 1
+    assert not [name for each in document.xpath("//*") for name in each.attrib if name.startswith("on")]
+
+
+@pytest.mark.parametrize("example", ALL)
+def test_ids_are_unique_and_references_resolve(example: str) -> None:
+    document = page(ALL[example](), detected(3))
+    ids = document.xpath("//@id")
+    assert len(ids) == len(set(ids))
+    named = {part for each in document.xpath("//@aria-labelledby | //@aria-describedby") for part in each.split()}
+    links = {each.removeprefix("#") for each in document.xpath("//a/@href")}
+    assert named | links <= set(ids)
+
+
+def test_hostile_names_are_text() -> None:
+    document = page(hostile())
+    said = text_of(document)
+    assert '<script>alert("class")</script> (0)' in said
+    assert "\\u202ereversed\\x00" in said
+    assert "{{7*7}}${7*7}" in said
+    assert not document.xpath("//b | //img[@onerror] | //svg[@onload]")
+
+
+def test_every_picture_has_words() -> None:
+    document = page(detected())
+    assert all(each.get("alt") for each in document.xpath("//img"))
+    assert all(each.getparent().get("aria-label") for each in document.xpath("//svg"))
+
+
+def test_many_classes_make_a_compact_table() -> None:
+    assert "compact" in page(detected(43)).xpath("//table[@role='grid']/@class")[0]
+    assert "compact" not in page(detected(10)).xpath("//table[@role='grid']/@class")[0]
+
+
+def test_several_models_start_with_a_table() -> None:
+    document = page(detected(), not_detected(), no_verdict())
+    (heading,) = document.xpath("//h1")
+    assert text_of(heading) == "3 models"
+    assert [text_of(each) for each in document.xpath("//main/section[1]//tbody//td[1]")] == [
+        "Backdoor detected",
+        "No backdoor detected",
+        "No verdict",
+    ]
+
+
+def test_a_pattern_that_is_no_image_is_told_in_words() -> None:
+    result = detected()
+    features = replace(result.patterns[0], space="conv1_out", values=replace(result.patterns[0].values, shape=(3072,)))
+    assert "acts on conv1_out and cannot be drawn" in text_of(page(replace(result, patterns=(features,))))
+
+
+def test_a_scan_without_images_has_no_table_of_sizes() -> None:
+    assert not page(bare()).xpath("//table[@role='grid']")
