@@ -16,6 +16,7 @@ from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.draft import Draft, Settled
 from backscan.scanner.errors import NoVerdictError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
+from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
 from backscan.scanner.model_file import audit, model_record, read
 from backscan.scanner.objectives import OBJECTIVES
@@ -191,7 +192,11 @@ def examine_under(
     subject.settle(normalisation)
     images = select(subject, clean, opened, config, draft)
     compare(subject, images, config, draft)
-    pairs = search(subject, images.optimised(), opened, config, draft, journal)
+    pairs = with_reciprocals(
+        search(subject, images.optimised(), opened, config, draft, journal),
+        inference=config.inference,
+        order=config.order,
+    )
     with draft.phase("inference"):
         inferences = tuple(
             conclusion

@@ -11,6 +11,7 @@ from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import ReportError
 from backscan.scanner.executors import open_subject
+from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import combined_p_value, judge, most_extreme
 from backscan.scanner.model_file import audit, read
 from backscan.scanner.objectives import OBJECTIVES
@@ -42,18 +43,17 @@ def infer_again(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     config = replace(ScanConfig.from_dict(result.config), **chosen)
     config.check()
     num_classes = result.model.num_classes
+    pairs = with_reciprocals(result.pairs, inference=config.inference, order=config.order)
     inferences = tuple(
         conclusion
         for name in config.detectors
-        for conclusion in DETECTORS[name].infer([p for p in result.pairs if p.detector == name], config, num_classes)
+        for conclusion in DETECTORS[name].infer([p for p in pairs if p.detector == name], config, num_classes)
     )
     extreme = most_extreme(inferences, published=config.published_p)
     pair = None if extreme is None else (extreme.source, extreme.target)
     same_pair = pair == (result.source, result.target)
     verification = result.verification if same_pair else None
-    judgement = judge(
-        result.pairs, inferences, verification, significance=config.significance, published=config.published_p
-    )
+    judgement = judge(pairs, inferences, verification, significance=config.significance, published=config.published_p)
     return replace(
         result,
         verdict=judgement.verdict,
@@ -66,6 +66,7 @@ def infer_again(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
         bootstrap_draws=config.bootstrap_draws,
         significance=config.significance,
         detectors=inferences,
+        pairs=pairs,
         null=None if extreme is None else extreme.null,
         patterns=result.patterns if same_pair else (),
         examples=result.examples if same_pair else (),
