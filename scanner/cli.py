@@ -355,7 +355,7 @@ def _deliver(results: Sequence[ScanResult], files: Sequence[Path], format_: str)
             to_stdout = True
             _print(render_report(shown, "json"))
         else:
-            _write(file, render_report(shown, format_of(file)))
+            _write(file, render_report(shown, format_of(str(file))))
     if not to_stdout:
         _print(_for_stdout(shown, "json" if _is_json(format_) else "terminal"))
 
@@ -369,7 +369,7 @@ def _for_stdout(shown: ScanResult | Sequence[ScanResult], format_: str) -> str:
         return render_report(shown, "json")
     console = Console()
     return render_report(
-        shown, "terminal", width=min(console.width, 100), colour=console.is_terminal and not console.no_color
+        shown, "terminal", width=min(console.width, 100), color=console.is_terminal and not console.no_color
     )
 
 

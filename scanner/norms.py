@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def l2(pattern: Tensor) -> Tensor:
     """Euclidean norm of each pattern, [P, ...] -> float64 [P]."""
-    return pattern.flatten(1).double().norm(dim=1)
+    sizes: Tensor = pattern.flatten(1).double().norm(dim=1)  # type: ignore[no-untyped-call]
+    return sizes
 
 
 def l1(pattern: Tensor) -> Tensor:

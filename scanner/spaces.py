@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class Space(Protocol):
     """What the search needs to know about the place of the pattern."""
 
-    name: str
-    """`image`, or the tensor the pattern is added to."""
+    @property
+    def name(self) -> str:
+        """`image`, or the tensor the pattern is added to."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] in [0, 1] as points of the space, [N, ...]."""
@@ -74,4 +75,4 @@ class BoxedImage:
 
 def _log_posterior(classifier: TorchClassifier, images: Tensor) -> Tensor:
     """The classifier over the leading pair axis: [P, N, C, H, W] -> [P, N, K]."""
-    return classifier.log_posterior(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+    return classifier.log_posterior(images.flatten(0, 1)).reshape(*images.shape[:2], -1)

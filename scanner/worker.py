@@ -165,8 +165,8 @@ class Worker:
 def _normalisation(message: Mapping[str, Any]) -> Normalisation:
     from backscan.converters import Normalisation
 
-    fields = message["normalisation"]
-    return Normalisation(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    fields: dict[str, Any] = message["normalisation"]
+    return Normalisation(**(fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}))
 
 
 def _device(wanted: str) -> tuple[str, str]:
