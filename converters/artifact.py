@@ -10,8 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import onnx
-from backscan.converters.errors import ArtifactError, LimitExceededError, UnreadableFileError
 from google.protobuf.message import DecodeError
+
+from backscan.converters.errors import ArtifactError, LimitExceededError, UnreadableFileError
 
 _NO_DATA: Mapping[str, bytes] = MappingProxyType({})
 

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import Tensor, nn
+
 from backscan.converters.engine import noise, open_session, run_session
 from backscan.converters.errors import EngineError
 from backscan.converters.graph import attributes, constants, reached_values, set_nodes
 from backscan.converters.signature import ModelSignature
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
-from torch import Tensor, nn
 
 _TOLERANCE = 1e-4  # of the freed model against one call after another, relative to the largest score
 _GROUPS = 3

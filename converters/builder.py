@@ -5,11 +5,12 @@ from operator import getitem
 from typing import Any
 
 import onnx
+from onnx import defs
+from torch import fx, nn
+
 from backscan.converters.errors import ConversionError, ConverterError
 from backscan.converters.graph import opset, reads
 from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, ValueType, find_converter
-from onnx import defs
-from torch import fx, nn
 
 
 class GraphBuilder:

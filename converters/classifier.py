@@ -3,9 +3,10 @@
 import copy
 
 import torch
-from backscan.converters.signature import ModelSignature, Normalisation
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from backscan.converters.signature import ModelSignature, Normalisation
 
 _TINY = 1e-30
 """Floor of a probability whose logit is out of reach: far below what float32 resolves next to 1."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+
 from backscan.converters.errors import EngineError
 from backscan.converters.graph import set_outputs
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from backscan.converters.classifier import TorchClassifier
 from backscan.converters.runtime import OrtClassifier
-from numpy.typing import NDArray
 
 MAX_ERROR = 0.1
 _NUM_IMAGES = 16

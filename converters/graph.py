@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import onnx
-from backscan.converters.errors import ArtifactError
 from onnx import helper
+
+from backscan.converters.errors import ArtifactError
 
 SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 """Operators whose result depends on the size of their input and not on what it holds."""

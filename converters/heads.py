@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
 from backscan.converters.engine import Arrays
 from backscan.converters.errors import SignatureError
 from backscan.converters.graph import needed_nodes, producers
-from numpy.typing import NDArray
-from onnx import helper
 
 _QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
 _KEEPS_SCORES = _QUANTISING | {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}

@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 import torch
+from onnx import shape_inference
+from torch import Tensor, fx, nn
+
 from backscan.converters.artifact import Artifact, parse
 from backscan.converters.batching import Rows, free_batch, group_images
 from backscan.converters.builder import GraphBuilder
@@ -16,8 +19,6 @@ from backscan.converters.heads import find_tail, remove_tail
 from backscan.converters.normalise import normalise
 from backscan.converters.precision import widen
 from backscan.converters.signature import ModelSignature, pixel_normalisation
-from onnx import shape_inference
-from torch import Tensor, fx, nn
 
 SURROGATES = frozenset({"Sign", "Round", "Floor", "Ceil", "QuantizeLinear", "DynamicQuantizeLinear", "Hardmax"})
 """Operators whose own gradient is zero everywhere: the importer gives them a straight-through one."""

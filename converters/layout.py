@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import onnx
+
 from backscan.converters.errors import SignatureError
 from backscan.converters.graph import attributes, constants, dimensions
 

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+
 from backscan.converters.classifier import TorchClassifier, log_posterior
 from backscan.converters.errors import ParityError
 from backscan.converters.gradients import GradientCheck, check_gradient
 from backscan.converters.runtime import OrtClassifier, scores_to_posterior
-from numpy.typing import NDArray
 
 MIN_DECISION_AGREEMENT = 0.99
 MAX_RELATIVE_GAP = {"float": 1e-3, "half": 3e-2, "quantised": np.inf}

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
+
 from backscan.converters.graph import subgraphs
 from backscan.converters.signature import ModelSignature
-from onnx import numpy_helper
 
 _HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 

@@ -13,10 +13,11 @@ import importlib
 from collections.abc import Callable
 from functools import cache
 
+from onnx import defs
+
 from backscan.converters.equal_versions import equal_versions
 from backscan.converters.errors import UnsupportedOperatorError
 from backscan.converters.torchvision_guard import NEEDS_TORCHVISION, torchvision_stand_in
-from onnx import defs
 
 with torchvision_stand_in():
     from onnx2torch.node_converters import registry as onnx2torch_registry

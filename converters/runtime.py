@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from backscan.converters.artifact import Artifact
 from backscan.converters.engine import CPU_ONLY, open_session, run_session
 from backscan.converters.heads import score_rows
 from backscan.converters.signature import ModelSignature, Normalisation, pixel_normalisation
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import onnxruntime

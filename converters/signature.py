@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
+
 from backscan.converters.artifact import Artifact, parse
 from backscan.converters.engine import Arrays, noise, open_session, run_session
 from backscan.converters.errors import EngineError, SignatureError
 from backscan.converters.graph import dimensions, free_inputs, needed_nodes, opset, sort_nodes
 from backscan.converters.heads import choose_output, output_forms, output_kind, score_rows
 from backscan.converters.layout import Layout, image_layout, input_shape
-from onnx import helper
 
 _QUANTISED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from backscan.converters.graph import attributes, constants, opset, rename_reads, set_nodes
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
+from backscan.converters.graph import attributes, constants, opset, rename_reads, set_nodes
 
 _MAX_TRIPS = 64
 """Longest loop that is unrolled; longer ones are left for the importer to refuse."""

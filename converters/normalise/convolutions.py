@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from backscan.converters.graph import attributes, constants, consumers, set_nodes
 from numpy.typing import NDArray
 from onnx import numpy_helper
+
+from backscan.converters.graph import attributes, constants, consumers, set_nodes
 
 _FOLDABLE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 """Weight types that are folded; in 16 bits the product would be rounded where the original's is not."""

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
 from backscan.converters.engine import probe
 from backscan.converters.graph import attributes, constants, drop_unused, producers, reached_values, reads, set_nodes
 from backscan.converters.normalise.setting import Setting
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
 
 def constants_to_initialisers(graph: onnx.GraphProto) -> None:

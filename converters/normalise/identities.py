@@ -1,8 +1,9 @@
 """Rule 7: nodes that hand their input on unchanged."""
 
 import onnx
-from backscan.converters.graph import constants, rename_reads, set_nodes
 from onnx import numpy_helper
+
+from backscan.converters.graph import constants, rename_reads, set_nodes
 
 
 def drop_identities(graph: onnx.GraphProto) -> None:

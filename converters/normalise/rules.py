@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import onnx
+from onnx import inliner
+
 from backscan.converters.graph import drop_unused, set_outputs, sort_nodes
 from backscan.converters.normalise.control import expand_control_flow
 from backscan.converters.normalise.convolutions import fold_into_convolutions
@@ -10,7 +12,6 @@ from backscan.converters.normalise.folding import constants_to_initialisers, fol
 from backscan.converters.normalise.identities import drop_identities
 from backscan.converters.normalise.setting import Setting
 from backscan.converters.signature import ModelSignature
-from onnx import inliner
 
 _MAX_ROUNDS = 8  # branches within branches; each round may uncover constants that decide the next
 

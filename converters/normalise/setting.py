@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from backscan.converters.engine import Arrays, noise
 from backscan.converters.signature import ModelSignature
 

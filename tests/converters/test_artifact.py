@@ -6,6 +6,8 @@ import os
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from backscan.converters.artifact import (
     artifact_from_bytes,
     digest,
@@ -15,7 +17,6 @@ from backscan.converters.artifact import (
     with_external,
 )
 from backscan.converters.errors import ArtifactError, LimitExceededError, UnreadableFileError
-from onnx import TensorProto, helper, numpy_helper
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(3, 2)
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from onnx import defs
+
 from backscan.converters import registry
 from backscan.converters.equal_versions import EQUAL_VERSIONS, equal_versions
 from backscan.converters.errors import UnsupportedOperatorError
 from backscan.converters.registry import find_converter, onnx2torch_registry, register
-from onnx import defs
 
 
 def structure(operator: str, version: int) -> tuple[object, ...]:
