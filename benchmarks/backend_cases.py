@@ -139,8 +139,10 @@ def statements(case: Case, newest_opset: int) -> Iterator[StatedCase]:
             continue
         seen.add(schema.since_version)
         node = _restated(case, schema)
-        if node is not None:
-            yield _stated(case, node, opset, schema.since_version)
+        model = None if node is None else _model(case, node, opset)
+        if model is not None:
+            live = {value.name: case.inputs[value.name] for value in model.graph.input}
+            yield StatedCase(case, opset, schema.since_version, model, live)
 
 
 def schema_of(operator: str, opset: int) -> defs.OpSchema | None:
@@ -222,7 +224,8 @@ def _is_default(item: AttributeProto, schema: defs.OpSchema.Attribute) -> bool:
     return default.type == item.type and helper.get_attribute_value(default) == helper.get_attribute_value(item)
 
 
-def _stated(case: Case, node: NodeProto, opset: int, version: int) -> StatedCase:
+def _model(case: Case, node: NodeProto, opset: int) -> ModelProto | None:
+    """A model of the node, or None if the schema of that opset does not allow its types."""
     parameters = _PARAMETERS.get(case.operator, ())
     constant = {name for place, name in enumerate(node.input) if place in parameters}
     live = {name: case.inputs[name] for name in node.input if name and name not in constant}
@@ -235,7 +238,10 @@ def _stated(case: Case, node: NodeProto, opset: int, version: int) -> StatedCase
     )
     imports = [helper.make_opsetid("", opset)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=helper.find_min_ir_version_for(imports))
-    return StatedCase(case, opset, version, onnx.shape_inference.infer_shapes(model), live)
+    try:
+        return onnx.shape_inference.infer_shapes(model, check_type=True)
+    except onnx.shape_inference.InferenceError:
+        return None
 
 
 def _value_info(name: str, value: Array) -> onnx.ValueInfoProto:

@@ -12,11 +12,13 @@ from backscan.converters.operators import (
     padding,
     pooling,
     quantization,
+    quantized_contrib,
     quantized_products,
     reductions,
     resize,
     selection,
     shapes,
+    sklearn,
     thresholds,
 )
 
@@ -32,10 +34,12 @@ __all__ = [
     "padding",
     "pooling",
     "quantization",
+    "quantized_contrib",
     "quantized_products",
     "reductions",
     "resize",
     "selection",
     "shapes",
+    "sklearn",
     "thresholds",
 ]

@@ -86,18 +86,22 @@ def max_pool_with_places(
 @register("AveragePool", versions=(1, 7, 10, 11, 19, 22))
 def convert_average_pool(node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResult:
     """Mean under the window, of the input's values alone or with those of the padding."""
+    return converted(node, average_pool_of(node))
+
+
+def average_pool_of(node: OnnxNode) -> Function:
+    """The average pool that a node's attributes describe, as a function of its input."""
     window = _pool_window(node)
     with_padding = bool(attribute(node, "count_include_pad", 0))
     if _torch_can_pad(window) and not window.ceil and set(window.dilations) == {1}:
-        pool = partial(
+        return partial(
             _AVERAGE_POOLS[len(window.kernel)],
             kernel_size=window.kernel,
             stride=window.strides,
             padding=window.begins,
             count_include_pad=with_padding,
         )
-        return converted(node, pool)
-    return converted(node, partial(average_pool, window=window, with_padding=with_padding))
+    return partial(average_pool, window=window, with_padding=with_padding)
 
 
 def average_pool(values: Tensor, *, window: Window, with_padding: bool) -> Tensor:

@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from backscan.converters.operators.convolutions import convolution, kernel_of
+from backscan.converters.operators.matrices import gemm
 from backscan.converters.operators.nodes import (
     Argument,
     Function,
@@ -137,6 +138,42 @@ def _qlinear_matmul(
     *grid: Tensor,
 ) -> Tensor:
     return onto_grid(_multiply_centred(left, left_origin, right, right_origin) * factor, *grid)
+
+
+@register("QGemm", versions=(1,), domain="com.microsoft")
+def convert_qgemm(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
+    """Compute alpha A B + C of quantised matrices; rescaled to the output's quantisation, or a float without one."""
+    product = partial(
+        gemm,
+        alpha=1.0,
+        beta=1.0,
+        transpose_left=bool(attribute(node, "transA", 0)),
+        transpose_right=bool(attribute(node, "transB", 0)),
+    )
+    weight = _weight(node, graph, 3, 5, axis=0 if attribute(node, "transB", 0) else 1)
+    bias = constant(node, graph, 6)
+    factor = _product_scale(node, graph, left=1, right=4) * attribute(node, "alpha", 1.0)
+    grid: list[Tensor] = []
+    if has_input(node, 7):
+        scale, grid = constant_grid(node, graph, 7, 8)
+        factor = factor / scale
+    offset = None if bias is None else bias.float()
+    factor = factor if factor.numel() > 1 else factor.reshape(())
+    arguments: list[Argument] = [0, argument(node, graph, 2), weight, offset, factor, *grid]
+    return converted(node, partial(_qgemm, product=product), arguments)
+
+
+def _qgemm(
+    values: Tensor,
+    origin: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    factor: Tensor,
+    *grid: Tensor,
+    product: Function,
+) -> Tensor:
+    result: Tensor = product(centred(values, origin), weight, bias) * factor
+    return onto_grid(result, *grid) if grid else result
 
 
 def _product_scale(node: OnnxNode, graph: OnnxGraph, *, left: int, right: int) -> Tensor:

@@ -24,7 +24,8 @@ def _l1(values: Tensor, axes: Axes, keepdim: bool) -> Tensor:
 
 def _l2(values: Tensor, axes: Axes, keepdim: bool) -> Tensor:
     if values.is_floating_point():
-        return torch.linalg.vector_norm(values, 2, axes, keepdim=keepdim)
+        norm: Tensor = torch.linalg.vector_norm(values, 2, axes, keepdim=keepdim)
+        return norm
     return _sum_square(values, axes, keepdim).double().sqrt().to(values.dtype)
 
 
@@ -84,7 +85,7 @@ def _range_of(dtype: torch.dtype) -> tuple[float, float]:
     return torch.iinfo(dtype).min, torch.iinfo(dtype).max
 
 
-_REDUCTIONS: dict[str, Function] = {
+REDUCTIONS: dict[str, Function] = {
     "ReduceL1": _l1,
     "ReduceL2": _l2,
     "ReduceLogSum": _log_sum,
@@ -119,7 +120,7 @@ def reduce_over(
 
 def convert_reduction(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
     """Reduce over axes from an attribute or an input, over all of them by default."""
-    function, keepdim = _REDUCTIONS[node.operation_type], bool(attribute(node, "keepdims", 1))
+    function, keepdim = REDUCTIONS[node.operation_type], bool(attribute(node, "keepdims", 1))
     noop = bool(attribute(node, "noop_with_empty_axes", 0))
     axes = constant_ints(node, graph, 1)
     axes = tuple(attribute(node, "axes", ())) if axes is None else axes
@@ -135,7 +136,7 @@ def _reduce_fixed(values: Tensor, *, function: Function, axes: Axes, keepdim: bo
     return result
 
 
-for _operator in _REDUCTIONS:
+for _operator in REDUCTIONS:
     register(_operator, versions=(1, 11, 13) if _operator == "ReduceSum" else (1, 11, 13, 18))(convert_reduction)
 for _operator in ("ReduceMax", "ReduceMin"):
     register(_operator, versions=(12, 20))(convert_reduction)
