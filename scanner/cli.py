@@ -14,6 +14,7 @@ import typer
 
 from backscan.scanner import options
 from backscan.scanner.config import ScanConfig
+from backscan.scanner.draft import Interrupted
 from backscan.scanner.errors import ExitCode, OptionError, ReportError, ScanError, UserError
 
 if TYPE_CHECKING:
@@ -130,6 +131,8 @@ def check(
     device: options.Device = _DEFAULTS.device,
     threads: options.Threads = None,
     time_limit: options.TimeLimit = None,
+    journal: options.JournalFolder = None,
+    resume: options.Resume = False,
     no_sandbox: options.NoSandbox = False,
     report: options.Reports = None,
     format_: options.Format = "terminal",
@@ -171,8 +174,17 @@ def check(
         sandbox=not no_sandbox,
         images_in_report=not no_images,
     )
+    if resume and journal is None:
+        raise OptionError("expected --journal with --resume, found none: name the folder of the interrupted scan")
     names = _read_class_names(class_names)
-    results = [_scan(model, _clean_set(model, data, labels), config, names) for model in models]
+    results: list[ScanResult] = []
+    try:
+        for model in models:
+            folder = journal / model.stem if journal and len(models) > 1 else journal
+            results.append(_scan(model, _clean_set(model, data, labels), config, names, folder, resume=resume))
+    except Interrupted as end:
+        _deliver([*results, end.result], report or [], format_)
+        return _interrupted(journal)
     _deliver(results, report or [], format_)
     return _exit_code(results)
 
@@ -301,11 +313,36 @@ def _given(**chosen: Any) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _scan(model: Path, clean: CleanSet | None, config: ScanConfig, class_names: Sequence[str] | None) -> ScanResult:
+def _scan(
+    model: Path,
+    clean: CleanSet | None,
+    config: ScanConfig,
+    class_names: Sequence[str] | None,
+    journal: Path | None,
+    *,
+    resume: bool,
+) -> ScanResult:
     from backscan.scanner.pipeline import scan
 
     with _progress() as progress:
-        return scan(model, clean, config, class_names=class_names, progress=progress, command=_command())
+        return scan(
+            model,
+            clean,
+            config,
+            class_names=class_names,
+            progress=progress,
+            journal=journal,
+            resume=resume,
+            command=_command(),
+        )
+
+
+def _interrupted(journal: Path | None) -> ExitCode:
+    """Tell how to go on."""
+    again = _command() if "--resume" in sys.argv else f"{_command()} --resume"
+    hint = f"continue with: {again}" if journal else "use --journal DIR to be able to continue next time"
+    typer.echo(f"scanner: interrupted; {hint}", err=True)
+    return ExitCode.INTERRUPTED
 
 
 def _clean_set(model: Path, data: Path | None, labels: Path | None) -> CleanSet | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def l2(pattern: Tensor) -> Tensor:
     """Euclidean norm of each pattern, [P, ...] -> float64 [P]."""
-    sizes: Tensor = pattern.flatten(1).double().norm(dim=1)  # type: ignore[no-untyped-call]
+    sizes: Tensor = pattern.flatten(1).double().norm(dim=1)
     return sizes
 
 

@@ -110,6 +110,13 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_hel
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)]
 Threads = Annotated[int | None, typer.Option(help="Processor threads; all by default.", rich_help_panel=_RUN)]
 TimeLimit = Annotated[float | None, typer.Option(help="Seconds the search may take.", rich_help_panel=_RUN)]
+JournalFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal", help="Folder that keeps finished pairs, so that a scan can continue.", rich_help_panel=_RUN
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the scan of --journal.", rich_help_panel=_RUN)]
 NoSandbox = Annotated[
     bool, typer.Option("--no-sandbox", help="Open the model in this process; for debugging only.", rich_help_panel=_RUN)
 ]

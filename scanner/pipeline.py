@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from backscan.scanner import evidence
 from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.draft import Draft, Settled
+from backscan.scanner.draft import Draft, Interrupted, Settled
 from backscan.scanner.errors import NoVerdictError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.inference import with_reciprocals
@@ -30,7 +31,7 @@ from backscan.scanner.results import (
     Verdict,
     Verification,
 )
-from backscan.scanner.search import search
+from backscan.scanner.search import PairSearch
 from backscan.scanner.selection import Images, select
 from backscan.scanner.verify import verify
 
@@ -63,7 +64,8 @@ def scan(
     *,
     class_names: Sequence[str] | None = None,
     progress: Progress | None = None,
-    journal: Journal | None = None,
+    journal: Path | None = None,
+    resume: bool = False,
     command: str = "",
 ) -> ScanResult:
     """Say whether the classifier in an ONNX file was backdoored.
@@ -74,7 +76,8 @@ def scan(
         config: Options.
         class_names: Names of the classes, for reports.
         progress: Observer.
-        journal: Where finished chunks are kept, and found again on resume.
+        journal: Folder where finished pairs are kept.
+        resume: Continue the scan whose journal that is.
         command: Command that repeats the scan, for reports.
 
     Returns:
@@ -82,6 +85,7 @@ def scan(
 
     Raises:
         UserError: options, paths, images or labels that cannot be used as they are.
+        Interrupted: Ctrl-C; carries what is finished.
     """
     config.check()
     artifact = read(model)
@@ -97,11 +101,13 @@ def scan(
             with draft.phase("intake"):
                 artifact = audit(subject, artifact, model.parent)
             draft.set(model=model_record(artifact, class_names))
-            judgement = examine(subject, artifact, clean, config, draft, journal)
+            judgement = examine(subject, artifact, clean, config, draft, journal=journal, resume=resume)
     except Settled as end:
         return draft.result(end.verdict, end.reasons)
     except NoVerdictError as error:
         return draft.result(Verdict.NO_VERDICT, (str(error),))
+    except KeyboardInterrupt as error:
+        raise Interrupted(draft.result(Verdict.INCONCLUSIVE, ("the scan was interrupted",))) from error
     return draft.result(judgement.verdict, judgement.reasons)
 
 
@@ -111,7 +117,9 @@ def examine(
     clean: CleanSet | None,
     config: ScanConfig,
     draft: Draft,
-    journal: Journal | None,
+    *,
+    journal: Path | None,
+    resume: bool,
 ) -> Judgement:
     """Open the model, settle how it reads images, then search, infer, replay and judge."""
     opened = open_model(subject, artifact, config, draft)
@@ -123,10 +131,11 @@ def examine(
         )
     fitted = fit_images(clean, opened, draft)
     settlement = settle(subject, fitted, config, draft)
-    examined = [
-        examine_under(normalisation, subject, fitted, opened, config, draft, journal)
-        for normalisation in settlement.normalisations
-    ]
+    with open_journal(journal, artifact, fitted, config, resume=resume) as kept:
+        examined = [
+            examine_under(normalisation, name, subject, fitted, opened, config, draft, kept)
+            for name, normalisation in zip(settlement.names, settlement.normalisations, strict=True)
+        ]
     draft.set(**examined[0].fields)
     verdicts = {entry.judgement.verdict for entry in examined}
     if len(verdicts) > 1:
@@ -139,6 +148,26 @@ def examine(
             ),
         )
     return examined[0].judgement
+
+
+@contextmanager
+def open_journal(
+    folder: Path | None, artifact: Artifact, clean: CleanSet, config: ScanConfig, *, resume: bool
+) -> Iterator[Journal | None]:
+    """The journal of this model, these images and this configuration; None without a folder.
+
+    Raises:
+        JournalMismatchError: the folder belongs to another scan.
+        OptionError: the folder holds a journal and `resume` is not set.
+    """
+    if folder is None:
+        yield None
+        return
+    from backscan.scanner.journal import Journal
+
+    key = {"model": artifact.sha256, "data": clean.digest, "configuration": config.pair_digest}
+    with Journal.open(folder, key, resume=resume) as journal:
+        yield journal
 
 
 def open_model(subject: Subject, artifact: Artifact, config: ScanConfig, draft: Draft) -> OpenedModel:
@@ -181,6 +210,7 @@ def settle(subject: Subject, clean: CleanSet, config: ScanConfig, draft: Draft) 
 
 def examine_under(
     normalisation: Normalisation,
+    label: str,
     subject: Subject,
     clean: CleanSet,
     opened: OpenedModel,
@@ -193,7 +223,7 @@ def examine_under(
     images = select(subject, clean, opened, config, draft)
     compare(subject, images, config, draft)
     pairs = with_reciprocals(
-        search(subject, images.optimised(), opened, config, draft, journal),
+        PairSearch(subject, images.optimised(), opened, config, draft, journal, label).run(),
         inference=config.inference,
         order=config.order,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backscan.scanner.draft import Draft, Settled
@@ -26,70 +27,92 @@ _SOURCES_PER_CHUNK = {"cpu": 1, "cuda": 16}
 _TYPICAL_PASSES = 18
 
 
-def search(
-    subject: Subject,
-    optimised: Mapping[int, NDArray[np.float32]],
-    opened: OpenedModel,
-    config: ScanConfig,
-    draft: Draft,
-    journal: Journal | None,
-) -> list[PairResult]:
-    """The smallest pattern of every pair (Algorithm 1), chunk by chunk, in order of detector, source and target."""
-    wanted = wanted_pairs(config, opened.num_classes)
-    todo = [pair for pair in wanted if pair[0] in optimised]
-    results = [without_images(name, pair) for name in config.detectors for pair in wanted if pair[0] not in optimised]
-    deadline = None if config.time_limit is None else time.monotonic() + config.time_limit
-    with draft.phase("search"):
-        for name in config.detectors:
-            for chunk in _search_chunks(name, todo, subject, optimised, opened, config, draft, journal, deadline):
-                results += chunk
-                draft.set(pairs=_ordered(results, config))
-    if len(results) < len(wanted) * len(config.detectors):
-        raise Settled(
-            Verdict.INCONCLUSIVE, f"the time limit of {config.time_limit:g} s ended the search: raise --time-limit"
-        )
-    return list(_ordered(results, config))
+@dataclass(frozen=True, slots=True)
+class PairSearch:
+    """The smallest pattern of every pair (Algorithm 1), chunk by chunk."""
 
+    subject: Subject
+    """The opened model."""
+    images_by_class: Mapping[int, NDArray[np.float32]]
+    """Optimisation images [n, C, H, W] of every class that has enough."""
+    opened: OpenedModel
+    """What is known about the model."""
+    config: ScanConfig
+    """Options."""
+    draft: Draft
+    """Takes what is finished, and the time."""
+    journal: Journal | None = None
+    """Keeps finished chunks, and gives back those of an earlier run."""
+    label: str = ""
+    """Keeps searches under different preprocessing apart in the journal."""
 
-def _search_chunks(
-    name: str,
-    pairs: Sequence[Pair],
-    subject: Subject,
-    optimised: Mapping[int, NDArray[np.float32]],
-    opened: OpenedModel,
-    config: ScanConfig,
-    draft: Draft,
-    journal: Journal | None,
-    deadline: float | None,
-) -> Iterator[list[PairResult]]:
-    """The chunks of one detector as they finish; those of a journal come from there. Ends early at the deadline."""
-    prepared = subject.prepare(name, optimised, config)
-    num_images = max(len(images) for images in optimised.values())
-    draft.progress.plan(len(pairs), len(pairs) * _TYPICAL_PASSES * num_images * prepared.seconds_per_image)
+    def run(self) -> tuple[PairResult, ...]:
+        """Every wanted pair, in order of detector, source and target.
 
-    def tell(result: PairResult) -> None:
-        draft.progress.pair(result, (result.steps + 1) * len(optimised[result.source]))
+        Raises:
+            Settled: the time limit ended the search; what is finished is in the draft.
+        """
+        wanted = wanted_pairs(self.config, self.opened.num_classes)
+        todo = [pair for pair in wanted if pair[0] in self.images_by_class]
+        results = [
+            without_images(name, pair)
+            for name in self.config.detectors
+            for pair in wanted
+            if pair[0] not in self.images_by_class
+        ]
+        deadline = None if self.config.time_limit is None else time.monotonic() + self.config.time_limit
+        with self.draft.phase("search"):
+            for name in self.config.detectors:
+                for chunk in self._chunks(name, todo, deadline):
+                    results += chunk
+                    self.draft.set(pairs=self._ordered(results))
+        if len(results) < len(wanted) * len(self.config.detectors):
+            raise Settled(
+                Verdict.INCONCLUSIVE,
+                f"the time limit of {self.config.time_limit:g} s ended the search: raise --time-limit",
+            )
+        return self._ordered(results)
 
-    for chunk in chunks(pairs, opened.device):
-        done = journal.chunk(name, chunk) if journal else None
-        if done is not None:
-            for result in done:
-                draft.progress.pair(result, 0)
+    def _chunks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> Iterator[list[PairResult]]:
+        """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
+        prepared = self.subject.prepare(name, self.images_by_class, self.config)
+        num_images = max(len(images) for images in self.images_by_class.values())
+        seconds_per_pair = _TYPICAL_PASSES * num_images * prepared.seconds_per_image
+        self.draft.progress.plan(len(pairs), len(pairs) * seconds_per_pair)
+        for chunk in chunks(pairs, self.opened.device):
+            done = self._recorded(name, chunk)
+            if done is None:
+                done = self._search(name, chunk, prepared.step_size, deadline)
             yield done
-            continue
+            if len(done) < len(chunk):
+                return
+
+    def _recorded(self, name: str, chunk: Sequence[Pair]) -> list[PairResult] | None:
+        """The chunk as an earlier run left it in the journal, or None."""
+        done = self.journal.chunk(self._section(name), chunk) if self.journal else None
+        for result in done or ():
+            self.draft.progress.pair(result, 0)
+        return done
+
+    def _search(self, name: str, chunk: Sequence[Pair], step_size: float, deadline: float | None) -> list[PairResult]:
+        def take(result: PairResult) -> None:
+            if self.journal:
+                self.journal.add(self._section(name), chunk, result)
+            self.draft.progress.pair(result, (result.steps + 1) * len(self.images_by_class[result.source]))
+
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-        done = subject.optimise(name, chunk, prepared.step_size, seconds=seconds, on_pair=tell)
-        if journal and len(done) == len(chunk):
-            journal.record(name, chunk, done)
-        yield done
-        if len(done) < len(chunk):
-            return
+        done = self.subject.optimise(name, chunk, step_size, seconds=seconds, on_pair=take)
+        if self.journal and len(done) == len(chunk):
+            self.journal.record(self._section(name), chunk, done)
+        return done
 
+    def _section(self, name: str) -> str:
+        return f"{self.label}-{name}" if self.label else name
 
-def _ordered(results: Sequence[PairResult], config: ScanConfig) -> tuple[PairResult, ...]:
-    """By detector, source and target."""
-    place = config.detectors.index
-    return tuple(sorted(results, key=lambda result: (place(result.detector), result.source, result.target)))
+    def _ordered(self, results: Sequence[PairResult]) -> tuple[PairResult, ...]:
+        """By detector, source and target."""
+        place = self.config.detectors.index
+        return tuple(sorted(results, key=lambda result: (place(result.detector), result.source, result.target)))
 
 
 def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
