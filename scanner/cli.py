@@ -14,8 +14,7 @@ import typer
 
 from backscan.scanner import options
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.draft import Interrupted
-from backscan.scanner.errors import ExitCode, OptionError, ReportError, ScanError, UserError
+from backscan.scanner.errors import ExitCode, Interrupted, OptionError, ReportError, ScanError, UserError
 
 if TYPE_CHECKING:
     from backscan.scanner.cleanset import CleanSet

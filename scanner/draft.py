@@ -22,14 +22,6 @@ class Settled(Exception):  # noqa: N818 - an outcome, not an error
         self.reasons = reasons
 
 
-class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
-    """Ctrl-C ended the scan; carries the result as far as it is made."""
-
-    def __init__(self, result: ScanResult) -> None:
-        super().__init__("interrupted")
-        self.result = result
-
-
 class Draft:
     """Collects the fields of a `ScanResult`.
 

@@ -10,7 +10,13 @@ ScanError                   something the caller can handle; every message names
 └── InternalError           a defect of the scanner (70)
 """
 
+from __future__ import annotations
+
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backscan.scanner.results import ScanResult
 
 
 class ExitCode(IntEnum):
@@ -65,3 +71,11 @@ class NoVerdictError(ScanError):
 
 class InternalError(ScanError):
     """A defect of the scanner itself: one sentence for the user, `--debug` for the traceback."""
+
+
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
+    """Ctrl-C ended the scan (130); carries the result as far as it is made."""
+
+    def __init__(self, result: ScanResult) -> None:
+        super().__init__("interrupted")
+        self.result = result

@@ -14,8 +14,8 @@ from backscan.scanner import evidence
 from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.draft import Draft, Interrupted, Settled
-from backscan.scanner.errors import NoVerdictError
+from backscan.scanner.draft import Draft, Settled
+from backscan.scanner.errors import Interrupted, NoVerdictError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
