@@ -221,7 +221,7 @@ def infer(
     format_: options.Format = "terminal",
 ) -> ExitCode:
     """Judge the pairs of a report again with other statistics; opens no model."""
-    from backscan.scanner.reconsider import infer_again
+    from backscan.scanner import reconsider
 
     chosen = _given(
         statistic=statistic,
@@ -232,7 +232,7 @@ def infer(
         published_p=published_p,
         bootstrap_draws=bootstrap_draws,
     )
-    result = infer_again(_read_report(report_file), chosen)
+    result = reconsider.infer(_read_report(report_file), chosen)
     _deliver([result], report or [], format_)
     return _exit_code([result])
 
@@ -249,12 +249,12 @@ def verify(
     format_: options.Format = "terminal",
 ) -> ExitCode:
     """Replay the pattern of a report on a model with onnxruntime alone."""
-    from backscan.scanner.reconsider import verify_again
+    from backscan.scanner import reconsider
 
     clean = _clean_set(model, data, labels)
     if clean is None:
         raise OptionError(f"expected --data with the images of the scan, found none beside {model.name}: pass --data")
-    result = verify_again(_read_report(report_file), model, clean, sandbox=not no_sandbox)
+    result = reconsider.verify(_read_report(report_file), model, clean, sandbox=not no_sandbox)
     _deliver([result], report or [], format_)
     return _exit_code([result])
 

@@ -33,7 +33,7 @@ from backscan.scanner.results import (
 )
 from backscan.scanner.search import PairSearch
 from backscan.scanner.selection import Images, select
-from backscan.scanner.verify import verify
+from backscan.scanner.verification import replay
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, Normalisation
@@ -236,9 +236,9 @@ def examine_under(
             )
         )
     extreme = most_extreme(inferences, published=config.published_p)
-    replayed = replay(subject, extreme, pairs, images, opened, config, draft)
-    judgement = judge(pairs, inferences, replayed, significance=config.significance, published=config.published_p)
-    return Examined(judgement, describe(subject, extreme, inferences, pairs, replayed, images, config))
+    verification = verify(subject, extreme, pairs, images, opened, config, draft)
+    judgement = judge(pairs, inferences, verification, significance=config.significance, published=config.published_p)
+    return Examined(judgement, describe(subject, extreme, inferences, pairs, verification, images, config))
 
 
 def compare(subject: Subject, images: Images, config: ScanConfig, draft: Draft) -> None:
@@ -253,7 +253,7 @@ def compare(subject: Subject, images: Images, config: ScanConfig, draft: Draft) 
         draft.warn(parity.reason)
 
 
-def replay(
+def verify(
     subject: Subject,
     extreme: Inference | None,
     pairs: Sequence[PairResult],
@@ -267,7 +267,7 @@ def replay(
     if pair is None or pair.source not in images.held_out():
         return None
     with draft.phase("verification"):
-        return verify(
+        return replay(
             subject.decisions,
             pair,
             images.optimised()[pair.source],
@@ -284,7 +284,7 @@ def describe(
     extreme: Inference | None,
     inferences: Sequence[Inference],
     pairs: Sequence[PairResult],
-    replayed: Verification | None,
+    verification: Verification | None,
     images: Images,
     config: ScanConfig,
 ) -> dict[str, object]:
@@ -293,7 +293,7 @@ def describe(
     fields: dict[str, object] = {
         "detectors": tuple(inferences),
         "pairs": tuple(pairs),
-        "verification": replayed,
+        "verification": verification,
         "calibrated_p_value": combined_p_value(inferences, published=False),
     }
     if extreme is None or pair is None:

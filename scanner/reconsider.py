@@ -16,14 +16,14 @@ from backscan.scanner.judgement import combined_p_value, judge, most_extreme
 from backscan.scanner.model_file import audit, read
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.results import PairResult, ScanResult, Verdict
-from backscan.scanner.verify import verify
+from backscan.scanner.verification import replay
 
 if TYPE_CHECKING:
     from backscan.converters import Normalisation
     from backscan.scanner.cleanset import CleanSet
 
 
-def infer_again(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
+def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     """The report with its pairs judged by other statistics.
 
     Args:
@@ -75,7 +75,7 @@ def infer_again(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     )
 
 
-def verify_again(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -> ScanResult:
+def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -> ScanResult:
     """The report with its pattern replayed on a model, with onnxruntime alone.
 
     Args:
@@ -108,7 +108,7 @@ def verify_again(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: b
         )
         if pair.source not in drawn.optimise:
             raise ReportError(f"expected images of class {pair.source}, found too few: add images of that class")
-        verification = verify(
+        verification = replay(
             subject.decisions,
             replace(pair, pattern=pattern.values.decode()),
             fitted.images[drawn.optimise[pair.source]],

@@ -23,7 +23,7 @@ _SIGNIFICANCE = 0.01
 _SHUFFLES = 10
 
 
-def verify(
+def replay(
     decide: Decide,
     pair: PairResult,
     optimised: Images,
