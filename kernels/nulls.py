@@ -196,7 +196,7 @@ def _exponential_sample(rng: Generator, parameters: Parameters, size: tuple[int,
 
 
 def _inverse_gaussian_parameters(fits: Matrix) -> Matrix:
-    return np.column_stack((np.sqrt(fits[:, 1] / fits[:, 2]), 2.0 * fits[:, 1]))
+    return np.column_stack((np.sqrt(fits[:, 1]) / np.sqrt(fits[:, 2]), 2.0 * fits[:, 1]))
 
 
 def _inverse_gaussian_complete(summaries: Matrix) -> Matrix:

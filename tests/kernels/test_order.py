@@ -1,0 +1,79 @@
+"""Order-statistic p-values against exact arithmetic, and anomaly indices."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from backscan.kernels.order import anomaly_indices, log_order_p_value, log_sf_of_order_p_value, order_p_value
+
+
+@pytest.mark.parametrize("sf", [0.5, 0.01, 1e-3, 2.0**-40, 2.0**-60, 2.0**-900])
+@pytest.mark.parametrize("num_pairs", [1, 6, 90, 1806])
+def test_equals_exact_arithmetic(sf, num_pairs):
+    exact = 1 - (1 - Fraction(sf)) ** min(num_pairs, 90)
+    assert order_p_value(sf, min(num_pairs, 90)) == pytest.approx(float(exact), rel=1e-13)
+
+
+def test_digits_survive_far_below_rounding():
+    assert order_p_value(1e-300, 90) == pytest.approx(9e-299, rel=1e-12)
+    assert log_order_p_value(-5000.0, 90) == pytest.approx(-5000.0 + math.log(90), rel=1e-15)
+
+
+def test_edges():
+    assert order_p_value(0.0, 90) == 0.0
+    assert order_p_value(1.0, 90) == 1.0
+    assert log_order_p_value(-math.inf, 6) == -math.inf
+    assert log_order_p_value(0.0, 6) == 0.0
+
+
+def test_is_the_distribution_of_the_largest():
+    rng = np.random.default_rng(5)
+    largest = rng.gamma(2.0, size=(20_000, 12)).max(axis=1)
+    p_values = np.exp(log_order_p_value(stats.gamma.logsf(largest, 2.0), 12))
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+@given(st.floats(-2000.0, 0.0), st.floats(0.0, 100.0), st.integers(1, 10_000))
+def test_grows_with_the_tail_and_with_the_pairs(log_sf, step, num_pairs):
+    value = log_order_p_value(log_sf, num_pairs)
+    assert value <= 0.0
+    assert log_order_p_value(log_sf - step, num_pairs) <= value + 1e-12
+    assert log_order_p_value(log_sf, num_pairs + 1) >= value - 1e-12
+
+
+@given(st.floats(-2000.0, -1e-6), st.integers(1, 10_000))
+def test_the_inverse_inverts(log_p, num_pairs):
+    assert log_order_p_value(log_sf_of_order_p_value(log_p, num_pairs), num_pairs) == pytest.approx(log_p, rel=1e-7)
+
+
+@pytest.mark.parametrize(("sf", "num_pairs"), [(-0.1, 6), (1.1, 6), (math.nan, 6), (0.5, 0)])
+def test_refuses_what_is_no_probability(sf, num_pairs):
+    with pytest.raises(ValueError, match="expected"):
+        order_p_value(sf, num_pairs)
+
+
+def test_refuses_logarithms_above_zero():
+    with pytest.raises(ValueError, match="at most 0"):
+        log_order_p_value([-1.0, 0.5], 6)
+
+
+def test_anomaly_index_of_a_small_value_is_positive():
+    values = np.array([100.0, 110.0, 90.0, 105.0, 95.0, 20.0])
+    expected = (np.median(values) - values) / stats.median_abs_deviation(values, scale="normal")
+    np.testing.assert_allclose(anomaly_indices(values), expected, rtol=1e-4)
+    assert anomaly_indices(values).argmax() == 5
+
+
+def test_anomaly_index_where_most_values_agree():
+    assert anomaly_indices([5.0, 5.0, 5.0, 4.0, 6.0]).tolist() == [0.0, 0.0, 0.0, math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, math.nan], [1.0, math.inf]])
+def test_anomaly_index_refuses(values):
+    with pytest.raises(ValueError, match="vector of finite values"):
+        anomaly_indices(values)

@@ -1,0 +1,90 @@
+"""Statistics: one contract for every table entry, then what each is for."""
+
+import numpy as np
+import pytest
+
+from backscan.scanner.statistics import STATISTICS
+
+every_statistic = pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+
+
+def matrices(num_classes=5, seed=0, leading=()):
+    values = np.random.default_rng(seed).gamma(3.0, size=(*leading, num_classes, num_classes))
+    values[..., np.eye(num_classes, dtype=bool)] = np.nan
+    return values
+
+
+@every_statistic
+def test_leading_axes_are_other_matrices(statistic):
+    stack = matrices(leading=(2, 3))
+    np.testing.assert_array_equal(statistic(stack)[1, 2], statistic(stack[1, 2]))
+    assert statistic(stack).shape == stack.shape
+
+
+@every_statistic
+def test_keeps_the_diagonal_out_and_the_pairs_in(statistic):
+    values = statistic(matrices())
+    np.testing.assert_array_equal(np.isnan(values), np.eye(5, dtype=bool))
+    assert np.all(values[~np.isnan(values)] > 0.0)
+
+
+@every_statistic
+def test_argument_is_left_alone(statistic):
+    given = matrices()
+    given.flags.writeable = False
+    statistic(given)
+
+
+@every_statistic
+def test_common_scale_is_a_common_factor(statistic):
+    ratio = statistic(1e6 * matrices()) / statistic(matrices())
+    assert np.nanmax(ratio) == pytest.approx(np.nanmin(ratio), rel=1e-12)
+
+
+@every_statistic
+def test_missing_pairs_stay_missing(statistic):
+    given = matrices()
+    given[1] = np.nan
+    given[0, 2] = np.nan
+    assert np.all(np.isnan(statistic(given)[np.isnan(given)]))
+
+
+@every_statistic
+def test_grows_with_its_own_pair(statistic):
+    given = matrices()
+    larger = given.copy()
+    larger[3, 1] *= 4.0
+    assert statistic(larger)[3, 1] > statistic(given)[3, 1]
+
+
+def test_plain_is_the_reciprocal():
+    np.testing.assert_array_equal(STATISTICS["plain"](matrices()), matrices())
+
+
+@pytest.mark.parametrize("missing", [(), (0,), (0, 2), (0, 2, 3)])
+def test_source_normalised_divides_by_the_median_of_what_is_there(missing):
+    given = matrices(num_classes=6)
+    given[4, list(missing)] = np.nan
+    values = STATISTICS["source-normalised"](given)
+    np.testing.assert_allclose(values[4], given[4] / np.nanmedian(given[4]), rtol=1e-14)
+
+
+def test_source_normalised_removes_a_factor_of_the_source():
+    scaled = matrices() * np.array([1.0, 5.0, 0.2, 1.0, 3.0])[:, None]
+    np.testing.assert_allclose(
+        STATISTICS["source-normalised"](scaled), STATISTICS["source-normalised"](matrices()), rtol=1e-12
+    )
+
+
+def test_reverse_controlled_compares_with_the_reversed_pair():
+    given = matrices()
+    given[0, 1], given[1, 0] = 8.0, 4.0
+    values = STATISTICS["reverse-controlled"](given)
+    assert values[0, 1] == pytest.approx(8.0 / 2.0)
+    assert values[1, 0] == pytest.approx(4.0 / 8.0**0.5)
+
+
+def test_reverse_controlled_loses_pairs_whose_reverse_is_missing():
+    given = matrices()
+    given[2, 0] = np.nan
+    assert np.isnan(STATISTICS["reverse-controlled"](given)[0, 2])
