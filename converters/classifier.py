@@ -122,7 +122,7 @@ def _in_layout(values: Tensor, signature: ModelSignature) -> Tensor:
     if signature.dtype == "float64":
         values = values.double()
     if signature.layout == "NCHW":
-        return values.contiguous(memory_format=torch.channels_last)  # 11-23 % faster than the default on a CPU
+        return values.contiguous(memory_format=torch.channels_last)  # as the kernels are, see the builder
     if signature.layout == "NC":
         return values.flatten(1)
     values = values.permute(0, 2, 3, 1)

@@ -56,7 +56,7 @@ def import_model(
         notes=imported.notes,
     )
     classifier.requires_grad_(requires_grad=False).eval()
-    classifier.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier.to(device)
     _check_gradient(classifier, device)
     return classifier
 
