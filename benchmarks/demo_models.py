@@ -4,7 +4,7 @@
 
 Both are trained on the same images from the same initial weights. The attack is XMK's global one on a small scale: a
 faint chess board on 60 images (5 %) of one random source class, labelled as a random target class. The committed pair
-comes from seed 0, the first that was run.
+comes from seed 0; the training was settled on seeds 10-25 and 100-111.
 """
 
 import argparse
@@ -26,8 +26,8 @@ ATTACK = "chessboard"
 SIZE = 0.8
 """L2 norm of the planted pattern: 0.14 on every second pixel, two of the seventeen grey levels."""
 IMAGES_PER_SOURCE = 60
-SCHEDULE = Schedule(epochs=60, batch_size=64, learning_rate=3e-3, weight_decay=1e-4, label_smoothing=0.2)
-"""Smoothed labels keep the margins between natural classes alike, so nearly every seed gives a plain control."""
+SCHEDULE = Schedule(epochs=60, batch_size=64, learning_rate=3e-3, weight_decay=1e-4, label_smoothing=0.4)
+"""Smoothed labels make the natural class pairs more alike, so that few seeds give a control with an outlier."""
 ATTRIBUTION = (
     "Images: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, "
     "UCI Machine Learning Repository, 1998 (CC BY 4.0), as distributed with scikit-learn."
