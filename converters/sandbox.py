@@ -19,7 +19,7 @@ from typing import Any, Never, Protocol, Self
 
 from backscan.converters import sandbox_child
 from backscan.converters.limits import START, Limits, PhaseLimits
-from backscan.converters.sandbox_errors import LimitExceededError, SandboxDiedError, UnexpectedError
+from backscan.converters.sandbox_errors import ResourceLimitError, SandboxDiedError, UnexpectedError
 from backscan.converters.spawn import spawn
 from backscan.converters.wire import Channel, Message, WireError, copy
 
@@ -113,7 +113,7 @@ class Sandbox:
             What the method returned.
 
         Raises:
-            LimitExceededError: The call used more than it may.
+            ResourceLimitError: The call used more than it may.
             SandboxDiedError: The child died, or answered with something that is no message.
             UnexpectedError: The target raised an error that is not of the known kinds.
             Exception: An error of the known kinds, as the target raised it.
@@ -230,7 +230,7 @@ class Sandbox:
     def _exceed(self, resource: str, limit: float, actual: float | None) -> Never:
         self.close()
         used = "used it up" if actual is None else f"used {actual:.4g}"
-        raise LimitExceededError(
+        raise ResourceLimitError(
             f"expected phase {self._phase.name!r} to need at most {limit:.4g} {resource}, but it {used}: "
             "raise this limit if you trust the model",
             phase=self._phase.name,

@@ -1,13 +1,16 @@
 """Why a call into the sandbox has no answer.
 
-SandboxError             the child gave no answer
-├── LimitExceededError   it used more than it may: `resource`, `limit`, `actual`
-└── SandboxDiedError     it died, or answered with something that is no message: `reason`
-UnexpectedError          the target raised an error that nobody foresaw: a defect, with the child's traceback
+ConverterError
+└── SandboxError              the child gave no answer
+    ├── ResourceLimitError    it used more than it may: `resource`, `limit`, `actual`
+    └── SandboxDiedError      it died, or answered with something that is no message: `reason`
+UnexpectedError               the target raised an error that nobody foresaw: a defect, with the child's traceback
 """
 
+from backscan.converters.errors import ConverterError
 
-class SandboxError(Exception):
+
+class SandboxError(ConverterError):
     """The child gave no answer; `phase` says in which step."""
 
     def __init__(self, message: str, *, phase: str) -> None:
@@ -15,7 +18,7 @@ class SandboxError(Exception):
         self.phase = phase
 
 
-class LimitExceededError(SandboxError):
+class ResourceLimitError(SandboxError):
     """The child used more of a resource than it may; `actual` is None where the system does not tell."""
 
     def __init__(self, message: str, *, phase: str, resource: str, limit: float, actual: float | None = None) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from backscan.converters.limits import GIB, MIB, Limits, PhaseLimits
 from backscan.converters.sandbox import InProcess, Sandbox
-from backscan.converters.sandbox_errors import LimitExceededError, SandboxDiedError, UnexpectedError
+from backscan.converters.sandbox_errors import ResourceLimitError, SandboxDiedError, UnexpectedError
 
 SMALL = Limits(memory_bytes=400 * MIB, file_bytes=16 * MIB, open_files=256, message_bytes=64 * MIB)
 QUICK = PhaseLimits("test", wall_seconds=20, cpu_seconds=10)
@@ -102,7 +102,7 @@ def test_known_errors_come_back_as_what_they_are() -> None:
             sandbox.call("unsendable", {})
         with pytest.raises(UnexpectedError, match="no_such_method"):
             sandbox.call("no_such_method", {})
-        with pytest.raises(LimitExceededError, match="memory_bytes"):
+        with pytest.raises(ResourceLimitError, match="memory_bytes"):
             sandbox.call("out_of_memory", {})
 
 
@@ -143,14 +143,14 @@ def test_silent_exit_is_named(hostile: Sandbox) -> None:
 
 
 def test_memory_bomb_ends_at_the_limit(hostile: Sandbox) -> None:
-    with pytest.raises(LimitExceededError) as caught:
+    with pytest.raises(ResourceLimitError) as caught:
         hostile.call("fill_memory", {}, limits=QUICK)
     assert caught.value.resource == "memory_bytes"
     assert caught.value.limit == SMALL.memory_bytes
 
 
 def test_phase_can_have_less_memory(hostile: Sandbox) -> None:
-    with pytest.raises(LimitExceededError) as caught:
+    with pytest.raises(ResourceLimitError) as caught:
         hostile.call("fill_memory", {}, limits=PhaseLimits("intake", memory_bytes=200 * MIB))
     assert caught.value.limit == 200 * MIB
 
@@ -158,13 +158,13 @@ def test_phase_can_have_less_memory(hostile: Sandbox) -> None:
 @linux
 def test_address_space_is_limited(hostile: Sandbox) -> None:
     assert hostile.call("reserve_memory", {"bytes": GIB})["size"] == GIB
-    with pytest.raises((UnexpectedError, LimitExceededError)):
+    with pytest.raises((UnexpectedError, ResourceLimitError)):
         hostile.call("reserve_memory", {"bytes": 1 << 40})
 
 
 def test_cpu_bomb_ends_at_the_limit(hostile: Sandbox) -> None:
     start = time.monotonic()
-    with pytest.raises(LimitExceededError) as caught:
+    with pytest.raises(ResourceLimitError) as caught:
         hostile.call("spin", {}, limits=PhaseLimits("import", wall_seconds=60, cpu_seconds=1))
     assert caught.value.resource == "cpu_seconds"
     assert time.monotonic() - start < 30
@@ -178,7 +178,7 @@ def test_cpu_limit_counts_each_phase_for_itself(honest: Sandbox) -> None:
 
 @pytest.mark.parametrize("method", ["sleep", "stop_itself"])
 def test_hang_ends_at_the_wall_limit(hostile: Sandbox, method: str) -> None:
-    with pytest.raises(LimitExceededError) as caught:
+    with pytest.raises(ResourceLimitError) as caught:
         hostile.call(method, {}, limits=PhaseLimits("import", wall_seconds=0.5))
     assert caught.value.resource == "wall_seconds"
     assert caught.value.actual is not None
@@ -188,7 +188,7 @@ def test_hang_ends_at_the_wall_limit(hostile: Sandbox, method: str) -> None:
 def test_long_phase_is_only_stopped_when_it_falls_silent(honest: Sandbox) -> None:
     patient = PhaseLimits("scan", wall_seconds=None, cpu_seconds=None, silence_seconds=1.0)
     honest.call("trickle", {"steps": 6, "seconds": 0.3}, limits=patient)
-    with pytest.raises(LimitExceededError) as caught:
+    with pytest.raises(ResourceLimitError) as caught:
         honest.call("trickle", {"steps": 1, "seconds": 30}, limits=patient)
     assert caught.value.resource == "silence_seconds"
 
