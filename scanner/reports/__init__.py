@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from os import PathLike, fspath
 from types import MappingProxyType
 
 from backscan.scanner.errors import OptionError
@@ -47,18 +48,23 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
         "terminal": Renderer((), _module("terminal"), "a result to read in five seconds"),
         "json": Renderer((".json",), _module("json_doc"), "everything, for `infer`, `verify`, `render` and scripts"),
         "html": Renderer((".html",), _module("html_page"), "one page with pictures, for people"),
+        "markdown": Renderer((".md",), _module("markdown"), "a comment for a pull request"),
+        "sarif": Renderer((".sarif",), _module("sarif"), "findings for code scanning dashboards"),
+        "junit": Renderer((".junit.xml",), _module("junit"), "a test suite for a pipeline's test tab"),
+        "bom": Renderer((".cdx.json",), _module("bom"), "a CycloneDX bill of materials of the model"),
+        "attestation": Renderer((".intoto.json",), _module("attestation"), "an in-toto statement, to be signed"),
     }
 )
 
 
-def render(result: ScanResult | Sequence[ScanResult], format: str, *, width: int = 100, color: bool = False) -> str:  # noqa: A002
+def render(result: ScanResult | Sequence[ScanResult], format: str, *, width: int = 100, colour: bool = False) -> str:  # noqa: A002
     """One report of one scan or of several.
 
     Args:
         result: What was found; several scans make one report.
         format: Name in `RENDERERS`.
         width: Columns of the display; files ignore it.
-        color: Whether the display takes colour sequences; files ignore it.
+        colour: Whether the display takes colour sequences; files ignore it.
 
     Raises:
         OptionError: `format` is no name in `RENDERERS`.
@@ -66,19 +72,20 @@ def render(result: ScanResult | Sequence[ScanResult], format: str, *, width: int
     if format not in RENDERERS:
         raise OptionError(f"expected --format to be one of {', '.join(RENDERERS)}, found {format!r}")
     results = (result,) if isinstance(result, ScanResult) else tuple(result)
-    return RENDERERS[format].render(results, Display(width=width, color=color))
+    return RENDERERS[format].render(results, Display(width=width, colour=colour))
 
 
-def format_of(path: str) -> str:
+def format_of(path: str | PathLike[str]) -> str:
     """Name of the format that a file name chooses by its longest known suffix; `-` is JSON on standard output.
 
     Raises:
         OptionError: no format has the suffix.
     """
-    if path == "-":
+    name = fspath(path)
+    if name == "-":
         return "json"
     chosen = {suffix: name for name, renderer in RENDERERS.items() for suffix in renderer.suffixes}
     for suffix in sorted(chosen, key=len, reverse=True):
-        if path.lower().endswith(suffix):
+        if name.lower().endswith(suffix):
             return chosen[suffix]
-    raise OptionError(f"expected --report to end in {', '.join(sorted(chosen))}, found {path!r}: rename the report")
+    raise OptionError(f"expected --report to end in {', '.join(sorted(chosen))}, found {name!r}: rename the report")

@@ -9,13 +9,13 @@ from rich.text import Text
 _SHADES = " ░▒▓█"
 
 
-def block_picture(pattern: NDArray[np.float32], *, columns: int = 32, color: bool = False) -> Text:
+def block_picture(pattern: NDArray[np.float32], *, columns: int = 32, colour: bool = False) -> Text:
     """The pattern, two pixel rows a line; red adds to a pixel, blue takes away, shades without colour.
 
     Args:
         pattern: Signed change of each pixel, [C, H, W]; other shapes are not drawn.
         columns: Largest width in characters.
-        color: Whether colours may be used.
+        colour: Whether colours may be used.
 
     Returns:
         Lines of equal width, scaled so that the largest change is full; empty if there is nothing to draw.
@@ -25,7 +25,7 @@ def block_picture(pattern: NDArray[np.float32], *, columns: int = 32, color: boo
     values = _shrink(_signed_peak(pattern, axis=0), columns)
     peak = float(np.abs(values).max()) or 1.0
     rows = np.concatenate([values, np.zeros((len(values) % 2, values.shape[1]))]) / peak
-    lines = [_line(upper, lower, color=color) for upper, lower in zip(rows[::2], rows[1::2], strict=True)]
+    lines = [_line(upper, lower, colour=colour) for upper, lower in zip(rows[::2], rows[1::2], strict=True)]
     return Text("\n").join(lines)
 
 
@@ -45,8 +45,8 @@ def _shrink(image: NDArray[np.float64], columns: int) -> NDArray[np.float64]:
     return _signed_peak(tiles.reshape(height // step, width // step, step * step), axis=2)
 
 
-def _line(upper: NDArray[np.float64], lower: NDArray[np.float64], *, color: bool) -> Text:
-    if not color:
+def _line(upper: NDArray[np.float64], lower: NDArray[np.float64], *, colour: bool) -> Text:
+    if not colour:
         strengths = np.maximum(np.abs(upper), np.abs(lower))
         levels = np.ceil(strengths * (len(_SHADES) - 1)).astype(int)
         return Text("".join(_SHADES[level] for level in levels))

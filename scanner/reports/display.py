@@ -9,5 +9,5 @@ class Display:
 
     width: int = 100
     """Columns."""
-    color: bool = False
+    colour: bool = False
     """Whether escape sequences for colours may be written."""

@@ -51,10 +51,10 @@ def _console(display: Display) -> Console:
     return Console(
         file=io.StringIO(),
         width=display.width,
-        force_terminal=display.color,
+        force_terminal=display.colour,
         force_jupyter=False,
-        color_system="256" if display.color else None,
-        no_color=not display.color,
+        color_system="256" if display.colour else None,
+        no_color=not display.colour,
         legacy_windows=False,
         markup=False,
         emoji=False,
@@ -100,7 +100,7 @@ def _facts(lines: Sequence[tuple[Fact, str]]) -> Table:
 
 def _print_pattern(console: Console, pattern: FoundPattern, display: Display) -> None:
     picture = block_picture(
-        pattern.values.decode(), columns=min(_PICTURE_WIDTH, display.width - 4), color=display.color
+        pattern.values.decode(), columns=min(_PICTURE_WIDTH, display.width - 4), colour=display.colour
     )
     if not picture:
         return

@@ -10,7 +10,7 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.reports import RENDERERS, format_of, render
 from tests.scanner.reports.examples import ALL, detected, not_detected
 
-HEAVY = {"html": ("matplotlib", "jinja2"), "bom": ("cyclonedx",), "junit": ("junitparser",)}
+HEAVY = {"html": ("matplotlib", "jinja2"), "bom": ("cyclonedx",)}
 
 
 @pytest.mark.parametrize("format_", RENDERERS)
@@ -55,7 +55,7 @@ def test_the_longest_suffix_chooses() -> None:
 
 
 def test_an_unknown_suffix_names_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"\.html.*found 'report\.pdf'"):
+    with pytest.raises(OptionError, match=r"\.sarif.*found 'report\.pdf'"):
         format_of("report.pdf")
 
 

@@ -29,14 +29,14 @@ def test_golden_of_several_models() -> None:
 
 def test_colour_is_an_argument() -> None:
     assert "\x1b[" not in render(detected(), "terminal")
-    assert "\x1b[" in render(detected(), "terminal", color=True)
+    assert "\x1b[" in render(detected(), "terminal", colour=True)
 
 
 def test_the_environment_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, colored = render(detected(), "terminal"), render(detected(), "terminal", color=True)
+    plain, coloured = render(detected(), "terminal"), render(detected(), "terminal", colour=True)
     for name, value in {"NO_COLOR": "1", "COLUMNS": "30", "TERM": "dumb", "FORCE_COLOR": "1"}.items():
         monkeypatch.setenv(name, value)
-    assert (plain, colored) == (render(detected(), "terminal"), render(detected(), "terminal", color=True))
+    assert (plain, coloured) == (render(detected(), "terminal"), render(detected(), "terminal", colour=True))
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -57,9 +57,9 @@ def test_power_and_what_was_not_tested_are_always_said(result: object) -> None:
     assert re.search(r"^not tested ", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("color", [False, True])
-def test_hostile_names_do_not_reach_the_terminal(color: bool) -> None:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", render(hostile(), "terminal", color=color))  # what rich itself writes
+@pytest.mark.parametrize("colour", [False, True])
+def test_hostile_names_do_not_reach_the_terminal(colour: bool) -> None:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", render(hostile(), "terminal", colour=colour))  # what rich itself writes
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text)
     assert "\\x1b]0;owned\\x07" in text
 
@@ -75,7 +75,7 @@ def test_a_single_pixel_stays_visible_in_the_picture() -> None:
 
 def test_signs_have_colours() -> None:
     pattern = np.array([[[0.5, -0.5], [0.0, 0.0]]], np.float32)
-    added, removed = (span.style.color for span in block_picture(pattern, color=True).spans)
+    added, removed = (span.style.color for span in block_picture(pattern, colour=True).spans)
     assert added.triplet.red > added.triplet.blue
     assert removed.triplet.blue > removed.triplet.red
 

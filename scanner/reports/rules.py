@@ -1,0 +1,176 @@
+"""The kinds of findings: stable identifiers, severities and help texts for SARIF, JUnit, baselines and the guide."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from backscan.scanner.reports.summary import deciding, demonstrated, summarise
+from backscan.scanner.results import GraphFinding, ScanResult, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of finding."""
+
+    id: str
+    """Stable: baselines and suppressions name it."""
+    name: str
+    """In CamelCase, as SARIF viewers show it."""
+    short: str
+    """One sentence."""
+    help: str
+    """What it means and what to do, in Markdown."""
+    level: str
+    """`error`, `warning` or `note`, unless the finding itself says more."""
+    severity: float
+    """0 to 10, as code scanning dashboards sort."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a scan reports."""
+
+    rule: Rule
+    """Its kind."""
+    level: str
+    """`error`, `warning` or `note`."""
+    message: str
+    """One sentence; holds names from the scanned file."""
+    model: str
+    """Name of the scanned file."""
+    source: int | None
+    """Source class, if it has one."""
+    target: int | None
+    """Target class, if it has one."""
+    nodes: tuple[str, ...] = ()
+    """Nodes of the graph involved."""
+
+    @property
+    def identity(self) -> tuple[str, str, int | None, int | None]:
+        """What makes it the same finding in two scans: model, rule, source and target."""
+        return (self.model, self.rule.id, self.source, self.target)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the identity, for tools that compare findings by a text."""
+        return hashlib.sha256("\n".join(map(str, self.identity)).encode("utf-8", "replace")).hexdigest()
+
+
+def findings_of(result: ScanResult) -> tuple[Finding, ...]:
+    """Everything that a scan reports: a detection or why there is no verdict, then what the graph holds."""
+    found = [_of_graph(result, each) for each in result.findings]
+    rule = _VERDICT_RULES.get(result.verdict)
+    shown_by_graph_alone = demonstrated(result) is not None and not _pattern_detected(result)
+    if rule is not None and not (rule is BACKDOOR and shown_by_graph_alone):
+        is_pair = rule is BACKDOOR
+        verdict = Finding(
+            rule=rule,
+            level=rule.level,
+            message=summarise(result).headline,
+            model=result.model.name,
+            source=result.source if is_pair else None,
+            target=result.target if is_pair else None,
+        )
+        found.insert(0, verdict)
+    return tuple(found)
+
+
+def rule_of_graph(name: str) -> Rule:
+    """The rule of a graph finding; a name that the table lacks gets the general text."""
+    return GRAPH_RULES.get(name) or _graph_rule(name, "Something in the graph can change the decision.", "")
+
+
+def _pattern_detected(result: ScanResult) -> bool:
+    inference = deciding(result)
+    return inference is not None and inference.detected
+
+
+def _of_graph(result: ScanResult, finding: GraphFinding) -> Finding:
+    message = f"{finding.message}. Evidence: {finding.evidence}"
+    return Finding(
+        rule=rule_of_graph(finding.rule),
+        level="error" if finding.demonstrated else finding.severity,
+        message=message,
+        model=result.model.name,
+        source=finding.source,
+        target=finding.target,
+        nodes=finding.nodes,
+    )
+
+
+def _graph_rule(name: str, short: str, more: str) -> Rule:
+    camel = "".join(part.capitalize() for part in name.split("-"))
+    text = (
+        f"{short} {more} A finding is an *error* only where an input was found that takes the branch and changes the "
+        "decision in onnxruntime; otherwise ask the supplier what the nodes are for."
+    )
+    return Rule(f"graph/{name}", f"Graph{camel}", short, " ".join(text.split()), "warning", 7.0)
+
+
+BACKDOOR = Rule(
+    id="backdoor-detected",
+    name="BackdoorDetected",
+    short="One small common pattern turns images of a class into another class.",
+    help=(
+        "A pattern far smaller than for any other pair of classes sends most images of the *source* class to the "
+        "*target* class, and the original file confirms it. Two classes that truly look alike are about equally close "
+        "both ways; compare the size of the reversed pair. Do not use the model; ask for the training data, or train "
+        "again on data you trust."
+    ),
+    level="error",
+    severity=9.0,
+)
+INCONCLUSIVE = Rule(
+    id="inconclusive",
+    name="ScanInconclusive",
+    short="The scan could not decide.",
+    help="Nothing may be concluded about the model. The message names the cause and its remedy; scan again.",
+    level="warning",
+    severity=4.0,
+)
+NO_VERDICT = Rule(
+    id="no-verdict",
+    name="ModelNotScanned",
+    short="The model could not be scanned.",
+    help="Nothing is known about the model. `scanner inspect MODEL` shows what the file holds and what was refused.",
+    level="warning",
+    severity=5.0,
+)
+_VERDICT_RULES: Mapping[Verdict, Rule] = MappingProxyType(
+    {
+        Verdict.BACKDOOR_DETECTED: BACKDOOR,
+        Verdict.INCONCLUSIVE: INCONCLUSIVE,
+        Verdict.NO_VERDICT: NO_VERDICT,
+    }
+)
+GRAPH_RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        rule.id.removeprefix("graph/"): rule
+        for rule in (
+            _graph_rule(
+                "input-switch",
+                "A comparison of the input selects between two results.",
+                "`Where` or `If` on a condition computed from pixels can swap the decision of inputs with a mark.",
+            ),
+            _graph_rule(
+                "input-gate",
+                "A comparison of the input masks or adds to the decision.",
+                "A product or sum with a 0/1 value, or with a saturated sigmoid of pixels, acts like a switch.",
+            ),
+            _graph_rule(
+                "second-path",
+                "The input reaches the output around the main path.",
+                "A short path beside the classifier can overrule it for chosen inputs.",
+            ),
+            _graph_rule(
+                "single-class-constant",
+                "A constant is added to one class only.",
+                "Together with a switch it forces the decision to that class.",
+            ),
+        )
+    }
+)
+RULES: tuple[Rule, ...] = (BACKDOOR, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())
