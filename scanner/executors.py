@@ -200,7 +200,8 @@ def open_subject(config: ScanConfig) -> Iterator[Subject]:
     from backscan.converters.sandbox import InProcess, Sandbox
 
     if config.sandbox:
-        runner: Runner = Sandbox(_WORKER, threads=config.threads, errors=(ConverterError, ScanError))
+        # One thread an operator: the search runs pairs beside each other instead.
+        runner: Runner = Sandbox(_WORKER, threads=1, errors=(ConverterError, ScanError))
     else:
         runner = InProcess(_WORKER)
     try:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
-# Sources whose pairs form one chunk: enough to keep a GPU busy. The journal keeps whole chunks.
-_SOURCES_PER_CHUNK = {"cpu": 1, "cuda": 16}
+# Sources whose pairs form one chunk: enough to keep all threads or a GPU busy. The journal keeps whole chunks.
+_SOURCES_PER_CHUNK = {"cpu": 4, "cuda": 16}
 # Passes over the images that a pair takes, for the estimate of time only.
 _TYPICAL_PASSES = 18
 

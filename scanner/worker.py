@@ -65,7 +65,7 @@ class Worker:
             "warnings": [],
         }
         if not message["runtime_only"]:
-            answer["device"], device = _device(message["device"])
+            answer["device"], device = _prepare_torch(message["device"])
             self._copy = import_model(artifact, signature, device=device)
             answer["warnings"] = list(self._copy.notes)
         return answer
@@ -169,11 +169,16 @@ def _normalisation(message: Mapping[str, Any]) -> Normalisation:
     return Normalisation(**(fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}))
 
 
-def _device(wanted: str) -> tuple[str, str]:
-    """Name for reports and torch's name of the device to use."""
+def _prepare_torch(wanted: str) -> tuple[str, str]:
+    """Name for reports and torch's name of the device to use; on a CPU operators keep to one thread.
+
+    Raises:
+        OptionError: a GPU is wanted and there is none.
+    """
     import torch
 
     if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        torch.set_num_threads(1)
         return "cpu", "cpu"
     if not torch.cuda.is_available():
         raise OptionError("expected a CUDA device for --device cuda, found none that torch can use: use --device auto")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ NAME = "pairwise"
 
 # Images of one forward pass: what fills the caches of a CPU core, and what keeps a GPU busy.
 _IMAGES_PER_PASS = {"cpu": 128, "cuda": 8192}
+# A GPU works on all pairs of a chunk as one group.
+_GROUP_ON_GPU = 1 << 20
 _PILOT_PAIRS = 7
 _PILOT_IMAGES = 25
 # First step tried and largest size tried, as shares of the pattern that turns black into white everywhere.
@@ -81,6 +84,8 @@ def _search(examination: Examination, step_size: float, *, max_steps: int, refin
     config = examination.config
     longest = max(len(images) for images in examination.images_by_class.values())
     device = next(iter(examination.images_by_class.values())).device
+    on_cpu = device.type == "cpu"
+    lanes = max(1, round(_IMAGES_PER_PASS[device.type] / longest))
     space = BoxedImage if config.box else ClippedImage
     return Search(
         space=space(examination.classifier),
@@ -91,9 +96,11 @@ def _search(examination: Examination, step_size: float, *, max_steps: int, refin
         goal_rate=config.goal_rate,
         max_size=config.max_size or _LARGEST_SHARE * _white(examination, config.norm),
         max_steps=max_steps,
-        lanes=max(1, round(_IMAGES_PER_PASS[device.type] / longest)),
+        lanes=lanes,
+        group_size=lanes if on_cpu else _GROUP_ON_GPU,
         seed=config.seed,
         detector=NAME,
+        threads=(config.threads or os.cpu_count() or 1) if on_cpu else 1,
         refine=refine,
     )
 

@@ -51,6 +51,7 @@ def search_of(classifier: LinearClassifier, **changes: object) -> Search:
         max_size=3.0,
         max_steps=200,
         lanes=2,
+        group_size=100,
         seed=0,
     )
     return replace(search, **changes)
@@ -151,6 +152,19 @@ def test_lanes_do_not_change_results(classifier, images):
         if one[pair].size is not None:
             assert one[pair].size == pytest.approx(three[pair].size, rel=1e-6)
         assert one[pair].rate == three[pair].rate
+
+
+def test_threads_change_nothing_at_all(classifier, images):
+    sources = sources_of(classifier, c0=images, c2=images[:7] - 0.02)
+    pairs = [(0, 1), (2, 1), (2, 0), (0, 2)]
+    one, three = (
+        {
+            (r.source, r.target): (r.size, r.rate, r.trajectory, r.pattern.tobytes())
+            for r in search_of(classifier, lanes=1, group_size=1, threads=threads).run(sources, pairs, Work())
+        }
+        for threads in (1, 3)
+    )
+    assert one == three
 
 
 def test_padding_counts_for_nothing(classifier, images):
