@@ -405,7 +405,7 @@ def _for_stdout(shown: ScanResult | Sequence[ScanResult], format_: str) -> str:
         return render_report(shown, "json")
     console = Console()
     return render_report(
-        shown, "terminal", width=min(console.width, 100), color=console.is_terminal and not console.no_color
+        shown, "terminal", width=min(console.width, 100), colour=console.is_terminal and not console.no_color
     )
 
 
