@@ -72,10 +72,11 @@ def judge(
     if extreme is None or p_value is None:
         return Judgement(Verdict.INCONCLUSIVE, ("no detector gave a p-value: add images or classes",))
     pair = f"class {extreme.source} to class {extreme.target}"
+    strength = _written(p_value, inferences, published=published)
     if p_value > significance:
-        reason = f"the most extreme pair, {pair}, is not abnormal among the others (p = {format_p(p_value)})"
+        reason = f"the most extreme pair, {pair}, is not abnormal among the others ({strength})"
         return Judgement(Verdict.NOT_DETECTED, (reason, *_power(extreme)))
-    finding = f"the pattern from {pair} is abnormally small (p = {format_p(p_value)})"
+    finding = f"the pattern from {pair} is abnormally small ({strength})"
     if verification is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
     if not verification.confirmed:
@@ -90,9 +91,11 @@ def judge(
     return Judgement(Verdict.BACKDOOR_DETECTED, (finding, confirmed))
 
 
-def format_p(p_value: float) -> str:
-    """A p-value for reading: two digits."""
-    return f"{p_value:.2g}"
+def _written(p_value: float, inferences: Sequence[Inference], *, published: bool) -> str:
+    """A p-value for reading; the least that the bootstrap can give is an upper bound and says so."""
+    deciding = [entry for entry in inferences if deciding_p_value(entry, published=published) is not None]
+    floor = 0.0 if published else max(len(deciding) / (entry.bootstrap_draws + 1) for entry in deciding)
+    return f"p <= {p_value:.2g}" if p_value <= floor else f"p = {p_value:.2g}"
 
 
 def _doubt(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str | None:
