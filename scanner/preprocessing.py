@@ -1,0 +1,311 @@
+"""How pixels become model input: a short table of candidates, judged by clean accuracy.
+
+CONTRACT, Images and preprocessing.
+
+Scanned under the wrong normalisation, an unattacked model may look attacked, so nothing is searched before this is
+settled. Accuracies of candidates are compared image by image (McNemar's exact test); those that are not worse than
+the best are tied, and a tie goes to the order of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.converters.signature import Normalisation
+from backscan.scanner.errors import OptionError
+from backscan.scanner.results import PreprocessingCandidate, PreprocessingRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.scanner.cleanset import CleanSet
+    from backscan.scanner.config import ScanConfig
+
+    Decide = Callable[[NDArray[np.float32], Normalisation], NDArray[np.int64]]
+
+_RGB = {
+    "none": Normalisation(),
+    "imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "cifar10": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+    "mnist": Normalisation(mean=(0.1307,), std=(0.3081,)),
+    "symmetric": Normalisation(low=-1.0),
+    "raw": Normalisation(high=255.0),
+}
+
+
+def _reversed(normalisation: Normalisation) -> Normalisation:
+    """The same arithmetic for each colour, for models that take the channels the other way round."""
+    order = "rgb" if normalisation.channel_order == "bgr" else "bgr"
+    return replace(normalisation, mean=normalisation.mean[::-1], std=normalisation.std[::-1], channel_order=order)
+
+
+CANDIDATES: Mapping[str, Normalisation] = MappingProxyType(
+    _RGB | {f"{name}-bgr": _reversed(normalisation) for name, normalisation in _RGB.items()}
+)
+"""Known normalisations in order of plausibility; `none` leaves pixels in [0, 1]."""
+
+# Rounds of judging: how many images, and the p-value at which a candidate is out. Early rounds only save time, so
+# they drop what is plainly worse; the last one takes all images.
+_ROUNDS = ((100, 0.001), (500, 0.01), (None, 0.05))
+# Sizes go with the factor on pixels; ImageNet's and CIFAR-10's differ by up to 1.16, which moves no verdict.
+_SCALE_RATIO = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How pixels become model input, and how sure that is."""
+
+    record: PreprocessingRecord
+    """What reports say about it."""
+    accuracy: float | None
+    """Share of all labelled images decided as labelled; None without labels."""
+    warnings: tuple[str, ...]
+    """Ties, named."""
+    doubt: str | None
+    """Why no scan under this preprocessing means anything; None if there is no doubt."""
+    normalisations: tuple[Normalisation, ...]
+    """The chosen one, and a tied one of another scale under which the scan is repeated."""
+    names: tuple[str, ...]
+    """Their names."""
+
+
+def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) -> Settlement:
+    """Choose a normalisation: the one that was given, else the best of the table by clean accuracy.
+
+    Args:
+        clean: Images in the model's shape, with labels if there are any.
+        decide: The original file's decisions [N] on images [N, C, H, W] in [0, 1] under a normalisation.
+        config: `preprocess`, `mean`, `std`, `range`, `channel_order`, `min_accuracy` and `seed` are read.
+
+    Returns:
+        The choice; with `doubt` when the accuracy stays low, or when there are no labels and nothing was given.
+
+    Raises:
+        OptionError: the given normalisation does not fit the number of channels.
+    """
+    given = given_normalisation(config, clean.images.shape[1])
+    if given is not None:
+        return _take(*given, clean, decide, config)
+    if clean.labels is None:
+        return Settlement(
+            record=_record("none", CANDIDATES["none"], "unsettled"),
+            accuracy=None,
+            warnings=(),
+            doubt="without labels the preprocessing cannot be judged by accuracy: pass --preprocess or labelled images",
+            normalisations=(CANDIDATES["none"],),
+            names=("none",),
+        )
+    return _judge(clean, clean.labels, decide, config)
+
+
+def given_normalisation(config: ScanConfig, channels: int) -> tuple[str, Normalisation] | None:
+    """The normalisation that the options state, with its name; None if it is to be found.
+
+    `--mean`, `--std`, `--range` and `--channel-order` override a named candidate, or pixels in [0, 1]. The channel
+    order alone leaves the rest to be found.
+
+    Raises:
+        OptionError: means or standard deviations that do not fit the channels, or are out of range.
+    """
+    stated = (config.mean, config.std, config.range)
+    if config.preprocess == "auto" and stated == (None, None, None):
+        return None
+    base = CANDIDATES["none" if config.preprocess == "auto" else config.preprocess]
+    if config.channel_order not in (None, base.channel_order):
+        base = _reversed(base)
+    low, high = config.range or (base.low, base.high)
+    try:
+        normalisation = replace(base, low=low, high=high, mean=config.mean or base.mean, std=config.std or base.std)
+        normalisation.affine(channels)
+    except ValueError as error:
+        raise OptionError(
+            f"expected a normalisation for {channels} channels, found another: {error}; correct --preprocess, --mean, "
+            "--std or --range"
+        ) from error
+    named = stated == (None, None, None) and config.channel_order is None
+    return (config.preprocess if named else "given"), normalisation
+
+
+def scale_differs(first: Normalisation, second: Normalisation, channels: int) -> bool:
+    """Whether sizes of patterns, in pixel units, would differ much between two normalisations.
+
+    Args:
+        first: One normalisation.
+        second: Another.
+        channels: Channels of the model.
+
+    Returns:
+        True if the factor on any channel's pixels differs by more than half.
+    """
+    ratios = np.log(np.divide(first.affine(channels)[0], second.affine(channels)[0]))
+    return bool(np.abs(ratios).max() > np.log(_SCALE_RATIO))
+
+
+def paired_p_value(correct: NDArray[np.bool_], best_correct: NDArray[np.bool_]) -> float:
+    """McNemar's exact test: are two classifiers equally accurate on the same images?
+
+    Args:
+        correct: Which images [N] the one decides correctly.
+        best_correct: Which images [N] the other decides correctly.
+
+    Returns:
+        Two-sided p-value; 1 if they are correct on the same images.
+    """
+    from scipy.stats import binomtest
+
+    only_one, only_best = int(np.sum(correct & ~best_correct)), int(np.sum(best_correct & ~correct))
+    if only_one + only_best == 0:
+        return 1.0
+    return float(binomtest(only_one, only_one + only_best, 0.5).pvalue)
+
+
+def _take(name: str, normalisation: Normalisation, clean: CleanSet, decide: Decide, config: ScanConfig) -> Settlement:
+    """The given normalisation, with the accuracy it has."""
+    accuracy = None if clean.labels is None else _accuracy(clean, clean.labels, decide, normalisation)
+    return Settlement(
+        record=_record(name, normalisation, "option"),
+        accuracy=accuracy,
+        warnings=(),
+        doubt=None if clean.labels is None else _low_accuracy(accuracy, clean.labels, name, config),
+        normalisations=(normalisation,),
+        names=(name,),
+    )
+
+
+def _judge(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, config: ScanConfig) -> Settlement:
+    """The most plausible candidate that is not worse than the best."""
+    channels = clean.images.shape[1]
+    fitting = _fitting(channels, config.channel_order)
+    candidates = _run_rounds(clean.images, labels, fitting, decide, config.seed)
+    tied = [name for name, candidate in candidates.items() if candidate.tied]
+    chosen, accuracy = tied[0], candidates[tied[0]].accuracy
+    others = [name for name in tied[1:] if scale_differs(fitting[chosen], fitting[name], channels)][:1]
+    return Settlement(
+        record=_record(
+            chosen,
+            fitting[chosen],
+            "accuracy" if len(tied) == 1 else "tie",
+            tuple(candidates.values()),
+            tuple(others),
+        ),
+        accuracy=accuracy,
+        warnings=_tie_note([candidates[name] for name in tied], others),
+        doubt=_low_accuracy(accuracy, labels, f"{chosen}, the best of {len(candidates)}", config),
+        normalisations=tuple(fitting[name] for name in (chosen, *others)),
+        names=(chosen, *others),
+    )
+
+
+def _fitting(channels: int, channel_order: str | None) -> dict[str, Normalisation]:
+    """Candidates that mean something for a number of channels: means of that length, an order only of colours."""
+
+    def fits(name: str, normalisation: Normalisation) -> bool:
+        if channels != 3:
+            return normalisation.channel_order == "rgb" and len(normalisation.mean) == 1
+        grey_only = name.startswith("mnist")
+        return not grey_only and channel_order in (None, normalisation.channel_order)
+
+    return {name: normalisation for name, normalisation in CANDIDATES.items() if fits(name, normalisation)}
+
+
+def _run_rounds(
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    fitting: Mapping[str, Normalisation],
+    decide: Decide,
+    seed: int,
+) -> dict[str, PreprocessingCandidate]:
+    """Every candidate as its last round left it, in order of plausibility; at least one is tied with the best."""
+    results: dict[str, PreprocessingCandidate] = {}
+    left = list(fitting)
+    for count, significance in _ROUNDS:
+        judged = stratified(labels, len(labels) if count is None else count, seed)
+        correct = {name: decide(images[judged], fitting[name]) == labels[judged] for name in left}
+        results |= _compare(correct, significance)
+        left = [name for name in left if results[name].tied]
+    return {name: results[name] for name in fitting}
+
+
+def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Indices of about `count` images, drawn round by round: one of each class, then the next of each.
+
+    Args:
+        labels: Class numbers [N].
+        count: Images wanted; all are taken if there are no more.
+        seed: Decides the draw.
+
+    Returns:
+        Indices in increasing order, at most `count`.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rounds = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rounds[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(rounds[order], kind="stable")][:count])
+
+
+def _compare(correct: Mapping[str, NDArray[np.bool_]], significance: float) -> dict[str, PreprocessingCandidate]:
+    """Each candidate's accuracy and its paired test against the best; the first of equals is the best."""
+    best = max(correct, key=lambda name: int(correct[name].sum()))
+    p_values = {name: paired_p_value(right, correct[best]) for name, right in correct.items()}
+    return {
+        name: PreprocessingCandidate(
+            name=name,
+            accuracy=float(right.mean()),
+            num_images=len(right),
+            p_value=p_values[name],
+            tied=p_values[name] > significance,
+        )
+        for name, right in correct.items()
+    }
+
+
+def _tie_note(tied: list[PreprocessingCandidate], repeated: list[str]) -> tuple[str, ...]:
+    if len(tied) == 1:
+        return ()
+    shown = ", ".join(f"{candidate.name} {candidate.accuracy:.3f}" for candidate in tied)
+    again = f" and the scan is repeated under {repeated[0]}, whose scale differs" if repeated else ""
+    return (
+        f"preprocessing candidates explain {tied[0].num_images} images equally well ({shown}): {tied[0].name} is taken"
+        f"{again}; pass --preprocess to settle it",
+    )
+
+
+def _accuracy(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, normalisation: Normalisation) -> float:
+    return float(np.mean(decide(clean.images, normalisation) == labels))
+
+
+def _low_accuracy(accuracy: float | None, labels: NDArray[np.int64], name: str, config: ScanConfig) -> str | None:
+    """Why the accuracy is too low to scan, or None."""
+    least = half_way(labels) if config.min_accuracy is None else config.min_accuracy
+    if accuracy is None or accuracy >= least:
+        return None
+    return (
+        f"expected a clean accuracy of at least {least:.3f}, found {accuracy:.3f} with preprocessing {name}: pass "
+        "--preprocess (or --mean, --std, --range, --channel-order) as in the model's training, check the labels, or "
+        "lower --min-accuracy"
+    )
+
+
+def half_way(labels: NDArray[np.int64]) -> float:
+    """Half the way between chance, the share of the commonest label (at most a half), and 1."""
+    chance = min(float(np.bincount(labels).max()) / len(labels), 0.5)
+    return (1 + chance) / 2
+
+
+def _record(
+    name: str,
+    normalisation: Normalisation,
+    chosen_by: str,
+    candidates: tuple[PreprocessingCandidate, ...] = (),
+    repeated_as: tuple[str, ...] = (),
+) -> PreprocessingRecord:
+    return PreprocessingRecord(
+        name=name, **asdict(normalisation), chosen_by=chosen_by, candidates=candidates, repeated_as=repeated_as
+    )
