@@ -81,7 +81,7 @@ class EncodedArray:
     @classmethod
     def encode(cls, array: NDArray[np.float32]) -> EncodedArray:
         """Store `array` exactly (after conversion to float32)."""
-        little = np.ascontiguousarray(array, dtype="<f4")
+        little = np.asarray(array, dtype="<f4", order="C")
         return cls(shape=tuple(little.shape), data=base64.b64encode(little.tobytes()).decode("ascii"))
 
     def decode(self) -> NDArray[np.float32]:
@@ -342,10 +342,10 @@ class Parity:
 
     decision_agreement: float
     """Share of images with the same decision."""
-    largest_probability_gap: float
-    """Largest difference of any posterior."""
-    largest_logit_gap: float
-    """Largest relative difference of log-posteriors or logits."""
+    largest_probability_gap: float | None
+    """Largest difference of any posterior; None where one is no number."""
+    largest_logit_gap: float | None
+    """Largest relative difference of log-posteriors or logits; None where one is no number."""
     gradient_error: float | None
     """Median relative error of the torch gradient against central differences of onnxruntime."""
     num_images: int

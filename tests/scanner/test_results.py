@@ -1,0 +1,217 @@
+"""Reports as data: what is written comes back, nothing that JSON lacks is written, and nothing else is believed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import jsonschema
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from backscan.scanner import results
+from backscan.scanner.errors import ReportError
+from backscan.scanner.results import EncodedArray, PairResult, PairStatus, ScanResult, Trajectory, Verdict, to_json
+from tests.scanner.reports import examples
+
+TYPES = [
+    kind
+    for kind in vars(results).values()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == results.__name__
+]
+SCHEMA = results.json_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+
+def written(result: ScanResult) -> dict:
+    return json.loads(to_json(result.to_dict()))
+
+
+def parts(value: object) -> Iterator[object]:
+    """A result and every dataclass inside it."""
+    if dataclasses.is_dataclass(value):
+        yield value
+        for entry in dataclasses.fields(value):
+            yield from parts(getattr(value, entry.name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from parts(item)
+
+
+def every_part() -> dict[type, object]:
+    return {type(part): part for make in examples.ALL.values() for part in parts(make())} | {
+        type(part): part for part in parts(examples.with_findings())
+    }
+
+
+@pytest.mark.parametrize("name", examples.ALL)
+def test_a_report_comes_back_as_it_was_written(name):
+    result = examples.ALL[name]()
+    assert ScanResult.from_dict(written(result)) == result
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.__name__)
+def test_every_type_comes_back_from_json(kind):
+    part = every_part()[kind]
+    if kind is PairResult:
+        assert PairResult.from_dict(json.loads(json.dumps(part.to_dict()))) == part
+        return
+    document = (
+        json.loads(to_json(results._plain(dataclasses.asdict(part)))) if kind is not ScanResult else written(part)
+    )
+    assert TypeAdapter(kind).validate_python(document) == part
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.__name__)
+def test_every_type_is_frozen_and_says_what_its_fields_are(kind):
+    part = every_part()[kind]
+    entry = dataclasses.fields(kind)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(part, entry, None)
+    schema = TypeAdapter(kind).json_schema(mode="serialization")
+    fields = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
+    undescribed = [
+        name for name, field in fields.items() if not (field.get("description") or "").strip() and "$ref" not in field
+    ]
+    assert not undescribed
+
+
+@pytest.mark.parametrize("name", examples.ALL)
+def test_reports_follow_the_schema(name):
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    VALIDATOR.validate(written(examples.ALL[name]()))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"verdict": "clean"},
+        {"p_value": "small"},
+        {"pairs": [{"source": 0}]},
+        {"colour": "red"},
+        {"verification": {"confirmed": True}},
+        {"reasons": "one"},
+    ],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_schema_and_reader_refuse_the_same_damage(damage):
+    document = written(examples.detected(3)) | damage
+    assert not VALIDATOR.is_valid(document)
+    with pytest.raises(ReportError, match=f"found at {next(iter(damage))}.*make the report again"):
+        ScanResult.from_dict(document)
+
+
+@pytest.mark.parametrize("field", [entry.name for entry in dataclasses.fields(ScanResult)])
+def test_every_top_level_field_of_the_contract_is_written(field):
+    assert field in written(examples.detected(3))
+
+
+def test_the_top_level_is_that_of_the_contract():
+    contract = {
+        *("schema_version", "verdict", "reasons", "source", "target", "p_value", "calibrated_p_value"),
+        *("bootstrap_draws", "significance", "detectors", "pairs", "null", "patterns", "examples", "verification"),
+        *("controls", "parity", "findings", "model", "data", "preprocessing", "clean_accuracy", "warnings"),
+        *("not_tested", "timings", "config", "provenance"),
+    }
+    assert set(written(examples.detected(3))) == contract
+    pair = written(examples.detected(3))["pairs"][0]
+    assert {"source", "target", "status", "size", "offset", "reciprocal", "initial_rate", "rate", "steps"} < set(pair)
+    assert set(pair["trajectory"]) == {"sizes", "rates"}
+    assert "pattern" not in pair
+
+
+@pytest.mark.parametrize("version", [None, "0.9", "2.0", 1.0])
+def test_another_version_is_refused(version):
+    with pytest.raises(ReportError, match="schema version 1.0, found"):
+        ScanResult.from_dict(written(examples.detected(3)) | {"schema_version": version})
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, np.float64("nan")])
+def test_what_json_has_no_word_for_is_null(number):
+    result = replace(examples.detected(3), p_value=number, timings={"search": number}, config={"max_size": [number]})
+    document = written(result)
+    assert document["p_value"] is None
+    assert document["timings"]["search"] is None
+    assert document["config"] == {"max_size": [None]}
+
+
+def test_a_model_that_answers_no_numbers_leaves_a_readable_report():
+    parity = replace(examples.detected(3).parity, largest_logit_gap=math.nan, largest_probability_gap=math.inf)
+    document = written(replace(examples.detected(3), parity=parity))
+    VALIDATOR.validate(document)
+    assert ScanResult.from_dict(document).parity == replace(
+        parity, largest_logit_gap=None, largest_probability_gap=None
+    )
+
+
+def test_numpy_scalars_are_plain_numbers():
+    result = replace(examples.detected(3), p_value=np.float64(0.25), bootstrap_draws=np.int64(99))
+    document = written(result)
+    assert (document["p_value"], document["bootstrap_draws"]) == (0.25, 99)
+
+
+ARRAYS = {
+    "signs and denormals": np.array(
+        [0.0, -0.0, 1e-45, -3.4e38, np.nextafter(np.float32(1), np.float32(2))], np.float32
+    ),
+    "image": np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32),
+    "not contiguous": np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1),
+    "big-endian": np.arange(6, dtype=">f4").reshape(1, 2, 3),
+    "empty": np.zeros((0, 3), np.float32),
+    "scalar": np.float32(2.5).reshape(()),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_come_back_bit_for_bit(name):
+    array = ARRAYS[name]
+    decoded = (
+        TypeAdapter(EncodedArray).validate_json(json.dumps(dataclasses.asdict(EncodedArray.encode(array)))).decode()
+    )
+    assert decoded.shape == array.shape
+    assert decoded.astype("<f4").tobytes() == np.ascontiguousarray(array, dtype="<f4").tobytes()
+    assert not decoded.flags.writeable
+
+
+@pytest.mark.parametrize(("shape", "data"), [((2,), "AAAA"), ((1,), "§§§§"), ((3,), "AAAAAAAAAAA="), ((1,), "AAAAA")])
+def test_a_damaged_array_is_a_damaged_report(shape, data):
+    with pytest.raises(ReportError, match="found data that does not fit: make the report again"):
+        EncodedArray(shape, data).decode()
+
+
+def a_pair(status: PairStatus = PairStatus.REACHED) -> PairResult:
+    pattern = np.ones((1, 2, 2), np.float32)
+    return PairResult("pairwise", 0, 1, status, 0.5, 0.1, 0.8, 1, Trajectory((0.0, 0.5), (0.1, 0.8)), pattern=pattern)
+
+
+def test_a_pattern_travels_beside_its_pair():
+    pair = a_pair()
+    document = pair.to_dict()
+    assert "pattern" not in document
+    assert PairResult.from_dict(document).pattern is None
+    np.testing.assert_array_equal(PairResult.from_dict(document, pair.pattern).pattern, pair.pattern)
+    assert pair == replace(pair, pattern=None)
+
+
+@pytest.mark.parametrize("damage", [{"status": "lost"}, {"size": "large"}, {"colour": 1}])
+def test_a_pair_of_another_kind_is_refused(damage):
+    with pytest.raises(ValueError, match=next(iter(damage))):
+        PairResult.from_dict(a_pair().to_dict() | damage)
+
+
+def test_which_statuses_count():
+    """CONTRACT, Optimisation: two limits enter with the largest size tried, two never enter."""
+    assert {status for status in PairStatus if status.counts} == {
+        PairStatus.REACHED,
+        PairStatus.SIZE_LIMIT,
+        PairStatus.STEP_LIMIT,
+    }
+    assert all(status.explanation for status in PairStatus)
+
+
+def test_no_verdict_says_clean_or_safe():
+    assert {verdict.value for verdict in Verdict} == {"backdoor_detected", "not_detected", "inconclusive", "no_verdict"}
