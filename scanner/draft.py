@@ -53,8 +53,8 @@ class Draft:
                 self.progress.warn(text)
 
     def leave_out(self, *texts: str) -> None:
-        """Record what this scan cannot speak about."""
-        self._not_tested += [text for text in texts if text not in self._not_tested]
+        """Record what this scan cannot speak about, once."""
+        self._not_tested = list(dict.fromkeys((*self._not_tested, *texts)))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -43,7 +43,8 @@ class Planes:
         self.log_rest = torch.log1p(-self.log_p.exp())
         self.decided = self.log_posterior.argmax(dim=2) == TARGETS.unsqueeze(1)
 
-    def gradient(self, objective: torch.Tensor) -> torch.Tensor:
+    def gradient_of(self, objective: torch.Tensor) -> torch.Tensor:
+        """Gradient of the sum over the pairs, [P, PIXELS]: the pairs do not mix."""
         return torch.autograd.grad(objective.sum(), self.pattern, retain_graph=True)[0]
 
 
@@ -60,10 +61,10 @@ def test_weights_give_the_gradient_of_the_equation(name):
     planes = Planes()
     weights = OBJECTIVES[name].log_weights(planes.log_p, planes.log_rest, planes.decided, planes.counted)
     taking_part = weights.isfinite().sum(dim=1)
-    assert 0 < int(taking_part.min())
+    assert int(taking_part.min()) > 0
     weighted = -(weights.detach().exp() * (planes.log_p - planes.log_rest)).nan_to_num(0.0)
-    ours = planes.gradient(weighted.sum(dim=1) / taking_part)
-    torch.testing.assert_close(ours, planes.gradient(by_the_paper(planes, name)), rtol=1e-10, atol=1e-14)
+    ours = planes.gradient_of(weighted.sum(dim=1) / taking_part)
+    torch.testing.assert_close(ours, planes.gradient_of(by_the_paper(planes, name)), rtol=1e-10, atol=1e-14)
 
 
 def test_the_masks_differ_where_the_equations_do():

@@ -126,7 +126,7 @@ def test_the_top_level_is_that_of_the_contract():
 
 @pytest.mark.parametrize("version", [None, "0.9", "2.0", 1.0])
 def test_another_version_is_refused(version):
-    with pytest.raises(ReportError, match="schema version 1.0, found"):
+    with pytest.raises(ReportError, match=r"schema version 1\.0, found"):
         ScanResult.from_dict(written(examples.detected(3)) | {"schema_version": version})
 
 
