@@ -53,6 +53,7 @@ class PairSearch:
             Settled: the time limit ended the search; what is finished is in the draft.
         """
         wanted = wanted_pairs(self.config, self.opened.num_classes)
+        self._leave_out_others(len(wanted))
         todo = [pair for pair in wanted if pair[0] in self.images_by_class]
         results = [
             without_images(name, pair)
@@ -72,6 +73,14 @@ class PairSearch:
                 f"the time limit of {self.config.time_limit:g} s ended the search: raise --time-limit",
             )
         return self._ordered(results)
+
+    def _leave_out_others(self, num_wanted: int) -> None:
+        """Tell of the pairs that the user's choice leaves out."""
+        num_pairs = self.opened.num_classes * (self.opened.num_classes - 1)
+        if num_wanted < num_pairs:
+            self.draft.leave_out(
+                f"{num_pairs - num_wanted} of {num_pairs} class pairs, left out by --targets or --pairs"
+            )
 
     def _chunks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> Iterator[list[PairResult]]:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
@@ -119,7 +128,7 @@ def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
     """Pairs to search, in order.
 
     Raises:
-        OptionError: a class that the model does not have.
+        OptionError: a class that the model does not have, or no pair that both options want.
     """
     named = {c for pair in config.pairs or () for c in pair} | set(config.targets or ())
     unknown = sorted(c for c in named if not 0 <= c < num_classes)
@@ -128,11 +137,14 @@ def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
             f"expected classes 0 to {num_classes - 1} in --pairs and --targets, found {listed(unknown)}: correct them"
         )
     every = [(source, target) for source in range(num_classes) for target in range(num_classes) if source != target]
-    return [
+    wanted = [
         pair
         for pair in every
         if (config.pairs is None or pair in config.pairs) and (config.targets is None or pair[1] in config.targets)
     ]
+    if every and not wanted:
+        raise OptionError("expected a pair with a target of --targets in --pairs, found none: pass one of the two")
+    return wanted
 
 
 def chunks(pairs: Sequence[Pair], device: str) -> Iterator[list[Pair]]:
