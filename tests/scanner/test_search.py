@@ -1,4 +1,4 @@
-"""The search over all pairs, with a model that answers at once: which pairs, in which chunks, from where, until when."""
+"""The search over all pairs, with a model that answers at once: which pairs, in which chunks, until when."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Model:
         self.asked: list[list[tuple[int, int]]] = []
         self.seconds: list[float | None] = []
 
-    def prepare(self, detector: str, images_by_class: dict, config: ScanConfig) -> Preparation:
+    def prepare(self, *_: object) -> Preparation:
         """The pilot."""
         return Preparation(step_size=0.25, seconds_per_image=0.5)
 
