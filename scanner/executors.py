@@ -10,29 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field
 
 from backscan.converters.limits import IMPORT, INTAKE, SCAN
+from backscan.scanner.answers import checked, checked_decisions, checked_pair, disbelief
 from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
-from backscan.scanner.results import PairResult, Parity, SignatureRecord
+from backscan.scanner.results import Parity, SignatureRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from backscan.converters import Artifact, IntakeReport, Normalisation
     from backscan.converters.limits import PhaseLimits
     from backscan.converters.sandbox import Runner
     from backscan.scanner.config import ScanConfig
-
-T = TypeVar("T")
+    from backscan.scanner.results import PairResult
 
 _WORKER = "backscan.scanner.worker:Worker"
-_DISBELIEF = (
-    "expected {} from the model's process, found something else: the model may have taken it over; do not use it"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +52,9 @@ class OpenedModel:
 class Preparation:
     """What the pilot pairs of a detector gave."""
 
-    step_size: float
+    step_size: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Step size for all pairs."""
-    seconds_per_image: float
+    seconds_per_image: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """Measured time of one image through the model and back."""
 
 
@@ -70,6 +67,7 @@ class Subject:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self._image_shape: tuple[int, ...] = ()
 
     @property
     def protections(self) -> tuple[str, ...]:
@@ -93,7 +91,7 @@ class Subject:
         try:
             return IntakeReport.from_dict(answer)
         except (TypeError, KeyError) as error:
-            raise NoVerdictError(_DISBELIEF.format("an intake report")) from error
+            raise disbelief("an intake report") from error
 
     def open(self, artifact: Artifact, config: ScanConfig, *, runtime_only: bool = False) -> OpenedModel:
         """Open the original file, and import it into torch unless `runtime_only`.
@@ -118,7 +116,7 @@ class Subject:
             },
             IMPORT,
         )
-        return _checked(OpenedModel, answer)
+        return checked(OpenedModel, answer)
 
     def settle(self, normalisation: Normalisation) -> None:
         """Set how pixels become model input from now on."""
@@ -129,14 +127,11 @@ class Subject:
         message: dict[str, Any] = {"images": images}
         if normalisation is not None:
             message["normalisation"] = asdict(normalisation)
-        decisions = self._call("decide", message, SCAN)["decisions"]
-        if not isinstance(decisions, np.ndarray) or decisions.shape != (len(images),):
-            raise NoVerdictError(_DISBELIEF.format("one decision an image"))
-        return decisions.astype(np.int64)
+        return checked_decisions(self._call("decide", message, SCAN), len(images))
 
     def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
         """Parity of the torch copy with the original file."""
-        return _checked(Parity, self._call("compare", {"images": images, "images_real": images_real}, IMPORT))
+        return checked(Parity, self._call("compare", {"images": images, "images_real": images_real}, IMPORT))
 
     def prepare(
         self, detector: str, images_by_class: Mapping[int, NDArray[np.float32]], config: ScanConfig
@@ -147,7 +142,8 @@ class Subject:
             "images_by_class": {str(label): images for label, images in images_by_class.items()},
             "config": config.to_dict(),
         }
-        return _checked(Preparation, self._call("prepare", message, SCAN))
+        self._image_shape = next(iter(images_by_class.values())).shape[1:]
+        return checked(Preparation, self._call("prepare", message, SCAN))
 
     def optimise(
         self,
@@ -160,9 +156,13 @@ class Subject:
     ) -> list[PairResult]:
         """Search a chunk of pairs; those that the time (None: no limit) did not allow are missing."""
         results: list[PairResult] = []
+        missing = {(detector, *pair) for pair in pairs}
 
         def receive(event: Mapping[str, Any]) -> None:
-            result = _checked(PairResult, event["pair"], pattern=event["pattern"])
+            result = checked_pair(event, self._image_shape)
+            if (result.detector, result.source, result.target) not in missing:
+                raise disbelief("a pair that was asked for, once")
+            missing.remove((result.detector, result.source, result.target))
             results.append(result)
             on_pair(result)
 
@@ -173,6 +173,8 @@ class Subject:
             "seconds": seconds,
         }
         self._call("optimise", message, SCAN, on_event=receive)
+        if missing and seconds is None:
+            raise disbelief("every pair that was asked for")
         return results
 
     def _call(
@@ -188,7 +190,9 @@ class Subject:
         try:
             return self._runner.call(method, message, limits=limits, on_event=on_event)
         except UnexpectedError as error:
-            raise InternalError(f"step {method!r} failed inside the scanner: {error}") from error
+            failure = InternalError(f"step {method!r} failed inside the scanner: {error}")
+            failure.add_note(error.child_traceback)
+            raise failure from error
         except (ConverterError, SandboxError) as error:
             raise NoVerdictError(str(error)) from error
 
@@ -208,14 +212,3 @@ def open_subject(config: ScanConfig) -> Iterator[Subject]:
         yield Subject(runner)
     finally:
         runner.close()
-
-
-def _checked(kind: type[T], answer: object, *, pattern: object = None) -> T:
-    """`answer` as `kind`, or the refusal to believe it: the child handles hostile input."""
-    try:
-        if kind is PairResult and isinstance(answer, Mapping):
-            array = pattern if isinstance(pattern, np.ndarray) and pattern.dtype == np.float32 else None
-            return PairResult.from_dict(answer, array)  # type: ignore[return-value]
-        return TypeAdapter(kind).validate_python(answer)
-    except ValidationError as error:
-        raise NoVerdictError(_DISBELIEF.format(kind.__name__)) from error

@@ -24,6 +24,12 @@ NUM_CLASSES = 4
 KEY = {"model": "m", "data": "d", "configuration": "c"}
 
 
+@pytest.fixture(autouse=True)
+def _portions(monkeypatch):
+    """One source a chunk on a CPU, so that a few classes make several chunks."""
+    monkeypatch.setattr(search_module, "_SOURCES_PER_CHUNK", {"cpu": 1, "cuda": 16})
+
+
 def test_every_ordered_pair_is_wanted():
     found = wanted_pairs(ScanConfig(), NUM_CLASSES)
     assert found == sorted({(s, t) for s in range(4) for t in range(4)} - {(c, c) for c in range(4)})
