@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
@@ -14,6 +15,13 @@ from backscan.scanner.errors import OptionError
 # What decides a pair's result. Threshold, null and inference are not here: they may change on resume.
 _PAIR_FIELDS = (
     "images_per_class",
+    "preprocess",
+    "mean",
+    "std",
+    "range",
+    "channel_order",
+    "image_size",
+    "output_name",
     "objective",
     "norm",
     "box",
@@ -110,10 +118,17 @@ class ScanConfig:
             for value in given if isinstance(given, tuple) else (given,):
                 if value is not None and value not in choices:
                     raise OptionError(f"expected {_flag(name)} to be one of {', '.join(choices)}, found {value!r}")
-        if self.published_p is False and self.bootstrap_draws < 1 / self.significance - 1:
+        if not self.detectors or len(set(self.detectors)) < len(self.detectors):
             raise OptionError(
-                f"expected at least {1 / self.significance - 1:.0f} bootstrap draws for --significance "
-                f"{self.significance:g}, found {self.bootstrap_draws}: raise --bootstrap-draws or use --published-p"
+                f"expected at least one --detector, each of them once, found {', '.join(self.detectors) or 'none'}"
+            )
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
+        fewest = math.ceil(1 / self.significance - 1 - 1e-9)  # with fewer even the least p-value is above the threshold
+        if not self.published_p and self.bootstrap_draws < fewest:
+            raise OptionError(
+                f"expected at least {fewest} bootstrap draws for --significance {self.significance:g}, found "
+                f"{self.bootstrap_draws}: raise --bootstrap-draws or use --published-p"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,14 +140,23 @@ class ScanConfig:
         """The configuration that `to_dict` wrote.
 
         Raises:
-            OptionError: an unknown name.
+            OptionError: an unknown name, or a value of another type.
         """
+        from pydantic import TypeAdapter, ValidationError
+
         unknown = sorted(set(options) - {entry.name for entry in fields(cls)})
         if unknown:
             raise OptionError(
                 f"expected the options of this version, found {', '.join(unknown)}: make the report again"
             )
-        return cls(**{name: _tupled(value) for name, value in options.items()})
+        try:
+            return TypeAdapter(cls).validate_python(dict(options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = _flag(str(first["loc"][0]))
+            raise OptionError(
+                f"expected {name} as this version writes it, found {first['input']!r}: make the report again"
+            ) from error
 
     @property
     def pair_digest(self) -> str:
@@ -162,6 +186,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("min_accuracy", 0.0, 1.0),
     ("time_limit", 1.0, 1e9),
     ("threads", 1, 4096),
+    ("seed", 0, 2**63 - 1),
 )
 
 
@@ -219,8 +244,3 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def _flag(name: str) -> str:
     """The command line's spelling of a field."""
     return "--" + {"detectors": "detector"}.get(name, name).replace("_", "-")
-
-
-def _tupled(value: Any) -> Any:
-    """Lists of a JSON document as the tuples they were."""
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
