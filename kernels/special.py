@@ -89,6 +89,8 @@ def log_gamma_p(shape: float, x: float) -> float:
     Returns:
         log P in [-inf, 0].
     """
+    if math.isnan(shape + x):
+        return math.nan
     if x <= 0.0:
         return -math.inf
     if x < shape + 1.0:
@@ -107,6 +109,8 @@ def log_gamma_q(shape: float, x: float) -> float:
     Returns:
         log Q in [-inf, 0].
     """
+    if math.isnan(shape + x):
+        return math.nan
     if x <= 0.0:
         return 0.0
     if x == math.inf:

@@ -54,6 +54,9 @@ def test_edges_of_the_incomplete_gamma():
     assert special.log_gamma_q(2.0, 0.0) == 0.0
     assert special.log_gamma_q(2.0, math.inf) == -math.inf
     assert special.gamma_q(2.0, math.inf) == 0.0
+    for arguments in ((math.nan, 1.0), (1.0, math.nan)):
+        assert math.isnan(special.log_gamma_p(*arguments))
+        assert math.isnan(special.log_gamma_q(*arguments))
 
 
 @given(st.floats(0.01, 1e4), st.floats(1e-3, 10.0))
