@@ -13,6 +13,8 @@ from backscan.converters.errors import ConversionError, ConverterError
 from backscan.converters.graph import opset, reads
 from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, ValueType, find_converter
 
+_ORIGIN = "onnx"
+"""Where a torch node keeps operator, domain, opset and name of the ONNX node that it stands for."""
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 
 
@@ -57,6 +59,7 @@ class GraphBuilder:
             args.pop()
         kwargs = _named_after_gap(module, args)
         result = self._torch.call_module(name, tuple(args), kwargs)
+        result.meta[_ORIGIN] = self._origin(node)
         outputs = mapping.outputs
         for index, value in enumerate(outputs):
             if value:
@@ -64,22 +67,20 @@ class GraphBuilder:
                     result if len(outputs) == 1 else self._torch.call_function(getitem, (result, index))
                 )
 
-    def _convert(self, node: OnnxNode) -> OperationConverterResult:
+    def _origin(self, node: OnnxNode) -> dict[str, Any]:
+        """Where a module comes from, as the errors of nodes want it."""
         version = opset(self._model, node.domain)
-        converter = find_converter(node.operation_type, node.domain, version, node=node.unique_name)
+        return {"operator": node.operation_type, "domain": node.domain, "opset": version, "node": node.unique_name}
+
+    def _convert(self, node: OnnxNode) -> OperationConverterResult:
+        origin = self._origin(node)
+        converter = find_converter(**origin)
         try:
             return converter(node, self._onnx)
         except ConverterError:
             raise
         except Exception as error:  # converters of onnx2torch raise whatever comes up
-            raise ConversionError.at(
-                operator=node.operation_type,
-                domain=node.domain,
-                opset=version,
-                node=node.unique_name,
-                reason=f"the converter refused it ({type(error).__name__}: {error}); export the model with another "
-                "opset, or report the node so that the converter is completed",
-            ) from error
+            raise ConversionError.at(**origin, reason=_refused("the converter refused it", error)) from error
 
     def _value(self, name: str) -> Any:
         """The fx node of a value, made on first use if it is an initialiser; None for an absent input."""
@@ -94,6 +95,40 @@ class GraphBuilder:
         if name in self._kernels and tensor.dim() == 4:
             return tensor.contiguous(memory_format=torch.channels_last)  # 11-23 % faster than the default on a CPU
         return tensor
+
+
+class _Locator(fx.Interpreter):
+    """Runs a module node by node, so that a failure can be blamed on one."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            return super().run_node(n)
+        except Exception as error:
+            if _ORIGIN not in n.meta:
+                raise
+            raise ConversionError.at(**n.meta[_ORIGIN], reason=_refused("its module failed", error)) from error
+
+
+def blame_node(network: nn.Module, inputs: Tensor) -> None:
+    """Find the node at which a network that failed fails.
+
+    Args:
+        network: A network with a module of `GraphBuilder` somewhere inside.
+        inputs: The model's own input for as many images as a call takes.
+
+    Raises:
+        ConversionError: The node fails; nothing is raised if none does.
+    """
+    for module in network.modules():
+        if isinstance(module, fx.GraphModule):
+            _Locator(module).run(inputs)
+
+
+def _refused(what: str, error: Exception) -> str:
+    return (
+        f"{what} ({type(error).__name__}: {error}); export the model with another opset, or report the node so that "
+        "its converter is completed"
+    )
 
 
 def _named_after_gap(module: nn.Module, args: list[Any]) -> dict[str, Any]:

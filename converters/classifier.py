@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backscan.converters.pixels import PixelInput
 from backscan.converters.signature import ModelSignature, Normalisation
 
 _TINY = 1e-30
@@ -17,14 +18,11 @@ class TorchClassifier(nn.Module):
 
     Attributes:
         signature: Inputs and outputs of the model.
-        normalisation: How pixels become model input.
-        head: What the network's scores are.
+        head: What the network's scores are: the kinds of `ModelSignature.output_kind`, or "sigmoid_logits" for scores
+            whose sigmoids the model would give.
         has_surrogates: Whether steps inside pass a gradient that is not their own.
         notes: What a user should know about the import, such as surrogate gradients; one sentence each.
     """
-
-    factor: Tensor
-    offset: Tensor
 
     def __init__(
         self,
@@ -42,26 +40,33 @@ class TorchClassifier(nn.Module):
             network: Takes the model's own input for N images, gives [N, num_scores].
             signature: The model's signature.
             normalisation: How pixels become model input.
-            head: What the network's scores are: the kinds of `ModelSignature.output_kind`, or "sigmoid_logits" for
-                scores whose sigmoids the model would give.
+            head: What the network's scores are.
             has_surrogates: Whether steps inside pass a gradient that is not their own.
             notes: Sentences for the user.
         """
         super().__init__()
+        self.inputs = PixelInput(signature, normalisation)
         self.network = network
         self.signature = signature
         self.head = head
         self.has_surrogates = has_surrogates
         self.notes = notes
-        self.register_buffer("factor", torch.empty(0))
-        self.register_buffer("offset", torch.empty(0))
-        self._set_normalisation(normalisation)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How pixels become model input."""
+        return self.inputs.normalisation
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier lives."""
+        return self.inputs.factor.device
 
     def with_normalisation(self, normalisation: Normalisation) -> "TorchClassifier":
         """The same network with another normalisation; the two share their weights."""
         twin = copy.copy(self)
-        twin._buffers = dict(self._buffers)
-        twin._set_normalisation(normalisation)
+        twin._modules = dict(self._modules)
+        twin.inputs = PixelInput(self.signature, normalisation).to(self.device)
         return twin
 
     def log_posterior(self, images: Tensor) -> Tensor:
@@ -87,46 +92,12 @@ class TorchClassifier(nn.Module):
         Raises:
             ValueError: The images have another shape than the model's.
         """
-        scores: Tensor = self.network(self._model_input(images))
+        scores: Tensor = self.network(self.inputs(images))
         return scores.float()
 
     def forward(self, images: Tensor) -> Tensor:
         """The same as `log_posterior`."""
         return self.log_posterior(images)
-
-    def _model_input(self, images: Tensor) -> Tensor:
-        if images.dim() != 4 or images.shape[1:] != self.signature.input_shape:
-            expected = ", ".join(str(size) for size in self.signature.input_shape)
-            raise ValueError(f"expected images [N, {expected}], got {list(images.shape)}")
-        values = images if self._is_plain else images * self.factor + self.offset
-        if self.normalisation.channel_order == "bgr":
-            values = values.flip(1)
-        if self._limits is not None:
-            values = values.clamp(*self._limits)
-            values = values + (values.round() - values).detach()  # whole numbers, gradient passed straight through
-        return _in_layout(values, self.signature)
-
-    def _set_normalisation(self, normalisation: Normalisation) -> None:
-        factor, offset = normalisation.affine(self.signature.input_shape[0])
-        like = self.factor
-        self.normalisation = normalisation
-        self.factor = torch.tensor(factor, device=like.device)[:, None, None]
-        self.offset = torch.tensor(offset, device=like.device)[:, None, None]
-        self._is_plain = set(factor) == {1.0} and set(offset) == {0.0}
-        dtype = getattr(torch, self.signature.dtype)
-        self._limits = None if dtype.is_floating_point else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
-
-
-def _in_layout(values: Tensor, signature: ModelSignature) -> Tensor:
-    """Values [N, C, H, W] as the model's own input; double precision stays, everything else is float32."""
-    if signature.dtype == "float64":
-        values = values.double()
-    if signature.layout == "NCHW":
-        return values.contiguous(memory_format=torch.channels_last)  # as the kernels are, see the builder
-    if signature.layout == "NC":
-        return values.flatten(1)
-    values = values.permute(0, 2, 3, 1)
-    return values.squeeze(-1) if signature.layout == "NHW" else values
 
 
 def log_posterior(scores: Tensor, head: str) -> Tensor:

@@ -115,7 +115,7 @@ def _margin(scores: NDArray[np.float64], pair: NDArray[np.int64]) -> NDArray[np.
 def _margin_gradient(
     classifier: TorchClassifier, images: NDArray[np.float32], pair: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    device = classifier.factor.device
+    device = classifier.device
     inputs = torch.from_numpy(np.ascontiguousarray(images)).to(device).requires_grad_()
     chosen = classifier.log_posterior(inputs).gather(1, torch.from_numpy(pair).to(device))
     (gradient,) = torch.autograd.grad((chosen[:, 0] - chosen[:, 1]).sum(), inputs)

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import torch
 from onnx import shape_inference
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from backscan.converters.artifact import Artifact, parse
 from backscan.converters.batching import Rows, free_batch, group_images
-from backscan.converters.builder import GraphBuilder
+from backscan.converters.builder import GraphBuilder, blame_node
 from backscan.converters.classifier import TorchClassifier
 from backscan.converters.engine import noise
-from backscan.converters.errors import ConversionError, NotDifferentiableError
+from backscan.converters.errors import ConverterError, NotDifferentiableError
 from backscan.converters.graph import reached_values, sort_nodes
 from backscan.converters.heads import find_tail, remove_tail
 from backscan.converters.normalise import normalise
@@ -45,7 +45,7 @@ def import_model(
     """
     model = parse(artifact)
     sort_nodes(model.graph)
-    head = _expose_logits(model.graph, signature)
+    head = expose_logits(model.graph, signature)
     imported = import_network(model, signature)
     classifier = TorchClassifier(
         imported.network,
@@ -55,9 +55,8 @@ def import_model(
         has_surrogates=imported.has_surrogates,
         notes=imported.notes,
     )
-    classifier.requires_grad_(requires_grad=False).eval()
-    classifier.to(device)
-    _check_gradient(classifier, device)
+    classifier.requires_grad_(requires_grad=False).eval().to(device)
+    _check_run(classifier)
     return classifier
 
 
@@ -88,7 +87,7 @@ def import_network(model: onnx.ModelProto, signature: ModelSignature) -> Importe
     """
     if signature.precision == "half":
         signature = widen(model, signature)
-    _fix_input_size(model, signature)
+    fix_input_size(model, signature)
     plain = normalise(model, signature)
     surrogates = _surrogates(plain, signature)
     network, notes = _any_batch(plain, signature)
@@ -116,7 +115,7 @@ def build(plain: onnx.ModelProto) -> fx.GraphModule:
     return GraphBuilder(shape_inference.infer_shapes(plain)).build()
 
 
-def _expose_logits(graph: onnx.GraphProto, signature: ModelSignature) -> str:
+def expose_logits(graph: onnx.GraphProto, signature: ModelSignature) -> str:
     """Take a final softmax or sigmoid off the graph, so that log-posteriors are exact; gives the head that is left."""
     tail = find_tail(graph, signature.output_name)
     if tail is not None and (signature.output_kind, tail.operator) == ("probabilities", "Softmax"):
@@ -128,7 +127,7 @@ def _expose_logits(graph: onnx.GraphProto, signature: ModelSignature) -> str:
     return signature.output_kind
 
 
-def _fix_input_size(model: onnx.ModelProto, signature: ModelSignature) -> None:
+def fix_input_size(model: onnx.ModelProto, signature: ModelSignature) -> None:
     """Write the image size into the input, so that sizes further on follow from it."""
     for value in model.graph.input:
         if value.name == signature.input_name:
@@ -146,16 +145,16 @@ def _surrogates(plain: onnx.ModelProto, signature: ModelSignature) -> list[str]:
     return sorted({n.op_type for n in plain.graph.node if n.op_type in SURROGATES and reached.intersection(n.output)})
 
 
-def _check_gradient(classifier: TorchClassifier, device: str | torch.device) -> None:
+def _check_run(classifier: TorchClassifier) -> None:
     """Run the classifier once on noise: it must run, and its output must depend on the image differentiably."""
-    shape = (2, *classifier.signature.input_shape)
-    images = torch.from_numpy(noise(shape, np.dtype(np.float32), seed=0)).to(device).requires_grad_()
+    signature = classifier.signature
+    shape = (signature.batch or 2, *signature.input_shape)
+    images = torch.from_numpy(noise(shape, np.dtype(np.float32), seed=0)).to(classifier.device).requires_grad_()
     try:
-        scores: Tensor = classifier.logits(images)
+        scores = classifier.logits(images)
     except Exception as error:
-        raise ConversionError.at(
-            operator="?", domain="", opset=classifier.signature.opset, node="?", reason=f"{error}"
-        ) from error
+        blame_node(classifier.network, classifier.inputs(images))
+        raise ConverterError(f"the imported model cannot be run ({error}): report the model") from error
     if not scores.requires_grad:
         raise NotDifferentiableError(
             "no gradient reaches the image: every path to the output passes a step such as ArgMax, a comparison or a "

@@ -122,7 +122,7 @@ def _torch_scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scores in the units of the model's output, and class probabilities, both [N, ...] in float64."""
     signature = classifier.signature
-    device = classifier.factor.device
+    device = classifier.device
     scores, posteriors = [], []
     with torch.no_grad():
         for start in range(0, len(images), _CHUNK):

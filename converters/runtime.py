@@ -1,6 +1,7 @@
 """The original artifact in onnxruntime, called with images in pixel units."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +27,16 @@ class OrtClassifier:
     """
 
     def __init__(
-        self, session: "onnxruntime.InferenceSession", signature: ModelSignature, normalisation: Normalisation
+        self,
+        session: "onnxruntime.InferenceSession",
+        signature: ModelSignature,
+        normalisation: Normalisation,
+        *,
+        extra_inputs: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     ) -> None:
+        """Wrap a session; `extra_inputs` go into every call beside the images."""
         self._session = session
+        self._extra_inputs = extra_inputs
         self.signature = signature
         self.normalisation = normalisation
 
@@ -39,7 +47,7 @@ class OrtClassifier:
 
     def with_normalisation(self, normalisation: Normalisation) -> "OrtClassifier":
         """The same session with another normalisation."""
-        return OrtClassifier(self._session, self.signature, normalisation)
+        return OrtClassifier(self._session, self.signature, normalisation, extra_inputs=self._extra_inputs)
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """What the model's output holds.
@@ -72,7 +80,8 @@ class OrtClassifier:
         short = (self.signature.batch or 0) - len(inputs)
         if short > 0:  # the model insists on full batches: repeat the last image and drop its scores
             inputs = np.concatenate([inputs, np.repeat(inputs[-1:], short, axis=0)])
-        output = run_session(self._session, {self.signature.input_name: inputs})[self.signature.output_name]
+        feeds = {self.signature.input_name: inputs, **self._extra_inputs}
+        output = run_session(self._session, feeds)[self.signature.output_name]
         rows = score_rows(output, self.signature.batch_axis, self.signature.num_scores)
         return rows[: len(inputs) - max(short, 0)].astype(np.float64)
 

@@ -32,6 +32,7 @@ def normalise(model: onnx.ModelProto, signature: ModelSignature, outputs: Sequen
         EngineError: onnxruntime cannot compute the constants.
     """
     plain = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    plain.ir_version = max(plain.ir_version, 4)  # before, every initialiser had to be an input too
     setting = Setting(signature)
     sort_nodes(plain.graph)
     set_outputs(plain.graph, outputs or [signature.output_name])
