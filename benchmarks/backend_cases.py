@@ -55,6 +55,10 @@ _PARAMETERS: dict[str, tuple[int, ...]] = dict.fromkeys(
 """Inputs, by place, that a classifier has as constants."""
 
 
+NOTHING = "nothing"
+"""Name of an empty list of numbers, for what an older schema demands even where it does not use it."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One case of the suite, with a single node."""
@@ -121,7 +125,7 @@ def _belongs(model: ModelProto) -> bool:
 
 def _case(name: str, model: ModelProto, data: tuple[Sequence[object], Sequence[object]]) -> Case:
     names = [value.name for value in model.graph.input]
-    inputs = dict(zip(names, map(_as_array, data[0]), strict=True))
+    inputs = dict(zip(names, map(_as_array, data[0]), strict=True)) | {NOTHING: np.zeros(0, dtype=np.float32)}
     (imported,) = model.opset_import
     return Case(name, model.graph.node[0], imported.version, inputs, tuple(map(_as_array, data[1])))
 
@@ -189,6 +193,11 @@ def _restated_inputs(
             attributes[old] = _as_attribute(old, case.inputs[name], schema.attributes[old])
         elif case.inputs[name].size:
             return None
+    required = [
+        place for place, item in enumerate(schema.inputs) if item.option == defs.OpSchema.FormalParameterOption.Single
+    ]
+    for place in required:
+        restated.setdefault(place, NOTHING)
     return [restated.get(place, "") for place in range(max(restated, default=-1) + 1)]
 
 

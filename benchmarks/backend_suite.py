@@ -134,7 +134,9 @@ def difference(mine: Array, theirs: Array) -> str:
     close = np.isclose(left, right, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True)
     if close.all():
         return ""
-    return f"{np.count_nonzero(~close)} of {close.size} values, the first {left[~close][0]:.6g} for {right[~close][0]:.6g}"
+    return (
+        f"{np.count_nonzero(~close)} of {close.size} values, the first {left[~close][0]:.6g} for {right[~close][0]:.6g}"
+    )
 
 
 def as_tensor(value: Array) -> torch.Tensor:

@@ -91,9 +91,11 @@ def _transposed_padding(
     full = [(size - 1) * stride + extent + amount for size, stride, extent, amount in axes]
     wanted = output_sizes or tuple(size * stride for size, stride in zip(sizes, window.strides, strict=True))
     totals = [have - want for have, want in zip(full, wanted, strict=True)]
-    halves = tuple(total // 2 for total in totals)
-    rests = tuple(total - total // 2 for total in totals)
-    return (halves, rests) if window.auto_pad == "SAME_UPPER" else (rests, halves)
+    upper = window.auto_pad == "SAME_UPPER"
+    begins = tuple(total // 2 if upper else total - total // 2 for total in (max(total, 0) for total in totals))
+    # Where even the full output is too small, a stated size is reached at the end, a SAME size not at all.
+    totals = totals if output_sizes is not None else [max(total, 0) for total in totals]
+    return begins, tuple(total - begin for total, begin in zip(totals, begins, strict=True))
 
 
 def kernel_of(node: OnnxNode, graph: OnnxGraph, *, weight: int = 1) -> tuple[int, ...]:
