@@ -46,8 +46,8 @@ _REST = tuple(range(1, 16))
 _WITH_PARAMETERS = """
     BatchNormalization CastLike Clip Conv ConvInteger ConvTranspose DequantizeLinear Dropout Expand Gather Gemm
     GroupNormalization InstanceNormalization LayerNormalization MatMulInteger PRelu Pad QLinearConv QLinearMatMul
-    QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Reshape Resize RotaryEmbedding Slice Split Squeeze Tile TopK Unsqueeze Upsample
+    QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare Reshape Resize RotaryEmbedding Slice Split Squeeze Tile TopK Unsqueeze Upsample
 """
 _PARAMETERS: dict[str, tuple[int, ...]] = dict.fromkeys(_WITH_PARAMETERS.split(), _REST) | {
     "Attention": (6,),

@@ -5,7 +5,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from backscan.converters.operators.nodes import Function, attribute, constant, converted
+from backscan.converters.operators.nodes import Function, attribute, converted, known_shape
 from backscan.converters.operators.windows import Window, pad_spatial, read_window
 from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
@@ -107,18 +107,18 @@ def kernel_of(node: OnnxNode, graph: OnnxGraph, *, weight: int = 1) -> tuple[int
         weight: Position of the weight among the inputs.
 
     Raises:
-        ValueError: The weight is computed and the node does not tell its shape.
+        ValueError: The weight is computed and nothing tells its shape.
     """
     kernel = attribute(node, "kernel_shape", None)
     if kernel:
         return tuple(kernel)
-    value = constant(node, graph, weight)
-    if value is None:
+    shape = known_shape(node, graph, weight)
+    if shape is None:
         raise ValueError(
             "expected a constant weight or the attribute 'kernel_shape', found neither: "
             "fold the constants of the model, or export it with kernel_shape"
         )
-    return tuple(value.shape[2:])
+    return shape[2:]
 
 
 def _by_rank(functions: dict[int, Function], rank: int) -> Function:

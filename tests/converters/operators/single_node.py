@@ -63,8 +63,7 @@ def model_from(
     )
     domains = {node.domain for node in nodes if node.domain}
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(name, DOMAINS[name]) for name in sorted(domains))]
-    model = helper.make_model(graph, opset_imports=imports, ir_version=10)
-    return onnx.shape_inference.infer_shapes(model)
+    return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
 def type_of(value: Array) -> int:
@@ -84,9 +83,7 @@ def in_onnxruntime(model: ModelProto, live: Mapping[str, Array]) -> list[Array]:
 
 def imported(model: ModelProto) -> nn.Module:
     """A model as our torch module."""
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    return GraphBuilder(copy).build()
+    return GraphBuilder(onnx.shape_inference.infer_shapes(model)).build()
 
 
 def in_torch(model: ModelProto, live: Mapping[str, Array]) -> list[Tensor]:
