@@ -17,8 +17,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, defs, helpe
 
 Array = npt.NDArray[np.generic]
 
-OPERATORS = tuple(
-    """
+_OPERATOR_NAMES = """
     Conv ConvTranspose Gemm MatMul BatchNormalization Relu LeakyRelu PRelu Elu Selu Clip HardSwish HardSigmoid Sigmoid
     Softplus Softsign Tanh Gelu Mish Swish Celu ThresholdedRelu LayerNormalization RMSNormalization Softmax LogSoftmax
     MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool GlobalLpPool Resize Upsample Pad Concat Split Slice
@@ -28,31 +27,37 @@ OPERATORS = tuple(
     GroupNormalization InstanceNormalization LRN LpNormalization MeanVarianceNormalization Dropout Erf Attention Add Sub
     Mul Div Pow Sqrt Exp Log Abs Neg Reciprocal Min Max Mean Sum Identity ArgMax TopK Tile DepthToSpace SpaceToDepth
     Equal Greater Less Not And Or Range Mod Floor Ceil Round RotaryEmbedding
-    """.split()
-)
+"""
+OPERATORS = tuple(_OPERATOR_NAMES.split())
 """What a float classifier, or its quantised form, is made of."""
 
 FIRST_OPSET = 7
 
+_T = TensorProto
 _TYPES = frozenset(
-    getattr(TensorProto, name) for name in "FLOAT FLOAT16 BFLOAT16 DOUBLE BOOL UINT8 INT8 INT16 INT32 INT64".split()
+    (_T.FLOAT, _T.FLOAT16, _T.BFLOAT16, _T.DOUBLE, _T.BOOL, _T.UINT8, _T.INT8, _T.INT16, _T.INT32, _T.INT64)
 )
 """Element types of the cases; quantised operators also have the narrow integers."""
 
-_QUANTISED_TYPES = _TYPES | {getattr(TensorProto, name) for name in "UINT16 INT4 UINT4 INT2 UINT2".split()}
+_QUANTISED_TYPES = _TYPES | {_T.UINT16, _T.INT4, _T.UINT4, _T.INT2, _T.UINT2}
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 
 _REST = tuple(range(1, 16))
-_PARAMETERS: dict[str, tuple[int, ...]] = dict.fromkeys(
-    """
-    BatchNormalization Clip Conv ConvInteger ConvTranspose DequantizeLinear Dropout Expand Gather Gemm
+_WITH_PARAMETERS = """
+    BatchNormalization CastLike Clip Conv ConvInteger ConvTranspose DequantizeLinear Dropout Expand Gather Gemm
     GroupNormalization InstanceNormalization LayerNormalization MatMulInteger PRelu Pad QLinearConv QLinearMatMul
-    QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
-    ReduceSumSquare Reshape Resize RotaryEmbedding Slice Split Squeeze Tile TopK Unsqueeze Upsample CastLike
-    """.split(),
-    _REST,
-) | {"Attention": (6,), "ConstantOfShape": (0,), "Range": (0, 1, 2)}
+    QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    ReduceSum ReduceSumSquare Reshape Resize RotaryEmbedding Slice Split Squeeze Tile TopK Unsqueeze Upsample
+"""
+_PARAMETERS: dict[str, tuple[int, ...]] = dict.fromkeys(_WITH_PARAMETERS.split(), _REST) | {
+    "Attention": (6,),
+    "ConstantOfShape": (0,),
+    "Range": (0, 1, 2),
+}
 """Inputs, by place, that a classifier has as constants."""
+
+NOTHING = "nothing"
+"""Name of an empty list of numbers, for what an older schema demands even where it does not use it."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def _belongs(model: ModelProto) -> bool:
 
 def _case(name: str, model: ModelProto, data: tuple[Sequence[object], Sequence[object]]) -> Case:
     names = [value.name for value in model.graph.input]
-    inputs = dict(zip(names, map(_as_array, data[0]), strict=True))
+    inputs = dict(zip(names, map(_as_array, data[0]), strict=True)) | {NOTHING: np.zeros(0, dtype=np.float32)}
     (imported,) = model.opset_import
     return Case(name, model.graph.node[0], imported.version, inputs, tuple(map(_as_array, data[1])))
 
@@ -183,12 +188,17 @@ def _restated_inputs(
         old = _ATTRIBUTE_NAMES.get((case.operator, label), label)
         if not name:
             continue
-        if label in places or label not in _MOVED and place < len(schema.inputs):
+        if label in places or (label not in _MOVED and place < len(schema.inputs)):
             restated[places.get(label, place)] = name
         elif old in schema.attributes and case.inputs[name].size:
             attributes[old] = _as_attribute(old, case.inputs[name], schema.attributes[old])
         elif case.inputs[name].size:
             return None
+    required = [
+        place for place, item in enumerate(schema.inputs) if item.option == defs.OpSchema.FormalParameterOption.Single
+    ]
+    for place in required:
+        restated.setdefault(place, NOTHING)
     return [restated.get(place, "") for place in range(max(restated, default=-1) + 1)]
 
 

@@ -134,7 +134,9 @@ def difference(mine: Array, theirs: Array) -> str:
     close = np.isclose(left, right, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True)
     if close.all():
         return ""
-    return f"{np.count_nonzero(~close)} of {close.size} values, the first {left[~close][0]:.6g} for {right[~close][0]:.6g}"
+    return (
+        f"{np.count_nonzero(~close)} of {close.size} values, the first {left[~close][0]:.6g} for {right[~close][0]:.6g}"
+    )
 
 
 def as_tensor(value: Array) -> torch.Tensor:
@@ -156,14 +158,17 @@ def newest_runtime_opset() -> int:
     """Newest opset that onnxruntime loads."""
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [value], [_renamed(value, "y")])
-    for opset in range(defs.onnx_opset_version(), FIRST_OPSET, -1):
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-        try:
-            run_onnxruntime(model, {"x": np.ones(1, dtype=np.float32)})
-        except Exception:  # its own types again
-            continue
-        return opset
-    return FIRST_OPSET
+    opsets = range(FIRST_OPSET, defs.onnx_opset_version() + 1)
+    return max(opset for opset in opsets if _loads(graph, opset))
+
+
+def _loads(graph: onnx.GraphProto, opset: int) -> bool:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    try:
+        run_onnxruntime(model, {"x": np.ones(1, dtype=np.float32)})
+    except Exception:  # its own types again
+        return False
+    return True
 
 
 def _renamed(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:

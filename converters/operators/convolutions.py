@@ -5,7 +5,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from backscan.converters.operators.nodes import Function, attribute, constant, converted
+from backscan.converters.operators.nodes import Function, attribute, converted, known_shape
 from backscan.converters.operators.windows import Window, pad_spatial, read_window
 from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
@@ -91,9 +91,11 @@ def _transposed_padding(
     full = [(size - 1) * stride + extent + amount for size, stride, extent, amount in axes]
     wanted = output_sizes or tuple(size * stride for size, stride in zip(sizes, window.strides, strict=True))
     totals = [have - want for have, want in zip(full, wanted, strict=True)]
-    halves = tuple(total // 2 for total in totals)
-    rests = tuple(total - total // 2 for total in totals)
-    return (halves, rests) if window.auto_pad == "SAME_UPPER" else (rests, halves)
+    upper = window.auto_pad == "SAME_UPPER"
+    begins = tuple(total // 2 if upper else total - total // 2 for total in (max(total, 0) for total in totals))
+    # Where even the full output is too small, a stated size is reached at the end, a SAME size not at all.
+    totals = totals if output_sizes is not None else [max(total, 0) for total in totals]
+    return begins, tuple(total - begin for total, begin in zip(totals, begins, strict=True))
 
 
 def kernel_of(node: OnnxNode, graph: OnnxGraph, *, weight: int = 1) -> tuple[int, ...]:
@@ -105,18 +107,18 @@ def kernel_of(node: OnnxNode, graph: OnnxGraph, *, weight: int = 1) -> tuple[int
         weight: Position of the weight among the inputs.
 
     Raises:
-        ValueError: The weight is computed and the node does not tell its shape.
+        ValueError: The weight is computed and nothing tells its shape.
     """
     kernel = attribute(node, "kernel_shape", None)
     if kernel:
         return tuple(kernel)
-    value = constant(node, graph, weight)
-    if value is None:
+    shape = known_shape(node, graph, weight)
+    if shape is None:
         raise ValueError(
             "expected a constant weight or the attribute 'kernel_shape', found neither: "
             "fold the constants of the model, or export it with kernel_shape"
         )
-    return tuple(value.shape[2:])
+    return shape[2:]
 
 
 def _by_rank(functions: dict[int, Function], rank: int) -> Function:

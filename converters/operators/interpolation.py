@@ -47,7 +47,7 @@ class Resampling:
     new_size: int
     """Size of the output along the axis."""
     scale: float
-    """Output size over input size as the model states it, before rounding to `new_size`."""
+    """Output size over input size as the model states it, before rounding to `new_size`; a float32."""
     start: float = 0.0
     """Beginning of the region that `tf_crop_and_resize` reads, as a fraction of the axis."""
     end: float = 1.0
@@ -104,8 +104,9 @@ def _half_pixel(axis: Resampling, x: Floats) -> Floats:
 
 
 def _half_pixel_symmetric(axis: Resampling, x: Floats) -> Floats:
-    adjustment = axis.new_size / np.float32(axis.scale * axis.size)
-    return np.float32(axis.size / 2 * (1 - adjustment)) + _half_pixel(axis, x)
+    exact_size = np.float32(axis.scale) * np.float32(axis.size)
+    offset = np.float32(axis.size / 2) * (1 - np.float32(axis.new_size) / exact_size)
+    return (offset + (x.astype(np.float64) + 0.5) / axis.scale - 0.5).astype(np.float32)
 
 
 def _pytorch_half_pixel(axis: Resampling, x: Floats) -> Floats:
@@ -142,13 +143,17 @@ _COORDINATES: dict[str, Callable[[Resampling, Floats], Floats]] = {
 }
 
 
+_TIE = 1e-6
+"""How near to a half counts as a half: a division in float32 may miss it."""
+
+
 def _round_half_down(x: Floats) -> Floats:
-    result: Floats = np.ceil(x - np.float32(0.5))
+    result: Floats = np.floor(x) + (x - np.floor(x) - 0.5 >= _TIE)
     return result
 
 
 def _round_half_up(x: Floats) -> Floats:
-    result: Floats = np.floor(x + np.float32(0.5))
+    result: Floats = np.floor(x) + (x - np.floor(x) - 0.5 > -_TIE)
     return result
 
 

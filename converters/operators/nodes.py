@@ -192,6 +192,18 @@ def constant_ints(node: OnnxNode, graph: OnnxGraph, index: int) -> tuple[int, ..
     return None if value is None else tuple(int(item) for item in value.reshape(-1).tolist())
 
 
+def known_shape(node: OnnxNode, graph: OnnxGraph, index: int) -> tuple[int, ...] | None:
+    """Shape of an input as the file states or implies it; None if any of it is open."""
+    proto = constant_proto(node, graph, index)
+    if proto is not None:
+        return tuple(proto.dims)
+    value = graph.value_info.get(node.input_values[index])
+    if value is None or not value.type.tensor_type.HasField("shape"):
+        return None
+    sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
+    return tuple(sizes) if all(sizes) else None
+
+
 def argument(node: OnnxNode, graph: OnnxGraph, index: int) -> Argument:
     """An input as an argument: its value if that is known, its place if it is computed, None if it is absent."""
     value = constant(node, graph, index)

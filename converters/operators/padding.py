@@ -1,6 +1,6 @@
 """Pad in all its modes; amounts may be negative, which crops."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -63,7 +63,9 @@ def pad(values: Tensor, *, amounts: Amounts, mode: str, fill: float) -> Tensor:
         return F.pad(values, _in_torch_order(amounts, values.dim()), value=fill)
     if mode in _TORCH_MODES and _torch_can_pad(values, amounts):
         return F.pad(values, _in_torch_order(amounts, values.dim()), mode=_TORCH_MODES[mode])
-    for axis, before, after in amounts:
+    # What is cropped does not come back by reflection.
+    values = F.pad(values, _in_torch_order(_with(amounts, min), values.dim()))
+    for axis, before, after in _with(amounts, max):
         places = _source_places(values.shape[axis], before, after, mode)
         values = values.index_select(axis, torch.tensor(places, device=values.device))
     return values
@@ -71,8 +73,10 @@ def pad(values: Tensor, *, amounts: Amounts, mode: str, fill: float) -> Tensor:
 
 def _torch_can_pad(values: Tensor, amounts: Amounts) -> bool:
     """Whether torch does it: around images, by less than their size."""
-    return values.dim() == 4 and all(
-        axis % 4 >= 2 and min(amount) >= 0 and max(amount) < values.shape[axis] for axis, *amount in amounts
+    return (
+        values.dim() == 4
+        and bool(amounts)
+        and all(axis % 4 >= 2 and min(amount) >= 0 and max(amount) < values.shape[axis] for axis, *amount in amounts)
     )
 
 
@@ -94,6 +98,11 @@ def _in_torch_order(amounts: Amounts, rank: int) -> list[int]:
     pairs = {axis % rank: (before, after) for axis, before, after in amounts}
     first = min(pairs, default=rank)
     return [amount for axis in range(rank - 1, first - 1, -1) for amount in pairs.get(axis, (0, 0))]
+
+
+def _with(amounts: Amounts, keep: Callable[[int, int], int]) -> Amounts:
+    """Only what crops (`min`) or only what lengthens (`max`)."""
+    return tuple((axis, keep(before, 0), keep(after, 0)) for axis, before, after in amounts)
 
 
 def _amounts(pads: Sequence[int], axes: Sequence[int] | None) -> Amounts:

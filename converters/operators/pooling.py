@@ -191,7 +191,7 @@ def _pool_window(node: OnnxNode) -> Window:
     kernel: Sequence[int] = attribute(node, "kernel_shape", ())
     if len(kernel) not in _MAX_POOLS:
         raise ValueError(f"expected 1 to 3 spatial axes, found {len(kernel)}: reshape the model's data to images")
-    return read_window(node, kernel)
+    return read_window(node, kernel, is_pool=True)
 
 
 def _torch_can_pad(window: Window) -> bool:

@@ -114,7 +114,8 @@ def reduce_over(
     """
     chosen = tuple(axes.tolist()) if axes is not None else fixed
     if noop and not chosen:
-        return values
+        # Each value on its own still goes through the function, as through the square of a sum of squares.
+        return _reduce_fixed(values.unsqueeze(-1), function=function, axes=(-1,), keepdim=False)
     return _reduce_fixed(values, function=function, axes=chosen or tuple(range(values.dim())), keepdim=keepdim)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import floor
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,26 +44,34 @@ class Target:
         axes = self.axes or tuple(range(len(shape)))
         axes = tuple(axis % len(shape) for axis in axes)
         olds = [shape[axis] for axis in axes]
-        news, scales = self._new_sizes(olds)
+        scales = self._scales(olds)
+        news = self._new_sizes(olds, scales)
         region = self.region if method.coordinates == "tf_crop_and_resize" and self.region else None
         starts = region[: len(axes)] if region else (0.0,) * len(axes)
         ends = region[len(axes) :] if region else (1.0,) * len(axes)
         parts = zip(axes, olds, news, scales, starts, ends, strict=True)
         return [
-            (axis, Resampling(method, old, new, scale, start, end))
+            (axis, Resampling(method, old, new, float(scale), start, end))
             for axis, old, new, scale, start, end in parts
-            if (new, scale, start, end) != (old, 1, 0, 1)
+            # At scale 1 onnxruntime passes the axis on, whatever the region.
+            if scale != 1
         ]
 
-    def _new_sizes(self, olds: Sequence[int]) -> tuple[list[int], list[float]]:
+    def _scales(self, olds: Sequence[int]) -> list[np.float32]:
+        """Factor of each axis."""
         if self.sizes is None:
-            scales = list(self.scales or ())
-            return [floor(old * scale) for old, scale in zip(olds, scales, strict=True)], scales
-        scales = [size / old for size, old in zip(self.sizes, olds, strict=True)]
+            return [np.float32(scale) for scale in self.scales or ()]
+        scales = [np.float32(size) / np.float32(old) for size, old in zip(self.sizes, olds, strict=True)]
         if self.policy == "stretch":
-            return [int(size) for size in self.sizes], scales
-        common = min(scales) if self.policy == "not_larger" else max(scales)
-        return [floor(common * old + 0.5) for old in olds], [common] * len(olds)
+            return scales
+        return [min(scales) if self.policy == "not_larger" else max(scales)] * len(olds)
+
+    def _new_sizes(self, olds: Sequence[int], scales: Sequence[np.float32]) -> list[int]:
+        if self.sizes is not None and self.policy == "stretch":
+            return [int(size) for size in self.sizes]
+        # In float32, where 10 times 0.7 is 7.
+        exact = [float(scale * np.float32(old)) for old, scale in zip(olds, scales, strict=True)]
+        return [floor(size if self.sizes is None else size + 0.5) for size in exact]
 
 
 @register("Upsample", versions=(7,))
@@ -109,7 +118,11 @@ def _converted_resize(node: OnnxNode, graph: OnnxGraph, method: Method, **places
             known[name] = tuple(value.tolist())
         elif value is None and has_input(node, place):
             live.append(name)
-    target = Target(attribute(node, "axes", None), attribute(node, "keep_aspect_ratio_policy", "stretch"), **known)
+    axes, policy = attribute(node, "axes", None), attribute(node, "keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch" and min(axes or (0,)) < 0:
+        # onnxruntime returns the input as it is, against the standard.
+        raise ValueError(f"expected axes counted from the start with policy '{policy}', found {axes}: export them so")
+    target = Target(axes, policy, **known)
     if not live:
         return converted(node, partial(resize, target=target, method=method), [0])
     function = partial(resize_computed, names=tuple(live), target=target, method=method)
@@ -140,7 +153,9 @@ def resize(values: Tensor, *, target: Target, method: Method) -> Tensor:
     changes = target.resamplings(values.shape, method)
     result = values if values.is_floating_point() else values.float()
     for dim, axis in changes:
-        result = resample(result, dim, axis)
+        # With antialiasing onnxruntime leaves an axis that keeps its size, whatever the scale says.
+        if not (method.antialias and axis.new_size == axis.size):
+            result = resample(result, dim, axis)
     if method.coordinates == "tf_crop_and_resize":
         for dim, axis in changes:
             outside = outside_mask(dim, values.dim(), axis, values.device)

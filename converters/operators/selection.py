@@ -103,9 +103,15 @@ def take_slices(values: Tensor, *, slices: Sequence[tuple[int, slice]]) -> Tenso
         if part.step > 0:
             values = values[(slice(None),) * (axis % values.dim()) + (part,)]
         else:
-            places = range(*part.indices(values.shape[axis]))
+            places = _backwards(part, values.shape[axis])
             values = values.index_select(axis, torch.tensor(places, dtype=torch.int64, device=values.device))
     return values
+
+
+def _backwards(part: slice, size: int) -> range:
+    """Places of a slice with a negative step; unlike Python's, a start before the axis counts as its first entry."""
+    start, stop = (bound + size if bound < 0 else bound for bound in (part.start, part.stop))
+    return range(min(max(start, 0), size - 1), min(max(stop, -1), size - 1), part.step)
 
 
 def take_computed_slices(

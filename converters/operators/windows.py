@@ -35,6 +35,8 @@ class Window:
     """`NOTSET`, `VALID`, `SAME_UPPER` or `SAME_LOWER`."""
     ceil: bool
     """Whether a window may reach beyond the end of the padding, so that the number of windows is rounded up."""
+    is_pool: bool
+    """Whether SAME follows onnxruntime's pools, which disregard dilations and crop where strides exceed the kernel."""
 
     @property
     def extents(self) -> tuple[int, ...]:
@@ -60,13 +62,13 @@ class Window:
         """Padding before and after an input of the given spatial size."""
         if not self.depends_on_size:
             return self.begins, self.ends
-        totals = [
-            max((-(-size // stride) - 1) * stride + extent - size, 0)
-            for size, stride, extent in zip(sizes, self.strides, self.extents, strict=True)
-        ]
-        smaller = tuple(total // 2 for total in totals)
-        larger = tuple(total - total // 2 for total in totals)
-        return (smaller, larger) if self.auto_pad == "SAME_UPPER" else (larger, smaller)
+        widths = self.kernel if self.is_pool else self.extents
+        axes = zip(sizes, self.strides, widths, strict=True)
+        totals = [(-(-size // stride) - 1) * stride + width - size for size, stride, width in axes]
+        totals = totals if self.is_pool else [max(total, 0) for total in totals]
+        # Rounded towards zero, also where negative totals crop.
+        begins = tuple(int((total + (self.auto_pad == "SAME_LOWER")) / 2) for total in totals)
+        return begins, tuple(total - begin for total, begin in zip(totals, begins, strict=True))
 
     def counts(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """Number of windows along each axis of an input of the given spatial size."""
@@ -87,12 +89,13 @@ class Window:
         return tuple((count - 1) * stride + extent - size - begin for size, begin, count, extent, stride in axes)
 
 
-def read_window(node: OnnxNode, kernel: Sequence[int]) -> Window:
+def read_window(node: OnnxNode, kernel: Sequence[int], *, is_pool: bool = False) -> Window:
     """Read the window of a convolution or pool from its attributes.
 
     Args:
         node: The node.
         kernel: Extent of the window, one entry a spatial axis.
+        is_pool: Whether the node is a pool.
     """
     rank = len(kernel)
     pads = tuple(attribute(node, "pads", [0] * (2 * rank)))
@@ -107,6 +110,7 @@ def read_window(node: OnnxNode, kernel: Sequence[int]) -> Window:
         ends=pads[rank:],
         auto_pad=auto_pad,
         ceil=bool(attribute(node, "ceil_mode", 0)),
+        is_pool=is_pool,
     )
 
 
