@@ -1,0 +1,266 @@
+"""Backdoors built into the graph: judge the switches that `converters.switches` lists, and show what they do.
+
+A switch is *dormant* when holding its gate at what it is on ordinary images changes nothing on them. A dormant switch
+is *demonstrated* when an image is found on which the decision of the original file depends on the gate: with the
+gate held at its ordinary value the same image is decided otherwise. Comparisons that act on the output are worth a
+warning even if no such image is found; smooth side paths, which every squeeze-and-excitation block has, are only
+worth a finding if they are dormant and one pattern sends images of different classes to the same class.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscan.scanner.results import GraphFinding
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters import Artifact, ModelSignature, Normalisation
+    from backscan.converters.graph_probe import GraphProbe
+    from backscan.converters.switches import Switch
+
+    Decide = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+
+_MAX_IMAGES = 32
+_STARTS = 6
+_SAME_SCORES = 1e-3
+"""Change of the scores, relative to their spread, up to which holding a gate changes nothing."""
+_STILL = 1e-3
+"""Range of a value over the images, relative to its size, up to which it stands still."""
+_CHANGED = 1e-3
+"""Change of a pixel from which it belongs to what is pasted on other images."""
+_MIN_MOVED = 3
+_MIN_SHARE = 0.8
+"""Share of the images of other classes that one pattern must send to one class."""
+
+_RULES = {"Where": "selected", "If": "branched", "Mul": "masked", "Add": "shifted", "Sub": "shifted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """What one image shows."""
+
+    source: int
+    """Decision with the gates held."""
+    target: int
+    """Decision of the original file."""
+    moved: int
+    """Images of other classes that the same change sends to the target."""
+    others: int
+    """Images of other classes."""
+
+    @property
+    def is_universal(self) -> bool:
+        """Whether one change of pixels sends images of other classes to one class, as a backdoor does."""
+        return self.moved >= max(_MIN_MOVED, _MIN_SHARE * self.others)
+
+
+def find_graph_findings(
+    artifact: Artifact,
+    signature: ModelSignature,
+    normalisation: Normalisation,
+    images: NDArray[np.float32] | None,
+    *,
+    decisions: Decide,
+    seed: int = 0,
+    seconds: float = 60.0,
+) -> tuple[GraphFinding, ...]:
+    """Find switches in a model's graph, and demonstrate them.
+
+    Args:
+        artifact: The model, external data included.
+        signature: Its signature.
+        normalisation: How pixels become model input.
+        images: Ordinary images [N, C, H, W] in [0, 1]; without any, synthetic ones stand in.
+        decisions: The original file in onnxruntime.
+        seed: Of the synthetic images.
+        seconds: Time for the searches.
+
+    Returns:
+        One finding for each group of switches that share their gates: an error if demonstrated, else a warning.
+    """
+    from backscan.converters.graph_probe import GraphProbe
+
+    probe = GraphProbe(artifact, signature, normalisation)
+    switches = probe.switches()
+    if not switches:
+        return ()
+    if images is None or not len(images):
+        images = synthetic_images(signature.input_shape, seed)
+    chosen = images[np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))]
+    examination = _Examination(probe, switches, chosen, decisions, deadline=time.monotonic() + seconds)
+    return examination.findings()
+
+
+def synthetic_images(shape: tuple[int, int, int], seed: int) -> NDArray[np.float32]:
+    """Flat, noisy and smooth images [N, C, H, W] in [0, 1] that stand in for ordinary ones."""
+    rng = np.random.default_rng(seed)
+    channels, height, width = shape
+    flat = np.broadcast_to(rng.uniform(0.1, 0.9, (8, channels, 1, 1)), (8, *shape))
+    noise = rng.random((8, *shape))
+    ramp = np.linspace(0, 1, height)[:, None] * np.linspace(1, 0, width)
+    smooth = np.clip(rng.random((8, channels, 1, 1)) * ramp + 0.1 * noise, 0, 1)
+    return np.concatenate([flat, 0.2 + 0.6 * noise, smooth]).astype(np.float32)
+
+
+class _Examination:
+    """The switches of one model, looked at with some images."""
+
+    def __init__(
+        self,
+        probe: GraphProbe,
+        switches: Sequence[Switch],
+        images: NDArray[np.float32],
+        decisions: Decide,
+        *,
+        deadline: float,
+    ) -> None:
+        self._probe = probe
+        self._images = images
+        self._decisions = decisions
+        self._deadline = deadline
+        small = list(dict.fromkeys([*probe.small_values(), *(switch.gate for switch in switches)]))
+        values = probe.values(small, images)
+        self._still = {name for name, array in values.items() if _stands_still(array)}
+        self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches}
+        self._scores = probe.held({}).scores(images)
+        self._switches = [switch for switch in switches if switch.hard or switch.gate in self._still]
+
+    def findings(self) -> tuple[GraphFinding, ...]:
+        """One finding for each group that deserves one."""
+        dormant = [switch for switch in self._switches if self._is_dormant([switch])]
+        awake = [switch for switch in self._switches if switch.hard and switch not in dormant]
+        judged = [self._judge(group) for group in _groups(dormant)]
+        found = [finding for finding in judged if finding is not None]
+        explained = {node for finding in found for node in finding.nodes}
+        found += [_warning(group, "it acts on some of the images") for group in _groups(awake)]
+        return tuple(f for i, f in enumerate(found) if i < len(judged) or not explained.intersection(f.nodes))
+
+    def _is_dormant(self, group: Sequence[Switch]) -> bool:
+        scores = self._probe.held(self._constants(group)).scores(self._images)
+        spread = max(float(np.std(self._scores)), 1e-12)
+        return bool(np.abs(scores - self._scores).max() <= _SAME_SCORES * spread)
+
+    def _constants(self, group: Sequence[Switch]) -> dict[str, NDArray[Any]]:
+        return {switch.gate: self._ordinary[switch.gate] for switch in group}
+
+    def _judge(self, group: Sequence[Switch]) -> GraphFinding | None:
+        shown = self._demonstrate(group)
+        if shown is not None:
+            return _error(group, shown, len(self._images))
+        if any(switch.hard for switch in group):
+            return _warning(group, "no image was found that turns it")
+        return None
+
+    def _demonstrate(self, group: Sequence[Switch]) -> Demonstration | None:
+        """Search an image whose decision depends on the gates of the group."""
+        from backscan.converters.errors import ConverterError
+
+        held = self._probe.held(self._constants(group)).decisions
+        for switch in group:
+            try:
+                twin = self._probe.relaxed(switch.gate, self._still).logits
+            except ConverterError:
+                continue
+            for starts, sign in product(self._starts(switch), (1, -1)):
+                for shown in self._search(twin, starts, held, sign):
+                    if group[0].hard or shown.is_universal:
+                        return shown
+        return None
+
+    def _starts(self, switch: Switch) -> list[NDArray[np.float32]]:
+        """Images to search from: together, or one by one for a gate that all images of a call share."""
+        starts = self._images[:: max(1, len(self._images) // _STARTS)][:_STARTS]
+        return [one[None] for one in starts] if self._probe.is_shared(switch.gate) else [starts]
+
+    def _search(
+        self, twin: Callable[..., Any], starts: NDArray[np.float32], held: Decide, sign: int
+    ) -> Iterator[Demonstration]:
+        from backscan.scanner.switch_search import search
+
+        def turned(images: NDArray[np.float32]) -> NDArray[np.bool_]:
+            return np.asarray(self._decisions(images) != held(images))
+
+        for images in search(twin, starts, turned, sign=sign, deadline=self._deadline):
+            index = int(turned(images).argmax())
+            yield self._show(starts[index], images[index], held)
+
+    def _show(self, start: NDArray[np.float32], image: NDArray[np.float32], held: Decide) -> Demonstration:
+        source, target = int(held(image[None])[0]), int(self._decisions(image[None])[0])
+        pasted = np.where(np.abs(image - start) > _CHANGED, image, self._images)
+        others = self._decisions(self._images) != target
+        after = np.concatenate([self._decisions(one[None]) for one in pasted])
+        return Demonstration(source, target, int(np.sum(after[others] == target)), int(others.sum()))
+
+
+def _groups(switches: Sequence[Switch]) -> list[list[Switch]]:
+    """Switches that share nodes of their gates belong together."""
+    groups: list[tuple[set[str], list[Switch]]] = []
+    for switch in switches:
+        nodes, members = set(switch.nodes), [switch]
+        apart = []
+        for others, group in groups:
+            if nodes & others:
+                nodes, members = nodes | others, group + members
+            else:
+                apart.append((others, group))
+        groups = [*apart, (nodes, members)]
+    return [members for _, members in groups]
+
+
+def _stands_still(array: NDArray[Any]) -> bool:
+    numbers = array.astype(np.float64)
+    return bool(np.ptp(numbers, axis=0).max(initial=0) <= _STILL * max(1.0, float(np.abs(numbers).max(initial=0))))
+
+
+def _typical(array: NDArray[Any]) -> NDArray[Any]:
+    """What a value holds on most images."""
+    return np.median(array.astype(np.float64), axis=0).round(12).astype(array.dtype)
+
+
+def _error(group: Sequence[Switch], shown: Demonstration, num_images: int) -> GraphFinding:
+    return GraphFinding(
+        rule=_rule(group[0]),
+        severity="error",
+        message=f"{_claim(group[0])}; an image was found that is decided as {shown.target} because of them, and as "
+        f"{shown.source} without",
+        nodes=_nodes(group),
+        evidence=f"holding {_quoted(group[0].gate)} constant changes nothing on {num_images} ordinary images; pasting "
+        f"what was found on them sends {shown.moved} of {shown.others} that were decided otherwise to {shown.target}",
+        demonstrated=True,
+        source=shown.source,
+        target=shown.target,
+    )
+
+
+def _warning(group: Sequence[Switch], outcome: str) -> GraphFinding:
+    return GraphFinding(
+        rule=_rule(group[0]),
+        severity="warning",
+        message=_claim(group[0]),
+        nodes=_nodes(group),
+        evidence=f"{_quoted(group[0].gate)} is computed through a comparison, a sign or a rounding; {outcome}",
+    )
+
+
+def _claim(switch: Switch) -> str:
+    return f"a few values computed from the image decide what node {_quoted(switch.join)} ({switch.operator}) passes on"
+
+
+def _rule(switch: Switch) -> str:
+    return f"{_RULES.get(switch.operator, 'joined')}-by-{'predicate' if switch.hard else 'side-path'}"
+
+
+def _nodes(group: Sequence[Switch]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for switch in group for name in (switch.join, *switch.nodes)))
+
+
+def _quoted(name: str) -> str:
+    return ascii(name[:80])
