@@ -16,7 +16,7 @@ from pathlib import Path
 
 from backscan.scanner.errors import ReportError
 from backscan.scanner.reports.json_doc import parse
-from backscan.scanner.results import SCHEMA_VERSION, ScanResult, Verdict, to_json
+from backscan.scanner.results import SCHEMA_VERSION, ModelRecord, ScanResult, Verdict, to_json
 
 _KEPT = (Verdict.BACKDOOR_DETECTED, Verdict.NOT_DETECTED)
 _MAX_ENTRIES = 500
@@ -38,46 +38,54 @@ class ScanCache:
     versions: Mapping[str, str]
     """Version of the tool and of the libraries that a result may depend on."""
 
-    def find(self, model_sha256: str, data_digest: str, config: Mapping[str, object]) -> ScanResult | None:
-        """The kept result of the same scan; None if there is none or it cannot be read."""
-        path = self._path(model_sha256, data_digest, config)
+    def entry(self, model_sha256: str, data_digest: str, config: Mapping[str, object]) -> Entry:
+        """The place of the result of one scan."""
+        depends = [SCHEMA_VERSION, dict(self.versions), model_sha256, data_digest, dict(config)]
+        digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
+        return Entry(self.folder / f"{digest}.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The place of one result."""
+
+    path: Path
+    """Its file, which need not exist."""
+
+    def find(self) -> ScanResult | None:
+        """The kept result; None if there is none or it cannot be read."""
         try:
-            (result,) = parse(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ReportError, ValueError):
+            (result,) = parse(self.path.read_text(encoding="utf-8"))
+        except (OSError, ReportError, ValueError):
             return None
         return result
 
     def keep(self, result: ScanResult) -> None:
         """Store a result that the same scan would give again; a full or read-only disk is no error."""
-        if result.data is None or result.verdict not in _KEPT:
+        if result.verdict not in _KEPT:
             return
-        path = self._path(result.model.sha256, result.data.digest, result.config)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, to_json(result.to_dict()))
-            self._prune()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _write(self.path, to_json(result.to_dict()))
+            _prune(self.path.parent)
         except OSError:
             return
 
-    def _path(self, model_sha256: str, data_digest: str, config: Mapping[str, object]) -> Path:
-        depends = [SCHEMA_VERSION, dict(self.versions), model_sha256, data_digest, dict(config)]
-        digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
-        return self.folder / f"{digest}.json"
 
-    def _prune(self) -> None:
-        """Forget the oldest entries beyond the limit."""
-        entries = sorted(self.folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-        for path in entries[:-_MAX_ENTRIES]:
-            path.unlink(missing_ok=True)
-
-
-def renamed(result: ScanResult, *, name: str, class_names: tuple[str, ...] | None, command: str) -> ScanResult:
-    """A kept result under the name, class names and command of this run; nothing that was found depends on them."""
+def renamed(result: ScanResult, *, model: ModelRecord, command: str) -> ScanResult:
+    """A kept result under the names and the command of this run; nothing that was found depends on them."""
     return replace(
         result,
-        model=replace(result.model, name=name, class_names=class_names),
+        model=replace(result.model, name=model.name, class_names=model.class_names),
         provenance=replace(result.provenance, command=command),
     )
+
+
+def _prune(folder: Path) -> None:
+    """Forget the oldest entries beyond the limit."""
+    entries = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for path in entries[:-_MAX_ENTRIES]:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
