@@ -14,9 +14,11 @@ import typer
 
 from backscan.scanner import options
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import ExitCode, Interrupted, OptionError, ReportError, ScanError, UserError
+from backscan.scanner.errors import ExitCode, Interrupted, OptionError, ScanError, UserError
 
 if TYPE_CHECKING:
+    from backscan.scanner.baseline import Baseline
+    from backscan.scanner.cache import ScanCache
     from backscan.scanner.cleanset import CleanSet
     from backscan.scanner.results import ScanResult
 
@@ -40,6 +42,8 @@ class _Settings:
     quiet = False
     verbose = False
     debug = False
+    configured: Sequence[str] = ()
+    """Options from a configuration file, as they would be written on the command line."""
 
 
 def main() -> None:
@@ -57,6 +61,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - handled by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -65,6 +70,25 @@ def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
 ) -> None:
     _Settings.quiet, _Settings.verbose, _Settings.debug = quiet, verbose, debug
+    if context.invoked_subcommand == "check":
+        try:
+            _configure_from_file(context)
+        except OptionError as error:
+            _fail(str(error), error.exit_code, error)
+
+
+def _configure_from_file(context: typer.Context) -> None:
+    """Make the options of a configuration file the defaults of `check`."""
+    from backscan.scanner.configuration import arguments, defaults, find_configuration
+
+    configuration = find_configuration(Path.cwd())
+    if configuration is None:
+        return
+    parameters = typer.main.get_command(app).commands["check"].params  # type: ignore[attr-defined]
+    context.default_map = {"check": defaults(configuration, parameters)}
+    _Settings.configured = arguments(configuration, parameters, sys.argv[1:])
+    if not _Settings.quiet:
+        typer.echo(f"options from {configuration.path}", err=True)
 
 
 def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
@@ -136,8 +160,17 @@ def check(
     report: options.Reports = None,
     format_: options.Format = "terminal",
     no_images: options.NoImages = False,
+    save_pattern: options.SavePattern = None,
+    baseline: options.Baseline = None,
+    fail_on: options.FailOn = "any",
+    cache: options.Cache = False,
 ) -> ExitCode:
     """Scan models for backdoors and say what was found."""
+    from backscan.scanner import delivery
+    from backscan.scanner.baseline import read_baseline
+    from backscan.scanner.model_paths import expand
+    from backscan.scanner.outcome import FAIL_ON
+
     config = _configure(
         preset,
         images_per_class=images_per_class,
@@ -175,17 +208,24 @@ def check(
     )
     if resume and journal is None:
         raise OptionError("expected --journal with --resume, found none: name the folder of the interrupted scan")
+    delivery.check_destinations(report or [], format_, save_pattern)
+    options.one_of(fail_on, FAIL_ON, "--fail-on")
+    known = read_baseline(baseline) if baseline else None
     names = _read_class_names(class_names)
+    paths = expand(models)
     results: list[ScanResult] = []
     try:
-        for model in models:
-            folder = journal / model.stem if journal and len(models) > 1 else journal
-            results.append(_scan(model, _clean_set(model, data, labels), config, names, folder, resume=resume))
+        for path in paths:
+            folder = _journal_of(path, journal) if len(paths) > 1 else journal
+            kept = _cache() if cache else None
+            results.append(_scan(path, _clean_set(path, data, labels), config, names, folder, kept, resume=resume))
     except Interrupted as end:
-        _deliver([*results, end.result], report or [], format_)
+        delivery.deliver(_named([*results, end.result], paths), report or [], format_)
         return _interrupted(journal)
-    _deliver(results, report or [], format_)
-    return _exit_code(results)
+    results = _named(results, paths)
+    delivery.deliver(results, report or [], format_)
+    _save_pattern(results, save_pattern)
+    return _end(results, fail_on, known)
 
 
 @app.command()
@@ -198,11 +238,13 @@ def inspect(
     format_: options.Format = "terminal",
 ) -> ExitCode:
     """Show what a model takes and gives, without scanning it."""
+    from backscan.scanner import delivery
     from backscan.scanner.inspection import describe, inspect_model
 
+    options.one_of(format_, delivery.STDOUT_FORMATS, "--format")
     config = ScanConfig(output_name=output_name, image_size=image_size, sandbox=not no_sandbox)
     inspection = inspect_model(model, config)
-    _print(json.dumps(inspection, indent=2) + "\n" if _is_json(format_) else describe(inspection))
+    delivery.print_text(json.dumps(inspection, indent=2) + "\n" if format_ == "json" else describe(inspection))
     return ExitCode.NOT_DETECTED
 
 
@@ -221,7 +263,7 @@ def infer(
     format_: options.Format = "terminal",
 ) -> ExitCode:
     """Judge the pairs of a report again with other statistics; opens no model."""
-    from backscan.scanner import reconsider
+    from backscan.scanner import delivery, reconsider
 
     chosen = _given(
         statistic=statistic,
@@ -232,9 +274,10 @@ def infer(
         published_p=published_p,
         bootstrap_draws=bootstrap_draws,
     )
-    result = reconsider.infer(_read_report(report_file), chosen)
-    _deliver([result], report or [], format_)
-    return _exit_code([result])
+    delivery.check_destinations(report or [], format_)
+    result = reconsider.infer(delivery.read_report(report_file), chosen)
+    delivery.deliver([result], report or [], format_)
+    return _end([result])
 
 
 @app.command()
@@ -249,14 +292,15 @@ def verify(
     format_: options.Format = "terminal",
 ) -> ExitCode:
     """Replay the pattern of a report on a model with onnxruntime alone."""
-    from backscan.scanner import reconsider
+    from backscan.scanner import delivery, reconsider
 
+    delivery.check_destinations(report or [], format_)
     clean = _clean_set(model, data, labels)
     if clean is None:
         raise OptionError(f"expected --data with the images of the scan, found none beside {model.name}: pass --data")
-    result = reconsider.verify(_read_report(report_file), model, clean, sandbox=not no_sandbox)
-    _deliver([result], report or [], format_)
-    return _exit_code([result])
+    result = reconsider.verify(delivery.read_report(report_file), model, clean, sandbox=not no_sandbox)
+    delivery.deliver([result], report or [], format_)
+    return _end([result])
 
 
 @app.command()
@@ -266,12 +310,10 @@ def render(
     format_: Annotated[str, typer.Option("--format", help="Name of a report format.")] = "terminal",
 ) -> ExitCode:
     """Write a JSON report in another format to stdout."""
-    from backscan.scanner.reports import RENDERERS
-    from backscan.scanner.reports import render as render_report
+    from backscan.scanner import delivery
 
-    if format_ not in RENDERERS:
-        raise OptionError(f"expected --format to be one of {', '.join(RENDERERS)}, found {format_!r}")
-    _print(render_report(_read_report(report_file), format_))
+    results = delivery.read_reports(report_file)
+    delivery.print_text(delivery.for_stdout(results[0] if len(results) == 1 else results, format_))
     return ExitCode.NOT_DETECTED
 
 
@@ -279,11 +321,12 @@ def render(
 @_exits
 def demo() -> ExitCode:
     """Scan two small models that ship with the tool, one backdoored and one not, and compare with the truth."""
+    from backscan.scanner import delivery
     from backscan.scanner.demo import run_demo
 
     with _progress() as progress:
         text, right = run_demo(progress)
-    _print(text)
+    delivery.print_text(text)
     return ExitCode.NOT_DETECTED if right else ExitCode.INTERNAL
 
 
@@ -291,9 +334,10 @@ def demo() -> ExitCode:
 @_exits
 def schema() -> ExitCode:
     """Print the JSON schema of reports."""
+    from backscan.scanner import delivery
     from backscan.scanner.results import json_schema
 
-    _print(json.dumps(json_schema(), indent=2) + "\n")
+    delivery.print_text(json.dumps(json_schema(), indent=2) + "\n")
     return ExitCode.NOT_DETECTED
 
 
@@ -318,6 +362,7 @@ def _scan(
     config: ScanConfig,
     class_names: Sequence[str] | None,
     journal: Path | None,
+    cache: ScanCache | None,
     *,
     resume: bool,
 ) -> ScanResult:
@@ -332,8 +377,33 @@ def _scan(
             progress=progress,
             journal=journal,
             resume=resume,
+            cache=cache,
             command=_command(),
         )
+
+
+def _journal_of(model: Path, journal: Path | None) -> Path | None:
+    """A folder of its own for each of several models, whose names may be equal."""
+    import hashlib
+
+    return journal and journal / f"{model.stem}-{hashlib.sha256(str(model).encode()).hexdigest()[:8]}"
+
+
+def _named(results: Sequence[ScanResult], paths: Sequence[Path]) -> list[ScanResult]:
+    """Results under the models' paths beneath the working directory, as baselines and dashboards know them."""
+    from dataclasses import replace
+
+    return [
+        replace(result, model=replace(result.model, name=_path_beneath(path)))
+        for result, path in zip(results, paths, strict=False)  # an interrupted run has fewer results
+    ]
+
+
+def _path_beneath(path: Path) -> str:
+    try:
+        return path.absolute().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.name
 
 
 def _interrupted(journal: Path | None) -> ExitCode:
@@ -365,68 +435,6 @@ def _read_class_names(path: Path | None) -> list[str] | None:
         ) from error
 
 
-def _read_report(path: Path) -> ScanResult:
-    from backscan.scanner.results import ScanResult
-
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReportError(f"expected a JSON report at {path}, found none: {error.strerror}") from error
-    except ValueError as error:
-        raise ReportError(f"expected a JSON report in {path.name}, found text that is no JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise ReportError(f"expected one JSON report in {path.name}, found a {type(document).__name__}")
-    return ScanResult.from_dict(document)
-
-
-def _deliver(results: Sequence[ScanResult], files: Sequence[Path], format_: str) -> None:
-    """Write the report files, and one result to stdout."""
-    from backscan.scanner.reports import format_of
-    from backscan.scanner.reports import render as render_report
-
-    shown: ScanResult | Sequence[ScanResult] = results[0] if len(results) == 1 else results
-    to_stdout = False
-    for file in files:
-        if str(file) == "-":
-            to_stdout = True
-            _print(render_report(shown, "json"))
-        else:
-            _write(file, render_report(shown, format_of(str(file))))
-    if not to_stdout:
-        _print(_for_stdout(shown, "json" if _is_json(format_) else "terminal"))
-
-
-def _for_stdout(shown: ScanResult | Sequence[ScanResult], format_: str) -> str:
-    from rich.console import Console
-
-    from backscan.scanner.reports import render as render_report
-
-    if format_ == "json":
-        return render_report(shown, "json")
-    console = Console()
-    return render_report(
-        shown, "terminal", width=min(console.width, 100), colour=console.is_terminal and not console.no_color
-    )
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"expected a place to write the report at {file}, found: {error.strerror}") from error
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _is_json(format_: str) -> bool:
-    if format_ not in ("terminal", "json"):
-        raise OptionError(f"expected --format to be terminal or json, found {format_!r}")
-    return format_ == "json"
-
-
 def _progress() -> Any:
     from rich.console import Console
 
@@ -439,18 +447,30 @@ def _command() -> str:
     """The command that repeats this run."""
     import shlex
 
-    return shlex.join(["scanner", *sys.argv[1:]])
+    return shlex.join(["scanner", *sys.argv[1:], *_Settings.configured])
 
 
-def _exit_code(results: Sequence[ScanResult]) -> ExitCode:
-    """One code for all results: 1 before 3 before 4 before 0."""
-    from backscan.scanner.results import Verdict
+def _cache() -> ScanCache:
+    from backscan.scanner.cache import ScanCache, default_folder
+    from backscan.scanner.provenance import provenance, version
 
-    codes = {
-        Verdict.BACKDOOR_DETECTED: ExitCode.DETECTED,
-        Verdict.NO_VERDICT: ExitCode.NO_VERDICT,
-        Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
-        Verdict.NOT_DETECTED: ExitCode.NOT_DETECTED,
-    }
-    found = {result.verdict for result in results}
-    return next(code for verdict, code in codes.items() if verdict in found)
+    return ScanCache(default_folder(), {"backscan": version(), **provenance(seed=0, command="").libraries})
+
+
+def _save_pattern(results: Sequence[ScanResult], path: Path | None) -> None:
+    """The pattern of the first model that has one."""
+    from backscan.scanner import delivery
+
+    if path is not None and not any(delivery.save_pattern(result, path) for result in results):
+        typer.echo(f"scanner: no pattern was recovered, so {path.name} was not written", err=True)
+
+
+def _end(results: Sequence[ScanResult], fail_on: str = "any", known: Baseline | None = None) -> ExitCode:
+    """The exit code of a run, with what was accepted told on standard error."""
+    from backscan.scanner.outcome import outcome
+    from backscan.scanner.reports.text import printable
+
+    ended = outcome(results, fail_on=fail_on, baseline=known)
+    for remark in ended.remarks:
+        typer.echo(f"scanner: warning: {printable(remark)}", err=True)
+    return ended.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ _STATISTICS = "Statistics"
 _RUN = "Running"
 _OUTPUT = "Output"
 
-Models = Annotated[list[Path], typer.Argument(help="ONNX files to scan.", show_default=False)]
+Models = Annotated[list[Path], typer.Argument(help="ONNX files to scan, and folders of them.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
 Report = Annotated[Path, typer.Argument(help="JSON report of `scanner check`.", show_default=False)]
 
@@ -130,6 +131,44 @@ Format = Annotated[str, typer.Option("--format", help="terminal or json, on stdo
 NoImages = Annotated[
     bool, typer.Option("--no-images", help="Keep example images out of reports.", rich_help_panel=_OUTPUT)
 ]
+
+SavePattern = Annotated[
+    Path | None,
+    typer.Option(help="Write the recovered pattern: .npy, or .png as a picture.", rich_help_panel=_OUTPUT),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        help="JSON report of an earlier scan: a detection that it knows (model, rule, source, target) does not fail.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+FailOn = Annotated[
+    str,
+    typer.Option(
+        help="What fails: detected; inconclusive (and detected); any (also no verdict).", rich_help_panel=_OUTPUT
+    ),
+]
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache",
+        help="Keep results in the user's cache folder, and take them from there for the same model, images, options "
+        "and versions.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+
+def one_of(value: str, choices: Iterable[str], option: str) -> str:
+    """`value`, if it is one of `choices`.
+
+    Raises:
+        OptionError: it is none.
+    """
+    if value not in choices:
+        raise OptionError(f"expected {option} to be one of {', '.join(choices)}, found {value!r}")
+    return value
 
 
 def numbers(text: str | None, option: str) -> tuple[float, ...] | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner import evidence
+from backscan.scanner.cache import renamed
 from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
@@ -37,6 +38,7 @@ from backscan.scanner.verification import replay
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, Normalisation
+    from backscan.scanner.cache import ScanCache
     from backscan.scanner.journal import Journal
 
 _PARITY_IMAGES = 256
@@ -66,6 +68,7 @@ def scan(
     progress: Progress | None = None,
     journal: Path | None = None,
     resume: bool = False,
+    cache: ScanCache | None = None,
     command: str = "",
 ) -> ScanResult:
     """Say whether the classifier in an ONNX file was backdoored.
@@ -78,6 +81,7 @@ def scan(
         progress: Observer.
         journal: Folder where finished pairs are kept.
         resume: Continue the scan whose journal that is.
+        cache: Where results of the same scan are found again and kept.
         command: Command that repeats the scan, for reports.
 
     Returns:
@@ -101,6 +105,10 @@ def scan(
             with draft.phase("intake"):
                 artifact = audit(subject, artifact, model.parent)
             draft.set(model=model_record(artifact, class_names))
+            entry = cache.entry(artifact.sha256, clean.digest, config.to_dict()) if cache and clean else None
+            if entry and (known := entry.find()):
+                draft.progress.message(f"{artifact.name}: taken from the cache")
+                return renamed(known, model=draft.fields["model"], command=command)
             judgement = examine(subject, artifact, clean, config, draft, journal=journal, resume=resume)
     except Settled as end:
         return draft.result(end.verdict, end.reasons)
@@ -108,7 +116,10 @@ def scan(
         return draft.result(Verdict.NO_VERDICT, (str(error),))
     except KeyboardInterrupt as error:
         raise Interrupted(draft.result(Verdict.INCONCLUSIVE, ("the scan was interrupted",))) from error
-    return draft.result(judgement.verdict, judgement.reasons)
+    result = draft.result(judgement.verdict, judgement.reasons)
+    if entry:
+        entry.keep(result)
+    return result
 
 
 def examine(

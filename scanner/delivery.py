@@ -1,0 +1,151 @@
+"""Where reports come from and go to: files, standard output, and the pattern as a picture or an array."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backscan.scanner.errors import OptionError, ReportError, UserError
+from backscan.scanner.reports import format_of, render
+from backscan.scanner.reports.json_doc import parse
+
+if TYPE_CHECKING:
+    from backscan.scanner.results import ScanResult
+
+_WIDEST = 100  # longer lines are hard to read
+STDOUT_FORMATS = ("terminal", "json")
+PATTERN_SUFFIXES = (".npy", ".png")
+
+
+def read_reports(path: Path) -> tuple[ScanResult, ...]:
+    """The scans in a JSON report, of one model or of several.
+
+    Raises:
+        ReportError: the file cannot be read or is no report.
+    """
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportError(f"expected a JSON report at {path}, found: {error}; check the path") from error
+
+
+def read_report(path: Path) -> ScanResult:
+    """The scan in a JSON report of one model.
+
+    Raises:
+        ReportError: the file cannot be read, is no report, or holds several models.
+    """
+    results = read_reports(path)
+    if len(results) != 1:
+        raise ReportError(
+            f"expected the report of one model in {path.name}, found {len(results)}: scan the model alone"
+        )
+    return results[0]
+
+
+def check_destinations(files: Sequence[Path], format_: str, pattern: Path | None = None) -> None:
+    """Refuse what could not be written, before hours are spent on what is to be written there.
+
+    Raises:
+        OptionError: an unknown suffix or format.
+        UserError: a folder that does not exist.
+    """
+    if format_ not in STDOUT_FORMATS:
+        raise OptionError(f"expected --format to be {' or '.join(STDOUT_FORMATS)}, found {format_!r}")
+    for file in files:
+        format_of(file)
+    if pattern is not None and pattern.suffix.lower() not in PATTERN_SUFFIXES:
+        raise OptionError(f"expected --save-pattern to end in {' or '.join(PATTERN_SUFFIXES)}, found {pattern.name!r}")
+    for file in (*files, *([pattern] if pattern else [])):
+        if str(file) != "-" and not file.parent.is_dir():
+            raise UserError(f"expected a folder to write {file.name} to, found no {file.parent}: make it first")
+
+
+def deliver(results: Sequence[ScanResult], files: Sequence[Path], format_: str) -> None:
+    """Write the report files, and the result to standard output unless a report goes there.
+
+    Raises:
+        UserError: a file that cannot be written.
+    """
+    shown = results[0] if len(results) == 1 else results
+    for file in files:
+        text = render(shown, format_of(file))
+        if str(file) == "-":
+            print_text(text)
+        else:
+            _write(file, text.encode("utf-8", "backslashreplace"))
+    if "-" not in map(str, files):
+        print_text(for_stdout(shown, format_))
+
+
+def for_stdout(shown: ScanResult | Sequence[ScanResult], format_: str) -> str:
+    """A report as standard output takes it: its width, and colours only on a terminal."""
+    from rich.console import Console
+
+    console = Console()
+    return render(
+        shown,
+        format_,
+        width=min(console.width, _WIDEST),
+        colour=console.is_terminal and not console.no_color,
+    )
+
+
+def print_text(text: str) -> None:
+    """Write to standard output, whatever characters it takes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
+
+
+def save_pattern(result: ScanResult, path: Path) -> bool:
+    """Write the recovered pattern as float32 array [C, H, W] (`.npy`) or amplified picture (`.png`).
+
+    Returns:
+        False if the scan recovered none.
+
+    Raises:
+        UserError: the file cannot be written, or the pattern is no image and cannot be a picture.
+    """
+    import io
+
+    import numpy as np
+
+    if not result.patterns:
+        return False
+    values = result.patterns[0].values.decode()
+    written = io.BytesIO()
+    if path.suffix.lower() == ".npy":
+        np.save(written, values, allow_pickle=False)
+    else:
+        written.write(_picture(values))
+    _write(path, written.getvalue())
+    return True
+
+
+def _picture(values: object) -> bytes:
+    """The pattern [C, H, W] as PNG: grey is no change, the largest change is black or full light."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    pattern = np.asarray(values, dtype=np.float64)
+    if pattern.ndim != 3 or len(pattern) not in (1, 3):
+        raise UserError(
+            f"expected a pattern of one or three channels for a picture, found shape {list(pattern.shape)}: save a .npy"
+        )
+    peak = np.abs(pattern).max() or 1.0
+    pixels = np.round(127.5 + 127.5 * pattern / peak).astype(np.uint8).transpose(1, 2, 0)
+    written = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(written, format="PNG")
+    return written.getvalue()
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"expected a place to write {file}, found: {error.strerror}; name another one") from error
