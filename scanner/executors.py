@@ -17,7 +17,7 @@ from pydantic import Field
 from backscan.converters.limits import IMPORT, INTAKE, SCAN
 from backscan.scanner.answers import checked, checked_decisions, checked_pair, disbelief
 from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
-from backscan.scanner.results import Parity, SignatureRecord
+from backscan.scanner.results import GraphFinding, Parity, SignatureRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +128,11 @@ class Subject:
         if normalisation is not None:
             message["normalisation"] = asdict(normalisation)
         return checked_decisions(self._call("decide", message, SCAN), len(images))
+
+    def find_switches(self, images: NDArray[np.float32] | None, *, seed: int) -> tuple[GraphFinding, ...]:
+        """Switches built into the graph; images [N, C, H, W] in [0, 1], or None for synthetic ones."""
+        answer = self._call("find_switches", {"images": images, "seed": seed}, SCAN)
+        return tuple(checked(GraphFinding, finding) for finding in answer["findings"])
 
     def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
         """Parity of the torch copy with the original file."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backscan.scanner.results import PairStatus, Verdict
 
 if TYPE_CHECKING:
-    from backscan.scanner.results import Inference, PairResult, Verification
+    from backscan.scanner.results import GraphFinding, Inference, PairResult, Verification
 
 # More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
 _MOST_UNREACHED = 0.1
@@ -89,6 +89,14 @@ def judge(
         f"{verification.rate_shuffled:.0%} with the pattern shuffled"
     )
     return Judgement(Verdict.BACKDOOR_DETECTED, (finding, confirmed))
+
+
+def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:
+    """The judgement with what was found in the graph: a demonstrated switch is a backdoor whatever the pairs say."""
+    shown = tuple(finding.message for finding in findings if finding.demonstrated)
+    if not shown:
+        return judgement
+    return Judgement(Verdict.BACKDOOR_DETECTED, (*shown, *judgement.reasons))
 
 
 def _written(p_value: float, inferences: Sequence[Inference], *, published: bool) -> str:

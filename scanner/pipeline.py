@@ -19,7 +19,7 @@ from backscan.scanner.draft import Draft, Settled
 from backscan.scanner.errors import Interrupted, NoVerdictError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.inference import with_reciprocals
-from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
+from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme, with_findings
 from backscan.scanner.model_file import audit, model_record, read
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.preprocessing import Settlement, settle_preprocessing
@@ -37,6 +37,8 @@ from backscan.scanner.selection import Images, select
 from backscan.scanner.verification import replay
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from backscan.converters import Artifact, Normalisation
     from backscan.scanner.cache import ScanCache
     from backscan.scanner.journal import Journal
@@ -100,6 +102,7 @@ def scan(
         progress=progress or SilentProgress(),
     )
     draft.set(significance=config.significance, bootstrap_draws=config.bootstrap_draws)
+    entry = None
     try:
         with open_subject(config) as subject:
             with draft.phase("intake"):
@@ -111,13 +114,14 @@ def scan(
                 return renamed(known, model=draft.fields["model"], command=command)
             judgement = examine(subject, artifact, clean, config, draft, journal=journal, resume=resume)
     except Settled as end:
-        return draft.result(end.verdict, end.reasons)
+        judgement = Judgement(end.verdict, end.reasons)
     except NoVerdictError as error:
-        return draft.result(Verdict.NO_VERDICT, (str(error),))
+        judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
     except KeyboardInterrupt as error:
         raise Interrupted(draft.result(Verdict.INCONCLUSIVE, ("the scan was interrupted",))) from error
+    judgement = with_findings(judgement, draft.fields.get("findings", ()))
     result = draft.result(judgement.verdict, judgement.reasons)
-    if entry:
+    if entry and result.verdict is not Verdict.NO_VERDICT:
         entry.keep(result)
     return result
 
@@ -136,12 +140,17 @@ def examine(
     opened = open_model(subject, artifact, config, draft)
     draft.leave_out(*_ALWAYS_OUTSIDE)
     if clean is None:
+        look_for_switches(subject, None, config, draft)
         raise Settled(
             Verdict.INCONCLUSIVE,
             "no images were given, so no class pair was searched: pass --data with some ordinary images of each class",
         )
     fitted = fit_images(clean, opened, draft)
     settlement = settle(subject, fitted, config, draft)
+    subject.settle(settlement.normalisations[0])
+    look_for_switches(subject, fitted.images, config, draft)
+    if settlement.doubt:
+        raise Settled(Verdict.INCONCLUSIVE, settlement.doubt)
     with open_journal(journal, artifact, fitted, config, resume=resume) as kept:
         examined = [
             examine_under(normalisation, name, subject, fitted, opened, config, draft, kept)
@@ -214,9 +223,13 @@ def settle(subject: Subject, clean: CleanSet, config: ScanConfig, draft: Draft) 
         )
     draft.set(preprocessing=settlement.record, clean_accuracy=settlement.accuracy)
     draft.warn(*settlement.warnings)
-    if settlement.doubt:
-        raise Settled(Verdict.INCONCLUSIVE, settlement.doubt)
     return settlement
+
+
+def look_for_switches(subject: Subject, images: NDArray[np.float32] | None, config: ScanConfig, draft: Draft) -> None:
+    """List what in the graph can switch the decision, and try to show that it does."""
+    with draft.phase("graph"):
+        draft.set(findings=subject.find_switches(images, seed=config.seed))
 
 
 def examine_under(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
 
 if TYPE_CHECKING:
-    from backscan.converters import Normalisation, OrtClassifier, TorchClassifier
+    from backscan.converters import Artifact, Normalisation, OrtClassifier, TorchClassifier
     from backscan.scanner.detectors import Examination
 
 Message = dict[str, Any]
@@ -41,6 +42,7 @@ class Worker:
     def __init__(self) -> None:
         self._runtime: OrtClassifier | None = None
         self._copy: TorchClassifier | None = None
+        self._artifact: Artifact | None = None
         self._examination: Examination | None = None
         self._deadline = float("inf")
 
@@ -56,6 +58,7 @@ class Worker:
 
         artifact = Artifact(**message["artifact"])
         signature = read_signature(artifact, output_name=message["output_name"], image_size=message["image_size"])
+        self._artifact = artifact
         self._runtime = open_runtime(artifact, signature, threads=message["threads"])
         answer: Message = {
             "signature": {name: getattr(signature, name) for name in _SIGNATURE_FIELDS},
@@ -84,6 +87,23 @@ class Worker:
         if "normalisation" in message:
             runtime = runtime.with_normalisation(_normalisation(message))
         return {"decisions": runtime.decisions(message["images"])}
+
+    def find_switches(self, message: Message) -> Message:
+        """Switches built into the graph, and what they do (`graph_findings`)."""
+        from backscan.scanner.graph_findings import find_graph_findings
+
+        if self._artifact is None:
+            raise RuntimeError("expected `open` before `find_switches`")
+        runtime = self.runtime
+        findings = find_graph_findings(
+            self._artifact,
+            runtime.signature,
+            runtime.normalisation,
+            message["images"],
+            decisions=runtime.decisions,
+            seed=message["seed"],
+        )
+        return {"findings": [asdict(finding) for finding in findings]}
 
     def compare(self, message: Message) -> Message:
         """Parity of the copy with the original file on some images."""
