@@ -1,0 +1,82 @@
+"""The names that users may rely on: they are there, they are the right ones, and having them costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import backscan.scanner as scanner
+
+# HOUSE section 3. A name leaves or joins this list only with the changelog.
+PUBLIC = {
+    "scan": "pipeline",
+    "infer": "reconsider",
+    "verify": "reconsider",
+    "render": "reports",
+    "ScanConfig": "config",
+    "PRESETS": "config",
+    "CleanSet": "cleanset",
+    "ScanResult": "results",
+    "PairResult": "results",
+    "Inference": "results",
+    "Verdict": "results",
+    "ScanError": "errors",
+}
+
+
+def test_the_public_names_are_these():
+    assert set(scanner.__all__) == PUBLIC.keys()
+
+
+@pytest.mark.parametrize(("name", "home"), PUBLIC.items())
+def test_a_public_name_is_the_one_of_its_module(name, home):
+    public = getattr(scanner, name)
+    assert public is getattr(importlib.import_module(f"backscan.scanner.{home}"), name)
+    assert not inspect.ismodule(public), "a submodule of the same name would hide it"
+    if callable(public):
+        assert (public.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", ["scan", "infer", "verify", "render"])
+def test_public_functions_say_what_they_take_give_and_raise(name):
+    function = getattr(scanner, name)
+    described = inspect.getdoc(function)
+    assert "Args:" in described
+    assert "Raises:" in described
+    for parameter in inspect.signature(function).parameters:
+        assert f"\n    {parameter}: " in described, f"{name} does not describe {parameter}"
+
+
+def test_other_names_do_not_exist():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        scanner.nothing  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from backscan.scanner import nothing")  # noqa: S102
+
+
+def test_the_names_survive_the_import_of_every_module():
+    """`backscan.scanner.verification` must not become `backscan.scanner.verify`."""
+    code = (
+        "import backscan.scanner as s, backscan.scanner.pipeline, backscan.scanner.reconsider, inspect\n"
+        "print(all(inspect.isfunction(getattr(s, n)) for n in ('scan', 'infer', 'verify', 'render')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("package", ["scanner", "kernels", "converters"])
+def test_every_promise_of_all_is_kept(package):
+    module = importlib.import_module(f"backscan.{package}")
+    for name in getattr(module, "__all__", ()):
+        assert getattr(module, name) is not None
+
+
+def test_the_package_has_no_parent_module():
+    """HOUSE section 1: importing the kernels must never pull in torch through a parent."""
+    import backscan
+
+    assert getattr(backscan, "__file__", None) is None
