@@ -93,6 +93,8 @@ def log_gamma_p(shape: float, x: float) -> float:
         return math.nan
     if x <= 0.0:
         return -math.inf
+    if x == math.inf:
+        return 0.0
     if x < shape + 1.0:
         return min(_log_series(shape, x), 0.0)
     return math.log1p(-math.exp(_log_fraction(shape, x)))

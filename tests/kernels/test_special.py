@@ -51,6 +51,7 @@ def test_large_shape_against_the_exact_value():
 
 def test_edges_of_the_incomplete_gamma():
     assert special.log_gamma_p(2.0, 0.0) == -math.inf
+    assert special.log_gamma_p(2.0, math.inf) == 0.0
     assert special.log_gamma_q(2.0, 0.0) == 0.0
     assert special.log_gamma_q(2.0, math.inf) == -math.inf
     assert special.gamma_q(2.0, math.inf) == 0.0
