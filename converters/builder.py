@@ -121,7 +121,9 @@ def blame_node(network: nn.Module, inputs: Tensor) -> None:
     """
     for module in network.modules():
         if isinstance(module, fx.GraphModule):
-            _Locator(module).run(inputs)
+            locator = _Locator(module)
+            locator.extra_traceback = False  # it would be added to the message
+            locator.run(inputs)
 
 
 def _refused(what: str, error: Exception) -> str:

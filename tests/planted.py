@@ -69,7 +69,7 @@ def linear_softmax(
         batch: Fixed number of images, written into every shape; None for any.
         opset: Version of the standard operators, 13 or more.
         seed: Of the parameters.
-        parameters: Weight and bias instead of those of `linear_parameters`.
+        parameters: Weight and bias instead of those of `linear_parameters`; they decide classes and image shape.
         external: Name of the file for the weight, see `external_weight`; empty to keep it inside.
     """
     weight, bias = parameters or linear_parameters(num_classes, image_shape, seed)
@@ -81,7 +81,8 @@ def linear_softmax(
         helper.make_node("Gemm", ["pixels", "matrix", "bias"], ["raw"], name="classify"),
         *_head("raw", head),
     ]
-    return _model(nodes, tensors, image_shape, len(weight), layout=layout, batch=batch, opset=opset, external=external)
+    sizes = (weight.shape[1], weight.shape[2], weight.shape[3])
+    return _model(nodes, tensors, sizes, len(weight), layout=layout, batch=batch, opset=opset, external=external)
 
 
 def external_weight(*, seed: int = 0) -> dict[str, bytes]:

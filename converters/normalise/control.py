@@ -108,7 +108,7 @@ def _inlined(
     renamed = {name: f"{prefix}.{name}" for name in own} | given
     rename_reads(copy, renamed)
     for node in copy.node:
-        node.name = f"{prefix}.{node.name}"
+        node.name = node.name and f"{prefix}.{node.name}"
         node.output[:] = [renamed.get(name, name) for name in node.output]
     for tensor in copy.initializer:
         tensor.name = renamed[tensor.name]

@@ -1,0 +1,139 @@
+"""The parity gate lets the same model through and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from backscan.converters.artifact import artifact_from_bytes
+from backscan.converters.classifier import TorchClassifier
+from backscan.converters.errors import ParityError
+from backscan.converters.importer import import_model
+from backscan.converters.parity import compare
+from backscan.converters.runtime import OrtClassifier, open_runtime
+from backscan.converters.signature import Normalisation, read_signature
+from tests import planted
+
+
+def both(data: bytes) -> tuple[TorchClassifier, OrtClassifier]:
+    artifact = artifact_from_bytes("m.onnx", data)
+    signature = read_signature(artifact)
+    return import_model(artifact, signature), open_runtime(artifact, signature)
+
+
+def images_for(classifier: TorchClassifier, count: int = 200) -> np.ndarray:
+    return np.random.default_rng(3).random((count, *classifier.signature.input_shape), dtype=np.float32)
+
+
+class Altered(nn.Module):
+    """A network with something done to what it gives."""
+
+    def __init__(self, network: nn.Module, change) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The network's scores, changed."""
+        return self.change(self.network(inputs))
+
+
+def altered(classifier: TorchClassifier, change) -> TorchClassifier:
+    twin = classifier.with_normalisation(classifier.normalisation)
+    twin.network = Altered(classifier.network, change)
+    return twin
+
+
+@pytest.mark.parametrize("head", planted.HEADS)
+@pytest.mark.parametrize("make", [planted.linear_softmax, planted.convolutional])
+def test_the_same_model_passes(make, head: str) -> None:
+    ours, theirs = both(make(head=head))
+    report = compare(ours, theirs, images_for(ours))
+    assert report.passed, report.reason
+    assert report.decision_agreement == 1
+    assert report.max_relative_logit_gap < 1e-5
+    assert report.max_probability_gap < 1e-5
+    assert report.gradient_error < 0.02
+    assert report.gradient_warning is None
+    assert (report.images_real, report.num_images) == (True, 200)
+    report.require()
+
+
+def test_another_normalisation_is_another_model() -> None:
+    ours, theirs = both(planted.convolutional())
+    report = compare(ours.with_normalisation(Normalisation(low=-5.0)), theirs, images_for(ours))
+    assert not report.passed
+    with pytest.raises(ParityError, match="the imported model is not the model in the file"):
+        report.require()
+
+
+def test_scores_a_little_off_with_the_same_decisions_are_refused() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    report = compare(altered(ours, lambda scores: 1.002 * scores), theirs, images_for(ours))
+    assert report.decision_agreement == 1
+    assert "scores differ by 0.002" in report.reason
+
+
+def test_decisions_that_differ_are_refused() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    report = compare(altered(ours, lambda scores: scores.roll(1, dims=1)), theirs, images_for(ours))
+    assert "agree on" in report.reason
+
+
+def test_not_a_number_is_refused() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    report = compare(altered(ours, lambda scores: scores * torch.nan), theirs, images_for(ours))
+    assert not report.passed
+
+
+class WrongGradient(torch.autograd.Function):
+    """The identity with a gradient that is not its own."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor, factor: float) -> torch.Tensor:
+        """The values as they are."""
+        ctx.factor = factor
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """The gradient times the factor."""
+        return gradient * ctx.factor, None
+
+
+@pytest.mark.parametrize(("factor", "message"), [(-1.0, "slope"), (0.0, "zero")])
+def test_a_gradient_of_wrong_sign_or_zero_is_refused(factor: float, message: str) -> None:
+    ours, theirs = both(planted.convolutional())
+    report = compare(altered(ours, lambda scores: WrongGradient.apply(scores, factor)), theirs, images_for(ours))
+    assert report.decision_agreement == 1
+    assert not report.passed
+    assert message in report.reason
+
+
+def test_a_gradient_of_wrong_length_is_a_warning() -> None:
+    ours, theirs = both(planted.convolutional())
+    report = compare(altered(ours, lambda scores: WrongGradient.apply(scores, 2.0)), theirs, images_for(ours))
+    assert report.passed
+    assert "central differences" in report.gradient_warning
+    assert report.gradient_error == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_gradient_of_a_saturated_classifier_still_counts() -> None:
+    """Margins of hundreds: probabilities are 0 or 1 in float32, the margins are not."""
+    weight, bias = planted.linear_parameters()
+    ours, theirs = both(planted.linear_softmax(parameters=(200 * weight, bias)))
+    report = compare(ours, theirs, images_for(ours))
+    assert report.passed, report.reason
+    assert report.gradient_error < 0.01
+
+
+def test_noise_instead_of_images_is_said() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    assert not compare(ours, theirs, images_for(ours, 3), images_real=False).images_real
+
+
+def test_no_images_are_a_value_error() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    with pytest.raises(ValueError, match="at least one image"):
+        compare(ours, theirs, images_for(ours, 0))
