@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import struct
 import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,17 +23,6 @@ _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,  # an encrypted member
-    NotImplementedError,  # a compression that Python does not know
-)
 
 
 def read_archive(path: Path, limits: ReadLimits) -> ReadImages:
@@ -58,12 +44,14 @@ def read_archive(path: Path, limits: ReadLimits) -> ReadImages:
             if "x.npy" not in members:
                 found = ", ".join(sorted(name.removesuffix(".npy") for name in members)[:5]) or "nothing"
                 raise CleanSetError(f"expected an array `x` of images in {path.name}, found {found}: name the images x")
-            _check_images(*_read_header(archive, "x"), limits, path.name)
+            _check_images(*_read_header(archive, "x", path.name), limits, path.name)
             pixels = _read_array(archive, "x")
             labels = _read_labels(archive, len(pixels), path.name) if "y.npy" in members else None
+    except CleanSetError:
+        raise
     except PermissionError as error:
         raise CleanSetError(f"expected a readable file at {path}, found no permission: change its access") from error
-    except _DAMAGE as error:
+    except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
         raise CleanSetError(
             f"expected an .npz archive, found a damaged or other file in {path.name} ({error}): write it again with "
             "numpy.savez(path, x=images, y=labels)"
@@ -72,7 +60,7 @@ def read_archive(path: Path, limits: ReadLimits) -> ReadImages:
     return ReadImages(images, labels, {}, warnings)
 
 
-def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _read_header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Declared shape and type of a member; reads a few hundred bytes at most."""
     with archive.open(f"{name}.npy") as stream:
         version = np.lib.format.read_magic(stream)
@@ -81,7 +69,7 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], 
         shape, _, dtype = _HEADER_READERS[version](stream)
     if dtype.hasobject:
         raise CleanSetError(
-            f"expected numbers in `{name}`, found Python objects in {archive.filename}, which are never unpickled: "
+            f"expected numbers in `{name}`, found Python objects in {where}, which are never unpickled: "
             "save a plain uint8, integer or float array"
         )
     return shape, dtype
@@ -145,7 +133,7 @@ def _check_floats(pixels: NDArray[Any], where: str) -> None:
 
 
 def _read_labels(archive: zipfile.ZipFile, num_images: int, where: str) -> NDArray[np.int64]:
-    shape, dtype = _read_header(archive, "y")
+    shape, dtype = _read_header(archive, "y", where)
     if shape not in ((num_images,), (num_images, 1)):
         raise CleanSetError(
             f"expected one label for each of {num_images} images, found `y` of shape {list(shape)} in {where}: "

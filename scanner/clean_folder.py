@@ -125,11 +125,13 @@ def _read_image(path: Path, limits: ReadLimits, num_values: int) -> NDArray[np.f
             with Image.open(path, formats=_FORMATS) as image:
                 _check_header(image, path, limits, num_values)
                 return _decode(image, path)
+    except CleanSetError:
+        raise
     except UnidentifiedImageError as error:
         raise CleanSetError(
             f"expected an image in {_shown(path)}, found a damaged or other file: remove or replace it"
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError, Warning, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
         raise CleanSetError(
             f"expected a readable image in {_shown(path)}, found a problem ({error}): remove or replace it"
         ) from error
