@@ -31,6 +31,14 @@ _OPERATOR_NAMES = """
 OPERATORS = tuple(_OPERATOR_NAMES.split())
 """What a float classifier, or its quantised form, is made of."""
 
+_FURTHER_NAMES = """
+    Acos Acosh AffineGrid ArgMin Asin Asinh Atan Atanh Cos Cosh CumSum EyeLike GatherElements GatherND GreaterOrEqual
+    GridSample Hardmax IsInf IsNaN LessOrEqual NonZero OneHot ReduceLogSum Scatter ScatterElements ScatterND Shrink Sign
+    Sin Sinh Tan Trilu Xor
+"""
+FURTHER_OPERATORS = tuple(_FURTHER_NAMES.split())
+"""What else has a converter: tested, but not counted."""
+
 FIRST_OPSET = 7
 
 _T = TensorProto
@@ -50,7 +58,11 @@ _WITH_PARAMETERS = """
     ReduceSum ReduceSumSquare Reshape Resize RotaryEmbedding Slice Split Squeeze Tile TopK Unsqueeze Upsample
 """
 _PARAMETERS: dict[str, tuple[int, ...]] = dict.fromkeys(_WITH_PARAMETERS.split(), _REST) | {
+    "AffineGrid": (1,),
     "Attention": (6,),
+    "CumSum": (1,),
+    "OneHot": (1, 2),
+    "Trilu": (1,),
     "ConstantOfShape": (0,),
     "Range": (0, 1, 2),
 }
@@ -103,21 +115,21 @@ class StatedCase:
 
 
 @cache
-def all_cases() -> tuple[Case, ...]:
-    """Every case of the suite for one of `OPERATORS` with one node and types that classifiers have."""
+def all_cases(operators: tuple[str, ...] = OPERATORS) -> tuple[Case, ...]:
+    """Every case of the suite for one of the operators with one node and types that classifiers have."""
     from onnx.backend.test.case import node as suite
 
     np.random.seed(0)  # noqa: NPY002 (some cases of the suite draw from numpy's global generator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         collected = suite.collect_testcases(None)
-    cases = [_case(item.name, item.model, item.data_sets[0]) for item in collected if _belongs(item.model)]
+    cases = [_case(item.name, item.model, item.data_sets[0]) for item in collected if _belongs(item.model, operators)]
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
-def _belongs(model: ModelProto) -> bool:
+def _belongs(model: ModelProto, operators: tuple[str, ...]) -> bool:
     graph = model.graph
-    if len(graph.node) != 1 or graph.node[0].domain or graph.node[0].op_type not in OPERATORS:
+    if len(graph.node) != 1 or graph.node[0].domain or graph.node[0].op_type not in operators:
         return False
     values = [*graph.input, *graph.output]
     types = _QUANTISED_TYPES if graph.node[0].op_type in _QUANTISED else _TYPES

@@ -3,8 +3,10 @@
 from functools import partial
 
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
+from backscan.converters.operators.casts import torch_type
 from backscan.converters.operators.nodes import (
     attribute,
     constant,
@@ -54,13 +56,13 @@ def number_range(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 
 @register("EyeLike", versions=(9, 22))
 def convert_eye_like(node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResult:
-    """A matrix with ones on a diagonal, in the input's type."""
-    if attribute(node, "dtype", None) is not None:
-        raise ValueError("expected EyeLike without 'dtype', found it: fold the constants of the model")
-    return converted(node, partial(eye_like, diagonal=attribute(node, "k", 0)))
+    """A matrix with ones on a diagonal, in a given type or the input's."""
+    code = attribute(node, "dtype", TensorProto.UNDEFINED)
+    dtype = torch_type(code) if code else None
+    return converted(node, partial(eye_like, diagonal=attribute(node, "k", 0), dtype=dtype))
 
 
-def eye_like(values: Tensor, *, diagonal: int) -> Tensor:
+def eye_like(values: Tensor, *, diagonal: int, dtype: torch.dtype | None) -> Tensor:
     """A matrix of the shape of another with ones on the k-th diagonal."""
     rows, columns = (torch.arange(size, device=values.device) for size in values.shape)
-    return (columns[None, :] - rows[:, None] == diagonal).to(values.dtype)
+    return (columns[None, :] - rows[:, None] == diagonal).to(dtype or values.dtype)

@@ -31,7 +31,7 @@ def convert_gather(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult
 def gather(values: Tensor, places: Tensor, *, axis: int) -> Tensor:
     """Entries of an axis at places of any shape, which takes the place of the axis; negative ones count back."""
     axis = axis % values.dim()
-    chosen = values.index_select(axis, _from_start(places, values.shape[axis]).reshape(-1))
+    chosen = values.index_select(axis, from_start(places, values.shape[axis]).reshape(-1))
     return chosen.reshape(values.shape[:axis] + places.shape + values.shape[axis + 1 :])
 
 
@@ -43,7 +43,7 @@ def convert_gather_elements(node: OnnxNode, _graph: OnnxGraph) -> OperationConve
 
 def gather_elements(values: Tensor, places: Tensor, *, axis: int) -> Tensor:
     """The value at each place along an axis, at the position of the place along the others."""
-    return values.gather(axis, _from_start(places, values.shape[axis]))
+    return values.gather(axis, from_start(places, values.shape[axis]))
 
 
 @register("GatherND", versions=(11, 12, 13))
@@ -70,7 +70,7 @@ def gather_nd(values: Tensor, coordinates: Tensor, *, batch_dims: int) -> Tensor
     return values[(*lead, *coordinates.long().unbind(-1))]
 
 
-def _from_start(places: Tensor, size: int) -> Tensor:
+def from_start(places: Tensor, size: int) -> Tensor:
     """Count negative places from the start of the axis instead of its end."""
     return torch.where(places < 0, places + size, places).long()
 

@@ -6,7 +6,7 @@ import warnings
 import pytest
 from onnx import defs
 
-from benchmarks.backend_cases import OPERATORS, Case, all_cases, statements
+from benchmarks.backend_cases import FURTHER_OPERATORS, OPERATORS, Case, all_cases, statements
 from benchmarks.backend_exceptions import EXCEPTIONS
 from benchmarks.backend_suite import CASE_LIST, MATCH, judge
 
@@ -17,12 +17,12 @@ WITHOUT_CASES = {"GlobalLpPool"}
 
 
 def chosen_cases(operator: str) -> list[Case]:
-    cases = [case for case in all_cases() if case.operator == operator]
+    cases = [case for case in all_cases(OPERATORS + FURTHER_OPERATORS) if case.operator == operator]
     number = CASES.get(operator, 3)
     return cases[:: max(1, len(cases) // number)][:number]
 
 
-@pytest.mark.parametrize("operator", [name for name in OPERATORS if name not in WITHOUT_CASES])
+@pytest.mark.parametrize("operator", [name for name in OPERATORS + FURTHER_OPERATORS if name not in WITHOUT_CASES])
 def test_matches_onnxruntime(operator: str) -> None:
     checked = 0
     with warnings.catch_warnings():

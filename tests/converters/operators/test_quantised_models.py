@@ -1,4 +1,4 @@
-"""Networks that onnxruntime quantised, in every format it writes: same outputs as onnxruntime, and a useful gradient."""
+"""Networks that onnxruntime quantised, in every format it writes: its outputs, and a useful gradient."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +30,7 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]
         self._images: Iterator[Array] = iter(IMAGES[:20, None])
 
     def get_next(self) -> dict[str, Array] | None:
+        """The next image, or None at the end."""
         image = next(self._images, None)
         return None if image is None else {"x": image}
 
