@@ -15,7 +15,7 @@ from markupsafe import Markup
 from backscan.scanner.reports import plots
 from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.matrix import LEGEND, Matrix, size_matrix
-from backscan.scanner.reports.summary import Summary, deciding, detector_name, pair_of, summarise
+from backscan.scanner.reports.summary import deciding, detector_name, pair_of, summarise
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
     calibrated_text,
@@ -28,7 +28,7 @@ from backscan.scanner.reports.words import (
     percent,
     shorten,
 )
-from backscan.scanner.results import FoundPattern, Inference, ScanResult
+from backscan.scanner.results import FoundPattern, Inference, ScanResult, Verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -90,7 +90,6 @@ def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
         "model": result.model,
         "verdict": result.verdict.value,
         "summary": summary,
-        "headline": _after_label(summary),
         "pair": pair_name(result.model, result.source, result.target) if result.target is not None else "",
         "p": overall_text(result).removeprefix("= ") if result.calibrated_p_value is not None else "",
         "patterns": [_pattern(result, each, f"{name}p{index}-") for index, each in enumerate(result.patterns)],
@@ -104,16 +103,11 @@ def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
     }
 
 
-def _after_label(summary: Summary) -> str:
-    """The headline without the words that the label beside it already says."""
-    rest = summary.headline.removeprefix(summary.label).removeprefix(":").strip()
-    return rest[:1].upper() + rest[1:]
-
-
 def _pattern(result: ScanResult, found: FoundPattern, prefix: str) -> dict[str, Any]:
     pair = pair_name(result.model, found.source, found.target)
     return {
         "pair": pair,
+        "title": "Recovered pattern" if result.verdict is Verdict.BACKDOOR_DETECTED else "Pattern of the extreme pair",
         "space": found.space,
         "picture": Markup(plots.pattern_picture(found, prefix=prefix)),  # noqa: S704 - drawn here
         "description": f"Recovered pattern for {pair}, red adds light, blue takes it away",

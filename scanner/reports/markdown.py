@@ -9,7 +9,7 @@ from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.markup import block, code, plain
 from backscan.scanner.reports.summary import Fact, Summary, summarise
 from backscan.scanner.reports.words import counted, number, overall_text, pair_name
-from backscan.scanner.results import FoundPattern, ScanResult
+from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 
 def render(results: Sequence[ScanResult], display: Display) -> str:
@@ -36,13 +36,13 @@ def _table(results: Sequence[ScanResult]) -> Iterator[str]:
 def _section(result: ScanResult, summary: Summary) -> Iterator[str]:
     yield f"## {summary.label}: {code(result.model.name)}"
     yield ""
-    yield f"**{plain(summary.headline)}**"
+    yield f"**{plain(summary.statement)}**"
     yield ""
     if summary.strength:
         yield from (plain(summary.strength), "")
     yield from (plain(summary.power), "")
     yield from _facts("Evidence", summary.evidence)
-    for pattern in result.patterns[:1]:
+    for pattern in result.patterns[:1] if result.verdict is not Verdict.NOT_DETECTED else ():
         yield from _pattern(pattern)
     yield from _bullets("Warnings", result.warnings)
     yield from _bullets("Not tested", result.not_tested)

@@ -31,6 +31,10 @@ LABELS = {
 }
 
 
+GRAPH_PHASE = "graph"
+"""Name of the phase that searches the graph for switches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One line of evidence: what it is and what was found."""
@@ -47,8 +51,8 @@ class Summary:
 
     label: str
     """The verdict in two or three words."""
-    headline: str
-    """The verdict in one sentence."""
+    statement: str
+    """What follows the label: the rest of the verdict in one sentence."""
     strength: str
     """How strong the evidence is, in one sentence; empty without statistics."""
     evidence: tuple[Fact, ...]
@@ -62,12 +66,17 @@ class Summary:
     next_steps: tuple[str, ...]
     """What to do now, most important first."""
 
+    @property
+    def headline(self) -> str:
+        """The verdict in one sentence."""
+        return f"{self.label}: {self.statement[:1].lower()}{self.statement[1:]}"
+
 
 def summarise(result: ScanResult) -> Summary:
     """The sentences of one scan."""
     return Summary(
         label=LABELS[result.verdict],
-        headline=_headline(result),
+        statement=_statement(result),
         strength=_strength(result),
         evidence=tuple(_evidence(result)),
         checks=tuple(_checks(result)),
@@ -102,29 +111,24 @@ def _deciding_p(result: ScanResult, inference: Inference) -> float | None:
     return inference.p_value if result.config.get("published_p") else inference.calibrated_p_value
 
 
-def _headline(result: ScanResult) -> str:
+def _statement(result: ScanResult) -> str:
     match result.verdict:
         case Verdict.BACKDOOR_DETECTED:
             return _detection(result)
         case Verdict.NOT_DETECTED:
-            return "No backdoor detected by what was tested; that is no proof that there is none."
-        case Verdict.INCONCLUSIVE:
-            return f"Inconclusive: {_first_reason(result)}"
-        case Verdict.NO_VERDICT:
-            return f"No verdict: {_first_reason(result)}"
-
-
-def _first_reason(result: ScanResult) -> str:
-    return result.reasons[0] if result.reasons else "no reason was recorded."
+            return "Nothing abnormal was found by what was tested; that is no proof that there is nothing."
+        case Verdict.INCONCLUSIVE | Verdict.NO_VERDICT:
+            reason = result.reasons[0] if result.reasons else "no reason was recorded"
+            return f"{reason[:1].upper()}{reason[1:]}."
 
 
 def _detection(result: ScanResult) -> str:
     inference, finding = deciding(result), demonstrated(result)
     if finding is not None and not (inference and inference.detected):
-        return f"Backdoor detected: a switch in the graph ({finding.rule}) changes the model's decision."
-    source = "any class" if result.source is None else class_name(result.model, result.source)
+        return f"A switch in the graph ({finding.rule}) changes the model's decision."
+    source = class_name(result.model, result.source)
     target = class_name(result.model, result.target)
-    return f"Backdoor detected: one small pattern turns images of {source} into {target}."
+    return f"One small pattern turns images of {source} into {target}."
 
 
 def _strength(result: ScanResult) -> str:
@@ -179,11 +183,14 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
     replay = result.verification
     if replay is None:
         return []
-    state = "confirmed" if replay.confirmed else "not confirmed"
     rates = (
         f"{percent(replay.rate_held_out)} of {replay.num_held_out} held-out images, "
         f"with its pixels shuffled {percent(replay.rate_shuffled)} (p {p_text(replay.p_value)})"
     )
+    # Any pattern works on the file it was made for; only for an abnormal one is that a confirmation.
+    if result.verdict is Verdict.NOT_DETECTED:
+        return [Fact("original file", f"replayed by onnxruntime: {rates}")]
+    state = "confirmed" if replay.confirmed else "not confirmed"
     facts = [Fact("original file", f"{state} by onnxruntime: {rates}; {replay.reason}")]
     if replay.collateral:
         worst = max(replay.collateral, key=lambda each: each.rate)
@@ -256,12 +263,13 @@ def _data_text(result: ScanResult) -> str:
 
 def _tested(result: ScanResult) -> list[str]:
     goal = percent(result.config.get("goal_rate"))
-    searched = {(each.detector, each.space, each.num_pairs): None for each in result.detectors if each.num_pairs}
-    tested = [
-        f"{pairs} statistics of detector {detector}, space {space}, goal rate {goal}"
-        for detector, space, pairs in searched
-    ]
-    if result.model.signature is not None:
+    searched = {
+        (each.detector, each.space, counted(each.num_pairs, "class pair" if len(each.values) > 1 else "class")): None
+        for each in result.detectors
+        if each.num_pairs
+    }
+    tested = [f"{pairs} with detector {name}, space {space}, goal rate {goal}" for name, space, pairs in searched]
+    if result.findings or GRAPH_PHASE in result.timings:  # said only of scans that did search the graph
         tested.append(f"the graph, for switches and second paths: {counted(len(result.findings), 'finding')}")
     return tested
 

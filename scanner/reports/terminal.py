@@ -67,11 +67,11 @@ def _print_result(console: Console, result: ScanResult, display: Display) -> Non
     summary = summarise(result)
     label = Text(f" {summary.label.upper()} ", style=_STYLES[result.verdict])
     console.print(Text.assemble(label, "  ", _plain(result.model.name, "bold"), f"  sha256 {result.model.sha256[:12]}"))
-    console.print(_plain(summary.headline, "bold"))
+    console.print(_plain(summary.statement, "bold"))
     if summary.strength:
         console.print(_plain(summary.strength))
     console.print()
-    for pattern in result.patterns[:1]:
+    for pattern in result.patterns[:1] if result.verdict is not Verdict.NOT_DETECTED else ():
         _print_pattern(console, pattern, display)
     console.print(_facts(_lines(result, summary)))
 

@@ -94,7 +94,7 @@ def listed(items: Sequence[str]) -> str:
 
 def counted(count: int, noun: str) -> str:
     """`no findings`, `1 finding`, `2 findings`."""
-    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+    return f"{count or 'no'} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def shorten(text: str, limit: int = 48) -> str:

@@ -1,0 +1,77 @@
+"""Sentences by what they must and must not claim."""
+
+from dataclasses import replace
+
+import pytest
+
+from backscan.scanner.reports.summary import deciding, summarise
+from backscan.scanner.results import ScanResult
+from tests.scanner.reports.examples import (
+    ALL,
+    bare,
+    detected,
+    inconclusive,
+    no_verdict,
+    not_detected,
+    with_findings,
+    without_images,
+)
+
+
+@pytest.mark.parametrize("example", ALL)
+def test_every_scan_has_a_verdict_power_and_a_next_step(example: str) -> None:
+    summary = summarise(ALL[example]())
+    assert summary.headline.startswith(f"{summary.label}: ")
+    assert summary.power.startswith("Power: ")
+    assert summary.next_steps
+
+
+def test_the_graph_counts_as_tested_only_if_it_was() -> None:
+    searched, not_searched = not_detected(), replace(not_detected(), timings={"search": 1.0})
+    assert any("graph" in text for text in summarise(searched).tested)
+    assert not any("graph" in text for text in summarise(not_searched).tested)
+
+
+def test_a_replay_confirms_only_what_is_abnormal() -> None:
+    ordinary = replace(detected(), verdict=not_detected().verdict)
+    told = {fact.label: fact.text for fact in summarise(ordinary).evidence}
+    assert "confirmed" not in told["original file"]
+    assert "confirmed" in {fact.label: fact.text for fact in summarise(detected()).evidence}["original file"]
+
+
+def test_power_is_not_claimed_where_it_is_unknown() -> None:
+    assert "no class pair was searched" in summarise(no_verdict()).power
+    assert "is not known" in summarise(bare()).power
+    assert "up to 0.62 (L2)" in summarise(not_detected()).power
+
+
+def test_the_published_p_decides_when_asked() -> None:
+    chosen = replace(detected(), config={**detected().config, "published_p": True})
+    assert "on the published p" in summarise(chosen).strength
+    assert "on the calibrated p" in summarise(detected()).strength
+
+
+def test_the_deciding_detector_is_the_one_with_the_smallest_p() -> None:
+    first, second = detected().detectors
+    swapped = replace(detected(), detectors=(replace(second, calibrated_p_value=0.03), first))
+    assert deciding(swapped) is first
+    informing = replace(detected(), detectors=(replace(first, decides=False), second))
+    assert deciding(informing) is second
+    assert deciding(no_verdict()) is None
+
+
+@pytest.mark.parametrize("result", [inconclusive(), no_verdict()])
+def test_the_first_reason_is_told_once(result: ScanResult) -> None:
+    summary = summarise(result)
+    assert result.reasons[0][1:] in summary.statement
+    assert not any(result.reasons[0] in fact.text for fact in summary.evidence)
+
+
+def test_a_switch_alone_is_not_called_a_pattern() -> None:
+    assert "switch in the graph" in summarise(with_findings()).statement
+    both = replace(with_findings(), detectors=detected().detectors)
+    assert "One small pattern" in summarise(both).statement
+
+
+def test_classes_without_names_are_numbers() -> None:
+    assert summarise(without_images()).statement == "One small pattern turns images of class 1 into class 2."
