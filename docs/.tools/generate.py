@@ -1,7 +1,7 @@
 """Write the pages that are made from the code: every option, and every kind of finding.
 
-    python docs/.tools/generate.py            # write them
-    python docs/.tools/generate.py --check    # exit 1 if one is out of date
+python docs/.tools/generate.py            # write them
+python docs/.tools/generate.py --check    # exit 1 if one is out of date
 """
 
 import sys

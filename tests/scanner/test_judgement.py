@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from backscan.scanner.judgement import combined_p_value, format_p, judge, most_extreme
+from backscan.scanner.judgement import combined_p_value, judge, most_extreme
 from backscan.scanner.results import Inference, PairResult, PairStatus, Trajectory, Verdict, Verification
 from tests.scanner.reports import examples
 
@@ -177,5 +177,13 @@ def test_no_reason_calls_a_model_clean_or_safe(reason):
     assert "\n" not in reason
 
 
-def test_p_values_are_read_with_two_digits():
-    assert [format_p(p) for p in (0.0312, 2.149e-13, 1.0)] == ["0.031", "2.1e-13", "1"]
+@pytest.mark.parametrize(
+    ("calibrated", "written"), [(0.001, "p <= 0.001"), (0.002, "p = 0.002"), (0.0312, "p = 0.031")]
+)
+def test_the_least_calibrated_p_is_written_as_a_bound(calibrated, written):
+    found = replace(FOUND, calibrated_p_value=calibrated, bootstrap_draws=999)
+    judgement = judge([], [found], None, significance=0.05, published=False)
+    assert judgement.verdict is Verdict.INCONCLUSIVE  # no pairs at all
+    pairs = examples.detected(10).pairs
+    judgement = judge(pairs, [found], REPLAY, significance=0.05, published=False)
+    assert f"({written})" in judgement.reasons[0]
