@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from backscan.scanner.errors import NoVerdictError
-from backscan.scanner.results import PairResult
+from backscan.scanner.results import PairResult, PairStatus
 
 T = TypeVar("T")
 
@@ -72,18 +72,20 @@ def checked_pair(event: Mapping[str, Any], pattern_shape: tuple[int, ...]) -> Pa
         pair = PairResult.from_dict(event.get("pair", {}), pattern)
     except ValidationError as error:
         raise disbelief("the result of a pair") from error
-    if not (_is_possible(pair) and np.isfinite(pattern).all()):
+    if not (is_possible(pair) and np.isfinite(pattern).all()):
         raise disbelief("the result of a pair with possible sizes and rates")
     return pair
 
 
-def _is_possible(pair: PairResult) -> bool:
+def is_possible(pair: PairResult) -> bool:
     """Whether a search can have given these numbers: the statistics rely on it."""
     sizes, rates = pair.trajectory.sizes, (*pair.trajectory.rates, pair.rate, pair.initial_rate)
+    if pair.status is PairStatus.NO_IMAGES:
+        return pair.size is None
     return (
         pair.status.counts == (pair.size is not None)
         and (pair.size is None or 0.0 < pair.size < np.inf)
-        and len(sizes) == len(pair.trajectory.rates)
+        and len(sizes) == len(pair.trajectory.rates) > 0
         and all(0.0 <= size < np.inf for size in sizes)
         and all(rate is not None and 0.0 <= rate <= 1.0 for rate in rates)
     )

@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backscan.scanner.answers import is_possible
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import ReportError
 from backscan.scanner.executors import open_subject
 from backscan.scanner.inference import with_reciprocals
-from backscan.scanner.judgement import combined_p_value, judge, most_extreme
+from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
 from backscan.scanner.model_file import audit, read
 from backscan.scanner.objectives import OBJECTIVES
-from backscan.scanner.results import PairResult, ScanResult, Verdict
+from backscan.scanner.results import PairResult, ScanResult
+from backscan.scanner.search import wanted_pairs
 from backscan.scanner.verification import replay
 
 if TYPE_CHECKING:
@@ -35,14 +37,12 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
         detection is inconclusive until `verify` or `check` confirms it.
 
     Raises:
-        ReportError: the report has no pairs.
+        ReportError: the report has no pairs, or not all of them.
         OptionError: an option out of range.
     """
-    if not result.pairs or result.model.num_classes is None:
-        raise ReportError("expected a report with class pairs, found one without: run `scanner check` with --data")
     config = replace(ScanConfig.from_dict(result.config), **chosen)
     config.check()
-    num_classes = result.model.num_classes
+    num_classes = _classes_of_search(result, config)
     pairs = with_reciprocals(result.pairs, inference=config.inference, order=config.order)
     inferences = tuple(
         conclusion
@@ -53,7 +53,9 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     pair = None if extreme is None else (extreme.source, extreme.target)
     same_pair = pair == (result.source, result.target)
     verification = result.verification if same_pair else None
-    judgement = judge(pairs, inferences, verification, significance=config.significance, published=config.published_p)
+    judgement = _held_back(result) or judge(
+        pairs, inferences, verification, significance=config.significance, published=config.published_p
+    )
     return replace(
         result,
         verdict=judgement.verdict,
@@ -95,11 +97,16 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
     config = replace(ScanConfig.from_dict(result.config), sandbox=sandbox)
     artifact = read(model)
-    pattern, pair = result.patterns[0], _pair(result)
+    pattern, pair = result.patterns[0].values.decode(), _pair(result)
     with open_subject(config) as subject:
         artifact = audit(subject, artifact, model.parent)
         opened = subject.open(artifact, config, runtime_only=True)
         subject.settle(_normalisation(result))
+        if pattern.shape != opened.signature.input_shape:
+            raise ReportError(
+                f"expected a model of images {list(pattern.shape)}, as the report's pattern is, found one of "
+                f"{list(opened.signature.input_shape)}: pass the model of the report"
+            )
         fitted = clean.fit_to(opened.signature.input_shape)
         fitted.check_labels(opened.num_classes)
         labels = subject.decisions(fitted.images) if fitted.labels is None else fitted.labels
@@ -110,15 +117,16 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
             raise ReportError(f"expected images of class {pair.source}, found too few: add images of that class")
         verification = replay(
             subject.decisions,
-            replace(pair, pattern=pattern.values.decode()),
+            replace(pair, pattern=pattern),
             fitted.images[drawn.optimise[pair.source]],
             {label: fitted.images[indices] for label, indices in drawn.held_out.items() if len(indices)},
             goal_rate=config.goal_rate,
             provider=opened.provider,
             seed=config.seed,
             only_correct=OBJECTIVES[config.objective].only_correct,
+            searched_on=result.data is not None and clean.digest == result.data.digest,
         )
-    judgement = judge(
+    judgement = _held_back(result) or judge(
         result.pairs, result.detectors, verification, significance=config.significance, published=config.published_p
     )
     other = artifact.sha256 != result.model.sha256
@@ -129,11 +137,50 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
     )
     return replace(
         result,
-        verdict=judgement.verdict if result.verdict is not Verdict.NO_VERDICT else result.verdict,
+        verdict=judgement.verdict,
         reasons=judgement.reasons,
         verification=verification,
         warnings=(*result.warnings, *note),
     )
+
+
+def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
+    """Number of classes of a report that holds every pair of its search.
+
+    Raises:
+        ReportError: pairs are missing, as after an interrupt, or cannot come from a search.
+    """
+    num_classes = result.model.num_classes
+    if not result.pairs or num_classes is None or result.data is None:
+        raise ReportError("expected a report with class pairs, found one without: run `scanner check` with --data")
+    if num_classes != len(result.data.images_per_class):
+        raise ReportError("expected images of every class in the report, found other classes: make the report again")
+    wanted = {(name, *pair) for name in config.detectors for pair in wanted_pairs(config, num_classes)}
+    found = [(pair.detector, pair.source, pair.target) for pair in result.pairs]
+    if len(found) != len(wanted) or set(found) != wanted:
+        raise ReportError(
+            f"expected all {len(wanted)} class pairs of the search, found {len(wanted.intersection(found))} of them: "
+            "finish the scan with --resume, or scan again"
+        )
+    for pair in result.pairs:
+        if not is_possible(pair):
+            raise ReportError(
+                f"expected sizes and rates of a search, found others at pair {pair.source}:{pair.target}: "
+                "make the report again"
+            )
+    return num_classes
+
+
+def _held_back(result: ScanResult) -> Judgement | None:
+    """The report's own verdict where it does not follow from its statistics and replay, else None.
+
+    A scan whose verdict depends on the preprocessing is inconclusive whatever its pairs say; that stays.
+    """
+    published = ScanConfig.from_dict(result.config).published_p
+    own = judge(
+        result.pairs, result.detectors, result.verification, significance=result.significance, published=published
+    )
+    return None if own.verdict is result.verdict else Judgement(result.verdict, result.reasons)
 
 
 def _pair(result: ScanResult) -> PairResult:

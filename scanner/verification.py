@@ -33,6 +33,7 @@ def replay(
     provider: str,
     seed: int,
     only_correct: bool = False,
+    searched_on: bool = True,
 ) -> Verification:
     """Does the original file do with the pattern what the copy did, also on images the search never saw?
 
@@ -45,6 +46,7 @@ def replay(
         provider: Execution provider behind `decide`.
         seed: Seed of the shuffles.
         only_correct: Count correctly decided source images only, equation (6).
+        searched_on: Whether the search used `optimised`, so that its rate has to come out again.
 
     Returns:
         Rates, controls, collateral damage, and whether the contract's three conditions hold.
@@ -61,7 +63,9 @@ def replay(
     num_shuffled = _SHUFFLES * len(held_out)
     p_value = _fisher(held_out_hits, len(held_out), shuffled_hits, num_shuffled)
 
-    failures = _failures(pair, rate_original, len(counted), held_out_hits / len(held_out), goal_rate, p_value)
+    failures = _failures(held_out_hits / len(held_out), goal_rate, p_value)
+    if searched_on:
+        failures = [*_disagreement(pair, rate_original, len(counted)), *failures]
     return Verification(
         provider=provider,
         source=pair.source,
@@ -122,16 +126,20 @@ def _fisher(hits: int, count: int, control_hits: int, control_count: int) -> flo
     return float(fisher_exact(table, alternative="greater").pvalue)
 
 
-def _failures(
-    pair: PairResult, rate_original: float, num_images: int, held_out_rate: float, goal_rate: float, p_value: float
-) -> list[str]:
-    """The conditions of the contract that do not hold, a clause each."""
+def _disagreement(pair: PairResult, rate_original: float, num_images: int) -> list[str]:
+    """That the original file and the copy differ by more than one image, if they do."""
+    rate_torch = float(pair.rate or 0.0)
+    if abs(round(rate_original * num_images) - round(rate_torch * num_images)) <= 1:
+        return []
+    return [
+        f"the original file gives a rate of {rate_original:.2f} where the copy gave {rate_torch:.2f} on the same "
+        f"{num_images} images"
+    ]
+
+
+def _failures(held_out_rate: float, goal_rate: float, p_value: float) -> list[str]:
+    """The conditions of the contract on held-out images that do not hold, a clause each."""
     failures = []
-    if abs(round(rate_original * num_images) - round(float(pair.rate or 0.0) * num_images)) > 1:
-        failures.append(
-            f"the original file gives a rate of {rate_original:.2f} where the copy gave {pair.rate:.2f} "
-            f"on the same {num_images} images"
-        )
     if held_out_rate <= goal_rate / 2:
         failures.append(f"the rate on held-out images is {held_out_rate:.2f}, not above half the goal {goal_rate:.2f}")
     if p_value >= _SIGNIFICANCE:

@@ -73,6 +73,11 @@ def test_the_copy_and_the_original_agree_within_one_image(rate, confirmed):
     assert ("the original file gives a rate of 0.80 where the copy gave" in found.reason) is not confirmed
 
 
+def test_other_images_than_those_of_the_search_may_have_another_rate():
+    assert not verify(rate=1.0).confirmed
+    assert verify(rate=1.0, searched_on=False).confirmed
+
+
 @pytest.mark.parametrize(("hits", "confirmed"), [(8, False), (9, True)])
 def test_more_than_half_the_goal_on_held_out_images(hits, confirmed):
     """8 of 20 are exactly half of 0.8, which is not above it; Fisher's test passes on both."""
