@@ -28,7 +28,7 @@ def disbelief(expected: str) -> NoVerdictError:
 
 
 def checked(kind: type[T], answer: object) -> T:
-    """An answer as a dataclass.
+    """An answer as a dataclass, or as a tuple of them.
 
     Raises:
         NoVerdictError: a field is missing, unknown or of the wrong type.
@@ -36,7 +36,7 @@ def checked(kind: type[T], answer: object) -> T:
     try:
         return TypeAdapter(kind).validate_python(answer)
     except ValidationError as error:
-        raise disbelief(f"{kind.__name__} with all its fields") from error
+        raise disbelief(f"{getattr(kind, '__name__', kind)} with all its fields") from error
 
 
 def checked_decisions(answer: Mapping[str, Any], num_images: int) -> NDArray[np.int64]:

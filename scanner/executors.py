@@ -132,7 +132,7 @@ class Subject:
     def find_switches(self, images: NDArray[np.float32] | None, *, seed: int) -> tuple[GraphFinding, ...]:
         """Switches built into the graph; images [N, C, H, W] in [0, 1], or None for synthetic ones."""
         answer = self._call("find_switches", {"images": images, "seed": seed}, SCAN)
-        return tuple(checked(GraphFinding, finding) for finding in answer["findings"])
+        return checked(tuple[GraphFinding, ...], answer.get("findings"))
 
     def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
         """Parity of the torch copy with the original file."""

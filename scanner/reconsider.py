@@ -13,7 +13,7 @@ from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import ReportError
 from backscan.scanner.executors import open_subject
 from backscan.scanner.inference import with_reciprocals
-from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme
+from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme, with_findings
 from backscan.scanner.model_file import audit, read
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.results import PairResult, ScanResult
@@ -53,8 +53,9 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     pair = None if extreme is None else (extreme.source, extreme.target)
     same_pair = pair == (result.source, result.target)
     verification = result.verification if same_pair else None
-    judgement = _held_back(result) or judge(
-        pairs, inferences, verification, significance=config.significance, published=config.published_p
+    judgement = _held_back(result) or with_findings(
+        judge(pairs, inferences, verification, significance=config.significance, published=config.published_p),
+        result.findings,
     )
     return replace(
         result,
@@ -126,10 +127,13 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
             only_correct=OBJECTIVES[config.objective].only_correct,
             searched_on=result.data is not None and clean.digest == result.data.digest,
         )
-    judgement = _held_back(result) or judge(
-        result.pairs, result.detectors, verification, significance=config.significance, published=config.published_p
-    )
     other = artifact.sha256 != result.model.sha256
+    judgement = _held_back(result) or with_findings(
+        judge(
+            result.pairs, result.detectors, verification, significance=config.significance, published=config.published_p
+        ),
+        () if other else result.findings,
+    )
     note = (
         (f"replayed on another file than the report's: {artifact.name}, sha256 {artifact.sha256[:16]}",)
         if other
@@ -172,13 +176,16 @@ def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
 
 
 def _held_back(result: ScanResult) -> Judgement | None:
-    """The report's own verdict where it does not follow from its statistics and replay, else None.
+    """The report's own verdict where it does not follow from its statistics, replay and graph, else None.
 
     A scan whose verdict depends on the preprocessing is inconclusive whatever its pairs say; that stays.
     """
     published = ScanConfig.from_dict(result.config).published_p
-    own = judge(
-        result.pairs, result.detectors, result.verification, significance=result.significance, published=published
+    own = with_findings(
+        judge(
+            result.pairs, result.detectors, result.verification, significance=result.significance, published=published
+        ),
+        result.findings,
     )
     return None if own.verdict is result.verdict else Judgement(result.verdict, result.reasons)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from backscan.scanner.errors import InternalError, NoVerdictError, OptionError
 from backscan.scanner.executors import OpenedModel, Preparation, Subject, open_subject
 from backscan.scanner.results import PairResult, PairStatus, SignatureRecord, Trajectory
 from tests import planted
+from tests.scanner.reports import examples
 
 ARTIFACT = artifact_from_bytes("planted.onnx", planted.linear_softmax())
 IMAGES = np.zeros((3, 1, 6, 6), np.float32)
@@ -48,6 +50,7 @@ PARITY = {
     "passed": True,
     "reason": "",
 }
+FINDING = dataclasses.asdict(examples.with_findings().findings[0])
 PATTERN = np.ones((1, 6, 6), np.float32)
 PAIR = PairResult("pairwise", 0, 1, PairStatus.REACHED, 6.0, 0.0, 0.8, 1, Trajectory((0.0, 6.0), (0.0, 0.8)))
 
@@ -85,6 +88,7 @@ CALLS: dict[str, Callable[[Subject], object]] = {
     "open": lambda subject: subject.open(ARTIFACT, ScanConfig()),
     "settle": lambda subject: subject.settle(Normalisation()),
     "decide": lambda subject: subject.decisions(IMAGES),
+    "find_switches": lambda subject: subject.find_switches(IMAGES, seed=0),
     "compare": lambda subject: subject.compare(IMAGES, images_real=True),
     "prepare": lambda subject: subject.prepare("pairwise", {0: IMAGES}, ScanConfig()),
     "optimise": optimise,
@@ -101,6 +105,9 @@ def test_answers_become_types():
         "pairwise", {0: IMAGES}, ScanConfig()
     )
     assert preparation == Preparation(0.5, 0.01)
+    assert (
+        Subject(Scripted({"findings": [FINDING]})).find_switches(None, seed=0) == examples.with_findings().findings[:1]
+    )
     decisions = Subject(Scripted({"decisions": np.array([2, 0, 1])})).decisions(IMAGES)
     assert decisions.tolist() == [2, 0, 1]
 
@@ -153,6 +160,7 @@ LIES = {
         {"decisions": np.full(3, np.nan)},
         {},
     ],
+    "find_switches": [{}, {"findings": 3}, {"findings": [{"rule": "x"}]}, {"findings": [FINDING | {"colour": 1}]}],
     "compare": [{}, PARITY | {"passed": "perhaps"}, PARITY | {"hidden": 1}],
     "prepare": [
         {"step_size": 0.1},

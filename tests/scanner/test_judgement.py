@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from backscan.scanner.judgement import combined_p_value, judge, most_extreme
+from backscan.scanner.judgement import combined_p_value, judge, most_extreme, with_findings
 from backscan.scanner.results import Inference, PairResult, PairStatus, Trajectory, Verdict, Verification
 from tests.scanner.reports import examples
 
@@ -160,6 +160,15 @@ def test_the_extreme_one_has_the_smallest_deciding_p():
     assert most_extreme([replace(floor[1], calibrated_p_value=0.002), floor[0]], published=False) is floor[0]
     assert most_extreme([floor[0], floor[1]], published=True) is floor[1]
     assert most_extreme([informs], published=False) is None
+
+
+def test_a_demonstrated_switch_is_a_detection_whatever_the_pairs_say():
+    shown, suspected = examples.with_findings().findings
+    for judgement in (verdict([replace(FOUND, calibrated_p_value=0.4)]), verdict([]), verdict()):
+        assert with_findings(judgement, [suspected]) == judgement
+        switched = with_findings(judgement, [suspected, shown])
+        assert switched.verdict is Verdict.BACKDOOR_DETECTED
+        assert switched.reasons == (shown.message, *judgement.reasons)
 
 
 ALL_REASONS = [

@@ -372,7 +372,7 @@ def test_progress_is_told_the_steps_in_their_order(scene):
             phases.append(name)
 
     result = scan(*scene, progress=Observer())
-    steps = ["intake", "open", "images", "preprocessing", "parity", "search", "inference", "verification"]
+    steps = ["intake", "open", "images", "preprocessing", "graph", "parity", "search", "inference", "verification"]
     assert list(dict.fromkeys(phases)) == steps
     assert list(result.timings) == steps
 

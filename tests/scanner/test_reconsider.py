@@ -14,8 +14,10 @@ import pytest
 
 from backscan.scanner.cleanset import load_clean_set
 from backscan.scanner.errors import CleanSetError, OptionError, ReportError, UserError
+from backscan.scanner.judgement import Judgement, with_findings
 from backscan.scanner.reconsider import infer, verify
 from backscan.scanner.results import ScanResult, Verdict
+from tests.scanner.reports import examples
 from tests.scanner.scans import QUICK, SOURCE, TARGET, UNATTACKED, scanned, write_images, write_model
 
 
@@ -75,6 +77,26 @@ def test_another_pair_has_no_replay_and_no_pattern():
     assert again.verdict is Verdict.INCONCLUSIVE
     assert "was not replayed on the original file" in again.reasons[0]
     assert (again.patterns, again.examples, again.verification, again.controls) == ((), (), None, None)
+
+
+def with_a_switch(result: ScanResult) -> ScanResult:
+    """The report of a model in whose graph a switch was shown."""
+    findings = examples.with_findings().findings
+    judged = with_findings(Judgement(result.verdict, result.reasons), findings)
+    return replace(result, findings=findings, verdict=judged.verdict, reasons=judged.reasons)
+
+
+@pytest.mark.parametrize("model", [(), UNATTACKED], ids=["detected too", "not detected by pairs"])
+def test_a_demonstrated_switch_stays_a_detection(tmp_path, images, model):
+    result = with_a_switch(scanned(model=model))
+    assert infer(reread(result), {}).to_dict() == reread(result).to_dict()
+    same = write_model(tmp_path, **dict(model))
+    assert replayed(result, same, images).reasons == result.reasons
+
+
+def test_a_switch_is_not_claimed_of_another_file(tmp_path, images):
+    again = replayed(with_a_switch(scanned(model=UNATTACKED)), write_model(tmp_path, source=None, opset=18), images)
+    assert again.verdict is Verdict.NOT_DETECTED
 
 
 def test_a_doubt_that_statistics_cannot_settle_stays():
