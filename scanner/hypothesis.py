@@ -16,14 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from backscan.kernels.bootstrap import (
+from backscan.kernels import (
+    NULL_FAMILIES,
+    FitStatus,
+    NullFamily,
     bootstrap_log_p_values,
     calibrated_p_value,
     count_excluded,
     judge_extremes,
+    log_sf_of_order_p_value,
 )
-from backscan.kernels.nulls import NULL_FAMILIES, FitStatus, NullFamily, Parameters
-from backscan.kernels.order import log_sf_of_order_p_value
 from backscan.scanner.results import Curve, NullFit
 from backscan.scanner.statistics import STATISTICS
 
@@ -130,7 +132,7 @@ class _Observed:
     """Statistics, [K, K], NaN where there is none."""
     status: FitStatus
     """How the fit of the null ended."""
-    parameters: Parameters
+    parameters: tuple[float, ...]
     """Fitted parameters."""
     cutoff: float | None
     """Smallest excluded statistic."""

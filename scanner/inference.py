@@ -131,7 +131,7 @@ def _with_reciprocal(pair: PairResult, order: int | None) -> PairResult:
         return replace(pair, offset=None, reciprocal=None)
     if pair.size is None or not pair.size > 0.0:
         raise InternalError(f"expected a positive size of pair {pair.source}:{pair.target}, found {pair.size}")
-    from backscan.kernels.confusion import size_offset
+    from backscan.kernels import size_offset
 
     offset = None if order is None else size_offset(pair.trajectory.sizes, pair.trajectory.rates, order)
     return replace(pair, offset=offset, reciprocal=1.0 / (pair.size + (offset or 0.0)))

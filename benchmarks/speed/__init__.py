@@ -1,0 +1,1 @@
+"""Regression benchmarks: counts are compared exactly, times as ratios to a reference in the same run."""

@@ -1,0 +1,55 @@
+"""The simulation of false alarms: its nulls, its intervals and its table."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.calibration import NULLS, Alarms, Cell, cells, simulate, table, wilson
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_nulls_are_positive_and_seeded(name):
+    one, same = (NULLS[name](np.random.default_rng(3), 6) for _ in range(2))
+    np.testing.assert_array_equal(one, same)
+    assert one.shape == (6, 6)
+    assert np.all(one > 0.0)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("target effects", 0), ("source effects", 1)])
+def test_effects_belong_to_targets_or_sources(name, axis):
+    logarithms = np.log(NULLS[name](np.random.default_rng(0), 60))
+    spreads = [logarithms.mean(axis=a).std() for a in (axis, 1 - axis)]
+    assert spreads[0] > 2.0 * spreads[1]
+
+
+def test_symmetric_similarity_helps_both_ways():
+    logarithms = np.log(NULLS["symmetric similarity"](np.random.default_rng(0), 60))
+    above = np.triu_indices(60, 1)
+    assert np.corrcoef(logarithms[above], logarithms.T[above])[0, 1] > 0.15
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 50), (3, 50), (100, 2000), (50, 50)])
+def test_intervals_are_those_of_scipy(count, total):
+    expected = stats.binomtest(count, total).proportion_ci(method="wilson")
+    assert wilson(count, total) == pytest.approx((expected.low, expected.high), abs=1e-7)
+
+
+def test_simulation_repeats_and_counts():
+    cell = Cell("ideal", 4, "plain", draws=19)
+    one, other = simulate(cell, 30, seed=1), simulate(cell, 30, seed=1)
+    assert (one.published, one.calibrated, one.boundary) == (other.published, other.calibrated, other.boundary)
+    assert one.published > one.calibrated
+    assert one.num_nulls == 30
+
+
+def test_table_has_counts_and_intervals():
+    text = table([(Cell("ideal", 10, "plain", 199), Alarms(2000, 240, 100, 3, 12.4))], "heading")
+    low, high = wilson(100, 2000)
+    assert f"100 = 0.050 ({low:.3f}-{high:.3f})" in text
+    assert text.splitlines()[-1].endswith("| 3 | 12 |")
+
+
+def test_all_classes_and_statistics_are_simulated():
+    rows = list(cells(199))
+    assert {cell.num_classes for cell in rows if cell.null == "ideal"} >= {5, 10, 20, 43}
+    assert {cell.null for cell in rows} == set(NULLS)
