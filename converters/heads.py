@@ -169,8 +169,9 @@ def find_tail(graph: onnx.GraphProto, output: str) -> Tail | None:
         node = made_by.get(node.input[0])
     if node is None:
         return None
-    if node.op_type in {"Softmax", "LogSoftmax", "Sigmoid"}:
-        return Tail(node.op_type, node, node.input[0], tuple(requantised))
+    operator = node.op_type.removeprefix("QLinear")  # onnxruntime's own, on quantised scores
+    if operator in {"Softmax", "LogSoftmax", "Sigmoid"}:
+        return Tail(operator, node, node.input[0], tuple(requantised))
     source = _spelled_out_softmax(node, made_by)
     return None if source is None else Tail("Softmax", node, source, tuple(requantised))
 
@@ -186,6 +187,8 @@ def _spelled_out_softmax(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodePr
 
 def remove_tail(tail: Tail) -> None:
     """Let the squashing node, and quantising nodes after it, hand on their input: the output becomes its source."""
-    tail.node.CopyFrom(helper.make_node("Identity", [tail.source], [tail.node.output[0]], name=tail.node.name))
+    quantised = tail.node.op_type.startswith("QLinear")
+    operator, inputs = ("DequantizeLinear", tail.node.input[:3]) if quantised else ("Identity", [tail.source])
+    tail.node.CopyFrom(helper.make_node(operator, inputs, [tail.node.output[0]], name=tail.node.name))
     for node in tail.requantised:
         node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))

@@ -141,8 +141,10 @@ def fix_input_size(model: onnx.ModelProto, signature: ModelSignature) -> None:
 
 
 def _surrogates(plain: onnx.ModelProto, signature: ModelSignature) -> list[str]:
+    """Operators on the way of the image whose own gradient is zero."""
     reached = reached_values(plain.graph, [signature.input_name])
-    return sorted({n.op_type for n in plain.graph.node if n.op_type in SURROGATES and reached.intersection(n.output)})
+    operators = {node.op_type for node in plain.graph.node if reached.intersection(node.output)}
+    return sorted(name for name in operators if name in SURROGATES or name.startswith("QLinear"))
 
 
 def _check_run(classifier: TorchClassifier) -> None:
