@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.converters.operators.single_node import Array, assert_same, model_of
+from tests.converters.operators.single_node import Array, assert_same, in_torch, model_of
 
 Attributes = dict[str, Any]
 
@@ -223,3 +223,15 @@ def test_layer_normalization(scale: tuple[int, ...], outputs: int) -> None:
     constants = {"s": np.asarray(normal(*scale), dtype=np.float32), "b": normal(5)}
     model = model_of("LayerNormalization", ["x", "s", "b"], live, constants, outputs=outputs, axis=1, epsilon=0.01)
     assert_same(model, live)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_local_response_normalization(size: int) -> None:
+    """By its definition, because onnxruntime takes odd sizes alone."""
+    values, alpha, beta, bias = normal(2, 7, 3, 2), 0.5, 0.6, 1.5
+    expected = np.empty_like(values)
+    for channel in range(7):
+        near = values[:, max(0, channel - (size - 1) // 2) : channel + size // 2 + 1]
+        expected[:, channel] = values[:, channel] / (bias + alpha / size * (near**2).sum(1)) ** beta
+    model = model_of("LRN", ["x"], {"x": values}, size=size, alpha=alpha, beta=beta, bias=bias)
+    np.testing.assert_allclose(in_torch(model, {"x": values})[0].numpy(), expected, rtol=1e-5)
