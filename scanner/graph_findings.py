@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,8 @@ _OTHER_SCORES = 0.1
 """Change of the scores, in the same unit, below which another decision may be a matter of rounding."""
 _STILL = 1e-3
 """Range of a value over the images, relative to its size, up to which it stands still."""
+_MAX_SHOWN = 8
+"""Images of one search that are tried as patterns on others."""
 _CHANGED = 1e-3
 """Change of a pixel from which it belongs to what is pasted on other images."""
 _MIN_MOVED = 3
@@ -179,7 +181,7 @@ class _Examination:
             except ConverterError:
                 continue
             for starts, sign in product(self._starts(switch), (1, -1)):
-                for shown in self._search(twin, starts, held, sign):
+                for shown in islice(self._search(twin, starts, held, sign), _MAX_SHOWN):
                     if group[0].hard or shown.is_universal:
                         return shown
         return None
