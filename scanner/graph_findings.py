@@ -180,7 +180,8 @@ class _Examination:
                 twin = self._probe.relaxed(switch.gate, self._still).logits
             except ConverterError:
                 continue
-            for starts, sign in product(self._starts(switch), (1, -1)):
+            for starts, way in product(self._starts(switch), (1, -1)):
+                sign = way * _way_out(twin, starts)
                 for shown in islice(self._search(twin, starts, held, sign), _MAX_SHOWN):
                     if group[0].hard or shown.is_universal:
                         return shown
@@ -210,11 +211,11 @@ class _Examination:
 
     def _is_turned(self, images: NDArray[np.float32], held: OrtClassifier) -> NDArray[np.bool_]:
         """Which images the original file decides otherwise than with the gates held, and not by a hair."""
-        change = np.abs(self._plain.scores(images) - held.scores(images)).max(axis=1) / self._spread
-        decided = self._decisions(images)
-        return np.asarray(
-            (decided != held.decisions(images)) & (decided == self._plain.decisions(images)) & (change > _OTHER_SCORES)
-        )
+        plain, other = self._plain.scores(images), held.scores(images)
+        change = np.abs(plain - other).max(axis=1) / self._spread
+        before, after = _decided(other, held), _decided(plain, held)
+        turned = np.asarray((before != after) & (change > _OTHER_SCORES))
+        return np.asarray(turned & (self._decisions(images) == after)) if turned.any() else turned
 
     def _show(self, start: NDArray[np.float32], image: NDArray[np.float32], held: OrtClassifier) -> Demonstration:
         source, target = int(held.decisions(image[None])[0]), int(self._decisions(image[None])[0])
@@ -222,6 +223,21 @@ class _Examination:
         others = self._decisions(self._images) != target
         after = np.concatenate([self._decisions(one[None]) for one in pasted])
         return Demonstration(source, target, int(np.sum(after[others] == target)), int(others.sum()))
+
+
+def _decided(scores: NDArray[np.float64], model: OrtClassifier) -> NDArray[np.int64]:
+    """Decisions [N] that belong to scores [N, num_scores]."""
+    from backscan.converters.runtime import scores_to_posterior
+
+    return np.asarray(scores_to_posterior(scores, model.signature.output_kind).argmax(axis=1))
+
+
+def _way_out(twin: Callable[..., Any], images: NDArray[np.float32]) -> int:
+    """The sign of the way on which a gate leaves where it is on most images: an open one is to be closed."""
+    import torch
+
+    with torch.no_grad():
+        return -1 if float(twin(torch.from_numpy(images)).median()) > 0 else 1
 
 
 def _groups(switches: Sequence[Switch]) -> list[list[Switch]]:

@@ -2,6 +2,7 @@
 """Backdoors built into the graph are found and shown at work; what exporters write is left alone."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
+@cache
 def exported(name: str, *, dynamo: bool = False) -> onnx.ModelProto:
     torch.manual_seed(8)
     return export(NETS[name](), SHAPE, dynamo=dynamo, opset=18 if dynamo else 17)
