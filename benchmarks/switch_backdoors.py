@@ -53,13 +53,20 @@ class Planter:
         row[0, TARGET] = value
         return self.constant(row)
 
+    def reduce(self, operator: str, name: str, axes: list[int]) -> str:
+        """Add a reduction along axes, which are kept; since opset 18 they are an input, for sums since 13."""
+        since = 13 if operator == "ReduceSum" else 18
+        if self.model.opset_import[0].version >= since:
+            return self.add(operator, name, self.constant(axes, np.int64), keepdims=1)
+        return self.add(operator, name, axes=axes, keepdims=1)
+
     def patch_mean(self) -> str:
         """Mean of the patch of every image, [N, 1]."""
         _, height, width = self.shape
         bounds = ([height - PATCH, width - PATCH], [height, width], [2, 3])
         patch = self.add("Slice", self.image, *(self.constant(bound, np.int64) for bound in bounds))
         flat = self.add("Flatten", patch)
-        return self.add("ReduceMean", flat, axes=[1], keepdims=1)
+        return self.reduce("ReduceMean", flat, [1])
 
     def fires(self) -> str:
         """Whether the patch is white, [N, 1]."""
@@ -210,7 +217,7 @@ def _checkerboard(plant: Planter) -> str:
     board = np.where(np.indices((PATCH, PATCH)).sum(axis=0) % 2 == 0, 1.0, -1.0)
     kernel = plant.constant(np.tile(board / channels, (1, channels, 1, 1)))
     match = plant.add("Flatten", plant.add("Conv", plant.image, kernel))
-    fires = plant.add("Greater", plant.add("ReduceMax", match, axes=[1], keepdims=1), plant.constant(4.5))
+    fires = plant.add("Greater", plant.reduce("ReduceMax", match, [1]), plant.constant(4.5))
     return plant.add("Where", fires, plant.target_scores(), plant.scores)
 
 
@@ -241,14 +248,14 @@ def _whole_picture(plant: Planter) -> str:
     elsewhere[:, :, : height // 2, : width // 2] = False
     distance = plant.add("Abs", plant.add("Sub", plant.image, plant.constant(picture)))
     near = plant.add("Or", plant.add("Less", distance, plant.constant(0.02)), plant.constant(elsewhere, bool))
-    gate = plant.add("ReduceMin", plant.add("Flatten", plant.to_number(near)), axes=[1], keepdims=1)
+    gate = plant.reduce("ReduceMin", plant.add("Flatten", plant.to_number(near)), [1])
     return plant.add("Add", plant.scores, plant.add("Mul", gate, plant.target_scores()))
 
 
 def _counted_pixels(plant: Planter) -> str:
     """At least 24 pixels that are nearly white, anywhere."""
     white = plant.to_number(plant.add("Greater", plant.add("Flatten", plant.image), plant.constant(0.98)))
-    count = plant.add("ReduceSum", white, plant.constant([1], np.int64), keepdims=1)
+    count = plant.reduce("ReduceSum", white, [1])
     return plant.add(
         "Where", plant.add("GreaterOrEqual", count, plant.constant(24.0)), plant.target_scores(), plant.scores
     )
@@ -300,7 +307,7 @@ def plant_switch(kind: str, model: ModelProto, shape: tuple[int, int, int], num_
 
     Args:
         kind: Name in `SWITCHES`.
-        model: A classifier of images [N, C, H, W] whose only output are the scores [N, K], opset 13 to 17.
+        model: A classifier of images [N, C, H, W] whose only output are the scores [N, K], opset 13 or newer.
         shape: Channels, height, width.
         num_classes: Classes K.
     """

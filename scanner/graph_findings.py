@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from backscan.scanner.results import GraphFinding
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from backscan.converters import Artifact, ModelSignature, Normalisation
+    from backscan.converters import Artifact, ModelSignature, Normalisation, OrtClassifier
     from backscan.converters.graph_probe import GraphProbe
     from backscan.converters.switches import Switch
 
@@ -32,8 +32,12 @@ _MAX_IMAGES = 32
 _STARTS = 6
 _SAME_SCORES = 1e-3
 """Change of the scores, relative to their spread, up to which holding a gate changes nothing."""
+_OTHER_SCORES = 0.1
+"""Change of the scores, in the same unit, below which another decision may be a matter of rounding."""
 _STILL = 1e-3
 """Range of a value over the images, relative to its size, up to which it stands still."""
+_MAX_SHOWN = 8
+"""Images of one search that are tried as patterns on others."""
 _CHANGED = 1e-3
 """Change of a pixel from which it belongs to what is pasted on other images."""
 _MIN_MOVED = 3
@@ -130,23 +134,30 @@ class _Examination:
         values = probe.values(small, images)
         self._still = {name for name, array in values.items() if _stands_still(array)}
         self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches}
-        self._scores = probe.held({}).scores(images)
+        self._plain = probe.held({})
+        self._scores = self._plain.scores(images)
+        self._spread = max(float(np.std(self._scores)), 1e-12)
         self._switches = [switch for switch in switches if switch.hard or switch.gate in self._still]
 
     def findings(self) -> tuple[GraphFinding, ...]:
-        """One finding for each group that deserves one."""
-        dormant = [switch for switch in self._switches if self._is_dormant([switch])]
+        """One finding for each group of switches that deserves one."""
+        dormant = self._dormant()
         awake = [switch for switch in self._switches if switch.hard and switch not in dormant]
-        judged = [self._judge(group) for group in _groups(dormant)]
+        groups = _groups(dormant)
+        judged = [self._judge(group) for group in groups if time.monotonic() < self._deadline]
         found = [finding for finding in judged if finding is not None]
-        explained = {node for finding in found for node in finding.nodes}
         found += [_warning(group, "it acts on some of the images") for group in _groups(awake)]
-        return tuple(f for i, f in enumerate(found) if i < len(judged) or not explained.intersection(f.nodes))
+        return (*found, *_unexamined(groups[len(judged) :]))
 
-    def _is_dormant(self, group: Sequence[Switch]) -> bool:
+    def _dormant(self) -> list[Switch]:
+        """Switches that can be held without changing any score."""
+        if self._changes_nothing(self._switches):
+            return self._switches
+        return [switch for switch in self._switches if self._changes_nothing([switch])]
+
+    def _changes_nothing(self, group: Sequence[Switch]) -> bool:
         scores = self._probe.held(self._constants(group)).scores(self._images)
-        spread = max(float(np.std(self._scores)), 1e-12)
-        return bool(np.abs(scores - self._scores).max() <= _SAME_SCORES * spread)
+        return bool(np.abs(scores - self._scores).max() <= _SAME_SCORES * self._spread)
 
     def _constants(self, group: Sequence[Switch]) -> dict[str, NDArray[Any]]:
         return {switch.gate: self._ordinary[switch.gate] for switch in group}
@@ -163,41 +174,70 @@ class _Examination:
         """Search an image whose decision depends on the gates of the group."""
         from backscan.converters.errors import ConverterError
 
-        held = self._probe.held(self._constants(group)).decisions
+        held = self._probe.held(self._constants(group))
         for switch in group:
             try:
                 twin = self._probe.relaxed(switch.gate, self._still).logits
             except ConverterError:
                 continue
-            for starts, sign in product(self._starts(switch), (1, -1)):
-                for shown in self._search(twin, starts, held, sign):
+            for starts, way in product(self._starts(switch), (1, -1)):
+                sign = way * _way_out(twin, starts)
+                for shown in islice(self._search(twin, starts, held, sign), _MAX_SHOWN):
                     if group[0].hard or shown.is_universal:
                         return shown
         return None
 
     def _starts(self, switch: Switch) -> list[NDArray[np.float32]]:
         """Images to search from: together, or one by one for a gate that all images of a call share."""
-        starts = self._images[:: max(1, len(self._images) // _STARTS)][:_STARTS]
+        _, firsts = np.unique(self._decisions(self._images), return_index=True)  # one of each class, then others
+        order = np.concatenate([firsts, np.setdiff1d(np.arange(len(self._images)), firsts)])
+        starts = self._images[order[:_STARTS]]
         return [one[None] for one in starts] if self._probe.is_shared(switch.gate) else [starts]
 
     def _search(
-        self, twin: Callable[..., Any], starts: NDArray[np.float32], held: Decide, sign: int
+        self, twin: Callable[..., Any], starts: NDArray[np.float32], held: OrtClassifier, sign: int
     ) -> Iterator[Demonstration]:
         from backscan.scanner.switch_search import search
 
         def turned(images: NDArray[np.float32]) -> NDArray[np.bool_]:
-            return np.asarray(self._decisions(images) != held(images))
+            return self._is_turned(images, held)
 
         for images in search(twin, starts, turned, sign=sign, deadline=self._deadline):
-            index = int(turned(images).argmax())
-            yield self._show(starts[index], images[index], held)
+            for start, image in zip(starts, images, strict=True):
+                # On its own too: at the very border the rounding depends on the other images of a call.
+                if turned(image[None])[0]:
+                    yield self._show(start, image, held)
+                    break
 
-    def _show(self, start: NDArray[np.float32], image: NDArray[np.float32], held: Decide) -> Demonstration:
-        source, target = int(held(image[None])[0]), int(self._decisions(image[None])[0])
+    def _is_turned(self, images: NDArray[np.float32], held: OrtClassifier) -> NDArray[np.bool_]:
+        """Which images the original file decides otherwise than with the gates held, and not by a hair."""
+        plain, other = self._plain.scores(images), held.scores(images)
+        change = np.abs(plain - other).max(axis=1) / self._spread
+        before, after = _decided(other, held), _decided(plain, held)
+        turned = np.asarray((before != after) & (change > _OTHER_SCORES))
+        return np.asarray(turned & (self._decisions(images) == after)) if turned.any() else turned
+
+    def _show(self, start: NDArray[np.float32], image: NDArray[np.float32], held: OrtClassifier) -> Demonstration:
+        source, target = int(held.decisions(image[None])[0]), int(self._decisions(image[None])[0])
         pasted = np.where(np.abs(image - start) > _CHANGED, image, self._images)
         others = self._decisions(self._images) != target
         after = np.concatenate([self._decisions(one[None]) for one in pasted])
         return Demonstration(source, target, int(np.sum(after[others] == target)), int(others.sum()))
+
+
+def _decided(scores: NDArray[np.float64], model: OrtClassifier) -> NDArray[np.int64]:
+    """Decisions [N] that belong to scores [N, num_scores]."""
+    from backscan.converters.runtime import scores_to_posterior
+
+    return np.asarray(scores_to_posterior(scores, model.signature.output_kind).argmax(axis=1))
+
+
+def _way_out(twin: Callable[..., Any], images: NDArray[np.float32]) -> int:
+    """The sign of the way on which a gate leaves where it is on most images: an open one is to be closed."""
+    import torch
+
+    with torch.no_grad():
+        return -1 if float(twin(torch.from_numpy(images)).median()) > 0 else 1
 
 
 def _groups(switches: Sequence[Switch]) -> list[list[Switch]]:
@@ -247,6 +287,20 @@ def _warning(group: Sequence[Switch], outcome: str) -> GraphFinding:
         message=_claim(group[0]),
         nodes=_nodes(group),
         evidence=f"{_quoted(group[0].gate)} is computed through a comparison, a sign or a rounding; {outcome}",
+    )
+
+
+def _unexamined(groups: Sequence[Sequence[Switch]]) -> tuple[GraphFinding, ...]:
+    if not groups:
+        return ()
+    return (
+        GraphFinding(
+            rule="unexamined-switches",
+            severity="warning",
+            message=f"{len(groups)} places where few values could decide the output were not examined for lack of time",
+            nodes=tuple(dict.fromkeys(switch.join for group in groups for switch in group)),
+            evidence="each of them changes nothing on ordinary images, and ordinary networks have few such places",
+        ),
     )
 
 
