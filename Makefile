@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo test lint types package install clean
+.PHONY: demo test lint types docs package install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/scanner demo
@@ -21,13 +21,18 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+# The guide into site/; a broken link or a generated page that is out of date is an error.
+docs: $(VENV)/.installed
+	$(BIN)/python docs/.tools/generate.py --check
+	PYTHONPATH=docs/.tools $(BIN)/zensical build --strict
+
 install: $(VENV)/.installed
 
 # A regular install: what runs is what a user gets. After a change of the sources make installs them again.
 $(VENV)/.installed: pyproject.toml constraints.txt $(shell find scanner kernels converters -type f -not -name '*.pyc')
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cpu,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cpu,dev,docs]'
 	touch $@
 
 clean:

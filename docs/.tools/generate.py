@@ -7,7 +7,7 @@ python docs/.tools/generate.py --check    # exit 1 if one is out of date
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 
@@ -16,6 +16,7 @@ from backscan.scanner.reports import RENDERERS
 from backscan.scanner.reports.rules import RULES
 
 DOCS = Path(__file__).parents[1]
+WORDS = {Path: "PATH", str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "FLAG"}
 NOTE = "<!-- Made by docs/.tools/generate.py: change the code, then run it. -->"
 
 
@@ -55,10 +56,10 @@ def table(title: str, parameters: list[Any]) -> Iterator[str]:
 
 def value_of(parameter: Any) -> str:
     """What kind of value an option takes."""
-    kind = str(parameter.display_type).strip("<>").replace("list[", "").replace("]", "")
-    words = {"Path": "path", "str": "text", "int": "whole number", "float": "number"}
-    kind = words.get(kind, kind.lower())
-    return f"{kind} ..." if parameter.multiple or parameter.nargs == -1 else kind
+    kind = parameter.type_descriptor.annotation
+    parts = [part for part in get_args(kind) if part is not type(None)] or [kind]
+    words = " ".join(WORDS[part] for part in parts)
+    return f"{words} ..." if parameter.multiple or parameter.nargs == -1 else words
 
 
 def default_of(parameter: Any) -> str:

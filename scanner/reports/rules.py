@@ -80,7 +80,7 @@ def findings_of(result: ScanResult) -> tuple[Finding, ...]:
 
 def rule_of_graph(name: str) -> Rule:
     """The rule of a graph finding; a name that the table lacks gets the general text."""
-    return GRAPH_RULES.get(name) or _graph_rule(name, "Something in the graph can change the decision.", "")
+    return GRAPH_RULES.get(name) or _graph_rule(name, "Something in the graph can switch the decision.")
 
 
 def _pattern_detected(result: ScanResult) -> bool:
@@ -101,13 +101,14 @@ def _of_graph(result: ScanResult, finding: GraphFinding) -> Finding:
     )
 
 
-def _graph_rule(name: str, short: str, more: str) -> Rule:
+def _graph_rule(name: str, short: str) -> Rule:
     camel = "".join(part.capitalize() for part in name.split("-"))
     text = (
-        f"{short} {more} A finding is an *error* only where an input was found that takes the branch and changes the "
-        "decision in onnxruntime; otherwise ask the supplier what the nodes are for."
+        f"{short} Whoever builds this into a graph plants a backdoor without any training: images with a mark are "
+        "decided otherwise. A finding is an *error* only where an image was found that takes the switch and changes "
+        "the decision in onnxruntime; otherwise ask the supplier what the nodes are for."
     )
-    return Rule(f"graph/{name}", f"Graph{camel}", short, " ".join(text.split()), "warning", 7.0)
+    return Rule(f"graph/{name}", f"Graph{camel}", short, text, "warning", 7.0)
 
 
 BACKDOOR = Rule(
@@ -146,31 +147,23 @@ _VERDICT_RULES: Mapping[Verdict, Rule] = MappingProxyType(
         Verdict.NO_VERDICT: NO_VERDICT,
     }
 )
+# How `graph_findings` names what it finds: what the gate does, and what it is.
+_ACTS = {
+    "selected": "selects between two results",
+    "branched": "decides which branch of the graph runs",
+    "masked": "is multiplied with part of the decision",
+    "shifted": "is added to part of the decision or subtracted from it",
+    "joined": "joins the way to the output",
+}
+_GATES = {
+    "predicate": "A comparison, sign or rounding of a few values computed from the image",
+    "side-path": "A narrow side path that lies dormant on ordinary images",
+}
 GRAPH_RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        rule.id.removeprefix("graph/"): rule
-        for rule in (
-            _graph_rule(
-                "input-switch",
-                "A comparison of the input selects between two results.",
-                "`Where` or `If` on a condition computed from pixels can swap the decision of inputs with a mark.",
-            ),
-            _graph_rule(
-                "input-gate",
-                "A comparison of the input masks or adds to the decision.",
-                "A product or sum with a 0/1 value, or with a saturated sigmoid of pixels, acts like a switch.",
-            ),
-            _graph_rule(
-                "second-path",
-                "The input reaches the output around the main path.",
-                "A short path beside the classifier can overrule it for chosen inputs.",
-            ),
-            _graph_rule(
-                "single-class-constant",
-                "A constant is added to one class only.",
-                "Together with a switch it forces the decision to that class.",
-            ),
-        )
+        f"{act}-by-{gate}": _graph_rule(f"{act}-by-{gate}", f"{is_what} {does_what}.")
+        for act, does_what in _ACTS.items()
+        for gate, is_what in _GATES.items()
     }
 )
 RULES: tuple[Rule, ...] = (BACKDOOR, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())

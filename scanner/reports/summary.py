@@ -270,7 +270,7 @@ def _tested(result: ScanResult) -> list[str]:
     }
     tested = [f"{pairs} with detector {name}, space {space}, goal rate {goal}" for name, space, pairs in searched]
     if result.findings or GRAPH_PHASE in result.timings:  # said only of scans that did search the graph
-        tested.append(f"the graph, for switches and second paths: {counted(len(result.findings), 'finding')}")
+        tested.append(f"the graph, for switches: {counted(len(result.findings), 'finding')}")
     return tested
 
 

@@ -119,7 +119,7 @@ def with_findings() -> ScanResult:
         target=6,
         findings=(
             GraphFinding(
-                rule="input-switch",
+                rule="selected-by-predicate",
                 severity="error",
                 message="a comparison of the input selects between two results",
                 nodes=("Greater_12", "Where_14"),
@@ -129,7 +129,7 @@ def with_findings() -> ScanResult:
                 target=6,
             ),
             GraphFinding(
-                rule="second-path",
+                rule="joined-by-side-path",
                 severity="warning",
                 message="the input reaches the output around the main path",
                 nodes=("ReduceMean_9",),
@@ -156,7 +156,9 @@ def hostile() -> ScanResult:
         reasons=("found <b>bold</b> & \u202ereversed\x00 at node '{{7*7}}${7*7}'",),
         warnings=("</script><script>alert(2)</script> ![x](http://evil.example/x.png) www.evil.example",),
         findings=(
-            GraphFinding("input-switch", "warning", "<svg onload=alert(3)>", ("\x9b31m|node`",), "]]><!--\ufffe"),
+            GraphFinding(
+                "selected-by-predicate", "warning", "<svg onload=alert(3)>", ("\x9b31m|node`",), "]]><!--\ufffe"
+            ),
         ),
     )
 

@@ -185,6 +185,19 @@ def test_names_run_no_script(browser: webdriver.Chrome, pages: dict[str, Path]) 
     browser.execute_script("return document.title")  # raises if an alert is open
 
 
+def test_the_policy_of_the_page_stops_what_is_not_ours(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Were an escape ever missing, the page's content security policy would still hold."""
+    injected = (
+        "<script>document.title = 'owned'</script><img src='https://evil.example/x.png' onerror='document.title=1'>"
+    )
+    path = tmp_path / "injected.html"
+    path.write_text(PAGES["detected"]().replace("<main>", f"<main>{injected}"), encoding="utf-8")
+    show(browser, path)
+    assert browser.title.startswith("Backdoor detected")
+    assert not [url for url in requests(browser) if url.startswith("http")]
+    assert len(browser.get_log("browser")) >= 2  # what was stopped is told
+
+
 def test_printing_opens_everything(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:
     show(browser, pages["detected"], dark=True)
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")

@@ -36,9 +36,12 @@ def test_a_detection_fails_and_a_scan_without_answer_errs() -> None:
 
 def test_demonstrated_switches_fail_and_suspected_ones_do_not() -> None:
     (suite,) = read(with_findings())
-    assert [case.name for case in suite] == ["no backdoor is detected", "graph/input-switch at Greater_12, Where_14"]
+    assert [case.name for case in suite] == [
+        "no backdoor is detected",
+        "graph/selected-by-predicate at Greater_12, Where_14",
+    ]
     assert suite.failures == 2
-    assert "graph/second-path" in render(with_findings(), "junit").partition("<system-err>")[2]
+    assert "graph/joined-by-side-path" in render(with_findings(), "junit").partition("<system-err>")[2]
 
 
 def test_hostile_names_survive_as_text() -> None:

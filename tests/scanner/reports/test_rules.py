@@ -2,7 +2,9 @@ import re
 
 import pytest
 
-from backscan.scanner.reports.rules import RULES, findings_of, rule_of_graph
+from backscan.converters.switches import Switch
+from backscan.scanner import graph_findings
+from backscan.scanner.reports.rules import GRAPH_RULES, RULES, findings_of, rule_of_graph
 from tests.scanner.reports.examples import ALL, detected, hostile, inconclusive, no_verdict, not_detected, with_findings
 
 
@@ -30,12 +32,21 @@ def test_what_each_verdict_reports() -> None:
 
 
 def test_a_switch_found_alone_is_no_pattern() -> None:
-    assert ids(with_findings()) == ["graph/input-switch", "graph/second-path"]
+    assert ids(with_findings()) == ["graph/selected-by-predicate", "graph/joined-by-side-path"]
     assert [finding.level for finding in findings_of(with_findings())] == ["error", "warning"]
 
 
 def test_a_pattern_beside_a_warning_is_both() -> None:
-    assert ids(hostile()) == ["backdoor-detected", "graph/input-switch"]
+    assert ids(hostile()) == ["backdoor-detected", "graph/selected-by-predicate"]
+
+
+def test_every_name_that_the_graph_search_gives_has_its_own_help() -> None:
+    names = {
+        graph_findings._rule(Switch("gate", "join", operator, hard, ()))
+        for operator in (*graph_findings._RULES, "Concat")
+        for hard in (False, True)
+    }
+    assert names == set(GRAPH_RULES)
 
 
 def test_an_unknown_graph_rule_still_has_help() -> None:
