@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         with_external,
     )
     from backscan.converters.classifier import TorchClassifier
+    from backscan.converters.cuts import CutCandidate, cut_candidates
     from backscan.converters.errors import ConverterError, LimitExceededError, UnreadableFileError
     from backscan.converters.external import read_external
     from backscan.converters.importer import import_model
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Artifact": "artifact",
     "ConverterError": "errors",
+    "CutCandidate": "cuts",
     "IntakeReport": "intake",
     "LimitExceededError": "errors",
     "ModelSignature": "signature",
@@ -40,6 +42,7 @@ _HOME = {
     "artifact_from_bytes": "artifact",
     "audit": "intake",
     "compare": "parity",
+    "cut_candidates": "cuts",
     "enforce": "intake",
     "external_locations": "artifact",
     "import_model": "importer",
@@ -55,6 +58,7 @@ _HOME = {
 __all__ = [
     "Artifact",
     "ConverterError",
+    "CutCandidate",
     "IntakeReport",
     "LimitExceededError",
     "ModelSignature",
@@ -67,6 +71,7 @@ __all__ = [
     "artifact_from_bytes",
     "audit",
     "compare",
+    "cut_candidates",
     "enforce",
     "external_locations",
     "import_model",

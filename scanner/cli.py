@@ -234,18 +234,24 @@ def inspect(
     model: options.Model,
     output_name: options.OutputName = None,
     image_size: options.ImageSize = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List where the model can be cut in two.")] = False,
     no_sandbox: options.NoSandbox = False,
     format_: options.Format = "terminal",
 ) -> ExitCode:
-    """Show what a model takes and gives, without scanning it."""
+    """Show what a model takes and gives and what is built into it, without scanning it."""
     from backscan.scanner import delivery
-    from backscan.scanner.inspection import describe, inspect_model
+    from backscan.scanner.inspection import describe, exit_code, inspect_model
+    from backscan.scanner.reports.text import printable
+    from backscan.scanner.results import to_json
 
     options.one_of(format_, delivery.STDOUT_FORMATS, "--format")
     config = ScanConfig(output_name=output_name, image_size=image_size, sandbox=not no_sandbox)
-    inspection = inspect_model(model, config)
-    delivery.print_text(json.dumps(inspection, indent=2) + "\n" if format_ == "json" else describe(inspection))
-    return ExitCode.NOT_DETECTED
+    inspection = inspect_model(model, config, tensors=tensors)
+    if format_ == "json":
+        delivery.print_text(to_json(inspection))
+    else:
+        delivery.print_text("".join(f"{printable(line)}\n" for line in describe(inspection).splitlines()))
+    return exit_code(inspection)
 
 
 @app.command()

@@ -49,6 +49,22 @@ class OpenedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A tensor at which the model can be cut in two: everything about the image passes through it."""
+
+    name: str
+    """Name of the tensor."""
+    operator: str
+    """Operator that computes it."""
+    shape: tuple[int, ...]
+    """Its shape for one image."""
+    dtype: str
+    """Its element type."""
+    is_first_convolution: bool
+    """Whether the first convolution computes it: where XMK section 5.2.3 cuts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preparation:
     """What the pilot pairs of a detector gave."""
 
@@ -133,6 +149,10 @@ class Subject:
         """Switches built into the graph; images [N, C, H, W] in [0, 1], or None for synthetic ones."""
         answer = self._call("find_switches", {"images": images, "seed": seed}, SCAN)
         return checked(tuple[GraphFinding, ...], answer.get("findings"))
+
+    def list_cuts(self) -> tuple[Cut, ...]:
+        """Tensors at which the model can be cut in two, from the image towards the output."""
+        return tuple(checked(Cut, cut) for cut in self._call("list_cuts", {}, IMPORT)["cuts"])
 
     def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
         """Parity of the torch copy with the original file."""

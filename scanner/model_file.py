@@ -10,7 +10,7 @@ from backscan.scanner.errors import NoVerdictError, UserError
 from backscan.scanner.results import ModelRecord
 
 if TYPE_CHECKING:
-    from backscan.converters import Artifact
+    from backscan.converters import Artifact, IntakeReport
     from backscan.scanner.executors import Subject
 
 
@@ -37,9 +37,17 @@ def audit(subject: Subject, artifact: Artifact, folder: Path) -> Artifact:
     Raises:
         NoVerdictError: the policy forbids something, or external data is missing or outside the model's folder.
     """
+    return admit(artifact, subject.audit(artifact), folder)
+
+
+def admit(artifact: Artifact, report: IntakeReport, folder: Path) -> Artifact:
+    """The artifact with its external data, if the report about its bytes allows it.
+
+    Raises:
+        NoVerdictError: the report names a violation, or external data is missing or outside the model's folder.
+    """
     from backscan.converters import ConverterError, Policy, enforce, read_external, with_external
 
-    report = subject.audit(artifact)
     try:
         enforce(report)
         external = read_external(folder, report.external_locations, Policy())

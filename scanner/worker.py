@@ -105,6 +105,14 @@ class Worker:
         )
         return {"findings": [asdict(finding) for finding in findings]}
 
+    def list_cuts(self, _: Message) -> Message:
+        """Tensors at which the model can be cut in two (`converters.split`)."""
+        from backscan.converters import cut_candidates
+
+        if self._artifact is None:
+            raise RuntimeError("expected `open` before `list_cuts`")
+        return {"cuts": [asdict(cut) for cut in cut_candidates(self._artifact, self.runtime.signature)]}
+
     def compare(self, message: Message) -> Message:
         """Parity of the copy with the original file on some images."""
         from backscan.converters import compare
