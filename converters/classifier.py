@@ -31,7 +31,6 @@ class TorchClassifier(nn.Module):
         normalisation: Normalisation,
         *,
         head: str,
-        has_surrogates: bool = False,
         notes: tuple[str, ...] = (),
     ) -> None:
         """Wrap a network.
@@ -41,7 +40,6 @@ class TorchClassifier(nn.Module):
             signature: The model's signature.
             normalisation: How pixels become model input.
             head: What the network's scores are.
-            has_surrogates: Whether steps inside pass a gradient that is not their own.
             notes: Sentences for the user.
         """
         super().__init__()
@@ -49,7 +47,7 @@ class TorchClassifier(nn.Module):
         self.network = network
         self.signature = signature
         self.head = head
-        self.has_surrogates = has_surrogates
+        self.has_surrogates = False
         self.notes = notes
 
     @property

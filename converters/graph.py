@@ -72,19 +72,22 @@ def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     return readers
 
 
-def reached_values(graph: onnx.GraphProto, sources: Iterable[str]) -> set[str]:
+def reached_values(
+    graph: onnx.GraphProto, sources: Iterable[str], *, stopped_by: Collection[str] = SHAPE_OPERATORS
+) -> set[str]:
     """Values that depend on what `sources` hold; a shape taken from a reached value is not itself reached.
 
     Args:
         graph: A graph in topological order.
         sources: Names of the values to start from, normally the image input.
+        stopped_by: Operators whose result does not count as reached.
 
     Returns:
         Names of the reached values, `sources` included.
     """
     reached = set(sources)
     for node in graph.node:
-        if node.op_type not in SHAPE_OPERATORS and reads(node) & reached:
+        if node.op_type not in stopped_by and reads(node) & reached:
             reached.update(name for name in node.output if name)
     return reached
 

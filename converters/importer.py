@@ -1,27 +1,31 @@
 """The import: from an artifact and its signature to a frozen, differentiable torch classifier."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 import torch
 from onnx import shape_inference
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from backscan.converters.artifact import Artifact, parse
 from backscan.converters.batching import Rows, free_batch, group_images
 from backscan.converters.builder import GraphBuilder, blame_node
 from backscan.converters.classifier import TorchClassifier
+from backscan.converters.differentiability import passes_surrogates, require_gradient_path
 from backscan.converters.engine import noise
-from backscan.converters.errors import ConverterError, NotDifferentiableError
-from backscan.converters.graph import reached_values, sort_nodes
+from backscan.converters.errors import ConverterError
+from backscan.converters.graph import sort_nodes
 from backscan.converters.heads import find_tail, remove_tail
 from backscan.converters.normalise import normalise
 from backscan.converters.precision import widen
 from backscan.converters.signature import ModelSignature, pixel_normalisation
 
-SURROGATES = frozenset({"Sign", "Round", "Floor", "Ceil", "QuantizeLinear", "DynamicQuantizeLinear", "Hardmax"})
-"""Operators whose own gradient is zero everywhere: the importer gives them a straight-through one."""
+SURROGATE_NOTE = (
+    "the model has steps whose own gradient is zero, such as signs or roundings to 8 bits; the search follows a "
+    "surrogate gradient through them"
+)
 
 
 def import_model(
@@ -46,33 +50,25 @@ def import_model(
     model = parse(artifact)
     sort_nodes(model.graph)
     head = expose_logits(model.graph, signature)
-    imported = import_network(model, signature)
-    classifier = TorchClassifier(
-        imported.network,
-        signature,
-        pixel_normalisation(signature),
-        head=head,
-        has_surrogates=imported.has_surrogates,
-        notes=imported.notes,
-    )
+    network, notes = import_network(model, signature)
+    classifier = TorchClassifier(network, signature, pixel_normalisation(signature), head=head, notes=notes)
     classifier.requires_grad_(requires_grad=False).eval().to(device)
-    _check_run(classifier)
+    if passes_surrogates(_run_on_noise(classifier)):
+        classifier.has_surrogates = True
+        classifier.notes += (SURROGATE_NOTE,)
     return classifier
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedNetwork:
-    """A network and what is known of it.
+class ImportedNetwork(NamedTuple):
+    """A network called with the model's own input for any number of images.
 
     Attributes:
-        network: Takes the model's own input for N images, gives [N, num_scores].
-        has_surrogates: Whether steps inside pass a gradient that is not their own.
+        network: Gives [N, num_scores].
         notes: What the user should know, one sentence each.
     """
 
     network: nn.Module
-    has_surrogates: bool
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def import_network(model: onnx.ModelProto, signature: ModelSignature) -> ImportedNetwork:
@@ -89,25 +85,22 @@ def import_network(model: onnx.ModelProto, signature: ModelSignature) -> Importe
         signature = widen(model, signature)
     fix_input_size(model, signature)
     plain = normalise(model, signature)
-    surrogates = _surrogates(plain, signature)
-    network, notes = _any_batch(plain, signature)
-    if surrogates:
-        notes += (f"gradients pass straight through {', '.join(surrogates)}, whose own gradient is zero",)
-    return ImportedNetwork(network, bool(surrogates), notes)
+    require_gradient_path(plain.graph, signature)
+    return _any_batch(plain, signature)
 
 
-def _any_batch(plain: onnx.ModelProto, signature: ModelSignature) -> tuple[nn.Module, tuple[str, ...]]:
-    """A network for any number of images, and what to say about how that was reached."""
+def _any_batch(plain: onnx.ModelProto, signature: ModelSignature) -> ImportedNetwork:
     if signature.batch is None:
-        return Rows(build(plain), signature), ()
+        return ImportedNetwork(Rows(build(plain), signature))
     freed = free_batch(plain, signature)
     if freed is not None:
         free = replace(signature, batch=None)
-        return Rows(build(normalise(freed, free)), free), ()
+        return ImportedNetwork(Rows(build(normalise(freed, free)), free))
     groups = group_images(build(plain), signature)
     if groups.at_once:
-        return groups, ()
-    return groups, (f"the model takes {signature.batch} image(s) a call and cannot be vectorised: the scan is slow",)
+        return ImportedNetwork(groups)
+    note = f"the model takes {signature.batch} image(s) a call and cannot be vectorised: the scan is slow"
+    return ImportedNetwork(groups, (note,))
 
 
 def build(plain: onnx.ModelProto) -> fx.GraphModule:
@@ -140,25 +133,13 @@ def fix_input_size(model: onnx.ModelProto, signature: ModelSignature) -> None:
                     dimension.dim_value = size
 
 
-def _surrogates(plain: onnx.ModelProto, signature: ModelSignature) -> list[str]:
-    """Operators on the way of the image whose own gradient is zero."""
-    reached = reached_values(plain.graph, [signature.input_name])
-    operators = {node.op_type for node in plain.graph.node if reached.intersection(node.output)}
-    return sorted(name for name in operators if name in SURROGATES or name.startswith("QLinear"))
-
-
-def _check_run(classifier: TorchClassifier) -> None:
-    """Run the classifier once on noise: it must run, and its output must depend on the image differentiably."""
+def _run_on_noise(classifier: TorchClassifier) -> Tensor:
+    """Scores of the classifier on noise, with their gradient; a module that fails is blamed on its node."""
     signature = classifier.signature
     shape = (signature.batch or 2, *signature.input_shape)
     images = torch.from_numpy(noise(shape, np.dtype(np.float32), seed=0)).to(classifier.device).requires_grad_()
     try:
-        scores = classifier.logits(images)
+        return classifier.logits(images)
     except Exception as error:
         blame_node(classifier.network, classifier.inputs(images))
         raise ConverterError(f"the imported model cannot be run ({error}): report the model") from error
-    if not scores.requires_grad:
-        raise NotDifferentiableError(
-            "no gradient reaches the image: every path to the output passes a step such as ArgMax, a comparison or a "
-            "tree; only differentiable classifiers can be scanned"
-        )

@@ -241,8 +241,29 @@ def test_a_model_without_gradient_is_refused_before_anything_is_optimised() -> N
         scores = OneHot(best, depth, values)
     """
     artifact = artifact_from_bytes("m", text_model(body, image="float[N,3,8,8] image"))
-    with pytest.raises((NotDifferentiableError, UnsupportedOperatorError)):
+    with pytest.raises(NotDifferentiableError, match="passes ArgMax, OneHot; only differentiable"):
         import_model(artifact, read_signature(artifact))
+
+
+def test_a_comparison_of_scores_has_no_gradient_either() -> None:
+    body = f"{POOLED} m = ReduceMax <axes = [1]> (f) same = Equal(f, m) scores = Cast <to = 1> (same)"
+    artifact = artifact_from_bytes("m", text_model(body, image="float[N,3,8,8] image"))
+    with pytest.raises(NotDifferentiableError, match="such as a comparison"):
+        import_model(artifact, read_signature(artifact))
+
+
+def test_an_ordinary_model_has_no_surrogates() -> None:
+    ours, _ = both(planted.convolutional())
+    assert not ours.has_surrogates
+    assert ours.notes == ()
+
+
+def test_surrogates_of_a_vectorised_model_are_seen() -> None:
+    body = "s = Sign(image) c = Conv(s, w) p = GlobalAveragePool(c) f = Reshape(p, flat) scores = MatMul(f, k)"
+    tensors = {"flat": np.array([4], np.int64), "k": np.ones((4, 4), "f")}
+    ours, _ = both(text_model(body, image="float[1,3,8,8] image", scores="float[4] scores", **tensors))
+    assert type(ours.network).__name__ == "Groups"
+    assert ours.has_surrogates
 
 
 def test_sign_gets_a_surrogate_gradient_and_says_so() -> None:
@@ -253,7 +274,7 @@ def test_sign_gets_a_surrogate_gradient_and_says_so() -> None:
     (gradient,) = torch.autograd.grad(ours.log_posterior(inputs)[:, 0].sum(), inputs)
     assert gradient.abs().sum() > 0
     assert ours.has_surrogates
-    assert "Sign" in ours.notes[0]
+    assert "surrogate gradient" in ours.notes[0]
 
 
 def test_a_module_that_fails_is_blamed_on_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,14 +287,14 @@ def test_a_module_that_fails_is_blamed_on_its_node(monkeypatch: pytest.MonkeyPat
     def convert(node, _graph):
         return registry.OperationConverterResult(Broken(), registry.onnx_mapping_from_node(node))
 
-    registry.find_converter("Relu", "", 17)
-    monkeypatch.setitem(registry._OWN_CONVERTERS, ("", "Relu", 14), convert)
+    registry.find_converter("GlobalAveragePool", "", 17)
+    monkeypatch.setitem(registry._OWN_CONVERTERS, ("", "GlobalAveragePool", 1), convert)
     artifact = artifact_from_bytes("m", planted.convolutional())
     with pytest.raises(
-        ConversionError, match=r"node 'relu' \(Relu, opset 17\): its module failed .*out of luck"
+        ConversionError, match=r"node 'pool' \(GlobalAveragePool, opset 17\): its module failed .*out of luck"
     ) as caught:
         import_model(artifact, read_signature(artifact))
-    assert caught.value.node == "relu"
+    assert caught.value.node == "pool"
     assert "\n" not in str(caught.value)
 
 
