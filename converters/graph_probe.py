@@ -66,18 +66,24 @@ class GraphProbe:
             images: [N, C, H, W], RGB pixels in [0, 1].
 
         Returns:
-            Value -> [N, ...].
+            Value -> [N, ...]; values of a size that depends on the images, or of no numbers, are left out.
         """
         session = self._session(tuple(names))
         size = self._signature.batch or _CHUNK
-        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-        for start in range(0, len(images), size):
-            chunk = images[start : start + size]
-            full = np.concatenate([chunk, np.repeat(chunk[-1:], max(0, (self._signature.batch or 0) - len(chunk)), 0)])
-            outputs = run_session(session, self._feed(full))
-            for name in names:
-                parts[name].append(self._per_image(name, outputs[name], len(full))[: len(chunk)])
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        runs = [self._run(session, images[start : start + size], size) for start in range(0, len(images), size)]
+        found = {}
+        for name in names:
+            parts = [run[name] for run in runs]
+            if parts[0].dtype.kind in "biuf" and len({part.shape[1:] for part in parts}) == 1:
+                found[name] = np.concatenate(parts)
+        return found
+
+    def _run(self, session: Any, images: Images, size: int) -> dict[str, NDArray[Any]]:
+        """One call; where the model insists on a number of images the last one is repeated."""
+        missing = max(0, size - len(images)) if self._signature.batch else 0
+        full = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        outputs = run_session(session, self._feed(full))
+        return {name: _per_image(array, len(full))[: len(images)] for name, array in outputs.items()}
 
     def held(self, constants: Mapping[str, NDArray[Any]]) -> OrtClassifier:
         """The classifier with some values held.
@@ -136,9 +142,11 @@ class GraphProbe:
         self._one_for_all = {name for name, array in outputs.items() if np.shape(array)[:1] != (batch,)}
         return sizes | {self._signature.input_name: int(np.prod(self._signature.input_shape))}
 
-    def _per_image(self, name: str, array: NDArray[Any], batch: int) -> NDArray[Any]:
-        """An array with the images first; what is one for all images is repeated."""
-        return np.repeat(np.asarray(array)[None], batch, axis=0) if name in self._one_for_all else array
+
+def _per_image(array: NDArray[Any], batch: int) -> NDArray[Any]:
+    """An array with the images first; what is one for all images is repeated."""
+    array = np.asarray(array)
+    return array if array.shape[:1] == (batch,) else np.repeat(array[None], batch, axis=0)
 
 
 def _hold(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -54,7 +55,7 @@ class Limits:
     """Number of open files."""
     message_bytes: int = 4 * GIB
     """Size of an answer."""
-    bounded_address_space: bool = True
+    bounded_address_space: bool = field(default_factory=lambda: not Path("/dev/nvidia0").exists())
     """False with CUDA, which reserves far more addresses than memory: the parent then only watches the memory."""
 
     @property

@@ -133,7 +133,7 @@ class _Examination:
         small = list(dict.fromkeys([*probe.small_values(), *(switch.gate for switch in switches)]))
         values = probe.values(small, images)
         self._still = {name for name, array in values.items() if _stands_still(array)}
-        self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches}
+        self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches if switch.gate in values}
         self._plain = probe.held({})
         self._scores = self._plain.scores(images)
         self._spread = max(float(np.std(self._scores)), 1e-12)
@@ -151,9 +151,10 @@ class _Examination:
 
     def _dormant(self) -> list[Switch]:
         """Switches that can be held without changing any score."""
-        if self._changes_nothing(self._switches):
-            return self._switches
-        return [switch for switch in self._switches if self._changes_nothing([switch])]
+        holdable = [switch for switch in self._switches if switch.gate in self._ordinary]
+        if self._changes_nothing(holdable):
+            return holdable
+        return [switch for switch in holdable if self._changes_nothing([switch])]
 
     def _changes_nothing(self, group: Sequence[Switch]) -> bool:
         scores = self._probe.held(self._constants(group)).scores(self._images)
