@@ -63,7 +63,9 @@ def test_a_new_switch_beside_a_known_pattern_fails() -> None:
     assert outcome([both], baseline=baseline_of([both])).code == ExitCode.NOT_DETECTED
 
 
-@pytest.mark.parametrize("result", [inconclusive(), no_verdict()])
+@pytest.mark.parametrize(
+    "result", [inconclusive(), no_verdict(), replace(inconclusive(), findings=with_findings().findings)]
+)
 def test_what_says_nothing_is_never_accepted(result: ScanResult) -> None:
     assert outcome([result], baseline=baseline_of([result])).code != ExitCode.NOT_DETECTED
 
