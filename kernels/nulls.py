@@ -75,7 +75,8 @@ class NullFamily:
 
         Returns:
             Fits, unchanged by the scale of a row up to rounding. A truncated fit whose likelihood grows to the edge
-            of the family is `BOUNDARY`; fewer than two values, or values that agree to five digits, are `FAILED`.
+            of the family is `BOUNDARY`; fewer than two values, values that agree to five digits, or one that is not
+            positive, are `FAILED`.
         """
         if rows.shape[1] < 2:
             return self._failed(rows.shape[0])
@@ -94,7 +95,7 @@ class NullFamily:
     def _complete_fits(self, summaries: Matrix) -> Matrix:
         """Rows like those of `truncated.fit_truncated`."""
         spread = np.log(summaries[:, 2]) - summaries[:, 0] > _LEAST_GAP
-        statuses = np.where(spread, FitStatus.REACHED, FitStatus.FAILED)
+        statuses = np.where(spread & np.isfinite(summaries[:, 1]), FitStatus.REACHED, FitStatus.FAILED)
         return np.column_stack((self.fit_complete(summaries), statuses, np.zeros(len(summaries))))
 
     def sf(self, value: float, parameters: Parameters) -> float:

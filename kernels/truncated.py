@@ -48,8 +48,9 @@ _PANELS = np.array([0.0, 0.04, 0.25, 1.0])
 _NODES = (_PANELS[:-1, None] + np.diff(_PANELS)[:, None] * 0.5 * (_GAUSS_NODES + 1.0)).ravel()
 _WEIGHTS = (np.diff(_PANELS)[:, None] * 0.5 * _GAUSS_WEIGHTS).ravel()
 _DROP = 38.0  # exp(-38) is below the rounding of the peak
+_HALVINGS = 60  # of an interval that is too wide at most by overflow
 _LEAST_GAP = 1e-10  # of log(mean) - mean(log): values that agree to five digits have no distribution to speak of
-_MAX_ITERATIONS = 200  # damped Newton steps; 15 is the most seen on ten classes or more
+_MAX_ITERATIONS = 200  # damped Newton steps; 15 is the most seen in simulations with ten classes or more
 
 
 @jit(WRITEABLE_MATRIX(MATRIX, VECTOR))
@@ -91,7 +92,9 @@ def _reach(power: float, left: float, right: float, sign: float) -> float:
     low, high = 0.0, 2.0 * _DROP / (slope + math.sqrt(slope * slope + 2.0 * (left + right) * _DROP))
     while _drop(power, left, right, sign * high) < _DROP:
         low, high = high, 2.0 * high
-    while _drop(power, left, right, sign * high) > 1.5 * _DROP:
+    for _ in range(_HALVINGS):
+        if not _drop(power, left, right, sign * high) > 1.5 * _DROP:
+            break
         middle = 0.5 * (low + high)
         if _drop(power, left, right, sign * middle) < _DROP:
             low = middle
@@ -214,11 +217,39 @@ def _maximise(fit: Vector, summary: Vector, shape: int, free_rate: bool) -> floa
     return math.nan
 
 
+@jit(FLOAT(VECTOR, VECTOR, COUNT))
+def _log_likelihood(point: Vector, summary: Vector, shape: int) -> float:
+    """Mean log-likelihood of x at a point (power, inverse, rate)."""
+    normaliser: float = moments(point[POWER], point[INVERSE], point[RATE], shape == INVERSE)[_LOG_NORMALISER]
+    return _exponent(point, summary) - normaliser
+
+
+@jit(VOID(WRITEABLE_VECTOR, VECTOR, COUNT))
+def _start(fit: Vector, summary: Vector, shape: int) -> None:
+    """Replace the boundary point in `fit` by the fit of a complete sample where that is likelier.
+
+    Where hardly anything is cut off it is nearly the answer, and the boundary is far away.
+    """
+    complete = fit[:3].copy()
+    mean = summary[MEAN]
+    if shape == POWER:
+        gap = math.log(mean) - summary[MEAN_LOG]
+        complete[POWER] = (3.0 - gap + math.sqrt((gap - 3.0) ** 2 + 24.0 * gap)) / (12.0 * gap)  # Minka 2002
+    if shape == INVERSE:
+        complete[INVERSE] = 0.5 / (summary[MEAN_INVERSE] - 1.0 / mean)
+        complete[RATE] = complete[INVERSE] / (mean * mean)
+    else:
+        complete[RATE] = complete[POWER] / mean
+    if _log_likelihood(complete, summary, shape) > _log_likelihood(fit[:3], summary, shape):
+        fit[:3] = complete
+
+
 @jit(VOID(WRITEABLE_VECTOR, VECTOR, COUNT))
 def _fit_row(fit: Vector, summary: Vector, shape: int) -> None:
     """Truncated fit of one sample from the power and inverse in `fit`, which it completes."""
     fit[STATUS] = FAILED
-    if not math.log(summary[MEAN]) - summary[MEAN_LOG] > _LEAST_GAP:
+    spread = math.log(summary[MEAN]) - summary[MEAN_LOG] > _LEAST_GAP
+    if not spread or not math.isfinite(summary[MEAN_INVERSE]):  # the mean of 1/u overflows where a value is about 0
         return
     if shape == INVERSE:
         fit[INVERSE] = 0.5 / (summary[MEAN_INVERSE] - 1.0)
@@ -229,8 +260,10 @@ def _fit_row(fit: Vector, summary: Vector, shape: int) -> None:
         mean_at_boundary = fit[POWER] / (fit[POWER] + 1.0)
     if summary[MEAN] >= mean_at_boundary:
         fit[STATUS] = BOUNDARY
-    elif not math.isnan(_maximise(fit, summary, shape, True)):
-        fit[STATUS] = REACHED
+    else:
+        _start(fit, summary, shape)
+        if not math.isnan(_maximise(fit, summary, shape, True)):
+            fit[STATUS] = REACHED
 
 
 @jit(WRITEABLE_MATRIX(MATRIX, FLOAT, FLOAT))

@@ -103,7 +103,16 @@ def assess(reciprocals: Matrix, terms: Terms) -> Assessment:
     Returns:
         The assessment. A null at the boundary has p = 1, a failed one no p; where the reciprocals themselves have no
         null to draw from, p cannot be calibrated.
+
+    Raises:
+        ValueError: not a square matrix, or reciprocals that are not positive and finite.
     """
+    given = reciprocals[~np.isnan(reciprocals)]
+    if reciprocals.ndim != 2 or len(set(reciprocals.shape)) != 1 or np.any(given <= 0.0) or np.any(np.isinf(given)):
+        raise ValueError(
+            f"expected a square matrix of positive reciprocals, found shape {reciprocals.shape} with "
+            f"{int(np.count_nonzero(~((given > 0.0) & np.isfinite(given))))} that are not"
+        )
     values = STATISTICS[terms.statistic](reciprocals)
     if np.isnan(values).all():
         return Assessment(values, remarks=("no pair has a statistic, so nothing was tested",))

@@ -234,6 +234,15 @@ def test_reciprocals_that_do_not_differ_fail(name, values):
         assert np.all(np.isnan(parameters))
 
 
+@every_family
+@pytest.mark.parametrize("odd", [0.0, -1.0, math.inf, math.nan, 1e-320])
+def test_values_that_are_no_reciprocals_fail(name, odd):
+    for cutoff in (2.0, None):
+        with np.errstate(all="ignore"):
+            status = fit_one(name, np.array([odd, 0.5, 0.9, 1.1, 1.4]), cutoff)[1]
+        assert status == FitStatus.FAILED
+
+
 def test_boundary_keeps_what_is_finite():
     parameters, status = fit_one("gamma", np.array([0.2, 0.9, 0.95, 0.97]), 1.0)
     assert status == FitStatus.BOUNDARY

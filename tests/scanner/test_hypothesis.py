@@ -118,6 +118,12 @@ def test_statistic_says_which_pairs_it_misses():
     assert "9 pairs lack the pair" in found.remarks[0]
 
 
+@pytest.mark.parametrize("wrong", [np.ones((2, 3)), np.ones(4), np.array([[np.nan, 0.0], [1.0, np.nan]])])
+def test_refuses_what_is_no_matrix_of_reciprocals(wrong):
+    with pytest.raises(ValueError, match="expected a square matrix of positive reciprocals"):
+        assess(wrong, Terms())
+
+
 def test_no_pair_left():
     found = assess(np.full((4, 4), np.nan), Terms())
     assert (found.p_value, found.null, found.source) == (None, None, None)
