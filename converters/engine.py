@@ -61,16 +61,23 @@ def open_session(
 
 
 def run_session(session: "onnxruntime.InferenceSession", feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-    """All outputs of a session by name.
+    """All outputs of a session by name; a list of scores by class name, as scikit-learn's models give, as a matrix.
 
     Raises:
         EngineError: onnxruntime failed while running.
     """
     names = [output.name for output in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        outputs = session.run(names, dict(feeds))
     except Exception as error:
         raise EngineError(f"onnxruntime cannot run the model ({_first_line(error)}): export it again") from error
+    return {name: _as_array(value) for name, value in zip(names, outputs, strict=True)}
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    if isinstance(value, list) and value and isinstance(value[0], dict):  # one dictionary an image, from `ZipMap`
+        return np.array([list(scores.values()) for scores in value], np.float32)
+    return np.asarray(value)
 
 
 def probe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Mapping[str, NDArray[Any]]]) -> list[Arrays]:

@@ -131,7 +131,7 @@ def set_outputs(graph: onnx.GraphProto, names: Sequence[str]) -> None:
     values = []
     for name in names:
         value = onnx.ValueInfoProto(name=name)
-        if name in known:
+        if name in known and known[name].type.HasField("tensor_type"):
             value.type.tensor_type.elem_type = known[name].type.tensor_type.elem_type
         values.append(value)
     del graph.output[:]

@@ -11,10 +11,13 @@ from onnx import helper
 
 from backscan.converters.engine import Arrays
 from backscan.converters.errors import SignatureError
-from backscan.converters.graph import needed_nodes, producers
+from backscan.converters.graph import attributes, needed_nodes, producers
 
-_QUANTISING = frozenset({"DequantizeLinear", "QuantizeLinear"})
-_KEEPS_SCORES = _QUANTISING | {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+_FOR_PROBABILITIES = frozenset({"DequantizeLinear", "Normalizer", "QuantizeLinear"})
+"""Operators that leave probabilities as they are, but not logits."""
+_MOVES_SCORES = frozenset(
+    {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "ZipMap"}
+)
 _SUM_TOLERANCE = 0.02  # of a row of probabilities; wide enough for 8-bit outputs, far from what logits give
 
 
@@ -140,14 +143,14 @@ class Tail:
     Attributes:
         operator: "Softmax", "LogSoftmax" or "Sigmoid".
         node: The node that gives the squashed scores.
-        source: Value that is squashed; scores that the softmax or sigmoid of gives `node`'s output.
-        requantised: Quantising nodes between it and the output.
+        source: Value that is squashed.
+        after: Nodes between it and the output that leave probabilities as they are, but not logits.
     """
 
     operator: str
     node: onnx.NodeProto
     source: str
-    requantised: tuple[onnx.NodeProto, ...]
+    after: tuple[onnx.NodeProto, ...]
 
 
 def find_tail(graph: onnx.GraphProto, output: str) -> Tail | None:
@@ -161,19 +164,20 @@ def find_tail(graph: onnx.GraphProto, output: str) -> Tail | None:
         The tail, None if the graph ends otherwise.
     """
     made_by = producers(graph)
-    node = made_by.get(output)
-    requantised = []
-    while node is not None and node.op_type in _KEEPS_SCORES:
-        if node.op_type in _QUANTISING:
-            requantised.append(node)
+    node, after = made_by.get(output), list[onnx.NodeProto]()
+    while node is not None and node.op_type in _MOVES_SCORES | _FOR_PROBABILITIES:
+        if node.op_type in _FOR_PROBABILITIES:
+            after.append(node)
         node = made_by.get(node.input[0])
     if node is None:
         return None
     operator = node.op_type.removeprefix("QLinear")  # onnxruntime's own, on quantised scores
+    if operator == "LinearClassifier":
+        operator = {b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}.get(attributes(node).get("post_transform", b""), "")
     if operator in {"Softmax", "LogSoftmax", "Sigmoid"}:
-        return Tail(operator, node, node.input[0], tuple(requantised))
+        return Tail(operator, node, node.input[0], tuple(after))
     source = _spelled_out_softmax(node, made_by)
-    return None if source is None else Tail("Softmax", node, source, tuple(requantised))
+    return None if source is None else Tail("Softmax", node, source, tuple(after))
 
 
 def _spelled_out_softmax(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> str | None:
@@ -186,9 +190,14 @@ def _spelled_out_softmax(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodePr
 
 
 def remove_tail(tail: Tail) -> None:
-    """Let the squashing node, and quantising nodes after it, hand on their input: the output becomes its source."""
-    quantised = tail.node.op_type.startswith("QLinear")
-    operator, inputs = ("DequantizeLinear", tail.node.input[:3]) if quantised else ("Identity", [tail.source])
-    tail.node.CopyFrom(helper.make_node(operator, inputs, [tail.node.output[0]], name=tail.node.name))
-    for node in tail.requantised:
-        node.CopyFrom(helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name))
+    """Let the squashing node, and what follows for probabilities only, hand on their input: logits come out."""
+    node = tail.node
+    if node.op_type == "LinearClassifier":
+        (transform,) = (attribute for attribute in node.attribute if attribute.name == "post_transform")
+        transform.s = b"NONE"
+    elif node.op_type.startswith("QLinear"):
+        node.CopyFrom(helper.make_node("DequantizeLinear", node.input[:3], [node.output[0]], name=node.name))
+    else:
+        node.CopyFrom(helper.make_node("Identity", [tail.source], [node.output[0]], name=node.name))
+    for later in tail.after:
+        later.CopyFrom(helper.make_node("Identity", [later.input[0]], [later.output[0]], name=later.name))

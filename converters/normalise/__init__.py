@@ -3,7 +3,7 @@
 | rule | what it does | who needs it |
 |---|---|---|
 | 1 | inline model-local functions | torch dynamo before 2.6, onnxscript |
-| 2 | put the nodes in order and keep what leads to the wanted outputs | skl2onnx (label branch), auxiliary heads |
+| 2 | put the nodes in order and keep what leads to the wanted outputs | skl2onnx (labels, `ZipMap`), auxiliary heads |
 | 3 | turn `Constant` nodes into initialisers | torch legacy, paddle2onnx |
 | 4 | fold what the image cannot change, shapes too | torch (`Shape` chains, `Identity(weight)`), jax2onnx, QDQ |
 | 5 | write `Reshape` targets as numbers, the batch as -1, without `allowzero` | torch dynamo, tf2onnx, CNTK |

@@ -1,9 +1,16 @@
-"""Rule 7: nodes that hand their input on unchanged."""
+"""Rules 2 and 7: nodes that hand their input on unchanged."""
 
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from backscan.converters.graph import constants, rename_reads, set_nodes
+
+
+def unzip_scores(graph: onnx.GraphProto) -> None:
+    """Rule 2: scores stay a matrix where `ZipMap` would make a dictionary for each image of them."""
+    for node in graph.node:
+        if node.op_type == "ZipMap":
+            node.CopyFrom(helper.make_node("Identity", node.input, node.output, name=node.name))
 
 
 def drop_identities(graph: onnx.GraphProto) -> None:

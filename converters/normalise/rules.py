@@ -9,7 +9,7 @@ from backscan.converters.graph import drop_unused, set_outputs, sort_nodes
 from backscan.converters.normalise.control import expand_control_flow
 from backscan.converters.normalise.convolutions import fold_into_convolutions
 from backscan.converters.normalise.folding import constants_to_initialisers, fold_unreached, settle_reshapes
-from backscan.converters.normalise.identities import drop_identities
+from backscan.converters.normalise.identities import drop_identities, unzip_scores
 from backscan.converters.normalise.setting import Setting
 from backscan.converters.signature import ModelSignature
 
@@ -35,6 +35,7 @@ def normalise(model: onnx.ModelProto, signature: ModelSignature, outputs: Sequen
     plain.ir_version = max(plain.ir_version, 4)  # before, every initialiser had to be an input too
     setting = Setting(signature)
     sort_nodes(plain.graph)
+    unzip_scores(plain.graph)
     set_outputs(plain.graph, outputs or [signature.output_name])
     del plain.graph.value_info[:]
     drop_unused(plain.graph)
