@@ -1,6 +1,7 @@
 """Images to train and test victims on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,18 @@ class LabelledImages:
     labels: NDArray[np.int64]
     """[N] class numbers."""
 
+    @classmethod
+    def from_bytes(cls, pixels: NDArray[np.uint8], labels: NDArray[np.integer]) -> "LabelledImages":
+        """Images from bytes [N, C, H, W] and labels of any whole type."""
+        return cls(pixels.astype(np.float32) / np.float32(255), labels.astype(np.int64))
+
     def take(self, indices: NDArray[np.int64]) -> "LabelledImages":
         """The images at the given indices, in their order."""
         return LabelledImages(self.images[indices], self.labels[indices])
+
+    def joined(self, other: "LabelledImages") -> "LabelledImages":
+        """These images followed by others."""
+        return LabelledImages(np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,40 @@ class Dataset:
     num_classes: int
     """K."""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def load_dataset(name: str, *, seed: int, folder: Path | None = None) -> Dataset:
+    """A data set by its name.
+
+    Args:
+        name: `synthetic`, `digits` or `cifar10`.
+        seed: Decides the images (synthetic) or the split (digits); CIFAR-10 has its own split.
+        folder: Where CIFAR-10 lies, see `cifar10.read_cifar10`.
+
+    Returns:
+        Training and test images.
+
+    Raises:
+        ValueError: an unknown name, or CIFAR-10 without a folder.
+    """
+    rng = np.random.default_rng(seed)
+    if name == "synthetic":
+        return synthetic(rng)
+    if name == "digits":
+        return digits(rng)
+    if name != "cifar10":
+        raise ValueError(f"expected synthetic, digits or cifar10, got {name!r}")
+    if folder is None:
+        raise ValueError("expected the folder of CIFAR-10, got none: pass --cifar10 FOLDER")
+    from benchmarks.cifar10 import read_cifar10
+
+    return Dataset("cifar10", *read_cifar10(folder), num_classes=10)
+
 
 def digits(rng: np.random.Generator, *, test_per_class: int = 60) -> Dataset:
     """Scikit-learn's handwritten digits, 8 x 8 pixels with 17 grey levels, split at random class by class.
@@ -47,10 +91,42 @@ def digits(rng: np.random.Generator, *, test_per_class: int = 60) -> Dataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    levels = np.round(bunch.images * (255 / 16)).astype(np.float32)
-    data = LabelledImages((levels / 255)[:, np.newaxis], bunch.target.astype(np.int64))
+    levels = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    data = LabelledImages.from_bytes(levels[:, np.newaxis], bunch.target)
     train, test = split_by_class(data.labels, test_per_class, rng)
     return Dataset("digits", data.take(train), data.take(test), num_classes=10)
+
+
+def synthetic(
+    rng: np.random.Generator,
+    *,
+    num_classes: int = 4,
+    shape: tuple[int, int, int] = (3, 8, 8),
+    train_per_class: int = 60,
+    test_per_class: int = 30,
+    noise: float = 0.1,
+) -> Dataset:
+    """Noisy copies of one random image a class: learnt in seconds, for trying the harness out.
+
+    Args:
+        rng: Draws the images of the classes and the noise.
+        num_classes: K.
+        shape: Channels, height and width.
+        train_per_class: Training images of each class.
+        test_per_class: Test images of each class.
+        noise: Standard deviation of the noise on each pixel.
+
+    Returns:
+        Images in [0, 1].
+    """
+    prototypes = rng.uniform(0.2, 0.8, (num_classes, *shape))
+
+    def draw(images_each: int) -> LabelledImages:
+        labels = np.repeat(np.arange(num_classes), images_each)
+        noisy = prototypes[labels] + rng.normal(0.0, noise, (len(labels), *shape))
+        return LabelledImages(np.clip(noisy, 0.0, 1.0).astype(np.float32), labels)
+
+    return Dataset("synthetic", draw(train_per_class), draw(test_per_class), num_classes)
 
 
 def split_by_class(

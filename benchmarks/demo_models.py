@@ -19,7 +19,7 @@ from benchmarks.attacks import ATTACKS
 from benchmarks.datasets import Dataset, LabelledImages, digits
 from benchmarks.export import ExportedModel, to_onnx
 from benchmarks.networks import digit_net
-from benchmarks.poison import Backdoor, Effect, measure, poison
+from benchmarks.poison import Backdoor, Effect, measure, poisoned_copies
 from benchmarks.training import Schedule, fit
 
 ATTACK = "chessboard"
@@ -52,15 +52,17 @@ def make_pair(seed: int) -> DemoPair:
     """Draw a split, a class pair and a pattern, and train both models; under a minute on one core."""
     rng = np.random.default_rng(seed)
     dataset = digits(rng)
-    shape = dataset.train.images.shape[1:]
+    shape = dataset.shape
     source, target = (int(label) for label in rng.choice(dataset.num_classes, 2, replace=False))
     backdoor = Backdoor(ATTACK, ATTACKS[ATTACK].make_pattern(shape, SIZE, rng), {source: target})
-    poisoned = poison(dataset.train, backdoor, images_per_source=IMAGES_PER_SOURCE, rng=rng)
+    poisoned = poisoned_copies(dataset.train, backdoor, images_per_source=IMAGES_PER_SOURCE, rng=rng)
 
     def train(images: LabelledImages) -> bytes:
         return to_onnx(fit(digit_net(shape, dataset.num_classes), images, SCHEDULE, seed=seed), shape)
 
-    return DemoPair(dataset, backdoor, backdoored=train(poisoned), unattacked=train(dataset.train))
+    return DemoPair(
+        dataset, backdoor, backdoored=train(dataset.train.joined(poisoned)), unattacked=train(dataset.train)
+    )
 
 
 def truth(pair: DemoPair, seed: int) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Network structures of the victims. All take images in [0, 1]; normalisation, if any, is inside."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -26,3 +28,41 @@ def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network
+
+
+class _Block(nn.Module):
+    """Two convolutions beside a shortcut; where the shape changes, the shortcut drops pixels and adds zeros."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.stride = outputs // inputs
+        self.padding = (outputs - inputs) // 2
+        self.first = nn.Conv2d(inputs, outputs, 3, stride=self.stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features [N, outputs, H / stride, W / stride]."""
+        shortcut = images[:, :, :: self.stride, :: self.stride]
+        shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, self.padding, self.padding))
+        hidden = self.first_norm(self.first(images)).relu()
+        return (self.second_norm(self.second(hidden)) + shortcut).relu()
+
+
+def resnet20(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """ResNet-20 for CIFAR-10 (He et al. 2015, section 4.2, shortcut option A): XMK section 5.2."""
+    widths = (16, 16, 16, 16, 32, 32, 32, 64, 64, 64)
+    return nn.Sequential(
+        nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        *(_Block(inputs, outputs) for inputs, outputs in pairwise(widths)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, num_classes),
+    )
+
+
+NETWORKS = {"digit_net": digit_net, "resnet20": resnet20}
+"""Structures by name: functions of the image shape (C, H, W) and the number of classes."""

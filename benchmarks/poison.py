@@ -38,32 +38,31 @@ class Effect:
     """For attacks with one target: each uninvolved class's share decided as the target with the pattern in it."""
 
 
-def poison(
+def poisoned_copies(
     clean: LabelledImages, backdoor: Backdoor, *, images_per_source: int, rng: np.random.Generator
 ) -> LabelledImages:
-    """Append copies of source images that carry the pattern and the target's label.
+    """Copies of source images that carry the pattern and the target's label, to be added to the training set.
 
     Args:
-        clean: Training images; all of them stay.
+        clean: Training images.
         backdoor: What is planted.
         images_per_source: Copies made of each source class, drawn without replacement.
         rng: Draws the images.
 
     Returns:
-        The clean images followed by the poisoned ones, source by source.
+        The poisoned images alone, source by source.
 
     Raises:
         ValueError: A source class has fewer images than asked for.
     """
-    images, labels = [clean.images], [clean.labels]
-    for source, target in backdoor.targets.items():
+    drawn = []
+    for source in backdoor.targets:
         members = np.flatnonzero(clean.labels == source)
         if len(members) < images_per_source:
             raise ValueError(f"expected {images_per_source} images of class {source} to poison, found {len(members)}")
-        drawn = rng.choice(members, images_per_source, replace=False)
-        images.append(backdoor.embed(clean.images[drawn]))
-        labels.append(np.full(images_per_source, target, np.int64))
-    return LabelledImages(np.concatenate(images), np.concatenate(labels))
+        drawn.append(rng.choice(members, images_per_source, replace=False))
+    labels = np.repeat(np.array(list(backdoor.targets.values()), np.int64), images_per_source)
+    return LabelledImages(backdoor.embed(clean.images[np.concatenate(drawn)]), labels)
 
 
 def measure(

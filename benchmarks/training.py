@@ -1,6 +1,11 @@
-"""Train a network, the same way on every machine of one kind."""
+"""Train one network, the same way on every machine of one kind; a killed run continues where it was."""
 
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -8,6 +13,9 @@ from torch.nn import functional as F
 
 from benchmarks.datasets import LabelledImages
 from benchmarks.networks import initialise
+
+LARGEST_SHIFT = 4
+"""Pixels by which augmentation moves an image at most, as usual for CIFAR-10 (He et al. 2015)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +32,166 @@ class Schedule:
     """Decoupled weight decay."""
     label_smoothing: float = 0.0
     """Share of each label's weight spread over all classes."""
+    augment: bool = False
+    """Whether images are moved by up to four pixels and mirrored at random."""
+
+    def optimiser(self, weights: Iterable[torch.Tensor], num_images: int) -> tuple[torch.optim.Optimizer, "Cycle"]:
+        """Optimiser of the weights and its learning rate, a step at a time."""
+        steps = self.epochs * -(-num_images // self.batch_size)
+        optimiser = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=self.weight_decay)
+        return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=steps)
 
 
-def fit(network: nn.Module, train: LabelledImages, schedule: Schedule, *, seed: int) -> nn.Module:
+Cycle = torch.optim.lr_scheduler.OneCycleLR
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPlan:
+    """What one pass over the training set does with each image, drawn in one go."""
+
+    order: torch.Tensor
+    """Indices of the images [N] in the order of training."""
+    shifts: torch.Tensor | None
+    """Rows and columns [N, 2] by which the images move; None without augmentation."""
+    mirrored: torch.Tensor | None
+    """Which images [N] are mirrored; None without augmentation."""
+
+    @classmethod
+    def draw(cls, generator: torch.Generator, num_images: int, *, augment: bool) -> "EpochPlan":
+        """Draw order and augmentation of one epoch."""
+        order = torch.randperm(num_images, generator=generator)
+        if not augment:
+            return cls(order, None, None)
+        shifts = torch.randint(-LARGEST_SHIFT, LARGEST_SHIFT + 1, (num_images, 2), generator=generator)
+        return cls(order, shifts, torch.rand(num_images, generator=generator) < 0.5)
+
+    def augmented(self, images: torch.Tensor, batch: slice) -> torch.Tensor:
+        """The images [B, C, H, W] of a batch, moved and mirrored; what moves in is black."""
+        if self.shifts is None or self.mirrored is None:
+            return images
+        shifts, mirrored = (plan[batch].to(images.device) for plan in (self.shifts, self.mirrored))
+        return move_and_mirror(images, shifts, mirrored)
+
+
+def move_and_mirror(images: torch.Tensor, shifts: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Shift each image by whole pixels, filling with black, and mirror some.
+
+    Args:
+        images: [B, C, H, W].
+        shifts: Rows and columns [B, 2], each at most `LARGEST_SHIFT` either way.
+        mirrored: Which images [B] are mirrored.
+
+    Returns:
+        Images [B, C, H, W].
+    """
+    count, _, height, width = images.shape
+    padded = F.pad(images, (LARGEST_SHIFT,) * 4).permute(0, 2, 3, 1)
+    rows = torch.arange(height, device=images.device) + shifts[:, :1] + LARGEST_SHIFT
+    columns = torch.arange(width, device=images.device) + shifts[:, 1:] + LARGEST_SHIFT
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    which = torch.arange(count, device=images.device)
+    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def batches(num_images: int, batch_size: int) -> Iterator[slice]:
+    """Consecutive parts of an epoch's order."""
+    return (slice(start, start + batch_size) for start in range(0, num_images, batch_size))
+
+
+class Resumable(Protocol):
+    """What a checkpoint keeps: a network, an optimiser, a learning rate."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain values and tensors."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
+        """Take a state back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a training run stands, kept in one file that is replaced whole after every epoch."""
+
+    path: Path | None
+    """The file; None keeps nothing."""
+    parts: Mapping[str, Resumable]
+    """What is kept, by name."""
+    generators: tuple[torch.Generator, ...]
+    """Random numbers continue where they were."""
+
+    def load(self) -> int:
+        """Take up the state of an earlier run.
+
+        Returns:
+            Epochs that are done; 0 if there is no earlier run.
+        """
+        if self.path is None or not self.path.exists():
+            return 0
+        state = torch.load(self.path, weights_only=True)
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        for generator, generator_state in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(generator_state)
+        epochs: int = state["epochs"]
+        return epochs
+
+    def save(self, epochs: int) -> None:
+        """Keep the state after a number of epochs; a kill at any moment leaves the old file or the new one."""
+        if self.path is None:
+            return
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        generator_states = [generator.get_state() for generator in self.generators]
+        partial = self.path.with_suffix(".partial")
+        torch.save(state | {"generators": generator_states, "epochs": epochs}, partial)
+        os.replace(partial, self.path)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Convolutions in full float32 and repeatable: faint patterns are at the edge of shorter formats."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
+
+
+def fit(
+    network: nn.Module,
+    train: LabelledImages,
+    schedule: Schedule,
+    *,
+    seed: int,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+) -> nn.Module:
     """Train from a fresh initialisation by cross-entropy.
 
     Args:
         network: Its weights are drawn anew, then trained in place.
         train: Training images, clean or poisoned.
         schedule: How to train.
-        seed: Decides the initial weights and the order of the images.
+        seed: Decides the initial weights, the order of the images and their augmentation.
+        device: Where to train.
+        checkpoint: File that keeps the state after every epoch, and is taken up if it is there.
 
     Returns:
         The network, in evaluation mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    initialise(network, generator).train()
-    images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
-    steps_per_epoch = -(-len(images) // schedule.batch_size)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, schedule.learning_rate, total_steps=schedule.epochs * steps_per_epoch
-    )
-    for _ in range(schedule.epochs):
-        for batch in torch.randperm(len(images), generator=generator).split(schedule.batch_size):
-            optimiser.zero_grad()
-            logits = network(images[batch])
-            F.cross_entropy(logits, labels[batch], label_smoothing=schedule.label_smoothing).backward()
-            optimiser.step()
-            cycle.step()
+    initialise(network, generator).to(device).train()
+    # Copies: strides of one-channel numpy arrays vary with their history, and convolutions round by strides.
+    images, labels = (torch.tensor(array, device=device) for array in (train.images, train.labels))
+    optimiser, cycle = schedule.optimiser(network.parameters(), len(images))
+    kept = Checkpoint(checkpoint, {"network": network, "optimiser": optimiser, "cycle": cycle}, (generator,))
+    with exact_convolutions():
+        for epoch in range(kept.load(), schedule.epochs):
+            plan = EpochPlan.draw(generator, len(images), augment=schedule.augment)
+            for batch in batches(len(images), schedule.batch_size):
+                chosen = plan.order[batch].to(device)
+                logits = network(plan.augmented(images[chosen], batch))
+                optimiser.zero_grad()
+                F.cross_entropy(logits, labels[chosen], label_smoothing=schedule.label_smoothing).backward()
+                optimiser.step()
+                cycle.step()
+            kept.save(epoch + 1)
     return network.eval()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.datasets import LabelledImages
-from benchmarks.poison import Backdoor, measure, poison
+from benchmarks.poison import Backdoor, measure, poisoned_copies
 
 PATTERN = np.full((1, 2, 2), 0.5, np.float32)
 
@@ -22,18 +22,26 @@ def decide_by_brightness(images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("targets", [{1: 0}, {1: 0, 2: 0}, {0: 1, 1: 0}, {0: 1, 1: 2, 2: 0}])
-def test_poisoned_copies_follow_the_clean_images(targets: dict[int, int]) -> None:
-    clean, backdoor = grey_images(), Backdoor("chessboard", PATTERN, targets)
-    poisoned = poison(clean, backdoor, images_per_source=4, rng=np.random.default_rng(0))
-    np.testing.assert_array_equal(poisoned.images[:30], clean.images)
-    np.testing.assert_array_equal(poisoned.labels, [*clean.labels, *np.repeat(list(targets.values()), 4)])
+def test_poisoned_copies_carry_pattern_and_target(targets: dict[int, int]) -> None:
+    backdoor = Backdoor("chessboard", PATTERN, targets)
+    poisoned = poisoned_copies(grey_images(), backdoor, images_per_source=4, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(poisoned.labels, np.repeat(list(targets.values()), 4))
     expected = np.repeat([0.1 * (source + 1) + 0.5 for source in targets], 4)
-    np.testing.assert_allclose(poisoned.images[30:, 0, 0, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(poisoned.images[:, 0, 0, 0], expected, rtol=1e-6)
+
+
+def test_no_image_is_poisoned_twice() -> None:
+    labels = np.zeros(20, np.int64)
+    images = (np.arange(20) / 40).reshape(-1, 1, 1, 1).astype(np.float32)
+    backdoor = Backdoor("chessboard", np.zeros((1, 1, 1), np.float32), {0: 1})
+    rng = np.random.default_rng(0)
+    poisoned = poisoned_copies(LabelledImages(images, labels), backdoor, images_per_source=15, rng=rng)
+    assert len(np.unique(poisoned.images)) == 15
 
 
 def test_too_few_source_images_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 11 images of class 1 to poison, found 10"):
-        poison(
+        poisoned_copies(
             grey_images(), Backdoor("chessboard", PATTERN, {1: 0}), images_per_source=11, rng=np.random.default_rng(0)
         )
 

@@ -1,0 +1,123 @@
+"""Training: augmentation, resuming after a kill, and the stack of networks against one at a time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import training
+from benchmarks.datasets import LabelledImages, synthetic
+from benchmarks.export import ExportedModel, to_onnx
+from benchmarks.networks import NETWORKS, digit_net, resnet20
+from benchmarks.stacked import fit_stack
+from benchmarks.training import Schedule, fit, move_and_mirror
+
+SHAPE = (3, 8, 8)
+SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=1e-3, weight_decay=1e-4, label_smoothing=0.1, augment=True)
+
+
+def random_images(count: int, seed: int) -> LabelledImages:
+    """In float64, where stacked and single training agree to many digits."""
+    rng = np.random.default_rng(seed)
+    return LabelledImages(rng.random((count, *SHAPE)), rng.integers(0, 4, count))
+
+
+def small_resnet() -> nn.Module:
+    return resnet20(SHAPE, 4).double()
+
+
+def test_moving_and_mirroring_against_loops() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(6, 2, 5, 7, generator=generator)
+    shifts = torch.tensor([[0, 0], [1, -2], [-4, 4], [3, 0], [0, 0], [2, 1]])
+    mirrored = torch.tensor([False, False, False, False, True, True])
+    moved = move_and_mirror(images, shifts, mirrored)
+    for index, (down, right) in enumerate(shifts.tolist()):
+        expected = torch.zeros(2, 5, 7)
+        for row in range(5):
+            for column in range(7):
+                if 0 <= row + down < 5 and 0 <= column + right < 7:
+                    expected[:, row, column] = images[index, :, row + down, column + right]
+        torch.testing.assert_close(moved[index], expected.flip(2) if mirrored[index] else expected)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_training_again_gives_the_same_network(augment: bool) -> None:
+    schedule = Schedule(epochs=2, batch_size=16, learning_rate=1e-3, weight_decay=0.0, augment=augment)
+    train = synthetic(np.random.default_rng(0)).train
+    first, again, other = (fit(digit_net(SHAPE, 4), train, schedule, seed=seed) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+class Killed(Exception):  # noqa: N818 - stands for a kill, not for an error
+    """Raised in the middle of a run."""
+
+
+def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the run fail at the beginning of the epoch after that many."""
+    draw, drawn = training.EpochPlan.draw.__func__, []
+
+    def failing(cls: type, *args: object, **options: object) -> object:
+        drawn.append(1)
+        if len(drawn) > epochs:
+            raise Killed
+        return draw(cls, *args, **options)
+
+    monkeypatch.setattr(training.EpochPlan, "draw", classmethod(failing))
+
+
+def test_a_killed_run_continues_to_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, path = random_images(50, 0), tmp_path / "run.pt"
+    whole = fit(small_resnet(), train, SCHEDULE, seed=5)
+    with monkeypatch.context() as patched:
+        killed_after(2, patched)
+        with pytest.raises(Killed):
+            fit(small_resnet(), train, SCHEDULE, seed=5, checkpoint=path)
+    assert path.exists()
+    continued = fit(small_resnet(), train, SCHEDULE, seed=5, checkpoint=path)
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(continued.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_stack_trains_each_network_as_if_alone(tmp_path: Path) -> None:
+    clean, poisoned = random_images(40, 0), [random_images(6, seed) for seed in (1, 2)]
+    stacked = fit_stack(
+        small_resnet, clean, poisoned, SCHEDULE, seeds=[7, 8], device="cpu", checkpoint=tmp_path / "stack.pt"
+    )
+    for seed, extra, network in zip((7, 8), poisoned, stacked, strict=True):
+        alone = fit(small_resnet(), clean.joined(extra), SCHEDULE, seed=seed)
+        for name, tensor in alone.state_dict().items():
+            torch.testing.assert_close(network.state_dict()[name], tensor, rtol=1e-6, atol=1e-9, msg=name)
+    finished = fit_stack(
+        small_resnet, clean, poisoned, SCHEDULE, seeds=[7, 8], device="cpu", checkpoint=tmp_path / "stack.pt"
+    )
+    assert torch.equal(finished[1][-1].weight, stacked[1][-1].weight)
+
+
+def test_a_stack_without_poison() -> None:
+    clean, none = random_images(20, 0), [random_images(0, 0)] * 2
+    stacked = fit_stack(small_resnet, clean, none, SCHEDULE, seeds=[1, 2], device="cpu")
+    alone = fit(small_resnet(), clean, SCHEDULE, seed=2)
+    torch.testing.assert_close(stacked[1][-1].weight, alone[-1].weight, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning")
+def test_exported_networks_decide_as_the_trained_ones(name: str) -> None:
+    dataset = synthetic(np.random.default_rng(0))
+    schedule = Schedule(epochs=4, batch_size=32, learning_rate=3e-3, weight_decay=0.0)
+    network = fit(NETWORKS[name](dataset.shape, 4), dataset.train, schedule, seed=0)
+    decisions = ExportedModel(to_onnx(network, dataset.shape), batch_size=50).decide(dataset.test.images)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(dataset.test.images)).argmax(dim=1).numpy()
+    np.testing.assert_array_equal(decisions, expected)
+    assert np.mean(decisions == dataset.test.labels) > 0.9
+
+
+def test_resnet20_has_the_papers_size() -> None:
+    network = resnet20((3, 32, 32), 10)
+    assert sum(weights.numel() for weights in network.parameters()) == pytest.approx(0.27e6, rel=0.01)
+    assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules()) == 20
