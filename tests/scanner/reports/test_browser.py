@@ -31,11 +31,8 @@ pytestmark = pytest.mark.skipif(
 PAGES = {
     "detected": lambda: render(detected(), "html"),
     "detected_43": lambda: render(detected(43), "html"),
-    "not_detected": lambda: render(not_detected(), "html"),
-    "with_findings": lambda: render(with_findings(), "html"),
-    "no_verdict": lambda: render(no_verdict(), "html"),
     "hostile": lambda: render(hostile(), "html"),
-    "several": lambda: render([detected(), not_detected(), no_verdict()], "html"),
+    "several": lambda: render([not_detected(), with_findings(), no_verdict()], "html"),
 }
 FLAGS = (
     "--headless",
@@ -116,7 +113,7 @@ def test_a_page_stands_alone(browser: webdriver.Chrome, pages: dict[str, Path], 
             screenshot(browser, f"{name}-{width}-{'dark' if dark else 'light'}", tmp_path)
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name != "detected_43"])
+@pytest.mark.parametrize("name", ["detected", "several"])
 def test_a_page_is_accessible(browser: webdriver.Chrome, pages: dict[str, Path], name: str) -> None:
     """axe-core's rules: contrast, names, roles, headings, landmarks, keyboard."""
     show(browser, pages[name])
