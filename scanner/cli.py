@@ -414,7 +414,7 @@ def _path_beneath(path: Path) -> str:
 
 def _interrupted(journal: Path | None) -> ExitCode:
     """Tell how to go on."""
-    again = _command() if "--resume" in sys.argv else f"{_command()} --resume"
+    again = f"{_command()} --resume"
     hint = f"continue with: {again}" if journal else "use --journal DIR to be able to continue next time"
     typer.echo(f"scanner: interrupted; {hint}", err=True)
     return ExitCode.INTERRUPTED
@@ -450,10 +450,11 @@ def _progress() -> Any:
 
 
 def _command() -> str:
-    """The command that repeats this run."""
+    """The command that repeats this run from its beginning: a resumed scan reports what an uninterrupted one does."""
     import shlex
 
-    return shlex.join(["scanner", *sys.argv[1:], *_Settings.configured])
+    given = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return shlex.join(["scanner", *given, *_Settings.configured])
 
 
 def _cache() -> ScanCache:
