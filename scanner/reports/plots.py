@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from backscan.scanner.reports.words import number
@@ -75,6 +76,7 @@ def histogram(inference: Inference, *, prefix: str) -> str:
         _mark(axes, x=float(values.max()), y=0.62 * top, text="most extreme pair")
         axes.set_xlabel("reciprocal of the size" if inference.null else "statistic")
         axes.set_ylabel("class pairs")
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.set_ylim(0, 1.15 * max(top, min(highest, 2 * top)))
         axes.legend(loc="upper right", frameon=False, fontsize=9)
         return _svg(figure, prefix)
@@ -137,17 +139,17 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
         return ""
     channels = _strongest(values, limit=4)
     peak = float(np.abs(values).max()) or 1.0
-    figure = Figure(figsize=(1.9 * len(channels) + 1.0, 2.3))
+    figure = Figure(figsize=(1.9 * len(channels) + 1.1, 2.4))
     with mpl.rc_context(_STYLE):
         grid = figure.subplots(1, len(channels), squeeze=False)[0]
-        figure.subplots_adjust(left=0.02, right=1 - 0.85 / figure.get_figwidth(), bottom=0.04, top=0.88, wspace=0.06)
+        figure.subplots_adjust(left=0.02, right=1 - 0.95 / figure.get_figwidth(), bottom=0.04, top=0.88, wspace=0.06)
         for axes, channel in zip(grid, channels, strict=True):
             image = axes.imshow(values[channel], cmap="RdBu_r", vmin=-peak, vmax=peak, interpolation="nearest")
-            axes.set_title(_channel_name(channel, len(values)), fontsize=10)
+            axes.set_title(_channel_name(channel, len(values)), fontsize=13)  # shrunk on phones
             axes.set_xticks([])
             axes.set_yticks([])
         bar = figure.colorbar(image, ax=list(grid), fraction=0.046, pad=0.03, ticks=[-peak, 0, peak])
-        bar.ax.set_yticklabels([number(-peak), "0", f"+{number(peak)}"])
+        bar.ax.set_yticklabels([number(-peak), "0", f"+{number(peak)}"], fontsize=12)
         return _svg(figure, prefix)
 
 

@@ -197,7 +197,7 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
         facts.append(
             Fact(
                 "collateral",
-                f"at most {percent(worst.rate)} of another class ({class_name(result.model, worst.source)})",
+                f"up to {percent(worst.rate)} of another class ({class_name(result.model, worst.source)})",
             )
         )
     return facts

@@ -1,6 +1,5 @@
 import base64
 import io
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,13 +54,6 @@ def test_what_cannot_be_written_is_refused_before_the_scan(
 ) -> None:
     with pytest.raises(kind, match=said):
         delivery.check_destinations([Path(file) for file in files], format_, Path(pattern) if pattern else None)
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match=r"to write .*a\.md"):
-        delivery.deliver([detected(3)], [tmp_path / "a.md"], "terminal")
 
 
 def test_a_folder_in_the_place_of_a_report(tmp_path: Path) -> None:
