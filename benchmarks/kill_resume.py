@@ -98,7 +98,8 @@ def main() -> int:
                 flush=True,
             )
     print(
-        f"{arguments.count} scans of {seconds:.1f} s killed, {differing} reports differ, {np.mean(kept):.0f} records kept on average"
+        f"{arguments.count} scans of {seconds:.1f} s killed, {differing} reports differ, "
+        f"{np.mean(kept):.0f} records kept on average"
     )
     return 1 if differing else 0
 
