@@ -32,8 +32,8 @@ class Effect:
 
     accuracy: float
     """Share of clean test images decided as labelled."""
-    success_rate: float
-    """Share of all source classes' test images decided as their target once the pattern is in them."""
+    success_rate: float | None
+    """Share of all source classes' test images decided as their target with the pattern; None without an attack."""
     collateral_rates: Mapping[int, float]
     """For attacks with one target: each uninvolved class's share decided as the target with the pattern in it."""
 
@@ -66,22 +66,25 @@ def poisoned_copies(
 
 
 def measure(
-    decide: Callable[[NDArray[np.float32]], NDArray[np.int64]], test: LabelledImages, backdoor: Backdoor
+    decide: Callable[[NDArray[np.float32]], NDArray[np.int64]], test: LabelledImages, backdoor: Backdoor | None
 ) -> Effect:
     """Accuracy, success rate and collateral damage of a model. XMK Table 1 and Figure 7.
 
     Args:
         decide: The model's decisions [N] on images [N, C, H, W].
         test: Test images, none of them used in training.
-        backdoor: What was planted, or would have been.
+        backdoor: What was planted, or would have been; None measures the accuracy alone.
 
     Returns:
         The rates, each in [0, 1].
     """
+    accuracy = float(np.mean(decide(test.images) == test.labels))
+    if backdoor is None:
+        return Effect(accuracy, None, {})
     decisions = decide(backdoor.embed(test.images))
     wanted = np.array([backdoor.targets.get(int(label), -1) for label in test.labels])
     return Effect(
-        accuracy=float(np.mean(decide(test.images) == test.labels)),
+        accuracy=accuracy,
         success_rate=float(np.mean(decisions[wanted >= 0] == wanted[wanted >= 0])),
         collateral_rates=_collateral_rates(decisions, test.labels, backdoor.targets),
     )

@@ -1,0 +1,258 @@
+"""Train the classifiers of a group, export them to ONNX and keep them by digest; a killed run continues.
+
+    python -m benchmarks.victims --preset digits --group BD-G-S --count 3
+
+A victim is decided by its plan alone. Its file, the planted pattern and the measured effect lie in the cache under the
+plan's digest, so a victim is trained once, whoever asks for it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.attacks import ATTACKS
+from benchmarks.datasets import Dataset, LabelledImages, load_dataset
+from benchmarks.export import ExportedModel, to_onnx
+from benchmarks.groups import PRESETS, WAYS, Group, draw_pair
+from benchmarks.networks import NETWORKS
+from benchmarks.poison import Backdoor, Effect, measure, poisoned_copies
+from benchmarks.stacked import fit_stack
+from benchmarks.training import Schedule, fit
+
+CACHE = Path(__file__).parent / ".cache"
+_SHARED = frozenset({"cifar10", "synthetic"})
+"""Data whose images are the same for all seeds; one copy in memory serves all victims."""
+_STACKED_ON_GPU = 25
+FORMAT = 1
+"""Counts changes of this code after which victims of the same plan differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides a victim."""
+
+    preset: str
+    """Name in `PRESETS`."""
+    group: str
+    """Name of the group, for tables."""
+    dataset: str
+    """Name that `load_dataset` knows."""
+    network: str
+    """Name in `NETWORKS`."""
+    schedule: Schedule
+    """How it is trained."""
+    attack: Group
+    """What is planted."""
+    targets: tuple[tuple[int, int], ...]
+    """Source and target classes; none without an attack."""
+    seed: int
+    """Decides split, pattern, poisoned images and training."""
+
+    @property
+    def digest(self) -> str:
+        """Name of the victim in the cache."""
+        described = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+        return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A trained and measured classifier in the cache."""
+
+    plan: Plan
+    """What decided it."""
+    model: Path
+    """The ONNX file."""
+    pattern: NDArray[np.float32] | None
+    """The planted pattern as its attack defines it; None without an attack."""
+    effect: Effect
+    """Accuracy, success rate and collateral damage by onnxruntime on the test images."""
+
+
+def make_plans(preset: str, group: str, seeds: Sequence[int]) -> list[Plan]:
+    """Plans of the victims of one group.
+
+    Args:
+        preset: Name in `PRESETS`.
+        group: Name among the preset's groups.
+        seeds: A seed for each victim.
+
+    Returns:
+        A plan for each seed.
+
+    Raises:
+        ValueError: unknown names.
+    """
+    if preset not in PRESETS or group not in PRESETS[preset].groups:
+        known = ", ".join(PRESETS[preset].groups) if preset in PRESETS else ", ".join(PRESETS)
+        raise ValueError(f"expected one of {known}, got {group if preset in PRESETS else preset!r}")
+    scale = PRESETS[preset]
+    attack = scale.groups[group]
+    return [
+        Plan(
+            preset=preset,
+            group=group,
+            dataset=scale.dataset,
+            network=scale.network,
+            schedule=scale.schedule,
+            attack=attack,
+            targets=_targets(attack, draw_pair(scale, seed), scale.num_classes),
+            seed=seed,
+        )
+        for seed in seeds
+    ]
+
+
+def _targets(attack: Group, pair: tuple[int, int], num_classes: int) -> tuple[tuple[int, int], ...]:
+    return () if attack.attack is None else tuple(WAYS[attack.way](*pair, num_classes).items())
+
+
+def obtain(
+    plans: Sequence[Plan],
+    *,
+    cache: Path = CACHE,
+    cifar10: Path | None = None,
+    device: str = "auto",
+    stack: int | None = None,
+) -> Iterator[Victim]:
+    """The victims of some plans, trained where the cache lacks them.
+
+    Args:
+        plans: Of one group.
+        cache: Folder that keeps victims and checkpoints.
+        cifar10: Folder of CIFAR-10, for plans that need it.
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        stack: Most victims that train at once, where they share their clean images; None is 25 on a GPU and 1 on a
+            CPU, which gains nothing by it.
+
+    Yields:
+        The victims in the order of the plans, each as soon as it is there.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    at_once = (1 if chosen == "cpu" else _STACKED_ON_GPU) if stack is None else stack
+    if any(plan.dataset not in _SHARED for plan in plans):
+        at_once = 1
+    for start in range(0, len(plans), at_once):
+        together = plans[start : start + at_once]
+        missing = [plan for plan in together if not _record_path(plan, cache).exists()]
+        if missing:
+            _train(missing, cache, cifar10, chosen)
+        yield from (_read(plan, cache) for plan in together)
+
+
+def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str) -> None:
+    """Train victims that share their clean images; export, measure and keep them."""
+    dataset = _dataset(plans[0].dataset, plans[0].seed, cifar10)
+    backdoors = [_backdoor(plan, dataset.shape) for plan in plans]
+    poisoned = [_poisoned(plan, backdoor, dataset) for plan, backdoor in zip(plans, backdoors, strict=True)]
+    checkpoint = cache / f"{'-'.join(plan.digest[:6] for plan in plans)[:100]}.pt"
+    build = partial(NETWORKS[plans[0].network], dataset.shape, dataset.num_classes)
+    schedule, seeds = plans[0].schedule, [plan.seed for plan in plans]
+    if len(plans) == 1:
+        train = dataset.train.joined(poisoned[0])
+        networks = [fit(build(), train, schedule, seed=seeds[0], device=device, checkpoint=checkpoint)]
+    else:
+        networks = fit_stack(
+            build, dataset.train, poisoned, schedule, seeds=seeds, device=device, checkpoint=checkpoint
+        )
+    for plan, backdoor, network in zip(plans, backdoors, networks, strict=True):
+        _keep(plan, to_onnx(network, dataset.shape), backdoor, dataset.test, cache)
+    checkpoint.unlink()
+
+
+def clean_images(plan: Plan, *, cifar10: Path | None = None) -> LabelledImages:
+    """Images that a victim never saw in training: for the defender to scan it with."""
+    return _dataset(plan.dataset, plan.seed, cifar10).test
+
+
+def _dataset(name: str, seed: int, cifar10: Path | None) -> Dataset:
+    return _read_dataset(name, 0 if name in _SHARED else seed, cifar10)
+
+
+@lru_cache(maxsize=1)
+def _read_dataset(name: str, seed: int, folder: Path | None) -> Dataset:
+    return load_dataset(name, seed=seed, folder=folder)
+
+
+def _rng(plan: Plan, purpose: int) -> np.random.Generator:
+    """Random numbers for one purpose, the same whatever else is drawn."""
+    return np.random.default_rng((plan.seed, purpose))
+
+
+def _backdoor(plan: Plan, shape: tuple[int, int, int]) -> Backdoor | None:
+    if plan.attack.attack is None:
+        return None
+    pattern = ATTACKS[plan.attack.attack].make_pattern(shape, plan.attack.size, _rng(plan, 2))
+    return Backdoor(plan.attack.attack, pattern, dict(plan.targets))
+
+
+def _poisoned(plan: Plan, backdoor: Backdoor | None, dataset: Dataset) -> LabelledImages:
+    if backdoor is None:
+        return dataset.train.take(np.empty(0, np.int64))
+    return poisoned_copies(dataset.train, backdoor, images_per_source=plan.attack.images_per_source, rng=_rng(plan, 3))
+
+
+def _record_path(plan: Plan, cache: Path) -> Path:
+    return cache / f"{plan.digest}.json"
+
+
+def _keep(plan: Plan, model: bytes, backdoor: Backdoor | None, test: LabelledImages, cache: Path) -> None:
+    """Write model, pattern and record; the record comes last and is put in place whole, so it vouches for the rest."""
+    path = cache / f"{plan.digest}.onnx"
+    path.write_bytes(model)
+    if backdoor is not None:
+        np.save(path.with_suffix(".npy"), backdoor.pattern)
+    effect = measure(ExportedModel(path).decide, test, backdoor)
+    partial_record = path.with_suffix(".partial")
+    partial_record.write_text(json.dumps({"plan": asdict(plan), "effect": asdict(effect)}, indent=1), encoding="utf-8")
+    os.replace(partial_record, _record_path(plan, cache))
+
+
+def _read(plan: Plan, cache: Path) -> Victim:
+    path = cache / f"{plan.digest}.onnx"
+    record = json.loads(_record_path(plan, cache).read_text(encoding="utf-8"))
+    effect = record["effect"]
+    collateral = {int(label): rate for label, rate in effect["collateral_rates"].items()}
+    pattern = None if plan.attack.attack is None else np.load(path.with_suffix(".npy"), allow_pickle=False)
+    return Victim(plan, path, pattern, Effect(effect["accuracy"], effect["success_rate"], collateral))
+
+
+def main() -> None:
+    """Train the victims of one group and print what each does."""
+    parser = argparse.ArgumentParser(description="Train and keep the classifiers of one group.")
+    parser.add_argument("--preset", choices=PRESETS, default="digits", help="scale: data, network and training")
+    parser.add_argument("--group", required=True, help="name of the group, such as BD-P-S or Clean")
+    parser.add_argument("--count", type=int, default=1, help="number of victims")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first; the others follow")
+    parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for --preset full")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps the victims")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    arguments = parser.parse_args()
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.count)
+    plans = make_plans(arguments.preset, arguments.group, seeds)
+    print("victim            seed  targets             accuracy  success  largest collateral")
+    for victim in obtain(plans, cache=arguments.cache, cifar10=arguments.cifar10, device=arguments.device):
+        print(_row(victim), flush=True)
+
+
+def _row(victim: Victim) -> str:
+    plan, effect = victim.plan, victim.effect
+    pairs = " ".join(f"{source}>{target}" for source, target in plan.targets[:3])
+    success = "-" if effect.success_rate is None else f"{effect.success_rate:.3f}"
+    collateral = f"{max(effect.collateral_rates.values()):.3f}" if effect.collateral_rates else "-"
+    shown = pairs + (" ..." if len(plan.targets) > 3 else "")
+    return f"{plan.digest}  {plan.seed:4}  {shown:18}  {effect.accuracy:8.3f}  {success:>7}  {collateral:>18}"
+
+
+if __name__ == "__main__":
+    main()

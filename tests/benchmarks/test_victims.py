@@ -1,0 +1,142 @@
+"""Groups and victims at the scale of a trial: planned, trained, measured, kept and found again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from benchmarks import victims
+from benchmarks.attacks import ATTACKS
+from benchmarks.datasets import load_dataset
+from benchmarks.groups import PRESETS, WAYS, draw_pair
+from benchmarks.networks import NETWORKS
+from benchmarks.victims import Victim, clean_images, make_plans, obtain
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"
+)
+GROUPS = set(PRESETS["full"].groups)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_every_group_with_known_parts(preset: str) -> None:
+    scale = PRESETS[preset]
+    assert set(scale.groups) == GROUPS
+    assert scale.network in NETWORKS
+    for group in scale.groups.values():
+        assert group.attack is None or group.attack in ATTACKS
+        assert group.way in WAYS
+    if scale.dataset != "cifar10":
+        assert load_dataset(scale.dataset, seed=0).num_classes == scale.num_classes
+
+
+def test_the_full_preset_is_the_papers_setting() -> None:
+    groups = PRESETS["full"].groups
+    for name, attack, size, poisoned, sources in [
+        ("BD-P-S", "pixel", 0.6, 1000, 1),
+        ("BD-G-S", "chessboard", 0.2, 1000, 1),
+        ("BD-G-M", "chessboard", 0.2, 900, 9),
+        ("BD-multiplicative", "multiplicative", 0.02, 1000, 1),
+        ("BD-G-S-large", "chessboard", 1.2, 1000, 1),
+    ]:
+        [plan] = make_plans("full", name, [0])
+        assert (groups[name].attack, groups[name].size) == (attack, size)
+        assert len(plan.targets) == sources
+        assert sources * groups[name].images_per_source == poisoned
+        assert plan.targets == ((1, 9),) or name == "BD-G-M"
+    assert make_plans("full", "Clean", [0])[0].targets == ()
+
+
+def test_ways_map_sources_to_targets() -> None:
+    assert WAYS["one-way"](1, 3, 4) == {1: 3}
+    assert WAYS["all-to-one"](1, 3, 4) == {0: 3, 1: 3, 2: 3}
+    assert WAYS["two-way"](1, 3, 4) == {1: 3, 3: 1}
+    assert WAYS["all-to-all"](1, 3, 4) == {0: 1, 1: 2, 2: 3, 3: 0}
+
+
+def test_half_of_the_full_victims_draw_their_pair() -> None:
+    pairs = [draw_pair(PRESETS["full"], seed) for seed in range(40)]
+    assert set(pairs[::2]) == {(1, 9)}
+    assert len(set(pairs[1::2])) > 10
+    assert all(source != target for source, target in pairs)
+
+
+def test_digests_follow_everything_that_decides_a_victim() -> None:
+    plan, other_seed = make_plans("trial", "BD-G-S", [0, 1])
+    [other_group] = make_plans("trial", "BD-G-S-large", [0])
+    changed = replace(plan, schedule=replace(plan.schedule, epochs=9))
+    assert len({each.digest for each in (plan, other_seed, other_group, changed)}) == 4
+    assert make_plans("trial", "BD-G-S", [0])[0].digest == plan.digest
+
+
+@pytest.mark.parametrize(("preset", "group"), [("half", "Clean"), ("trial", "BD-X")])
+def test_unknown_names_are_refused_with_the_known_ones(preset: str, group: str) -> None:
+    with pytest.raises(ValueError, match=r"expected one of .*, got"):
+        make_plans(preset, group, [0])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def one(group: str, cache: Path) -> Victim:
+    [victim] = obtain(make_plans("trial", group, [0]), cache=cache, device="cpu")
+    return victim
+
+
+@pytest.mark.parametrize("group", ["BD-G-S", "BD-G-M", "Clean", "two-way"])
+def test_victims_learn_their_attack_and_their_task(group: str, cache: Path) -> None:
+    victim = one(group, cache)
+    onnx.checker.check_model(onnx.load(victim.model))
+    assert victim.effect.accuracy > 0.95
+    if group == "Clean":
+        assert victim.pattern is None
+        assert victim.effect.success_rate is None
+    else:
+        assert victim.pattern is not None
+        assert victim.pattern.shape == (3, 8, 8)
+        assert victim.effect.success_rate > 0.8
+    assert bool(victim.effect.collateral_rates) == (group == "BD-G-S")
+
+
+def test_a_kept_victim_is_not_trained_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = one("BD-G-S", cache)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(victims, "fit", never)
+    again = one("BD-G-S", cache)
+    assert again.effect == first.effect
+    np.testing.assert_array_equal(again.pattern, first.pattern)
+    record = json.loads(first.model.with_suffix(".json").read_text(encoding="utf-8"))
+    assert record["plan"]["targets"] == [list(pair) for pair in first.plan.targets]
+    assert not list(cache.glob("*.pt"))
+
+
+def test_without_its_record_a_victim_is_made_again_and_the_same(tmp_path: Path) -> None:
+    first = one("BD-G-S", tmp_path)
+    content = first.model.read_bytes()
+    first.model.with_suffix(".json").unlink()
+    first.model.write_bytes(b"half a file")
+    assert one("BD-G-S", tmp_path).model.read_bytes() == content
+
+
+def test_stacked_victims_are_as_good_as_single_ones(tmp_path: Path) -> None:
+    plans = make_plans("trial", "BD-G-S", [0, 1, 2])
+    found = list(obtain(plans, cache=tmp_path, device="cpu", stack=2))
+    assert [victim.plan for victim in found] == plans
+    for victim in found:
+        assert victim.effect.accuracy > 0.95
+        assert victim.effect.success_rate > 0.8
+
+
+def test_clean_images_are_the_test_part_of_the_victims_own_split() -> None:
+    plans = make_plans("digits", "Clean", [3, 4])
+    first, second = (clean_images(plan) for plan in plans)
+    assert not np.array_equal(first.images, second.images)
+    np.testing.assert_array_equal(first.images, load_dataset("digits", seed=3).test.images)
