@@ -60,7 +60,8 @@ class _Grid(torch.autograd.Function):
 
     @staticmethod
     def forward(values: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-        return values.round().clamp_(lowest, highest)
+        # Not in place, which `torch.vmap` would do one by one.
+        return values.round().clamp(lowest, highest)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
