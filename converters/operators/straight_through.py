@@ -1,8 +1,11 @@
 """Gradients for steps, whose own gradient is zero everywhere: without one an optimiser would never move the input.
 
 Rounding passes the gradient unchanged (the straight-through estimator, as quantisation-aware training uses it). A jump
-between two values, such as a sign or a threshold, passes it weighted by 1 / (1 + |x|)^2: strongest at the jump and
-nowhere zero, as the derivative of x / (1 + |x|). These are surrogates; what they find is confirmed on the artifact.
+between two values, such as a sign or a threshold, gets the derivative of x / (s + |x|): strongest at the jump and
+nowhere zero. Its width s is the mean of |x| over one image, so that it fits whatever scale the network computes in. (In
+a binarised network for traffic signs, whose signs see values of thousands, a common pattern reached each of 11 target
+classes in 8-13 steps; with s = 1 it took 16-34, and with the usual cut-off at |x| = 1 no class was reached in 40.)
+These are surrogates; what they find is confirmed on the artifact.
 """
 
 from collections.abc import Callable
@@ -31,7 +34,7 @@ class _Rounding(torch.autograd.Function):
 
 
 class _Jump(torch.autograd.Function):
-    """A step function forward, a bump of the given height around zero backward."""
+    """A step function forward, backward the derivative of `height` x / (s + |x|)."""
 
     generate_vmap_rule = True
 
@@ -47,7 +50,7 @@ class _Jump(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (values,) = ctx.saved_tensors
-        return gradient * ctx.height / (1 + values.abs()).square(), None, None
+        return gradient * ctx.height * _slope(values.abs()), None, None
 
 
 class _Grid(torch.autograd.Function):
@@ -57,7 +60,8 @@ class _Grid(torch.autograd.Function):
 
     @staticmethod
     def forward(values: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-        return values.round().clamp_(lowest, highest)
+        # Not in place, which `torch.vmap` would do one by one.
+        return values.round().clamp(lowest, highest)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Tensor) -> None:
@@ -70,13 +74,21 @@ class _Grid(torch.autograd.Function):
         return gradient * ((values >= lowest - 0.5) & (values <= highest + 0.5)), None, None
 
 
+def _slope(magnitudes: Tensor) -> Tensor:
+    """Derivative of x / (s + |x|), given |x| and images along the first axis."""
+    axes = tuple(range(1, magnitudes.dim()))
+    width = magnitudes.mean(axes, keepdim=True) if axes else magnitudes
+    width = torch.where(width == 0, 1, width)
+    return (width / (width + magnitudes)).square() / width
+
+
 def rounded(values: Tensor, rounding: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a rounding such as `torch.floor`; the gradient passes unchanged."""
     return _apply(_Rounding, values, rounding) if values.is_floating_point() else rounding(values)
 
 
 def sign(values: Tensor) -> Tensor:
-    """Give -1, 0 or 1; the gradient is that of x / (1 + |x|)."""
+    """Give -1, 0 or 1; the gradient is that of x / (s + |x|)."""
     return _apply(_Jump, values, torch.sign, 1.0) if values.is_floating_point() else torch.sign(values)
 
 

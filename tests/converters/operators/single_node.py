@@ -26,6 +26,7 @@ def model_of(
     opset: int = 21,
     domain: str = "",
     outputs: int = 1,
+    node_opset: int | None = None,
     **attributes: Any,
 ) -> ModelProto:
     """A model of one node.
@@ -38,9 +39,11 @@ def model_of(
         opset: Opset of ONNX's own domain.
         domain: Domain of the operator.
         outputs: Number of outputs, named `out_0` and so on.
+        node_opset: The attribute `opset` of the node, for the operator that has one.
         attributes: Attributes of the node.
     """
     names = [f"out_{index}" for index in range(outputs)]
+    attributes |= {} if node_opset is None else {"opset": node_opset}
     node = helper.make_node(operator, list(inputs), names, domain=domain, **attributes)
     return model_from([node], live, constants or {}, names, opset=opset)
 

@@ -82,6 +82,22 @@ def test_static(network: ModelProto, options: dict[str, Any], tmp_path: Path) ->
     check(network, onnx.load(tmp_path / "quantised.onnx"))
 
 
+@pytest.mark.parametrize("options", [STATIC[0], STATIC[4]], ids=str)
+def test_vectorised_over_images(network: ModelProto, options: dict[str, Any], tmp_path: Path) -> None:
+    onnx.save(network, tmp_path / "original.onnx")
+    quantize_static(tmp_path / "original.onnx", tmp_path / "quantised.onnx", Calibration(), **options)
+    module, images = imported(onnx.load(tmp_path / "quantised.onnx")), torch.from_numpy(IMAGES[:4])
+
+    def score(image: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = module(image.unsqueeze(0))[0, 1]
+        return result
+
+    gradients = torch.func.vmap(torch.func.grad(score))(images)
+    batch = images.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(module(batch)[:, 1].sum(), batch)
+    torch.testing.assert_close(gradients, expected)
+
+
 @pytest.mark.parametrize("weight_type", [QuantType.QInt8, QuantType.QUInt8])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_dynamic(network: ModelProto, weight_type: QuantType, per_channel: bool, tmp_path: Path) -> None:
