@@ -195,7 +195,10 @@ def _flat_input() -> bytes:
     return model.SerializeToString()
 
 
-MODELS = [HostileInput(f"model: {name}", NO_VERDICT, _model(entry.make)) for name, entry in HOSTILE_MODELS.items()]
+MODELS = [
+    HostileInput(f"model: {name}", NO_VERDICT if entry.rule else ANY - USER, _model(entry.make))
+    for name, entry in HOSTILE_MODELS.items()
+]
 
 BEHAVIOUR = [
     HostileInput("model gives NaN", UNSCANNED, _model(_head(

@@ -342,8 +342,8 @@ HOSTILE_MODELS: dict[str, HostileModel] = {
     "fill-8-gigabytes": HostileModel(
         lambda: _then("ConstantOfShape", "shape", tensors=[ints("shape", 1 << 31)]), "max_elements"
     ),
-    "fill-half-a-gigabyte": HostileModel(
-        lambda: _then("ConstantOfShape", "shape", tensors=[ints("shape", 1 << 27)]), None
+    "fill-64-megabytes": HostileModel(
+        lambda: _then("ConstantOfShape", "shape", tensors=[ints("shape", 1 << 24)]), None
     ),
     "expand-1e10": HostileModel(
         lambda: _then("Expand", "weights", "shape", tensors=[ints("shape", 10**10, 64, CLASSES)]), "max_elements"
