@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ _TEXTS = (
 )
 
 
+@cache
 def base_models(folder: Path | None) -> list[bytes]:
     """Small honest, hostile and backdoored files to start from, and those of a folder."""
     plain = classifier()

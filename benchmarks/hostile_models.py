@@ -268,6 +268,14 @@ def _change_opset(model: ModelProto, version: int) -> None:
     model.opset_import[0].version = version
 
 
+def _forget_opset(model: ModelProto) -> None:
+    del model.opset_import[:]
+
+
+def _key_not_utf8() -> bytes:
+    return external("w", unknown="x", other="y").SerializeToString().replace(b"unknown", b"unk\xff\xfeno")
+
+
 def _repeat_opset(model: ModelProto) -> None:
     model.opset_import.append(helper.make_opsetid("ai.onnx", 9))
 
@@ -316,6 +324,7 @@ HOSTILE_MODELS: dict[str, HostileModel] = {
         lambda: external("w", basepath="/etc").SerializeToString(), "external-key"
     ),
     "external-python-key": HostileModel(lambda: external("w", __class__="x").SerializeToString(), "external-key"),
+    "external-key-not-utf8": HostileModel(_key_not_utf8, "external-key"),
     "external-huge-length": HostileModel(lambda: external("w", length=10**15).SerializeToString(), "external-range"),
     "external-negative-offset": HostileModel(lambda: external("w", offset=-8).SerializeToString(), "external-range"),
     # Sizes
@@ -331,7 +340,10 @@ HOSTILE_MODELS: dict[str, HostileModel] = {
         lambda: _then("ConstantOfShape", "shape", tensors=[ints("shape", 10**6, 10**6)]), "max_elements"
     ),
     "fill-8-gigabytes": HostileModel(
-        lambda: _then("ConstantOfShape", "shape", tensors=[ints("shape", 1 << 31)]), None
+        lambda: _then("ConstantOfShape", "shape", tensors=[ints("shape", 1 << 31)]), "max_elements"
+    ),
+    "fill-64-megabytes": HostileModel(
+        lambda: _then("ConstantOfShape", "shape", tensors=[ints("shape", 1 << 24)]), None
     ),
     "expand-1e10": HostileModel(
         lambda: _then("Expand", "weights", "shape", tensors=[ints("shape", 10**10, 64, CLASSES)]), "max_elements"
@@ -388,6 +400,7 @@ HOSTILE_MODELS: dict[str, HostileModel] = {
     "opset-1": HostileModel(_with_model(lambda m: _change_opset(m, 1)), "opset"),
     "opset-1e9": HostileModel(_with_model(lambda m: _change_opset(m, 10**9)), "opset"),
     "opset-negative": HostileModel(_with_model(lambda m: _change_opset(m, -3)), "opset"),
+    "opset-missing": HostileModel(_with_model(_forget_opset), "opset-missing"),
     "opset-twice": HostileModel(_with_model(_repeat_opset), "opset-repeated"),
     "format-1e9": HostileModel(_with_model(lambda m: setattr(m, "ir_version", 10**9)), "max_ir_version"),
     # Broken files

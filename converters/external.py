@@ -57,7 +57,7 @@ def _read(folder: Path, location: str, needed: int, left: int, limit: int) -> by
                 actual=limit - left + size,
             )
         with os.fdopen(os.dup(descriptor), "rb") as file:
-            data = file.read(left + 1)
+            data = file.read(min(size, left) + 1)  # one more than it had: a file that grows is refused
     if not needed <= len(data) <= left:
         raise ArtifactError(
             f"expected at least {needed} bytes in {shown(location)}, found {len(data)}: copy the whole file beside the "

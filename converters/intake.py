@@ -10,12 +10,13 @@ from typing import Any, Self
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, OperatorSetIdProto
+from onnx import ModelProto, NodeProto, OperatorSetIdProto
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
 from backscan.converters.graph_audit import GraphAudit, standard_domain
+from backscan.converters.graph_names import subgraphs
 from backscan.converters.policy import Policy
-from backscan.converters.violations import Violation, Violations, as_text
+from backscan.converters.violations import Violation, Violations, as_text, shown
 
 _MAX_LISTED = 1000
 
@@ -91,9 +92,9 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
         raise ArtifactError(
             f"expected an ONNX model, found {len(data)} bytes that are none: the file is damaged, get it again"
         ) from error
-    _check_frame(model, violations)
     if not _is_countable(model, violations):
         return _report(model, None, violations)
+    _check_frame(model, violations)
     return _report(model, GraphAudit(model, violations), violations)
 
 
@@ -140,15 +141,22 @@ def _check_frame(model: ModelProto, violations: Violations) -> None:
     violations.bound("max_ir_version", model.ir_version, "as version of the file format")
     if model.training_info:
         violations.forbid("training", "the file holds a training graph beside the model: export it for inference")
-    for imports in (model.opset_import, *(function.opset_import for function in model.functions)):
-        _check_opsets(imports, violations)
+    _check_opsets(model.graph.node, model.opset_import, violations)
+    for function in model.functions:
+        _check_opsets(function.node, function.opset_import, violations)
 
 
-def _check_opsets(imports: Iterable[OperatorSetIdProto], violations: Violations) -> None:
+def _check_opsets(nodes: Iterable[NodeProto], imports: Iterable[OperatorSetIdProto], violations: Violations) -> None:
+    """Judge which versions of which operators a graph or function is written for."""
     policy = violations.policy
     domains = [standard_domain(entry.domain) for entry in imports]
     if len(set(domains)) < len(domains):
         violations.forbid("opset-repeated", "the file names two versions of one set of operators: export it again")
+    if missing := sorted(_domains(nodes) - set(domains)):
+        violations.forbid(
+            "opset-missing",
+            f"the file uses operators of {', '.join(map(shown, missing))} but names no version: export it again",
+        )
     for entry in imports:
         if standard_domain(entry.domain) == "" and not policy.min_opset <= entry.version <= policy.max_opset:
             violations.forbid(
@@ -156,6 +164,15 @@ def _check_opsets(imports: Iterable[OperatorSetIdProto], violations: Violations)
                 f"expected an opset from {policy.min_opset} to {policy.max_opset}, found {entry.version}: "
                 "convert the model with onnx.version_converter or export it again",
             )
+
+
+def _domains(nodes: Iterable[NodeProto]) -> set[str]:
+    """Domains of nodes and of all that lies within them."""
+    found = set()
+    for node in nodes:
+        found.add(standard_domain(node.domain))
+        found.update(*(_domains(graph.node) for graph in subgraphs(node)))
+    return found
 
 
 def _is_countable(model: ModelProto, violations: Violations) -> bool:

@@ -55,7 +55,7 @@ class Policy:
     """Size of all external-data files together."""
     max_tensor_bytes: int = 2 * GIB
     """Size of one stored tensor, as its shape and type declare it."""
-    max_elements: int = 1 << 31
+    max_elements: int = 1 << 28
     """Elements of a tensor that the graph only declares or builds from constants."""
     max_rank: int = 32
     """Axes of a tensor."""

@@ -27,6 +27,13 @@ _POLL_SECONDS = 0.05
 _OUTPUT_BYTES = 1 << 16
 """What is kept of the end of the child's terminal output."""
 
+_UNITS = {
+    "wall_seconds": "seconds",
+    "silence_seconds": "seconds without a sign of life",
+    "cpu_seconds": "seconds of processor time",
+    "memory_bytes": "bytes of memory",
+}
+
 Report = Callable[[Message], None]
 
 
@@ -229,9 +236,9 @@ class Sandbox:
 
     def _exceed(self, resource: str, limit: float, actual: float | None) -> Never:
         self.close()
-        used = "used it up" if actual is None else f"used {actual:.4g}"
+        used = "used it up" if actual is None else f"used {actual:,.4g}"
         raise ResourceLimitError(
-            f"expected phase {self._phase.name!r} to need at most {limit:.4g} {resource}, but it {used}: "
+            f"expected phase {self._phase.name!r} to need at most {limit:,.4g} {_UNITS[resource]}, but it {used}: "
             "raise this limit if you trust the model",
             phase=self._phase.name,
             resource=resource,

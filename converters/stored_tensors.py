@@ -86,7 +86,7 @@ class StoredTensors:
     def _check_external(self, tensor: TensorProto, size: int, name: str) -> None:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
-        unknown = sorted(set(entries) - _KEYS)
+        unknown = sorted(set(entries) - _KEYS, key=repr)  # what is not UTF-8 arrives as bytes
         if unknown or len(entries) != len(tensor.external_data):
             self._violations.forbid(
                 "external-key",

@@ -102,7 +102,7 @@ def test_known_errors_come_back_as_what_they_are() -> None:
             sandbox.call("unsendable", {})
         with pytest.raises(UnexpectedError, match="no_such_method"):
             sandbox.call("no_such_method", {})
-        with pytest.raises(ResourceLimitError, match="memory_bytes"):
+        with pytest.raises(ResourceLimitError, match="bytes of memory"):
             sandbox.call("out_of_memory", {})
 
 
