@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _DEFAULTS = ScanConfig()
+_INTERNAL = "internal error, please report it: {}: {}"
 
 app = typer.Typer(
     name="scanner",
@@ -44,11 +45,20 @@ class _Settings:
     debug = False
     configured: Sequence[str] = ()
     """Options from a configuration file, as they would be written on the command line."""
+    detected = False
+    """Whether the command returned that a backdoor was detected."""
 
 
 def main() -> None:
-    """Entry point of the console command."""
-    app()
+    """Entry point of the console command. It exits 1 only if a command returned that."""
+    try:
+        app()
+    except SystemExit as end:
+        # typer exits 1 where nobody reads its output, and a library may do so at any time.
+        sys.exit(int(ExitCode.INTERNAL) if end.code == ExitCode.DETECTED and not _Settings.detected else end.code)
+    except Exception as error:
+        _say(_INTERNAL.format(type(error).__name__, error))
+        sys.exit(int(ExitCode.INTERNAL))
 
 
 def _version(wanted: bool) -> None:
@@ -96,6 +106,7 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        _Settings.detected = False
         try:
             code = command(*args, **kwargs)
         except KeyboardInterrupt:
@@ -103,7 +114,8 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
         except ScanError as error:
             _fail(str(error), error.exit_code, error)
         except Exception as error:  # an uncaught exception would exit 1 and look like a detection
-            _fail(f"internal error, please report it: {type(error).__name__}: {error}", ExitCode.INTERNAL, error)
+            _fail(_INTERNAL.format(type(error).__name__, error), ExitCode.INTERNAL, error)
+        _Settings.detected = code is ExitCode.DETECTED
         raise typer.Exit(int(code))
 
     return run
@@ -112,8 +124,15 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
 def _fail(sentence: str, code: ExitCode, error: Exception | None = None) -> NoReturn:
     if _Settings.debug and error is not None:
         traceback.print_exception(error, file=sys.stderr)
-    typer.echo(f"scanner: {sentence}", err=True)
+    _say(sentence)
     raise typer.Exit(int(code))
+
+
+def _say(sentence: str) -> None:
+    """One line on standard error; names from files in it cannot steer the terminal."""
+    from backscan.scanner.reports.text import printable
+
+    typer.echo(f"scanner: {printable(sentence)}", err=True)
 
 
 @app.command()
@@ -416,7 +435,7 @@ def _interrupted(journal: Path | None) -> ExitCode:
     """Tell how to go on."""
     again = f"{_command()} --resume"
     hint = f"continue with: {again}" if journal else "use --journal DIR to be able to continue next time"
-    typer.echo(f"scanner: interrupted; {hint}", err=True)
+    _say(f"interrupted; {hint}")
     return ExitCode.INTERRUPTED
 
 
@@ -469,15 +488,14 @@ def _save_pattern(results: Sequence[ScanResult], path: Path | None) -> None:
     from backscan.scanner import delivery
 
     if path is not None and not any(delivery.save_pattern(result, path) for result in results):
-        typer.echo(f"scanner: no pattern was recovered, so {path.name} was not written", err=True)
+        _say(f"no pattern was recovered, so {path.name} was not written")
 
 
 def _end(results: Sequence[ScanResult], fail_on: str = "any", known: Baseline | None = None) -> ExitCode:
     """The exit code of a run, with what was accepted told on standard error."""
     from backscan.scanner.outcome import outcome
-    from backscan.scanner.reports.text import printable
 
     ended = outcome(results, fail_on=fail_on, baseline=known)
     for remark in ended.remarks:
-        typer.echo(f"scanner: warning: {printable(remark)}", err=True)
+        _say(f"warning: {remark}")
     return ended.code

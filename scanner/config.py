@@ -122,6 +122,9 @@ class ScanConfig:
             raise OptionError(
                 f"expected at least one --detector, each of them once, found {', '.join(self.detectors) or 'none'}"
             )
+        for name in ("mean", "std", "range"):
+            if not all(math.isfinite(value) for value in getattr(self, name) or ()):
+                raise OptionError(f"expected {_flag(name)} of finite numbers, found {getattr(self, name)}")
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
         fewest = math.ceil(1 / self.significance - 1 - 1e-9)  # with fewer even the least p-value is above the threshold

@@ -101,6 +101,9 @@ def test_a_damaged_option_of_a_report_is_named(name, value):
         ({"detectors": ("pairwise", "x")}, "--detector to be one of .*pairwise.*, found 'x'"),
         ({"detectors": ()}, "at least one --detector, each of them once, found none"),
         ({"detectors": ("pairwise", "pairwise")}, "each of them once, found pairwise, pairwise"),
+        ({"mean": (0.5, math.nan)}, "--mean of finite numbers, found"),
+        ({"std": (math.inf,)}, "--std of finite numbers, found"),
+        ({"range": (-math.inf, 1.0)}, "--range of finite numbers, found"),
         ({"image_size": (0, 32)}, "--image-size of at least 1 1, found 0 32"),
         (
             {"significance": 0.01, "bootstrap_draws": 98},
