@@ -154,7 +154,8 @@ def main() -> None:
     provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": _commit()}
     heading = (
         f"`{provenance['command']}`, commit {provenance['commit']}: share of {arguments.nulls} nulls with p of at most "
-        f"{SIGNIFICANCE}, with 95 % Wilson intervals. Gamma shape {SHAPE:g}; effects carry a quarter of the log-variance."
+        f"{SIGNIFICANCE}, with 95 % Wilson intervals. Reciprocals are Gamma of shape {SHAPE:g}; effects carry a "
+        "quarter of the variance of their logarithm. Boundary counts fits whose likelihood grows to the edge, p = 1."
     )
     rows: list[tuple[Cell, Alarms]] = []
     for cell in cells(arguments.draws):
