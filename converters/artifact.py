@@ -113,10 +113,21 @@ def parse(artifact: Artifact, *, fold_external: bool = True) -> onnx.ModelProto:
         raise ArtifactError(f"{artifact.name} is not a readable ONNX file: export the model again") from error
     if not model.graph.node or not model.graph.output:
         raise ArtifactError(f"{artifact.name} holds no graph with nodes and outputs: export the model again")
+    if not all(isinstance(name, str) for name in _texts(model)):  # bytes that are no UTF-8 stay bytes
+        raise ArtifactError(f"{artifact.name} holds a name that is no text: export the model again")
     if fold_external:
         for tensor in external_tensors(model):
             _fold(tensor, artifact)
     return model
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[str]:
+    graph = model.graph
+    yield from (model.producer_name, model.producer_version, graph.name)
+    yield from (part.name for part in chain(graph.input, graph.output, graph.value_info, graph.initializer))
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:

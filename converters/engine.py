@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 CPU_ONLY = ("CPUExecutionProvider",)
-_ERRORS_ONLY = 3
+_SILENT = 4  # what goes wrong is in the exception; a refusal may be expected, as of a batch that is not free
 
 
 def open_session(
@@ -45,7 +45,7 @@ def open_session(
     """
     ort = _onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _SILENT
     options.use_deterministic_compute = True
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -55,7 +55,8 @@ def open_session(
         names, buffers = list(external), list(external.values())
         options.add_external_initializers_from_files_in_memory(names, buffers, [len(b) for b in buffers])
     try:
-        return ort.InferenceSession(data, options, providers=list(providers))
+        # Without the fallback: it prints to the standard output, which belongs to the report.
+        return ort.InferenceSession(data, options, providers=list(providers), enable_fallback=0)
     except Exception as error:  # onnxruntime's errors share no base class
         raise EngineError(f"onnxruntime cannot open the model ({_first_line(error)}): export it again") from error
 

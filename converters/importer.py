@@ -15,7 +15,7 @@ from backscan.converters.builder import GraphBuilder, blame_node
 from backscan.converters.classifier import TorchClassifier
 from backscan.converters.differentiability import passes_surrogates, require_gradient_path
 from backscan.converters.engine import noise
-from backscan.converters.errors import ConverterError
+from backscan.converters.errors import ArtifactError, ConverterError
 from backscan.converters.graph import sort_nodes
 from backscan.converters.heads import find_tail, remove_tail
 from backscan.converters.normalise import normalise
@@ -105,7 +105,11 @@ def _any_batch(plain: onnx.ModelProto, signature: ModelSignature) -> ImportedNet
 
 def build(plain: onnx.ModelProto) -> fx.GraphModule:
     """The torch module of a normalised model."""
-    return GraphBuilder(shape_inference.infer_shapes(plain)).build()
+    try:
+        builder = GraphBuilder(shape_inference.infer_shapes(plain))
+    except Exception as error:  # onnx and onnx2torch raise whatever a malformed field leads to
+        raise ArtifactError(f"the model's graph cannot be read ({error}): export the model again") from error
+    return builder.build()
 
 
 def expose_logits(graph: onnx.GraphProto, signature: ModelSignature) -> str:
@@ -139,7 +143,14 @@ def _run_on_noise(classifier: TorchClassifier) -> Tensor:
     shape = (signature.batch or 2, *signature.input_shape)
     images = torch.from_numpy(noise(shape, np.dtype(np.float32), seed=0)).to(classifier.device).requires_grad_()
     try:
-        return classifier.logits(images)
+        scores = classifier.logits(images)
     except Exception as error:
         blame_node(classifier.network, classifier.inputs(images))
         raise ConverterError(f"the imported model cannot be run ({error}): report the model") from error
+    expected = (len(images), signature.num_scores)
+    if scores.shape != expected:
+        raise ConverterError(
+            f"expected scores of shape {expected} from the imported model, got {tuple(scores.shape)}: export the model "
+            "with a free batch"
+        )
+    return scores

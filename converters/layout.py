@@ -97,8 +97,9 @@ def _first_convolution(graph: onnx.GraphProto, name: str) -> tuple[int | None, i
             continue
         if node.op_type in _CONVOLUTIONS and data == node.input[0]:
             weight = weights.get(node.input[3 if node.op_type == "QLinearConv" else 1])
-            channels = None if weight is None else weight.dims[1] * attributes(node).get("group", 1)
-            return order[data][1], channels
+            if weight is None or len(weight.dims) != 4:
+                return order[data][1], None
+            return order[data][1], weight.dims[1] * attributes(node).get("group", 1)
         if node.op_type == "Transpose":
             permutation = attributes(node).get("perm", [3, 2, 1, 0])
             order[node.output[0]] = tuple(order[data][axis] for axis in permutation)

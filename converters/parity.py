@@ -57,6 +57,7 @@ class ParityReport:
             raise ParityError(self.reason)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite counts as a difference
 def compare(
     torch_classifier: TorchClassifier,
     ort_classifier: OrtClassifier,

@@ -143,6 +143,7 @@ def model_input(
     return np.ascontiguousarray(values.reshape(signature.model_shape(len(images))), dtype=dtype)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # infinite scores have no posterior, and say so by NaN
 def scores_to_posterior(scores: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
     """Class probabilities from what a model's output holds.
 

@@ -1,7 +1,7 @@
 """What goes into the model and what comes out: read from the graph, then confirmed by running it on noise."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -13,6 +13,9 @@ from backscan.converters.errors import EngineError, SignatureError
 from backscan.converters.graph import dimensions, free_inputs, needed_nodes, opset, sort_nodes
 from backscan.converters.heads import choose_output, output_forms, output_kind, score_rows
 from backscan.converters.layout import Layout, image_layout, input_shape
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _QUANTISED = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
@@ -135,11 +138,12 @@ def read_signature(
         EngineError: onnxruntime cannot open or run it.
     """
     model = parse(artifact, fold_external=False)
+    session = open_session(artifact.data, artifact.external)  # first, because it checks every node against its schema
     sort_nodes(model.graph)
     value = _image_input(model.graph)
     layout = image_layout(model.graph, value, image_size)
     dtype = _numpy_dtype(value)
-    batch, runs = _run_on_noise(artifact, value, layout, dtype)
+    batch, runs = _run_on_noise(session, value, layout, dtype)
     forms = output_forms(runs, batch)
     name = choose_output(model.graph, forms, list(runs[0]), output_name)
     form = forms[name]
@@ -186,10 +190,9 @@ def _numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
 
 
 def _run_on_noise(
-    artifact: Artifact, value: onnx.ValueInfoProto, layout: Layout, dtype: np.dtype[Any]
+    session: "onnxruntime.InferenceSession", value: onnx.ValueInfoProto, layout: Layout, dtype: np.dtype[Any]
 ) -> tuple[int | None, list[Arrays]]:
     """Batch size and outputs on noise; a free batch is run at 2 and at 3, so that the batch axis shows."""
-    session = open_session(artifact.data, artifact.external)
     declared = (dimensions(value) or (None,))[0]
 
     def run(batch: int) -> Arrays:
