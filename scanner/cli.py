@@ -14,7 +14,7 @@ import typer
 
 from backscan.scanner import options
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import ExitCode, Interrupted, OptionError, ScanError, UserError
+from backscan.scanner.errors import ExitCode, InternalError, Interrupted, OptionError, ScanError, UserError
 
 if TYPE_CHECKING:
     from backscan.scanner.baseline import Baseline
@@ -109,7 +109,7 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
         _Settings.detected = False
         try:
             code = command(*args, **kwargs)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             _fail("interrupted", ExitCode.INTERRUPTED)
         except ScanError as error:
             _fail(str(error), error.exit_code, error)
@@ -241,6 +241,10 @@ def check(
     except Interrupted as end:
         delivery.deliver(_named([*results, end.result], paths), report or [], format_)
         return _interrupted(journal)
+    except Exception:
+        if results:  # what took hours is not lost by what comes after it
+            delivery.deliver(_named(results, paths), report or [], format_)
+        raise
     results = _named(results, paths)
     delivery.deliver(results, report or [], format_)
     _save_pattern(results, save_pattern)
@@ -349,8 +353,11 @@ def demo() -> ExitCode:
     from backscan.scanner import delivery
     from backscan.scanner.demo import run_demo
 
-    with _progress() as progress:
-        text, right = run_demo(progress)
+    try:
+        with _progress() as progress:
+            text, right = run_demo(progress)
+    except ScanError as error:  # the models are ours, so nothing about them is the user's mistake
+        raise InternalError(f"the models of the demo cannot be scanned: {error}") from error
     delivery.print_text(text)
     return ExitCode.NOT_DETECTED if right else ExitCode.INTERNAL
 

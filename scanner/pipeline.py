@@ -16,7 +16,7 @@ from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.draft import Draft, Settled
-from backscan.scanner.errors import Interrupted, NoVerdictError
+from backscan.scanner.errors import Interrupted, NoVerdictError, OptionError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme, with_findings
@@ -191,9 +191,19 @@ def open_journal(
 
 
 def open_model(subject: Subject, artifact: Artifact, config: ScanConfig, draft: Draft) -> OpenedModel:
-    """Open the file and its torch copy, in the limited process."""
+    """Open the file and its torch copy, in the limited process.
+
+    Raises:
+        OptionError: class names were given, and not as many as the model has classes.
+    """
     with draft.phase("open"):
         opened = subject.open(artifact, config)
+    names = draft.fields["model"].class_names
+    if names is not None and len(names) != opened.num_classes:
+        raise OptionError(
+            f"expected {opened.num_classes} class names, as the model has classes, found {len(names)}: "
+            "give --class-names one a line, in the order of the classes"
+        )
     draft.warn(*opened.warnings)
     draft.set(
         model=replace(draft.fields["model"], num_classes=opened.num_classes, signature=opened.signature),
@@ -328,7 +338,9 @@ def describe(
         "p_value": extreme.p_value,
         "null": extreme.null,
         "patterns": (evidence.found_pattern(pair, extreme),),
-        "controls": evidence.controls(pairs, pair.source, pair.target),
+        "controls": evidence.controls(
+            [other for other in pairs if other.detector == pair.detector], pair.source, pair.target
+        ),
     }
     if config.images_in_report and pair.source in images.held_out():
         fields["examples"] = evidence.examples(subject.decisions, pair, images.held_out()[pair.source])

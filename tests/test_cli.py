@@ -21,8 +21,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from backscan.scanner import cli, pipeline
+from backscan.scanner.errors import Interrupted, NoVerdictError, UserError
 from backscan.scanner.executors import Subject
 from backscan.scanner.results import ScanResult
+from tests.scanner.reports import examples
 from tests.scanner.scans import SOURCE, TARGET, write_images, write_model
 
 # Little work: pixels as they are, in this process, few draws.
@@ -347,6 +349,41 @@ def test_several_models_make_one_report_and_one_code(run, folder):
     document = json.loads(done.stdout)
     assert list(document) == ["schema_version", "reports"]
     assert [report["verdict"] for report in document["reports"]] == ["not_detected", "no_verdict", "backdoor_detected"]
+
+
+def test_a_failure_loses_no_finished_scan(run, monkeypatch):
+    scan = cli._scan
+
+    def fail_on_the_second(path: Path, *arguments: object, **options: object) -> ScanResult:
+        if path.name == "attacked.onnx":
+            raise UserError("expected more, found less: add it")
+        return scan(path, *arguments, **options)
+
+    monkeypatch.setattr(cli, "_scan", fail_on_the_second)
+    done = check(run, "ordinary.onnx", "attacked.onnx", "--report", "out.json")
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == "scanner: expected more, found less: add it"
+    assert json.loads(Path("out.json").read_text())["verdict"] == "not_detected"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UserError("no samples"), 70), (NoVerdictError("damaged"), 70), (Interrupted(examples.no_verdict()), 130)],
+    ids=repr,
+)
+def test_the_demo_ends_with_70_or_130_whatever_is_wrong(run, monkeypatch, error, code):
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("backscan.scanner.demo.run_demo", fail)
+    assert run("demo").exit_code == code
+
+
+@pytest.mark.parametrize(("right", "code"), [(True, 0), (False, 70)])
+def test_the_demo_ends_with_0_only_if_both_verdicts_are_right(run, monkeypatch, right, code):
+    monkeypatch.setattr("backscan.scanner.demo.run_demo", lambda _: ("what was found\n", right))
+    done = run("demo")
+    assert (done.exit_code, done.stdout) == (code, "what was found\n")
 
 
 def test_json_goes_to_stdout_alone(run):

@@ -318,6 +318,13 @@ def scene(tmp_path) -> tuple:
     return write_model(tmp_path), load_clean_set(write_images(tmp_path)), QUICK
 
 
+def test_class_names_are_as_many_as_classes(scene):
+    names = ["ant", "bee", "cat", "dog", "elk"]
+    assert scan(*scene, class_names=names).model.class_names == tuple(names)
+    with pytest.raises(OptionError, match="expected 5 class names, as the model has classes, found 4"):
+        scan(*scene, class_names=names[:4])
+
+
 def test_an_interrupted_scan_leaves_what_it_has(scene, monkeypatch):
     def interrupt(_: PairSearch) -> None:
         raise KeyboardInterrupt
@@ -378,13 +385,13 @@ def test_progress_is_told_the_steps_in_their_order(scene):
 
 
 def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, monkeypatch):
-    """The same detector under two names: the calibrated p doubles."""
+    """The same detector under two names, whose sizes differ by a factor: the calibrated p doubles."""
     from backscan.scanner import detectors
     from backscan.scanner.detectors import pairwise
 
     twin = replace(
         detectors.DETECTORS["pairwise"],
-        optimise=lambda *args: (replace(pair, detector="twin") for pair in pairwise.optimise(*args)),
+        optimise=lambda *args: (replace(p, detector="twin", size=2 * p.size) for p in pairwise.optimise(*args)),
         infer=lambda *args: tuple(replace(found, detector="twin") for found in pairwise.infer(*args)),
     )
     table = {**detectors.DETECTORS, "twin": twin}
@@ -396,3 +403,4 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
     assert len(result.pairs) == 2 * NUM_PAIRS
     assert result.calibrated_p_value == 2 / 200
     assert result.patterns[0].detector == "pairwise"
+    assert result.controls.size == result.patterns[0].size
