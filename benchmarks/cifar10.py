@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backscan.scanner.cleanset import load_clean_set
+from backscan.scanner.cleanset import CleanSet
 from benchmarks.datasets import LabelledImages
 
 SHAPE = (3, 32, 32)
@@ -94,7 +94,7 @@ def _binary_batches(folder: Path, names: tuple[str, ...]) -> LabelledImages:
 
 def _image_folder(folder: Path) -> LabelledImages:
     """One subfolder a class; CIFAR-10's names in sorted order are its class numbers."""
-    clean = load_clean_set(folder).fit_to(SHAPE)
+    clean = CleanSet.load(folder).fit_to(SHAPE)
     if clean.labels is None:
         raise ValueError(f"expected one subfolder a class in {folder}, found images alone")
     return LabelledImages(clean.images, clean.labels)

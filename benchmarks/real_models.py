@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backscan.scanner import CleanSet, ScanConfig, ScanResult, Verdict, scan
-from backscan.scanner.cleanset import load_clean_set
 from backscan.scanner.results import to_json
 
 
@@ -114,7 +113,7 @@ def main() -> None:
     rows = []
     for model in chosen:
         if model.data not in images:
-            images[model.data] = load_clean_set(arguments.data / f"{model.data}.npz")
+            images[model.data] = CleanSet.load(arguments.data / f"{model.data}.npz")
         result = scan(arguments.models / f"{model.name}.onnx", images[model.data], config)
         rows.append((model, result))
         print(model.name, result.verdict.value, result.p_value, result.calibrated_p_value, flush=True)

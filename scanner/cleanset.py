@@ -63,6 +63,46 @@ class CleanSet:
         if self.labels is not None:
             self.labels.flags.writeable = False
 
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        labels: Path | None = None,
+        found_beside_model: bool = False,
+        limits: ReadLimits | None = None,
+    ) -> CleanSet:
+        """Read clean images from an .npz archive or a folder.
+
+        Args:
+            path: Archive with `x` [N, H, W, C] or [N, H, W] (uint8, or float in [0, 1]) and perhaps `y` [N]; or a
+                folder with one subfolder a class, or with image files alone (no labels).
+            labels: File that numbers the class folders, see `class_numbers.read_labels_file`.
+            found_beside_model: Whether the path was found and not named.
+            limits: Bounds on what is read; None are the defaults.
+
+        Returns:
+            The images, their labels if there are any, and warnings.
+
+        Raises:
+            CleanSetError: nothing there, or not such images; the message says what and where.
+        """
+        read = _read(path, labels, limits or ReadLimits())
+        digests = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest() for image in read.images]
+        images, originals, size_note = _one_size(read.images)
+        return cls(
+            images=images,
+            labels=read.labels,
+            name=path.name,
+            digest=hashlib.sha256(
+                b"".join(digests) + (b"" if read.labels is None else read.labels.tobytes())
+            ).hexdigest(),
+            class_names=read.class_names,
+            warnings=(*read.warnings, *size_note, *_duplicate_note(digests, path.name)),
+            found_beside_model=found_beside_model,
+            originals=originals,
+        )
+
     def fit_to(self, shape: tuple[int, int, int]) -> CleanSet:
         """The same images in the model's shape; what had to be changed is said in a warning.
 
@@ -120,39 +160,6 @@ class CleanSet:
             if len(rest) >= _LEAST_OPTIMISED:
                 optimise[label] = np.sort(rest)
         return Draw(optimise, held_out)
-
-
-def load_clean_set(
-    path: Path, *, labels: Path | None = None, found_beside_model: bool = False, limits: ReadLimits | None = None
-) -> CleanSet:
-    """Read clean images from an .npz archive or a folder.
-
-    Args:
-        path: Archive with `x` [N, H, W, C] or [N, H, W] (uint8, or float in [0, 1]) and perhaps `y` [N]; or a folder
-            with one subfolder a class, or with image files alone (no labels).
-        labels: File that numbers the class folders, see `class_numbers.read_labels_file`.
-        found_beside_model: Whether the path was found and not named.
-        limits: Bounds on what is read; None are the defaults.
-
-    Returns:
-        The images, their labels if there are any, and warnings.
-
-    Raises:
-        CleanSetError: nothing there, or not such images; the message says what and where.
-    """
-    read = _read(path, labels, limits or ReadLimits())
-    digests = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest() for image in read.images]
-    images, originals, size_note = _one_size(read.images)
-    return CleanSet(
-        images=images,
-        labels=read.labels,
-        name=path.name,
-        digest=hashlib.sha256(b"".join(digests) + (b"" if read.labels is None else read.labels.tobytes())).hexdigest(),
-        class_names=read.class_names,
-        warnings=(*read.warnings, *size_note, *_duplicate_note(digests, path.name)),
-        found_beside_model=found_beside_model,
-        originals=originals,
-    )
 
 
 def find_beside(model: Path) -> Path | None:

@@ -448,12 +448,12 @@ def _interrupted(journal: Path | None) -> ExitCode:
 
 def _clean_set(model: Path, data: Path | None, labels: Path | None) -> CleanSet | None:
     """The images named by --data, else those beside the model, else None."""
-    from backscan.scanner.cleanset import find_beside, load_clean_set
+    from backscan.scanner.cleanset import CleanSet, find_beside
 
     if data is not None:
-        return load_clean_set(data, labels=labels)
+        return CleanSet.load(data, labels=labels)
     beside = find_beside(model)
-    return None if beside is None else load_clean_set(beside, labels=labels, found_beside_model=True)
+    return None if beside is None else CleanSet.load(beside, labels=labels, found_beside_model=True)
 
 
 def _read_class_names(path: Path | None) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscan.scanner.cleanset import load_clean_set
+from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.pipeline import scan
 from backscan.scanner.results import Verdict
@@ -41,7 +41,7 @@ def run_demo(progress: Progress, samples: Path | None = None) -> tuple[str, bool
     with resources.as_file(resources.files("backscan.scanner") / "samples") as shipped:
         folder = samples or shipped
         truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-        clean = load_clean_set(folder / "digits_clean.npz")
+        clean = CleanSet.load(folder / "digits_clean.npz")
         results = {
             name: scan(folder / name, clean, ScanConfig(), progress=progress) for name in (BACKDOORED, UNATTACKED)
         }

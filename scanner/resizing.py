@@ -60,7 +60,8 @@ def _convert(image: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     if len(image) == channels:
         return image
     if channels == 1:
-        return np.tensordot(_BRIGHTNESS, image, axes=1)[np.newaxis]
+        grey: NDArray[np.float32] = np.tensordot(_BRIGHTNESS, image, axes=1)[np.newaxis]
+        return grey
     return np.broadcast_to(image, (channels, *image.shape[1:]))
 
 
@@ -68,7 +69,8 @@ def _resize(image: NDArray[np.float32], height: int, width: int) -> NDArray[np.f
     if image.shape[1:] == (height, width):
         return image
     planes = [Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR) for plane in image]
-    return np.clip(np.stack([np.asarray(plane) for plane in planes]), 0.0, 1.0)
+    resized: NDArray[np.float32] = np.clip(np.stack([np.asarray(plane) for plane in planes]), 0.0, 1.0)
+    return resized
 
 
 def _describe(images: Sequence[NDArray[np.float32]] | NDArray[np.float32], shape: tuple[int, int, int]) -> str:

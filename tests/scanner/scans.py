@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from backscan.scanner.cleanset import load_clean_set
+from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.pipeline import scan
 from backscan.scanner.results import ScanResult
@@ -67,7 +67,7 @@ def scanned(*, model: tuple[tuple[str, object], ...] = (), config: ScanConfig = 
         options = dict(model)
         num_classes = {"num_classes": options["num_classes"]} if "num_classes" in options else {}
         path = write_images(Path(folder), **num_classes, **IMAGES[images])
-        return scan(write_model(Path(folder), **options), load_clean_set(path), config)
+        return scan(write_model(Path(folder), **options), CleanSet.load(path), config)
 
 
 IMAGES: dict[str, dict[str, object]] = {

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backscan.scanner.clean_limits import ReadLimits
-from backscan.scanner.cleanset import CleanSet, find_beside, load_clean_set
+from backscan.scanner.cleanset import CleanSet, find_beside
 from backscan.scanner.errors import CleanSetError
 
 Rng = np.random.default_rng
@@ -48,7 +48,7 @@ def class_folders(root: Path, names: tuple[str, ...], images_each: int = 6) -> P
 
 def test_bytes_become_unit_floats_channels_first(tmp_path: Path) -> None:
     pixels, labels = bytes_of(), np.arange(12) % 3
-    clean = load_clean_set(archive(tmp_path / "data.npz", x=pixels, y=labels))
+    clean = CleanSet.load(archive(tmp_path / "data.npz", x=pixels, y=labels))
     assert clean.images.dtype == np.float32
     np.testing.assert_allclose(clean.images, pixels.transpose(0, 3, 1, 2) / 255, rtol=1e-6)
     np.testing.assert_array_equal(clean.labels, labels)
@@ -60,14 +60,14 @@ def test_bytes_become_unit_floats_channels_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_in_the_unit_range_and_grey_images_without_channel_axis(tmp_path: Path, dtype: type) -> None:
     pixels = Rng(0).random((8, 4, 5)).astype(dtype)
-    clean = load_clean_set(archive(tmp_path / "data.npz", x=pixels))
+    clean = CleanSet.load(archive(tmp_path / "data.npz", x=pixels))
     assert clean.labels is None
     np.testing.assert_allclose(clean.images[:, 0], pixels.astype(np.float32), rtol=1e-6)
 
 
 @pytest.mark.parametrize("labels", [np.arange(12.0), np.arange(12)[:, None], np.arange(12, dtype=np.uint8)])
 def test_labels_of_any_whole_type(tmp_path: Path, labels: np.ndarray) -> None:
-    clean = load_clean_set(archive(tmp_path / "data.npz", x=bytes_of(), y=labels))
+    clean = CleanSet.load(archive(tmp_path / "data.npz", x=bytes_of(), y=labels))
     assert clean.labels is not None
     assert clean.labels.dtype == np.int64
     np.testing.assert_array_equal(clean.labels, np.arange(12))
@@ -113,7 +113,7 @@ def test_archives_that_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray]
 def refused(path: Path, words: str, **options: Any) -> None:
     """One sentence with what was expected, found, and to do."""
     with pytest.raises(CleanSetError, match=words) as caught:
-        load_clean_set(path, **options)
+        CleanSet.load(path, **options)
     message = str(caught.value)
     assert message.startswith("expected ")
     assert ", found" in message
@@ -124,7 +124,7 @@ def refused(path: Path, words: str, **options: Any) -> None:
 def refusal(path: Path) -> str | None:
     """Why the images cannot be read; None if they can. Any other error fails the test."""
     try:
-        load_clean_set(path)
+        CleanSet.load(path)
     except CleanSetError as error:
         return str(error)
     return None
@@ -177,16 +177,16 @@ def test_a_header_that_declares_more_than_there_is(tmp_path: Path) -> None:
 def test_the_limit_on_all_images_is_a_parameter(tmp_path: Path) -> None:
     path = archive(tmp_path / "data.npz", x=bytes_of(20, 16, 16, 3))
     limits = ReadLimits(total_bytes=20 * 16 * 16 * 3 * 4)
-    assert len(load_clean_set(path, limits=limits).images) == 20
+    assert len(CleanSet.load(path, limits=limits).images) == 20
     refused(path, "at most 0 MiB", limits=ReadLimits(total_bytes=limits.total_bytes - 1))
 
 
 def test_duplicates_and_bytes_that_look_like_floats_are_warned_of(tmp_path: Path) -> None:
     pixels = np.concatenate([bytes_of(), bytes_of()[:3]])
-    [warning] = load_clean_set(archive(tmp_path / "data.npz", x=pixels)).warnings
+    [warning] = CleanSet.load(archive(tmp_path / "data.npz", x=pixels)).warnings
     assert "3 of 15 images in data.npz are exact copies" in warning
     pixels = (bytes_of(40, 8, 8) > 127).astype(np.uint8)
-    [warning] = load_clean_set(archive(tmp_path / "binary.npz", x=pixels)).warnings
+    [warning] = CleanSet.load(archive(tmp_path / "binary.npz", x=pixels)).warnings
     assert "0 or 1" in warning
 
 
@@ -194,7 +194,7 @@ def test_duplicates_and_bytes_that_look_like_floats_are_warned_of(tmp_path: Path
 
 
 def test_one_subfolder_a_class_sorted_names(tmp_path: Path) -> None:
-    clean = load_clean_set(class_folders(tmp_path / "data", ("dog", "cat")))
+    clean = CleanSet.load(class_folders(tmp_path / "data", ("dog", "cat")))
     assert clean.labels is not None
     np.testing.assert_array_equal(clean.labels, [0] * 6 + [1] * 6)
     assert dict(clean.class_names) == {0: "cat", 1: "dog"}
@@ -204,7 +204,7 @@ def test_one_subfolder_a_class_sorted_names(tmp_path: Path) -> None:
 
 
 def test_numeric_names_are_the_class_numbers(tmp_path: Path) -> None:
-    clean = load_clean_set(class_folders(tmp_path / "data", ("00010", "2", "0"), images_each=1))
+    clean = CleanSet.load(class_folders(tmp_path / "data", ("00010", "2", "0"), images_each=1))
     assert clean.labels is not None
     assert clean.labels.tolist() == [0, 2, 10]
     assert clean.warnings == ()
@@ -222,7 +222,7 @@ def test_numeric_names_are_the_class_numbers(tmp_path: Path) -> None:
 def test_labels_file_in_three_forms(tmp_path: Path, text: str, number: int) -> None:
     root = class_folders(tmp_path / "data", ("limit 30", "stop"), images_each=2)
     (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
-    clean = load_clean_set(root, labels=tmp_path / "labels.txt")
+    clean = CleanSet.load(root, labels=tmp_path / "labels.txt")
     assert dict(clean.class_names) == {2: "stop", number: "limit 30"}
     assert clean.labels is not None
     assert clean.labels.tolist() == [2, 2, number, number]
@@ -261,7 +261,7 @@ def test_flat_folder_is_unlabelled_and_other_files_are_passed_over(tmp_path: Pat
         save(tmp_path / "data" / f"{index}.png", np.full((4, 4), index, np.uint8))
     (tmp_path / "data" / "notes.txt").write_text("x")
     (tmp_path / "data" / ".hidden.png").write_text("x")
-    clean = load_clean_set(tmp_path / "data")
+    clean = CleanSet.load(tmp_path / "data")
     assert clean.labels is None
     assert (clean.images[:, 0, 0, 0] * 255).round().tolist() == [1, 10, 9]
     assert clean.warnings == ("1 files beside the images were passed over",)
@@ -271,7 +271,7 @@ def test_a_class_folder_is_searched_in_depth_and_may_be_empty(tmp_path: Path) ->
     root = class_folders(tmp_path / "data", ("0", "2"), images_each=2)
     save(root / "2" / "more" / "deep.jpg", bytes_of(1)[0])
     (root / "1").mkdir()
-    clean = load_clean_set(root)
+    clean = CleanSet.load(root)
     assert clean.labels is not None
     assert clean.labels.tolist() == [0, 0, 2, 2, 2]
     assert "class folder '1' has no images" in clean.warnings[0]
@@ -301,7 +301,7 @@ def test_lossless_formats_are_read_exactly(tmp_path: Path, mode: str, suffix: st
     options = {"lossless": True} if suffix == "webp" else {}
     (tmp_path / "data").mkdir()
     image.save(tmp_path / "data" / f"x.{suffix}", **options)
-    [read] = load_clean_set(tmp_path / "data").images
+    [read] = CleanSet.load(tmp_path / "data").images
     expected = np.asarray(image.convert("L" if mode == "1" else mode), np.float32) / 255
     expected = expected[None] if expected.ndim == 2 else expected.transpose(2, 0, 1)
     np.testing.assert_allclose(read if len(read) == len(expected) else read[:1], expected, atol=1e-7)
@@ -313,7 +313,7 @@ def test_palette_cmyk_and_opaque_alpha_are_converted(tmp_path: Path) -> None:
     colours.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "data" / "palette.png")
     colours.convert("RGBA").save(tmp_path / "data" / "alpha.png")
     colours.convert("CMYK").save(tmp_path / "data" / "cmyk.tiff")
-    clean = load_clean_set(tmp_path / "data")
+    clean = CleanSet.load(tmp_path / "data")
     for image in clean.images:
         np.testing.assert_array_equal(image[:, 0, 0], [1, 0, 0])
         np.testing.assert_array_equal(image[:, 0, 1], [0, 0, 1])
@@ -322,13 +322,13 @@ def test_palette_cmyk_and_opaque_alpha_are_converted(tmp_path: Path) -> None:
 def test_sixteen_bit_png_keeps_its_levels(tmp_path: Path) -> None:
     levels = np.array([[0, 257], [32768, 65535]], np.uint16)
     save(tmp_path / "data" / "x.png", levels)
-    np.testing.assert_allclose(load_clean_set(tmp_path / "data").images[0, 0], levels / 65535, rtol=1e-6)
+    np.testing.assert_allclose(CleanSet.load(tmp_path / "data").images[0, 0], levels / 65535, rtol=1e-6)
 
 
 def test_grey_and_coloured_images_together_become_coloured(tmp_path: Path) -> None:
     save(tmp_path / "data" / "a.png", bytes_of(1, 4, 4, 3)[0])
     save(tmp_path / "data" / "b.png", bytes_of(1, 4, 4)[0])
-    clean = load_clean_set(tmp_path / "data")
+    clean = CleanSet.load(tmp_path / "data")
     assert clean.images.shape == (2, 3, 4, 4)
     assert "1 of 2 images are grey" in clean.warnings[0]
 
@@ -413,7 +413,7 @@ def test_many_images_count_together(tmp_path: Path) -> None:
 def test_mixed_sizes_are_resized_once_from_the_originals(tmp_path: Path) -> None:
     for index, side in enumerate((8, 8, 12)):
         save(tmp_path / "data" / f"{index}.png", np.full((side, side), 40 * index + 1, np.uint8))
-    clean = load_clean_set(tmp_path / "data")
+    clean = CleanSet.load(tmp_path / "data")
     assert clean.images.shape == (3, 1, 8, 8)
     assert "2 different sizes" in clean.warnings[0]
     fitted = clean.fit_to((1, 12, 12))
@@ -424,7 +424,7 @@ def test_mixed_sizes_are_resized_once_from_the_originals(tmp_path: Path) -> None
 
 def test_resizing_agrees_with_pillow_on_bytes(tmp_path: Path) -> None:
     pixels = bytes_of(2, 20, 30, 3)
-    fitted = load_clean_set(archive(tmp_path / "data.npz", x=pixels)).fit_to((3, 8, 9))
+    fitted = CleanSet.load(archive(tmp_path / "data.npz", x=pixels)).fit_to((3, 8, 9))
     expected = np.asarray(Image.fromarray(pixels[0]).resize((9, 8), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(
         fitted.images[0] * 255, expected.transpose(2, 0, 1), atol=1.1
@@ -433,38 +433,38 @@ def test_resizing_agrees_with_pillow_on_bytes(tmp_path: Path) -> None:
 
 
 def test_grey_to_colour_and_back(tmp_path: Path) -> None:
-    grey = load_clean_set(archive(tmp_path / "grey.npz", x=bytes_of(3, 4, 4)))
+    grey = CleanSet.load(archive(tmp_path / "grey.npz", x=bytes_of(3, 4, 4)))
     coloured = grey.fit_to((3, 4, 4))
     np.testing.assert_array_equal(coloured.images[:, 2], grey.images[:, 0])
     assert coloured.warnings == ("the images were converted from grey to colour for this model",)
     np.testing.assert_allclose(coloured.fit_to((1, 4, 4)).images, grey.images, rtol=1e-6)
-    colour = load_clean_set(archive(tmp_path / "colour.npz", x=bytes_of(3, 4, 4, 3))).fit_to((1, 4, 4))
+    colour = CleanSet.load(archive(tmp_path / "colour.npz", x=bytes_of(3, 4, 4, 3))).fit_to((1, 4, 4))
     expected = np.asarray(Image.fromarray(bytes_of(3, 4, 4, 3)[0]).convert("L")) / 255
     np.testing.assert_allclose(colour.images[0, 0], expected, atol=0.6 / 255)
-    four = load_clean_set(archive(tmp_path / "four.npz", x=bytes_of(3, 4, 4, 4)))
+    four = CleanSet.load(archive(tmp_path / "four.npz", x=bytes_of(3, 4, 4, 4)))
     assert four.fit_to((4, 4, 4)) is four
     with pytest.raises(CleanSetError, match="expected images of 3 channels for this model, found 4"):
         four.fit_to((3, 4, 4))
 
 
 def test_labels_beyond_the_models_classes(tmp_path: Path) -> None:
-    clean = load_clean_set(archive(tmp_path / "data.npz", x=bytes_of(), y=np.arange(12)))
+    clean = CleanSet.load(archive(tmp_path / "data.npz", x=bytes_of(), y=np.arange(12)))
     clean.check_labels(12)
     with pytest.raises(CleanSetError, match=r"class numbers below 10, found 10 for image 10 of data\.npz"):
         clean.check_labels(10)
-    folders = load_clean_set(class_folders(tmp_path / "data", ("a", "b", "c")))
+    folders = CleanSet.load(class_folders(tmp_path / "data", ("a", "b", "c")))
     with pytest.raises(CleanSetError, match=r"found 2 \(c\)"):
         folders.check_labels(2)
 
 
 def test_the_digest_is_of_pixels_and_labels_alone(tmp_path: Path) -> None:
     pixels, labels = bytes_of(4), np.array([0, 0, 1, 1])
-    from_archive = load_clean_set(archive(tmp_path / "data.npz", x=pixels, y=labels))
+    from_archive = CleanSet.load(archive(tmp_path / "data.npz", x=pixels, y=labels))
     for index, (image, label) in enumerate(zip(pixels, labels, strict=True)):
         save(tmp_path / "data" / str(label) / f"{index}.png", image)
-    assert load_clean_set(tmp_path / "data").digest == from_archive.digest
-    assert load_clean_set(archive(tmp_path / "b.npz", x=pixels, y=labels[::-1])).digest != from_archive.digest
-    assert load_clean_set(archive(tmp_path / "c.npz", x=pixels[::-1], y=labels)).digest != from_archive.digest
+    assert CleanSet.load(tmp_path / "data").digest == from_archive.digest
+    assert CleanSet.load(archive(tmp_path / "b.npz", x=pixels, y=labels[::-1])).digest != from_archive.digest
+    assert CleanSet.load(archive(tmp_path / "c.npz", x=pixels[::-1], y=labels)).digest != from_archive.digest
 
 
 # Drawing.
@@ -526,4 +526,4 @@ def test_images_beside_a_model_in_the_contracts_order(tmp_path: Path) -> None:
     assert find_beside(model) == tmp_path / "net.v2"
     (tmp_path / "net.v2").rmdir()
     assert find_beside(model) == tmp_path / "clean.npz"
-    assert load_clean_set(tmp_path / "clean.npz", found_beside_model=True).found_beside_model
+    assert CleanSet.load(tmp_path / "clean.npz", found_beside_model=True).found_beside_model

@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from backscan.scanner import pipeline
-from backscan.scanner.cleanset import load_clean_set
+from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.errors import CleanSetError, Interrupted, OptionError, UserError
 from backscan.scanner.pipeline import scan
 from backscan.scanner.results import PairStatus, ScanResult, Verdict, json_schema
@@ -146,7 +146,7 @@ def test_a_renamed_and_barely_changed_copy_gets_the_same_verdict(tmp_path, model
             tensor.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), tensor.name))
     path = tmp_path / "another name.onnx"
     path.write_bytes(original.SerializeToString())
-    result = scan(path, load_clean_set(write_images(tmp_path)), QUICK)
+    result = scan(path, CleanSet.load(write_images(tmp_path)), QUICK)
     reference = scanned(model=model)
     assert result.model.sha256 != reference.model.sha256
     assert (result.verdict, result.source, result.target) == (verdict, reference.source, reference.target)
@@ -290,7 +290,7 @@ def test_a_broken_model_has_no_verdict(tmp_path, data):
 def test_a_failed_parity_has_no_verdict(tmp_path, monkeypatch):
     """A copy that is not the model in the file must never be judged."""
     monkeypatch.setattr("backscan.converters.parity.MIN_DECISION_AGREEMENT", 1.01)
-    result = scan(write_model(tmp_path), load_clean_set(write_images(tmp_path)), QUICK)
+    result = scan(write_model(tmp_path), CleanSet.load(write_images(tmp_path)), QUICK)
     assert result.verdict is Verdict.NO_VERDICT
     assert "the imported model is not the model in the file" in result.reasons[0]
     assert result.parity is not None
@@ -304,7 +304,7 @@ def test_the_users_mistakes_are_raised(tmp_path, kind):
         OptionError: (write_model(tmp_path), None, replace(QUICK, norm="l3")),
         CleanSetError: (
             write_model(tmp_path, num_classes=4),
-            load_clean_set(write_images(tmp_path, num_classes=5)),
+            CleanSet.load(write_images(tmp_path, num_classes=5)),
             QUICK,
         ),
     }[kind]
@@ -315,7 +315,7 @@ def test_the_users_mistakes_are_raised(tmp_path, kind):
 @pytest.fixture
 def scene(tmp_path) -> tuple:
     """A model with its images, ready to scan."""
-    return write_model(tmp_path), load_clean_set(write_images(tmp_path)), QUICK
+    return write_model(tmp_path), CleanSet.load(write_images(tmp_path)), QUICK
 
 
 def test_class_names_are_as_many_as_classes(scene):

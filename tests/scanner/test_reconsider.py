@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backscan.scanner.cleanset import load_clean_set
+from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.errors import CleanSetError, OptionError, ReportError, UserError
 from backscan.scanner.judgement import Judgement, with_findings
 from backscan.scanner.reconsider import infer, verify
@@ -165,7 +165,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def replayed(result: ScanResult, model: Path, images: Path) -> ScanResult:
-    return verify(reread(result), model, load_clean_set(images), sandbox=False)
+    return verify(reread(result), model, CleanSet.load(images), sandbox=False)
 
 
 def test_the_same_model_confirms(tmp_path, images):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from backscan.scanner.cleanset import CleanSet, load_clean_set
+from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.draft import Draft, Settled
 from backscan.scanner.progress import SilentProgress
@@ -24,7 +24,7 @@ def a_clean_set(folder: Path, *, labelled: bool = True, counts: dict[int, int] =
     labels = np.repeat(list(counts), list(counts.values()))
     pixels = np.broadcast_to(labels[:, None, None] / 10, (len(labels), 2, 2)).astype(np.float32)
     np.savez(folder / "images.npz", x=pixels, **({"y": labels} if labelled else {}))
-    return load_clean_set(folder / "images.npz", found_beside_model=True)
+    return CleanSet.load(folder / "images.npz", found_beside_model=True)
 
 
 class Model:
