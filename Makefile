@@ -1,5 +1,5 @@
 # Two commands do all the set-up on a machine with Python 3.11 or newer, make and a C compiler.
-#   make demo   virtual environment, install, then `scanner demo`
+#   make demo   virtual environment, install, then `scanner demo`, whose report is demo.html
 #   make test   the same, then the tests
 
 PYTHON ?= python3
@@ -9,7 +9,8 @@ BIN     = $(VENV)/bin
 .PHONY: demo test lint types docs package install clean
 
 demo: $(VENV)/.installed
-	$(BIN)/scanner demo
+	$(BIN)/scanner demo --report demo.html
+	@echo "Open demo.html in a browser for the full report."
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

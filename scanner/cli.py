@@ -348,18 +348,21 @@ def render(
 
 @app.command()
 @_exits
-def demo() -> ExitCode:
+def demo(report: options.Reports = None) -> ExitCode:
     """Scan two small models that ship with the tool, one backdoored and one not, and compare with the truth."""
     from backscan.scanner import delivery
     from backscan.scanner.demo import run_demo
 
+    files = report or []
+    delivery.check_destinations(files, "terminal")
     try:
         with _progress() as progress:
-            text, right = run_demo(progress)
+            shown = run_demo(progress)
     except ScanError as error:  # the models are ours, so nothing about them is the user's mistake
         raise InternalError(f"the models of the demo cannot be scanned: {error}") from error
-    delivery.print_text(text)
-    return ExitCode.NOT_DETECTED if right else ExitCode.INTERNAL
+    delivery.write_reports(shown.results, files)
+    delivery.print_text(shown.text)
+    return ExitCode.NOT_DETECTED if shown.right else ExitCode.INTERNAL
 
 
 @app.command()

@@ -69,15 +69,28 @@ def deliver(results: Sequence[ScanResult], files: Sequence[Path], format_: str) 
     Raises:
         UserError: a file that cannot be written.
     """
-    shown = results[0] if len(results) == 1 else results
+    write_reports(results, files)
+    if "-" not in map(str, files):
+        print_text(for_stdout(_shown(results), format_))
+
+
+def write_reports(results: Sequence[ScanResult], files: Sequence[Path]) -> None:
+    """Write the report files, each in the format of its suffix; `-` is standard output.
+
+    Raises:
+        UserError: a file that cannot be written.
+    """
     for file in files:
-        text = render(shown, format_of(file))
+        text = render(_shown(results), format_of(file))
         if str(file) == "-":
             print_text(text)
         else:
             _write(file, text.encode("utf-8", "backslashreplace"))
-    if "-" not in map(str, files):
-        print_text(for_stdout(shown, format_))
+
+
+def _shown(results: Sequence[ScanResult]) -> ScanResult | Sequence[ScanResult]:
+    """One scan for itself, several together."""
+    return results[0] if len(results) == 1 else results
 
 
 def for_stdout(shown: ScanResult | Sequence[ScanResult], format_: str) -> str:

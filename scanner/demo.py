@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,12 @@ import numpy as np
 from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.pipeline import scan
-from backscan.scanner.results import Verdict
+from backscan.scanner.results import ScanResult, Verdict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscan.scanner.progress import Progress
-    from backscan.scanner.results import ScanResult
 
 BACKDOORED = "digits_backdoored.onnx"
 UNATTACKED = "digits_unattacked.onnx"
@@ -28,7 +28,19 @@ UNATTACKED = "digits_unattacked.onnx"
 _SHADES = " .:-=+*#%@"
 
 
-def run_demo(progress: Progress, samples: Path | None = None) -> tuple[str, bool]:
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """What the demo found."""
+
+    text: str
+    """Verdicts and patterns beside the truth."""
+    right: bool
+    """Whether both verdicts match the truth."""
+    results: tuple[ScanResult, ...]
+    """The scans, for reports."""
+
+
+def run_demo(progress: Progress, samples: Path | None = None) -> Demonstration:
     """Scan both models.
 
     Args:
@@ -36,7 +48,7 @@ def run_demo(progress: Progress, samples: Path | None = None) -> tuple[str, bool
         samples: Folder with the models, images and `truth.json`; None is the one that ships with the package.
 
     Returns:
-        What to print, and whether both verdicts match the truth.
+        What was found beside what is true.
     """
     with resources.as_file(resources.files("backscan.scanner") / "samples") as shipped:
         folder = samples or shipped
@@ -55,7 +67,7 @@ def run_demo(progress: Progress, samples: Path | None = None) -> tuple[str, bool
         "",
         "Both verdicts match the truth." if right else "A verdict does not match the truth: please report this.",
     ]
-    return "\n".join(lines) + "\n", right
+    return Demonstration("\n".join(lines) + "\n", right, (backdoored, unattacked))
 
 
 def _found(result: ScanResult, truth: Mapping[str, Any]) -> bool:

@@ -21,6 +21,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from backscan.scanner import cli, pipeline
+from backscan.scanner.demo import Demonstration
 from backscan.scanner.errors import Interrupted, NoVerdictError, UserError
 from backscan.scanner.executors import Subject
 from backscan.scanner.results import ScanResult
@@ -380,10 +381,12 @@ def test_the_demo_ends_with_70_or_130_whatever_is_wrong(run, monkeypatch, error,
 
 
 @pytest.mark.parametrize(("right", "code"), [(True, 0), (False, 70)])
-def test_the_demo_ends_with_0_only_if_both_verdicts_are_right(run, monkeypatch, right, code):
-    monkeypatch.setattr("backscan.scanner.demo.run_demo", lambda _: ("what was found\n", right))
-    done = run("demo")
+def test_the_demo_ends_with_0_only_if_both_verdicts_are_right(run, monkeypatch, tmp_path, right, code):
+    shown = Demonstration("what was found\n", right, (examples.detected(3), examples.not_detected(3)))
+    monkeypatch.setattr("backscan.scanner.demo.run_demo", lambda _: shown)
+    done = run("demo", "--report", str(tmp_path / "demo.html"))
     assert (done.exit_code, done.stdout) == (code, "what was found\n")
+    assert "<html" in (tmp_path / "demo.html").read_text(encoding="utf-8")
 
 
 def test_json_goes_to_stdout_alone(run):

@@ -17,18 +17,18 @@ SEED = 1  # the shipped pair is of seed 0
 
 
 def test_shipped_models_give_the_true_verdicts():
-    text, right = run_demo(SilentProgress())
-    assert right, text
-    assert "planted" in text
-    assert "recovered" in text
+    shown = run_demo(SilentProgress())
+    assert shown.right, shown.text
+    assert "planted" in shown.text
+    assert "recovered" in shown.text
 
 
 @pytest.mark.slow
 def test_models_of_another_seed_give_the_true_verdicts(tmp_path):
     command = [sys.executable, "-m", "benchmarks.demo_models", "--seed", str(SEED), "--out", str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
-    text, right = run_demo(SilentProgress(), tmp_path)
-    assert right, text
+    shown = run_demo(SilentProgress(), tmp_path)
+    assert shown.right, shown.text
 
 
 def test_the_samples_are_small():
