@@ -1,4 +1,4 @@
-"""How pixels become model input: a short table of candidates, judged by clean accuracy.
+"""How pixels become model input: the candidates of `normalisations.py`, judged by clean accuracy.
 
 CONTRACT, Images and preprocessing.
 
@@ -10,50 +10,28 @@ the best are tied, and a tie goes to the order of the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.converters.signature import Normalisation
-from backscan.scanner.errors import OptionError
+from backscan.scanner.normalisations import CANDIDATES, fitting_candidates, given_normalisation, scale_differs
 from backscan.scanner.results import PreprocessingCandidate, PreprocessingRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backscan.converters.signature import Normalisation
     from backscan.scanner.cleanset import CleanSet
     from backscan.scanner.config import ScanConfig
 
     Decide = Callable[[NDArray[np.float32], Normalisation], NDArray[np.int64]]
 
-_RGB = {
-    "none": Normalisation(),
-    "imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-    "cifar10": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
-    "mnist": Normalisation(mean=(0.1307,), std=(0.3081,)),
-    "symmetric": Normalisation(low=-1.0),
-    "raw": Normalisation(high=255.0),
-}
-
-
-def _reversed(normalisation: Normalisation) -> Normalisation:
-    """The same arithmetic for each colour, for models that take the channels the other way round."""
-    order = "rgb" if normalisation.channel_order == "bgr" else "bgr"
-    return replace(normalisation, mean=normalisation.mean[::-1], std=normalisation.std[::-1], channel_order=order)
-
-
-CANDIDATES: Mapping[str, Normalisation] = MappingProxyType(
-    _RGB | {f"{name}-bgr": _reversed(normalisation) for name, normalisation in _RGB.items()}
-)
-"""Known normalisations in order of plausibility; `none` leaves pixels in [0, 1]."""
+__all__ = ["CANDIDATES", "Settlement", "settle_preprocessing"]
 
 # Rounds of judging: how many images, and the p-value at which a candidate is out. Early rounds only save time, so
 # they drop what is plainly worse; the last one takes all images.
 _ROUNDS = ((100, 0.001), (500, 0.01), (None, 0.05))
-# Sizes go with the factor on pixels; ImageNet's and CIFAR-10's differ by up to 1.16, which moves no verdict.
-_SCALE_RATIO = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,49 +81,6 @@ def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) ->
     return _judge(clean, clean.labels, decide, config)
 
 
-def given_normalisation(config: ScanConfig, channels: int) -> tuple[str, Normalisation] | None:
-    """The normalisation that the options state, with its name; None if it is to be found.
-
-    `--mean`, `--std`, `--range` and `--channel-order` override a named candidate, or pixels in [0, 1]. The channel
-    order alone leaves the rest to be found.
-
-    Raises:
-        OptionError: means or standard deviations that do not fit the channels, or are out of range.
-    """
-    stated = (config.mean, config.std, config.range)
-    if config.preprocess == "auto" and stated == (None, None, None):
-        return None
-    base = CANDIDATES["none" if config.preprocess == "auto" else config.preprocess]
-    if config.channel_order not in (None, base.channel_order):
-        base = _reversed(base)
-    low, high = config.range or (base.low, base.high)
-    try:
-        normalisation = replace(base, low=low, high=high, mean=config.mean or base.mean, std=config.std or base.std)
-        normalisation.affine(channels)
-    except ValueError as error:
-        raise OptionError(
-            f"expected a normalisation for {channels} channels, found another: {error}; correct --preprocess, --mean, "
-            "--std or --range"
-        ) from error
-    named = stated == (None, None, None) and config.channel_order is None
-    return (config.preprocess if named else "given"), normalisation
-
-
-def scale_differs(first: Normalisation, second: Normalisation, channels: int) -> bool:
-    """Whether sizes of patterns, in pixel units, would differ much between two normalisations.
-
-    Args:
-        first: One normalisation.
-        second: Another.
-        channels: Channels of the model.
-
-    Returns:
-        True if the factor on any channel's pixels differs by more than half.
-    """
-    ratios = np.log(np.divide(first.affine(channels)[0], second.affine(channels)[0]))
-    return bool(np.abs(ratios).max() > np.log(_SCALE_RATIO))
-
-
 def paired_p_value(correct: NDArray[np.bool_], best_correct: NDArray[np.bool_]) -> float:
     """McNemar's exact test: are two classifiers equally accurate on the same images?
 
@@ -180,7 +115,7 @@ def _take(name: str, normalisation: Normalisation, clean: CleanSet, decide: Deci
 def _judge(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, config: ScanConfig) -> Settlement:
     """The most plausible candidate that is not worse than the best."""
     channels = clean.images.shape[1]
-    fitting = _fitting(channels, config.channel_order)
+    fitting = fitting_candidates(channels, config.channel_order)
     candidates = _run_rounds(clean.images, labels, fitting, decide, config.seed)
     tied = [name for name, candidate in candidates.items() if candidate.tied]
     chosen, accuracy = tied[0], candidates[tied[0]].accuracy
@@ -199,18 +134,6 @@ def _judge(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, config: S
         normalisations=tuple(fitting[name] for name in (chosen, *others)),
         names=(chosen, *others),
     )
-
-
-def _fitting(channels: int, channel_order: str | None) -> dict[str, Normalisation]:
-    """Candidates that mean something for a number of channels: means of that length, an order only of colours."""
-
-    def fits(name: str, normalisation: Normalisation) -> bool:
-        if channels != 3:
-            return normalisation.channel_order == "rgb" and len(normalisation.mean) == 1
-        grey_only = name.startswith("mnist")
-        return not grey_only and channel_order in (None, normalisation.channel_order)
-
-    return {name: normalisation for name, normalisation in CANDIDATES.items() if fits(name, normalisation)}
 
 
 def _run_rounds(

@@ -12,14 +12,8 @@ from backscan.converters.signature import Normalisation
 from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
-from backscan.scanner.preprocessing import (
-    CANDIDATES,
-    half_way,
-    paired_p_value,
-    scale_differs,
-    settle_preprocessing,
-    stratified,
-)
+from backscan.scanner.normalisations import CANDIDATES, scale_differs
+from backscan.scanner.preprocessing import half_way, paired_p_value, settle_preprocessing, stratified
 
 Decide = Callable[[np.ndarray, Normalisation], np.ndarray]
 
