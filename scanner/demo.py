@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BACKDOORED = "digits_backdoored.onnx"
 UNATTACKED = "digits_unattacked.onnx"
 
+# How the models of the demo read pixels is known.
+_CONFIG = ScanConfig(preprocess="none")
+
 # Darkest to brightest, for patterns and images on a terminal.
 _SHADES = " .:-=+*#%@"
 
@@ -54,9 +57,7 @@ def run_demo(progress: Progress, samples: Path | None = None) -> Demonstration:
         folder = samples or shipped
         truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         clean = CleanSet.load(folder / "digits_clean.npz")
-        results = {
-            name: scan(folder / name, clean, ScanConfig(), progress=progress) for name in (BACKDOORED, UNATTACKED)
-        }
+        results = {name: scan(folder / name, clean, _CONFIG, progress=progress) for name in (BACKDOORED, UNATTACKED)}
     backdoored, unattacked = results[BACKDOORED], results[UNATTACKED]
     right = _found(backdoored, truth) and unattacked.verdict is Verdict.NOT_DETECTED
     lines = [
