@@ -95,11 +95,20 @@ def probe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Mapping[
     Raises:
         EngineError: The model cannot be opened or run.
     """
-    seen = onnx.ModelProto()
-    seen.CopyFrom(model)
-    set_outputs(seen.graph, names)
-    session = open_session(seen.SerializeToString(), optimise=False)
+    outputs = [_copied(value) for value in model.graph.output]
+    set_outputs(model.graph, names)
+    data = model.SerializeToString()
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    session = open_session(data, optimise=False)
+    del data  # as large as the model
     return [run_session(session, feed) for feed in feeds]
+
+
+def _copied(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    copy = onnx.ValueInfoProto()
+    copy.CopyFrom(value)
+    return copy
 
 
 def noise(shape: tuple[int, ...], dtype: np.dtype[Any], *, seed: int) -> NDArray[Any]:

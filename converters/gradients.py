@@ -10,7 +10,8 @@ from backscan.converters.classifier import TorchClassifier
 from backscan.converters.runtime import OrtClassifier
 
 MAX_ERROR = 0.1
-_NUM_IMAGES = 16
+_NUM_IMAGES, _NUM_LARGE_IMAGES = 16, 6
+_LARGE = 96 * 96  # pixels from which fewer images must do: each is run seven times
 _CHANGES = (0.003, 0.03, 0.3)
 """How much of the spread of the scores each step aims to change: a small step drowns in the rounding of float32, a
 large one crosses kinks of the activations, so the best of three counts."""
@@ -44,12 +45,13 @@ def check_gradient(
     Args:
         torch_classifier: The imported model.
         ort_classifier: The original in onnxruntime, with the same normalisation.
-        images: [N, C, H, W], RGB pixels in [0, 1]; at most 16, evenly spread, are used.
+        images: [N, C, H, W], RGB pixels in [0, 1]; at most 16 (6 if they are large), evenly spread, are used.
 
     Returns:
         The check; a gradient of zero or against the slope is refused.
     """
-    chosen = images[np.unique(np.linspace(0, len(images) - 1, _NUM_IMAGES).round().astype(int))]
+    count = _NUM_IMAGES if images[0, 0].size < _LARGE else _NUM_LARGE_IMAGES
+    chosen = images[np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))]
     scores = _log_scores(ort_classifier, chosen)
     pair = np.argsort(scores, axis=1)[:, [-2, -1]]
     spread = float(np.median(np.ptp(scores, axis=1)))

@@ -6,12 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import torch
-from onnx import shape_inference
 from torch import Tensor, fx, nn
 
 from backscan.converters.artifact import Artifact, parse
 from backscan.converters.batching import Rows, free_batch, group_images
-from backscan.converters.builder import GraphBuilder, blame_node
+from backscan.converters.builder import GraphBuilder, annotate_shapes, blame_node
 from backscan.converters.classifier import TorchClassifier
 from backscan.converters.differentiability import passes_surrogates, require_gradient_path
 from backscan.converters.engine import noise
@@ -84,7 +83,7 @@ def import_network(model: onnx.ModelProto, signature: ModelSignature) -> Importe
     if signature.precision == "half":
         signature = widen(model, signature)
     fix_input_size(model, signature)
-    plain = normalise(model, signature)
+    plain = normalise(model, signature, in_place=True)
     require_gradient_path(plain.graph, signature)
     return _any_batch(plain, signature)
 
@@ -95,7 +94,7 @@ def _any_batch(plain: onnx.ModelProto, signature: ModelSignature) -> ImportedNet
     freed = free_batch(plain, signature)
     if freed is not None:
         free = replace(signature, batch=None)
-        return ImportedNetwork(Rows(build(normalise(freed, free)), free))
+        return ImportedNetwork(Rows(build(normalise(freed, free, in_place=True)), free))
     groups = group_images(build(plain), signature)
     if groups.at_once:
         return ImportedNetwork(groups)
@@ -106,7 +105,8 @@ def _any_batch(plain: onnx.ModelProto, signature: ModelSignature) -> ImportedNet
 def build(plain: onnx.ModelProto) -> fx.GraphModule:
     """The torch module of a normalised model."""
     try:
-        builder = GraphBuilder(shape_inference.infer_shapes(plain))
+        annotate_shapes(plain)
+        builder = GraphBuilder(plain)
     except Exception as error:  # onnx and onnx2torch raise whatever a malformed field leads to
         raise ArtifactError(f"the model's graph cannot be read ({error}): export the model again") from error
     return builder.build()

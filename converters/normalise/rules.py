@@ -16,13 +16,16 @@ from backscan.converters.signature import ModelSignature
 _MAX_ROUNDS = 8  # branches within branches; each round may uncover constants that decide the next
 
 
-def normalise(model: onnx.ModelProto, signature: ModelSignature, outputs: Sequence[str] = ()) -> onnx.ModelProto:
+def normalise(
+    model: onnx.ModelProto, signature: ModelSignature, outputs: Sequence[str] = (), *, in_place: bool = False
+) -> onnx.ModelProto:
     """Rewrite a model into the plain form that the importer walks.
 
     Args:
-        model: A whole model, external data folded in; it is left as it is.
+        model: A whole model, external data folded in.
         signature: Its signature.
         outputs: Values to keep computable, in this order; the classifying output by default.
+        in_place: Change `model` itself, which saves the memory of a copy; by default it is left as it is.
 
     Returns:
         The rewritten model, whose only outputs are `outputs`, with the same values.
@@ -31,7 +34,7 @@ def normalise(model: onnx.ModelProto, signature: ModelSignature, outputs: Sequen
         ArtifactError: The graph is cyclic.
         EngineError: onnxruntime cannot compute the constants.
     """
-    plain = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    plain = inliner.inline_local_functions(model) if model.functions else model if in_place else _copy(model)
     plain.ir_version = max(plain.ir_version, 4)  # before, every initialiser had to be an input too
     setting = Setting(signature)
     sort_nodes(plain.graph)
