@@ -61,6 +61,13 @@ def test_twin_is_negative_until_the_gate_opens(kind: str, images: np.ndarray) ->
         assert float(twin(torch.from_numpy(triggered(kind, images[:1]))).sum()) >= -1e-5
 
 
+@pytest.mark.parametrize("shift", [-0.1, 0.1])
+def test_twin_of_an_equality_is_negative_on_both_sides(shift: float, images: np.ndarray) -> None:
+    switch = probe("equal-chain").switches()[0]
+    twin = probe("equal-chain").relaxed(switch.gate, set()).logits
+    assert float(twin(torch.from_numpy(triggered("equal-chain", images[:1]) + np.float32(shift))).sum()) < -0.2
+
+
 def test_gate_without_a_twin_is_refused_by_name() -> None:
     nodes = [
         helper.make_node("IsNaN", ["logits"], ["nan"], name="nan"),
