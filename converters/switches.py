@@ -117,7 +117,8 @@ class ImageFlow:
 
     def _gates(self, node: onnx.NodeProto, scores_root: str) -> list[tuple[str, bool]]:
         """The values that act as gates on this node, each with whether it is hard."""
-        names = [name for name in dict.fromkeys(node.input) if name in self._traits]
+        # The image itself is narrow where it is tiny, but it is no gate.
+        names = [name for name in dict.fromkeys(node.input) if name in self._traits and name in self._makers]
         if node.op_type == "If":
             return [(node.input[0], True)] if names[:1] == [node.input[0]] else []
         discrete = [name for name in names if self._traits[name].discrete]

@@ -48,6 +48,21 @@ def test_every_planted_switch_is_listed(kind: str) -> None:
     assert any(switch.hard for switch in switches) == (kind not in soft)
 
 
+def test_tiny_image_is_no_gate() -> None:
+    nodes = [
+        helper.make_node("Relu", ["image"], ["bright"], name="relu"),
+        helper.make_node("Sigmoid", ["image"], ["soft"], name="sigmoid"),
+        helper.make_node("ReduceMean", ["soft"], ["mean"], name="mean", axes=[1, 2, 3]),
+        helper.make_node("Mul", ["image", "mean"], ["scaled"], name="join"),
+        helper.make_node("Flatten", ["scaled"], ["row"], name="row"),
+        helper.make_node("MatMul", ["row", "weights"], ["scores"], name="end"),
+    ]
+    artifact = artifact_from_bytes("model.onnx", classifier(nodes).SerializeToString())
+    found = GraphProbe(artifact, read_signature(artifact), Normalisation())
+    assert all(switch.gate == "mean" for switch in found.switches())
+    found.held({switch.gate: np.zeros((1, 1, 1), np.float32) for switch in found.switches()})
+
+
 @pytest.mark.parametrize("kind", CLEAR)
 def test_twin_is_negative_until_the_gate_opens(kind: str, images: np.ndarray) -> None:
     switch = probe(kind).switches()[0]
