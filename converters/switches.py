@@ -117,8 +117,7 @@ class ImageFlow:
 
     def _gates(self, node: onnx.NodeProto, scores_root: str) -> list[tuple[str, bool]]:
         """The values that act as gates on this node, each with whether it is hard."""
-        # The image itself is narrow where it is tiny, but it is no gate.
-        names = [name for name in dict.fromkeys(node.input) if name in self._traits and name in self._makers]
+        names = [name for name in dict.fromkeys(node.input) if name in self._traits]
         if node.op_type == "If":
             return [(node.input[0], True)] if names[:1] == [node.input[0]] else []
         discrete = [name for name in names if self._traits[name].discrete]
@@ -131,7 +130,8 @@ class ImageFlow:
         ]
         if hard or node.op_type not in _JOINS or len(roots) < 2:
             return [(name, True) for name in hard]
-        return [(name, False) for name in smooth if self.is_narrow(name)]
+        # The image itself is narrow where it is tiny, but it is no gate.
+        return [(name, False) for name in smooth if self.is_narrow(name) and name in self._makers]
 
     def _forming_nodes(self, gate: str) -> tuple[str, ...]:
         """Nodes that lead to a gate, as far as the values are discrete or narrow."""
