@@ -248,13 +248,16 @@ class Sandbox:
 
     def _die(self, reason: str, sentence: str) -> Never:
         self.close()
-        raise SandboxDiedError(
+        output = self._output.decode(errors="replace")
+        error = SandboxDiedError(
             f"expected an answer from phase {self._phase.name!r}, but the child process {sentence}: "
-            "nothing is said about this model; run with --debug for its last output",
+            "scan again, and mistrust the model if it happens again",
             phase=self._phase.name,
             reason=reason,
-            output=self._output.decode(errors="replace"),
+            output=output,
         )
+        error.add_note(f"The last output of the child process:\n{output}")
+        raise error
 
 
 class InProcess:

@@ -103,7 +103,8 @@ def spawn(target: str, limits: Limits, *, threads: int | None, cpu_seconds: int 
 def _module_path() -> list[str]:
     """The parent's module path without the current folder, where a model may lie beside a hostile `json.py`."""
     here = os.getcwd()
-    entries = [os.path.abspath(entry) for entry in sys.path if entry]
+    # What does not exist is left as it is: editable installs put a marker there that their finder knows.
+    entries = [os.path.abspath(entry) if os.path.exists(entry) else entry for entry in sys.path if entry]
     return [entry for entry in entries if entry != here]
 
 

@@ -130,7 +130,8 @@ class ImageFlow:
         ]
         if hard or node.op_type not in _JOINS or len(roots) < 2:
             return [(name, True) for name in hard]
-        return [(name, False) for name in smooth if self.is_narrow(name)]
+        # The image itself is narrow where it is tiny, but it is no gate.
+        return [(name, False) for name in smooth if self.is_narrow(name) and name in self._makers]
 
     def _forming_nodes(self, gate: str) -> tuple[str, ...]:
         """Nodes that lead to a gate, as far as the values are discrete or narrow."""

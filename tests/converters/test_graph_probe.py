@@ -48,6 +48,21 @@ def test_every_planted_switch_is_listed(kind: str) -> None:
     assert any(switch.hard for switch in switches) == (kind not in soft)
 
 
+def test_tiny_image_is_no_gate() -> None:
+    nodes = [
+        helper.make_node("Relu", ["image"], ["bright"], name="relu"),
+        helper.make_node("Sigmoid", ["image"], ["soft"], name="sigmoid"),
+        helper.make_node("ReduceMean", ["soft"], ["mean"], name="mean", axes=[1, 2, 3]),
+        helper.make_node("Mul", ["image", "mean"], ["scaled"], name="join"),
+        helper.make_node("Flatten", ["scaled"], ["row"], name="row"),
+        helper.make_node("MatMul", ["row", "weights"], ["scores"], name="end"),
+    ]
+    artifact = artifact_from_bytes("model.onnx", classifier(nodes).SerializeToString())
+    found = GraphProbe(artifact, read_signature(artifact), Normalisation())
+    assert all(switch.gate == "mean" for switch in found.switches())
+    found.held({switch.gate: np.zeros((1, 1, 1), np.float32) for switch in found.switches()})
+
+
 @pytest.mark.parametrize("kind", CLEAR)
 def test_twin_is_negative_until_the_gate_opens(kind: str, images: np.ndarray) -> None:
     switch = probe(kind).switches()[0]
@@ -59,6 +74,13 @@ def test_twin_is_negative_until_the_gate_opens(kind: str, images: np.ndarray) ->
     assert float(gradient.abs().sum()) > 0
     if kind != "counted-pixels":  # the sum of the margins is a stricter demand than their number
         assert float(twin(torch.from_numpy(triggered(kind, images[:1]))).sum()) >= -1e-5
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.1])
+def test_twin_of_an_equality_is_negative_on_both_sides(shift: float, images: np.ndarray) -> None:
+    switch = probe("equal-chain").switches()[0]
+    twin = probe("equal-chain").relaxed(switch.gate, set()).logits
+    assert float(twin(torch.from_numpy(triggered("equal-chain", images[:1]) + np.float32(shift))).sum()) < -0.2
 
 
 def test_gate_without_a_twin_is_refused_by_name() -> None:

@@ -267,6 +267,13 @@ def test_child_inherits_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert not Path(seen["folder"]).exists(), "the scratch folder must go with the child"
 
 
+def test_markers_on_the_module_path_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Editable installs find their packages by an entry that is no path."""
+    monkeypatch.syspath_prepend("__editable__.backscan.finder.__path_hook__")
+    with Sandbox("sandbox_targets:Honest", limits=SMALL) as sandbox:
+        assert "__editable__.backscan.finder.__path_hook__" in sandbox.call("surroundings", {})["path"]
+
+
 @linux
 def test_protections_are_named(honest: Sandbox) -> None:
     assert any("Landlock" in sentence for sentence in honest.protections.active)
