@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before any numerical library is loaded: threads that wait for each other on tiny arrays only slow the tests down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
