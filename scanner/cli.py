@@ -79,7 +79,7 @@ def _common(
     verbose: Annotated[bool, typer.Option("--verbose", help="Name every step.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
 ) -> None:
-    _Settings.quiet, _Settings.verbose, _Settings.debug = quiet, verbose, debug
+    _Settings.quiet, _Settings.verbose, _Settings.debug, _Settings.configured = quiet, verbose, debug, []
     if context.invoked_subcommand == "check":
         try:
             _configure_from_file(context)
