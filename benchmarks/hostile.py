@@ -107,7 +107,7 @@ def check(row: HostileInput, seed: int) -> Outcome:
         result.exit_code,
         round(seconds, 2),
         memory >> 20,
-        _message(result.stdout, result.stderr)[:200],
+        _message(result.stdout, result.stderr).replace(folder, "FOLDER")[:200],
         "",
     )
     return Outcome(**{**asdict(outcome), "fault": _fault(outcome, result.exception)})
