@@ -152,7 +152,7 @@ class Subject:
 
     def list_cuts(self) -> tuple[Cut, ...]:
         """Tensors at which the model can be cut in two, from the image towards the output."""
-        return tuple(checked(Cut, cut) for cut in self._call("list_cuts", {}, IMPORT)["cuts"])
+        return checked(tuple[Cut, ...], self._call("list_cuts", {}, IMPORT).get("cuts"))
 
     def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
         """Parity of the torch copy with the original file."""

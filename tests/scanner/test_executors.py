@@ -89,6 +89,7 @@ CALLS: dict[str, Callable[[Subject], object]] = {
     "settle": lambda subject: subject.settle(Normalisation()),
     "decide": lambda subject: subject.decisions(IMAGES),
     "find_switches": lambda subject: subject.find_switches(IMAGES, seed=0),
+    "list_cuts": lambda subject: subject.list_cuts(),
     "compare": lambda subject: subject.compare(IMAGES, images_real=True),
     "prepare": lambda subject: subject.prepare("pairwise", {0: IMAGES}, ScanConfig()),
     "optimise": optimise,
@@ -161,6 +162,7 @@ LIES = {
         {},
     ],
     "find_switches": [{}, {"findings": 3}, {"findings": [{"rule": "x"}]}, {"findings": [FINDING | {"colour": 1}]}],
+    "list_cuts": [{}, {"cuts": 3}, {"cuts": [{"colour": 1}]}],
     "compare": [{}, PARITY | {"passed": "perhaps"}, PARITY | {"hidden": 1}],
     "prepare": [
         {"step_size": 0.1},
