@@ -168,7 +168,9 @@ def main() -> int:
         (options.out / "hostile.json").write_text(
             json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n"
         )
-        (options.out / "hostile.md").write_text(table(outcomes) + "\n")
+        command = f"python -m benchmarks.hostile --seed {options.seed} --generated {options.generated}"
+        heading = f"# Hostile and broken inputs\n\nMade by `{command}`: {len(outcomes)} inputs, {len(failed)} failed."
+        (options.out / "hostile.md").write_text(f"{heading}\n\n{table(outcomes)}\n")
     return 1 if failed else 0
 
 
