@@ -9,14 +9,13 @@ attacked one is detected with the right target (and source, where there is only 
 from __future__ import annotations
 
 import argparse
-import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backscan.scanner import CleanSet, ScanConfig, ScanResult, Verdict, scan
 from backscan.scanner.results import to_json
+from benchmarks.provenance import commit, machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def table(rows: Sequence[tuple[KnownModel, ScanResult]], config: ScanConfig, com
     lines = [
         "# Real models made by others",
         "",
-        f"Made by `{command}` at commit {_commit()} on {platform.machine()}, {_cores()} processor cores, seed "
+        f"Made by `{command}` at commit {commit()} on {machine()}, seed "
         f"{config.seed}, at most {config.images_per_class} images a class. Seconds are wall time of the whole scan.",
         "",
         "| model | known | verdict | right | pair | published p | calibrated p | accuracy | preprocessing | seconds |",
@@ -129,17 +128,6 @@ def main() -> None:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}"
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def read_artifact(path: str | os.PathLike[str], *, max_bytes: int) -> Artifact:
 
     Args:
         path: The model file.
-        max_bytes: Size from which the file is refused, in bytes; at most that much is read.
+        max_bytes: Size above which the file is refused unread, in bytes.
 
     Returns:
         The artifact, without external data.
@@ -53,16 +53,18 @@ def read_artifact(path: str | os.PathLike[str], *, max_bytes: int) -> Artifact:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableFileError(f"expected a model file, found something else at {path}: pass an .onnx file")
-            data = file.read(max_bytes + 1)
+            # No more than it has: a read sets aside what it asks for, and a huge file is refused unread.
+            size = status.st_size
+            data = file.read(size) if size <= max_bytes else b""
     except OSError as error:
         raise UnreadableFileError(f"cannot read the model {path} ({error.strerror}): check the path") from error
-    if len(data) > max_bytes:
+    if size > max_bytes:
         raise LimitExceededError(
-            f"the model {path} has {max(status.st_size, len(data))} bytes, more than the {max_bytes} allowed: "
+            f"the model {path} has {size} bytes, more than the {max_bytes} allowed: "
             "raise the limit if you trust the source",
             rule="file_size",
             limit=max_bytes,
-            actual=max(status.st_size, len(data)),
+            actual=size,
         )
     return artifact_from_bytes(Path(path).name, data)
 

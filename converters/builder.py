@@ -15,7 +15,7 @@ from backscan.converters.graph import opset, reads
 from backscan.converters.operators.nodes import to_torch
 from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, ValueType, find_converter
 
-_ORIGIN = "onnx"
+ORIGIN = "onnx"
 """Where a torch node keeps operator, domain, opset and name of the ONNX node that it stands for."""
 _RESULT_NOT_KEPT = frozenset({"Add", "BatchNormalization", "Conv", "Gemm"})
 """Operators that give a new tensor which their own gradient does not look at again."""
@@ -70,7 +70,7 @@ class GraphBuilder:
             args.pop()
         kwargs = _named_after_gap(module, args)
         result = self._torch.call_module(name, tuple(args), kwargs)
-        result.meta[_ORIGIN] = self._origin(node)
+        result.meta[ORIGIN] = self._origin(node)
         outputs = mapping.outputs
         for index, value in enumerate(outputs):
             if value:
@@ -81,10 +81,10 @@ class GraphBuilder:
     def _apply_relus_in_place(self) -> None:
         """Let a Relu overwrite what nothing else reads and no gradient needs: 5 to 10 % faster, and less memory."""
         for node in self._torch.nodes:
-            if node.op != "call_module" or node.meta[_ORIGIN]["operator"] != "Relu" or len(node.all_input_nodes) != 1:
+            if node.op != "call_module" or node.meta[ORIGIN]["operator"] != "Relu" or len(node.all_input_nodes) != 1:
                 continue
             (given,) = node.all_input_nodes
-            if len(given.users) == 1 and given.meta.get(_ORIGIN, {}).get("operator") in _RESULT_NOT_KEPT:
+            if len(given.users) == 1 and given.meta.get(ORIGIN, {}).get("operator") in _RESULT_NOT_KEPT:
                 setattr(self._root, str(node.target), nn.ReLU(inplace=True))
 
     def _origin(self, node: OnnxNode) -> dict[str, Any]:
@@ -144,9 +144,9 @@ class _Locator(fx.Interpreter):
         try:
             return super().run_node(n)
         except Exception as error:
-            if _ORIGIN not in n.meta:
+            if ORIGIN not in n.meta:
                 raise
-            raise ConversionError.at(**n.meta[_ORIGIN], reason=_refused("its module failed", error)) from error
+            raise ConversionError.at(**n.meta[ORIGIN], reason=_refused("its module failed", error)) from error
 
 
 def blame_node(network: nn.Module, inputs: Tensor) -> None:

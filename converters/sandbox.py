@@ -8,59 +8,26 @@ happens to it, the caller gets a typed error and stays alive.
 import contextlib
 import os
 import select
-import signal
 import subprocess
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from types import GeneratorType, TracebackType
-from typing import Any, Never, Protocol, Self
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Never, Self
 
-from backscan.converters import sandbox_child
 from backscan.converters.limits import START, Limits, PhaseLimits
-from backscan.converters.sandbox_errors import ResourceLimitError, SandboxDiedError, UnexpectedError
+from backscan.converters.runner import InProcess, Protections, Report, Runner
+from backscan.converters.sandbox_answers import check, error_kinds, told_error
+from backscan.converters.sandbox_end import died, exceeded, explained
+from backscan.converters.sandbox_errors import SandboxDiedError, SandboxError
 from backscan.converters.spawn import spawn
-from backscan.converters.wire import Channel, Message, WireError, copy
+from backscan.converters.wire import Channel, Message, WireError
+
+__all__ = ["InProcess", "Protections", "Runner", "Sandbox"]
 
 _POLL_SECONDS = 0.05
 _OUTPUT_BYTES = 1 << 16
 """What is kept of the end of the child's terminal output."""
-
-_UNITS = {
-    "wall_seconds": "seconds",
-    "silence_seconds": "seconds without a sign of life",
-    "cpu_seconds": "seconds of processor time",
-    "memory_bytes": "bytes of memory",
-}
-
-Report = Callable[[Message], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Protections:
-    """What holds around the child."""
-
-    active: tuple[str, ...]
-    """What the child cannot do; a sentence each."""
-    missing: tuple[str, ...]
-    """What this system could not give, and why."""
-
-
-class Runner(Protocol):
-    """What holds the target: a `Sandbox`, or `InProcess` for debugging."""
-
-    protections: Protections
-
-    def call(
-        self, method: str, message: Message, *, limits: PhaseLimits | None = None, on_event: Report | None = None
-    ) -> Message:
-        """Run one method of the target."""
-        ...
-
-    def close(self) -> None:
-        """End it."""
-        ...
 
 
 class Sandbox:
@@ -93,9 +60,9 @@ class Sandbox:
             UnexpectedError: The target cannot be imported or constructed.
         """
         self._limits = limits or Limits()
-        self._errors = {f"{kind.__module__}.{kind.__qualname__}": kind for root in errors for kind in _tree(root)}
+        self._errors = error_kinds(errors)
         self._phase = start
-        self._output = bytearray()
+        self._output = b""
         self._child = spawn(target, self._limits, threads=threads, cpu_seconds=start.cpu_seconds)
         self._end = weakref.finalize(self, self._child.end)
         self._channel = Channel(
@@ -163,14 +130,15 @@ class Sandbox:
     def _answer(self, on_event: Report | None) -> Message:
         """Take events until the answer is there, and raise what it tells."""
         try:
-            while (answer := _check(self._channel.receive()))["kind"] == "event":
+            while (answer := check(self._channel.receive()))["kind"] == "event":
                 self._heard = time.monotonic()
                 if on_event:
                     on_event(answer["message"])
         except EOFError:
             self._explain_end()
         except WireError as error:
-            self._die("garbage", f"answered with bytes that are no message ({error})")
+            sentence = f"answered with bytes that are no message ({error})"
+            self._end_with(died(self._phase.name, "garbage", sentence, self._output))
         except BaseException:
             self.close()  # it is in the middle of something, and nobody waits for that
             raise
@@ -192,7 +160,7 @@ class Sandbox:
             ("memory_bytes", self._child.resident_bytes(), self._memory_limit),
         ):
             if limit is not None and used > limit:
-                self._exceed(resource, limit, used)
+                self._end_with(exceeded(self._phase.name, resource, limit, used))
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -205,106 +173,16 @@ class Sandbox:
 
     def _raise(self, answer: Message) -> Never:
         if answer["memory"]:
-            self._exceed("memory_bytes", self._memory_limit, None)
-        text, kind = answer["text"], self._errors.get(answer["class"])
-        if kind is None:
-            raise UnexpectedError(
-                f"phase {self._phase.name!r} failed with {answer['class']}: {text}",
-                phase=self._phase.name,
-                child_traceback=answer["traceback"],
-            )
-        error = kind.__new__(kind, text)
-        error.args = (text,)
-        error.__dict__.update(answer["fields"])
-        raise error
+            self._end_with(exceeded(self._phase.name, "memory_bytes", self._memory_limit, None))
+        raise told_error(answer, self._errors, self._phase.name)
 
     def _explain_end(self) -> Never:
         """The pipe is closed: say why the child ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.process.wait(timeout=5)
         self._drain()
-        code = self._child.process.returncode
-        if code == -signal.SIGXCPU:
-            self._exceed("cpu_seconds", self._phase.cpu_seconds or 0, None)
-        if b"bad_alloc" in self._output or b"MemoryError" in self._output:
-            self._exceed("memory_bytes", self._memory_limit, None)
-        if code == -signal.SIGKILL:
-            self._die("killed", "was killed by the system, most likely because memory ran out")
-        if code is not None and code < 0:
-            self._die(signal.Signals(-code).name, f"died of {signal.Signals(-code).name}")
-        self._die("ended", f"ended without an answer (exit code {code})")
+        self._end_with(explained(self._child.process.returncode, self._output, self._phase, self._memory_limit))
 
-    def _exceed(self, resource: str, limit: float, actual: float | None) -> Never:
+    def _end_with(self, error: SandboxError) -> Never:
         self.close()
-        used = "used it up" if actual is None else f"used {actual:,.4g}"
-        raise ResourceLimitError(
-            f"expected phase {self._phase.name!r} to need at most {limit:,.4g} {_UNITS[resource]}, but it {used}: "
-            "raise this limit if you trust the model",
-            phase=self._phase.name,
-            resource=resource,
-            limit=limit,
-            actual=actual,
-        )
-
-    def _die(self, reason: str, sentence: str) -> Never:
-        self.close()
-        output = self._output.decode(errors="replace")
-        error = SandboxDiedError(
-            f"expected an answer from phase {self._phase.name!r}, but the child process {sentence}: "
-            "scan again, and mistrust the model if it happens again",
-            phase=self._phase.name,
-            reason=reason,
-            output=output,
-        )
-        error.add_note(f"The last output of the child process:\n{output}")
         raise error
-
-
-class InProcess:
-    """The interface of `Sandbox` without a child and without limits: for debugging only."""
-
-    def __init__(self, target: str, **_: Any) -> None:
-        self._target = sandbox_child.load(target)
-        self.protections = Protections((), ("everything: the artifact is handled in the scanner's own process",))
-
-    def call(
-        self, method: str, message: Message, *, limits: PhaseLimits | None = None, on_event: Report | None = None
-    ) -> Message:
-        """Run one method of the target; messages are copied as they are over a pipe."""
-        del limits
-        outcome = getattr(self._target, method)(copy(message))
-        if isinstance(outcome, GeneratorType):
-            outcome = sandbox_child.exhaust(outcome, lambda event: on_event and on_event(copy(event)))
-        return copy(outcome)
-
-    def close(self) -> None:
-        """Forget the target."""
-        self._target = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _tree(root: type[Exception]) -> list[type[Exception]]:
-    return [root] + [kind for child in root.__subclasses__() for kind in _tree(child)]
-
-
-_ANSWERS: dict[str, dict[str, type]] = {
-    "ready": {"active": list, "missing": list},
-    "event": {"message": dict},
-    "result": {"message": dict},
-    "error": {"class": str, "text": str, "fields": dict, "memory": bool, "traceback": str},
-}
-"""The parts of each kind of answer."""
-
-
-def _check(answer: Message) -> Message:
-    parts = _ANSWERS.get(str(answer.get("kind")))
-    if parts is None or not all(isinstance(answer.get(name), kind) for name, kind in parts.items()):
-        raise WireError(f"expected an answer of a known kind with all its parts, found {sorted(answer)}")
-    return answer

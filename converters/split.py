@@ -1,5 +1,6 @@
 """A model cut at one value: front and back in torch, and the same cut on the original artifact in onnxruntime."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from backscan.converters.signature import ModelSignature, Normalisation, pixel_n
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Back", "CutCandidate", "Front", "OrtCut", "Split", "cut_candidates", "split"]
+__all__ = ["Back", "CutCandidate", "Front", "OrtCut", "Split", "cut_candidates", "open_cut", "split"]
 
 _ADDED = "backscan.added"
 """Name of the input that the cut artifact gets; no exporter writes it."""
@@ -37,15 +38,23 @@ _ADDED = "backscan.added"
 class Front(nn.Module):
     """From images in pixel units to features: the part before the cut."""
 
-    def __init__(self, network: nn.Module, inputs: PixelInput) -> None:
+    def __init__(self, network: nn.Module, signature: ModelSignature, normalisation: Normalisation) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.inputs = PixelInput(signature, normalisation)
         self.network = network
+        self._signature = signature
 
     def forward(self, images: Tensor) -> Tensor:
         """Features [N, ...] of images [N, C, H, W] in [0, 1]."""
         features: Tensor = self.network(self.inputs(images))
         return features
+
+    def with_normalisation(self, normalisation: Normalisation) -> "Front":
+        """The same part for another normalisation; the two share their weights."""
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)
+        twin.inputs = PixelInput(self._signature, normalisation).to(self.inputs.factor.device)
+        return twin
 
 
 class Back(nn.Module):
@@ -76,19 +85,27 @@ class Back(nn.Module):
 
 
 class OrtCut:
-    """The original artifact, which adds what it is given to the value at the cut."""
+    """The original artifact, which adds what it is given to the value at the cut.
+
+    Attributes:
+        cut: The value.
+    """
 
     def __init__(
         self,
         session: "onnxruntime.InferenceSession",
         signature: ModelSignature,
         normalisation: Normalisation,
-        dtype: str,
+        cut: CutCandidate,
     ) -> None:
         self._session = session
         self._signature = signature
         self._normalisation = normalisation
-        self._dtype = dtype
+        self.cut = cut
+
+    def with_normalisation(self, normalisation: Normalisation) -> "OrtCut":
+        """The same artifact for another normalisation."""
+        return OrtCut(self._session, self._signature, normalisation, self.cut)
 
     def adding(self, pattern: NDArray[np.float32]) -> OrtClassifier:
         """The classifier that adds a pattern at the cut.
@@ -96,7 +113,7 @@ class OrtCut:
         Args:
             pattern: [1, ...], of the cut's shape for one image; added for every image of a call.
         """
-        added = {_ADDED: np.ascontiguousarray(pattern, dtype=self._dtype)}
+        added = {_ADDED: np.ascontiguousarray(pattern, dtype=self.cut.dtype)}
         return OrtClassifier(self._session, self._signature, self._normalisation, extra_inputs=added)
 
 
@@ -117,6 +134,14 @@ class Split:
     front: Front
     back: Back
     original: OrtCut
+
+    def with_normalisation(self, normalisation: Normalisation) -> "Split":
+        """The same cut for another normalisation."""
+        return replace(
+            self,
+            front=self.front.with_normalisation(normalisation),
+            original=self.original.with_normalisation(normalisation),
+        )
 
 
 def split(
@@ -146,22 +171,42 @@ def split(
     Raises:
         ConverterError: The model cannot be cut there, or cannot be imported.
     """
+    original = open_cut(
+        artifact, signature, tensor_name, normalisation=normalisation, threads=threads, providers=providers
+    )
+    normalisation, cut = normalisation or pixel_normalisation(signature), original.cut
+    plain, head, inner = _plain(artifact, signature, cut.name)
+    front = Front(build(_before(plain, cut.name)), signature, normalisation)
+    behind = _behind(plain, cut, inner)
+    back = Back(Rows(build(behind), inner), inner, head, wants_image=len(behind.graph.input) > 1)
+    for part in (front, back):
+        part.requires_grad_(requires_grad=False).eval().to(device)
+    return Split(cut.name, cut.shape, front, back, original)
+
+
+def open_cut(
+    artifact: Artifact,
+    signature: ModelSignature,
+    tensor_name: str,
+    *,
+    normalisation: Normalisation | None = None,
+    threads: int | None = None,
+    providers: Sequence[str] = CPU_ONLY,
+) -> OrtCut:
+    """The original artifact alone, ready to add patterns at a value; arguments as for `split`.
+
+    Raises:
+        ConverterError: The model cannot be cut there.
+    """
     candidates = {candidate.name: candidate for candidate in cut_candidates(artifact, signature)}
     if tensor_name not in candidates:
         raise ConverterError(
             f"the model cannot be cut at '{tensor_name}', which not all of the image passes through: choose one of "
             f"{', '.join(candidates) or 'none'}"
         )
-    normalisation = normalisation or pixel_normalisation(signature)
     cut = candidates[tensor_name]
-    plain, head, inner = _plain(artifact, signature, cut.name)
-    front = Front(build(_before(plain, cut.name)), PixelInput(signature, normalisation))
-    behind = _behind(plain, cut, inner)
-    back = Back(Rows(build(behind), inner), inner, head, wants_image=len(behind.graph.input) > 1)
-    for part in (front, back):
-        part.requires_grad_(requires_grad=False).eval().to(device)
     session = open_session(_with_addition(artifact, cut), artifact.external, threads=threads, providers=providers)
-    return Split(cut.name, cut.shape, front, back, OrtCut(session, signature, normalisation, cut.dtype))
+    return OrtCut(session, signature, normalisation or pixel_normalisation(signature), cut)
 
 
 def _plain(artifact: Artifact, signature: ModelSignature, cut: str) -> tuple[onnx.ModelProto, str, ModelSignature]:
@@ -227,6 +272,6 @@ def _with_addition(artifact: Artifact, cut: CutCandidate) -> bytes:
 
 
 def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    return twin

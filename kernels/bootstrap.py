@@ -54,7 +54,7 @@ def count_excluded(present: NDArray[np.bool_]) -> int:
     return int(present.sum(axis=0).max(initial=0))
 
 
-def judge_extremes(rows: Matrix, num_excluded: int, family: NullFamily) -> ExtremeTests:
+def judge_extremes(rows: Matrix, num_excluded: int, family: NullFamily, limit: float | None = None) -> ExtremeTests:
     """Fit the null to all but the largest statistics and judge the largest. XMK section 3.1.3, eq. (4).
 
     Args:
@@ -62,6 +62,7 @@ def judge_extremes(rows: Matrix, num_excluded: int, family: NullFamily) -> Extre
         num_excluded: How many of the largest are left out of the fit, at most n; 0 fits all of them (naive, XMK
             Table 5).
         family: Null family.
+        limit: Of values at or below it no more is known than that (`censored`); None where all are known.
 
     Returns:
         One test for each row.
@@ -69,11 +70,11 @@ def judge_extremes(rows: Matrix, num_excluded: int, family: NullFamily) -> Extre
     num_pairs = rows.shape[1]
     num_fitted = num_pairs - num_excluded
     if num_excluded == 0:
-        largest, cutoffs, fits = rows.max(axis=1), None, family.fit(rows, None)
+        largest, cutoffs, fits = rows.max(axis=1), None, family.fit(rows, None, limit)
     else:
         ordered = np.partition(rows, min(num_fitted, num_pairs - 1), axis=1)
         largest, cutoffs = ordered[:, num_fitted:].max(axis=1), ordered[:, num_fitted].copy()
-        fits = family.fit(ordered[:, :num_fitted], cutoffs)
+        fits = family.fit(ordered[:, :num_fitted], cutoffs, limit)
     log_p_values = np.zeros(len(rows))
     reached = fits.statuses == FitStatus.REACHED
     log_sf = family.log_sf(largest[reached], fits.parameters[reached])
@@ -91,6 +92,7 @@ def bootstrap_log_p_values(
     num_draws: int,
     seed: int,
     threads: int = 1,
+    limit: float | None = None,
 ) -> Vector:
     """Order-statistic p-values of matrices drawn from a fitted null, judged as the observed one was.
 
@@ -103,6 +105,7 @@ def bootstrap_log_p_values(
         num_draws: Draws B, at least 1.
         seed: Seed of the draws.
         threads: Threads that share the draws; they do not change the result.
+        limit: Draws at or below it are known no better than that, as the observed values were; None for all known.
 
     Returns:
         Logarithms of the p-values, in the order of the draws, [B].
@@ -115,9 +118,9 @@ def bootstrap_log_p_values(
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
         draws = np.full((rows, *present.shape), np.nan)
         draws[:, present] = family.sample(rng, parameters, (rows, int(present.sum())))
-        values = statistic(draws)
+        values = statistic(draws if limit is None else np.maximum(draws, limit))
         counts = ~np.isnan(values[0])
-        return judge_extremes(values[:, counts], count_excluded(counts) if exclude else 0, family).log_p_values
+        return judge_extremes(values[:, counts], count_excluded(counts) if exclude else 0, family, limit).log_p_values
 
     if threads == 1:
         blocks = [judge_block(index) for index in range(len(starts))]

@@ -66,18 +66,24 @@ class NullFamily:
     sample: Callable[[Generator, Parameters, tuple[int, ...]], Vector]
     """Draws of a shape from one fit."""
 
-    def fit(self, rows: Matrix, cutoffs: Vector | None) -> Fits:
+    def fit(self, rows: Matrix, cutoffs: Vector | None, limit: float | None = None) -> Fits:
         """Maximum-likelihood fit of each row, conditional on lying below its cutoff. XMK section 3.1.3.
 
         Args:
             rows: Reciprocals, positive, [B, n].
             cutoffs: Right truncation point of each row, at least its largest value, [B]; None fits complete samples.
+            limit: Of values at or below it no more is known than that; None where all are known. Only with cutoffs.
 
         Returns:
             Fits, unchanged by the scale of a row up to rounding. A truncated fit whose likelihood grows to the edge
             of the family is `BOUNDARY`; fewer than two values, values that agree to five digits, or one that is not
             positive, are `FAILED`.
+
+        Raises:
+            ValueError: a limit without cutoffs.
         """
+        if limit is not None and cutoffs is None:
+            raise ValueError("expected a cutoff for each row with unknown values, found none: leave the limit out")
         if rows.shape[1] < 2:
             return self._failed(rows.shape[0])
         if cutoffs is None:
@@ -85,12 +91,22 @@ class NullFamily:
             fits = self._complete_fits(_summarise(rows, units))
         else:
             units = cutoffs
-            fits = _fit_truncated(_summarise(rows, units), self.power, self.inverse)
+            fits = self._truncated_fits(rows, units, limit)
         power, inverse, rate, statuses, iterations = fits.T
         with np.errstate(divide="ignore", invalid="ignore"):  # rate 0 at the boundary: infinite scale or mean
             parameters = self.parameters_from(np.column_stack((power, inverse * units, rate / units)))
         parameters[statuses == FitStatus.FAILED] = np.nan
         return Fits(parameters, statuses.astype(np.int64), iterations.astype(np.int64))
+
+    def _truncated_fits(self, rows: Matrix, cutoffs: Vector, limit: float | None) -> Matrix:
+        """Power, inverse, rate, status and iterations of truncated fits, [B, 5]."""
+        if limit is None or rows.min() > limit:
+            return _fit_truncated(_summarise(rows, cutoffs), self.power, self.inverse)
+        from backscan.kernels.censored import fit_censored, summarise_observed
+
+        units = np.ascontiguousarray(cutoffs)
+        observed = summarise_observed(np.ascontiguousarray(rows), units, np.full(len(rows), limit))
+        return fit_censored(observed, limit / units, float(rows.shape[1]), self.power, self.inverse)
 
     def _complete_fits(self, summaries: Matrix) -> Matrix:
         """Rows like those of `truncated.fit_truncated`."""

@@ -39,7 +39,7 @@ Matrix = NDArray[np.float64]
 REACHED, BOUNDARY, FAILED = 0.0, 1.0, 2.0
 POWER, INVERSE, RATE, STATUS, ITERATIONS = range(5)  # columns of a fit
 MEAN_LOG, MEAN_INVERSE, MEAN = range(3)  # columns of a summary
-_NEITHER = -1  # neither power nor inverse is free
+NEITHER = -1  # neither power nor inverse is free
 _LOG_NORMALISER, _MEAN_STATISTIC, _MEAN_U, _VARIANCE_STATISTIC, _COVARIANCE, _VARIANCE_U = range(6)
 
 # Gauss-Legendre in three panels of [0, 1], narrow ones at the mode: a small power leaves a long flat tail behind it.
@@ -168,7 +168,7 @@ def _exponent(point: Vector, summary: Vector) -> float:
 def _newton_step(summary: Vector, at_point: tuple[float, ...], shape: int, free_rate: bool, step: Vector) -> float:
     """Newton step of the mean log-likelihood; returns its squared decrement, twice the rise it promises."""
     mean_statistic: float = -summary[MEAN_INVERSE] if shape == INVERSE else summary[MEAN_LOG]
-    free_shape = shape != _NEITHER
+    free_shape = shape != NEITHER
     slope_shape = mean_statistic - at_point[_MEAN_STATISTIC] if free_shape else 0.0
     slope_rate: float = at_point[_MEAN_U] - summary[MEAN] if free_rate else 0.0
     # The Hessian is the covariance of the statistics (log u or -1/u, and -u); what is fixed gets a unit row.
@@ -211,7 +211,7 @@ def _maximise(fit: Vector, summary: Vector, shape: int, free_rate: bool) -> floa
             scale = 1.0
         else:
             scale *= 0.5
-        while (shape != _NEITHER and fit[shape] + scale * step[shape] <= 0.0) or fit[RATE] + scale * step[RATE] < 0.0:
+        while (shape != NEITHER and fit[shape] + scale * step[shape] <= 0.0) or fit[RATE] + scale * step[RATE] < 0.0:
             scale *= 0.5
         point = fit[:3] + scale * step
     return math.nan
@@ -245,7 +245,7 @@ def _start(fit: Vector, summary: Vector, shape: int) -> None:
 
 
 @jit(VOID(WRITEABLE_VECTOR, VECTOR, COUNT))
-def _fit_row(fit: Vector, summary: Vector, shape: int) -> None:
+def fit_row(fit: Vector, summary: Vector, shape: int) -> None:
     """Truncated fit of one sample from the power and inverse in `fit`, which it completes."""
     fit[STATUS] = FAILED
     spread = math.log(summary[MEAN]) - summary[MEAN_LOG] > _LEAST_GAP
@@ -278,9 +278,9 @@ def fit_truncated(summaries: Matrix, power: float, inverse: float) -> Matrix:
     Returns:
         Power, inverse, rate, status and iterations of each row, [B, 5].
     """
-    shape = POWER if math.isnan(power) else INVERSE if math.isnan(inverse) else _NEITHER
+    shape = POWER if math.isnan(power) else INVERSE if math.isnan(inverse) else NEITHER
     fits = np.zeros((summaries.shape[0], 5))
     for row in range(summaries.shape[0]):
         fits[row, POWER], fits[row, INVERSE] = power, inverse
-        _fit_row(fits[row], summaries[row], shape)
+        fit_row(fits[row], summaries[row], shape)
     return fits

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from backscan.scanner.errors import NoVerdictError
-from backscan.scanner.results import PairResult, PairStatus
+from backscan.scanner.results import PairResult, PairStatus, TargetResult
 
 T = TypeVar("T")
 
@@ -75,6 +75,23 @@ def checked_pair(event: Mapping[str, Any], pattern_shape: tuple[int, ...]) -> Pa
     if not (is_possible(pair) and np.isfinite(pattern).all()):
         raise disbelief("the result of a pair with possible sizes and rates")
     return pair
+
+
+def checked_target(event: Mapping[str, Any], num_classes: int) -> TargetResult:
+    """The result of one target class.
+
+    Raises:
+        NoVerdictError: something missing, of the wrong type, or a number that it cannot be.
+    """
+    result = checked(TargetResult, event.get("target"))
+    possible = (
+        0 <= result.target < num_classes
+        and (result.value is None or np.isfinite(result.value))
+        and (result.rate is None or 0.0 <= result.rate <= 1.0)
+    )
+    if not possible:
+        raise disbelief("the result of a target class with a possible value and rate")
+    return result
 
 
 def is_possible(pair: PairResult) -> bool:

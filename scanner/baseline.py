@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backscan.scanner.errors import ReportError
+from backscan.scanner.plain_text import read_text
 from backscan.scanner.reports.json_doc import parse
 from backscan.scanner.reports.rules import Finding, findings_of
 from backscan.scanner.results import ScanResult, Verdict
@@ -52,7 +53,7 @@ def read_baseline(path: Path) -> Baseline:
         ReportError: the file cannot be read or is no report.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(
             f"expected a JSON report for --baseline at {path}, found: {error}; "

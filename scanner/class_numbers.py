@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backscan.scanner.errors import CleanSetError
+from backscan.scanner.plain_text import read_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,7 @@ def read_labels_file(path: Path, names: Sequence[str]) -> dict[str, int]:
         CleanSetError: the file cannot be read, has another form, or lacks a name.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise CleanSetError(f"expected a text file of class names at {path} (--labels), found none: {error}") from error
     tables = [_from_json(text, path.name)] if text.lstrip().startswith("{") else _from_lines(text)

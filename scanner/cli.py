@@ -154,11 +154,13 @@ def check(
     targets: options.Targets = None,
     pairs: options.Pairs = None,
     detector: options.DetectorNames = None,
+    cut: options.Cut = None,
     objective: options.Objective = None,
     norm: options.Norm = None,
     box: options.Box = None,
     step_rule: options.StepRule = None,
-    goal_rate: options.GoalRate = _DEFAULTS.goal_rate,
+    mask_weight: options.MaskWeight = None,
+    goal_rate: options.GoalRate = None,
     max_size: options.MaxSize = None,
     max_steps: options.MaxSteps = _DEFAULTS.max_steps,
     preset: options.Preset = None,
@@ -169,6 +171,7 @@ def check(
     significance: options.Significance = None,
     published_p: options.PublishedP = None,
     bootstrap_draws: options.BootstrapDraws = None,
+    anomaly_threshold: options.AnomalyThreshold = None,
     seed: options.Seed = _DEFAULTS.seed,
     device: options.Device = _DEFAULTS.device,
     threads: options.Threads = None,
@@ -204,14 +207,17 @@ def check(
         targets=options.classes(targets, "--targets"),
         pairs=options.pairs(pairs, "--pairs"),
         detectors=tuple(detector) if detector else None,
+        cut=cut,
         objective=objective,
         norm=norm,
         box=box,
         step_rule=step_rule,
+        mask_weight=mask_weight,
+        anomaly_threshold=anomaly_threshold,
         goal_rate=goal_rate,
         max_size=max_size,
         max_steps=max_steps,
-        statistic=statistic,
+        statistics=tuple(statistic) if statistic else None,
         inference=inference,
         order=order,
         null=null,
@@ -288,6 +294,7 @@ def infer(
     significance: options.Significance = None,
     published_p: options.PublishedP = None,
     bootstrap_draws: options.BootstrapDraws = None,
+    anomaly_threshold: options.AnomalyThreshold = None,
     report: options.Reports = None,
     format_: options.Format = "terminal",
 ) -> ExitCode:
@@ -295,13 +302,14 @@ def infer(
     from backscan.scanner import delivery, reconsider
 
     chosen = _given(
-        statistic=statistic,
+        statistics=tuple(statistic) if statistic else None,
         inference=inference,
         order=order,
         null=null,
         significance=significance,
         published_p=published_p,
         bootstrap_draws=bootstrap_draws,
+        anomaly_threshold=anomaly_threshold,
     )
     delivery.check_destinations(report or [], format_)
     result = reconsider.infer(delivery.read_report(report_file), chosen)
@@ -459,11 +467,16 @@ def _clean_set(model: Path, data: Path | None, labels: Path | None) -> CleanSet 
     return None if beside is None else CleanSet.load(beside, labels=labels, found_beside_model=True)
 
 
+_MAX_NAMES_BYTES = 1 << 20
+
+
 def _read_class_names(path: Path | None) -> list[str] | None:
     if path is None:
         return None
+    from backscan.scanner.plain_text import read_text
+
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in read_text(path, max_bytes=_MAX_NAMES_BYTES).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"expected a text file with one class name a line in --class-names, found {path.name}: {error}"

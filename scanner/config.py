@@ -22,6 +22,7 @@ _PAIR_FIELDS = (
     "channel_order",
     "image_size",
     "output_name",
+    "cut",
     "objective",
     "norm",
     "box",
@@ -62,10 +63,16 @@ class ScanConfig:
     """Model output to scan; None is found."""
     detectors: tuple[str, ...] = ("pairwise",)
     """Names in the table of detectors."""
-    objective: str = "ce"
-    """Name in the table of objectives."""
+    cut: str | None = None
+    """Tensor that detectors of features add patterns to; None is the output of the first convolution, if it can be."""
+    objective: str | None = None
+    """Name in the table of objectives; None is each detector's own."""
     norm: str = "l2"
     """Name in the table of norms."""
+    mask_weight: float = 1.5
+    """Factor by which Neural Cleanse and TABOR adapt the weight of the mask; 1 keeps it (lambda of XMK 5.2.2)."""
+    anomaly_threshold: float = 2.0
+    """Anomaly index above which a target of Neural Cleanse or TABOR is named (theta_MAD)."""
     box: bool = False
     """Box constraint on the perturbed image instead of clipping it."""
     step_rule: str = "unit"
@@ -73,11 +80,11 @@ class ScanConfig:
     goal_rate: float = 0.8
     """Share of source images to be sent to the target (pi)."""
     max_size: float | None = None
-    """Largest norm tried; None is a fixed share of the largest norm an image can have."""
+    """Largest norm tried, in the units of the detector's space; None is a fixed share of what is large there."""
     max_steps: int = 300
     """Largest number of gradient steps a pair."""
-    statistic: str = "plain"
-    """Name in the table of statistics."""
+    statistics: tuple[str, ...] = ("plain",)
+    """Names in the table of statistics; each gives a p-value of its own."""
     inference: str = "principal"
     """Name in the table of inferences."""
     order: int = 3
@@ -118,10 +125,12 @@ class ScanConfig:
             for value in given if isinstance(given, tuple) else (given,):
                 if value is not None and value not in choices:
                     raise OptionError(f"expected {_flag(name)} to be one of {', '.join(choices)}, found {value!r}")
-        if not self.detectors or len(set(self.detectors)) < len(self.detectors):
-            raise OptionError(
-                f"expected at least one --detector, each of them once, found {', '.join(self.detectors) or 'none'}"
-            )
+        for name in ("detectors", "statistics"):
+            given = getattr(self, name)
+            if not given or len(set(given)) < len(given):
+                raise OptionError(
+                    f"expected at least one {_flag(name)}, each of them once, found {', '.join(given) or 'none'}"
+                )
         for name in ("mean", "std", "range"):
             if not all(math.isfinite(value) for value in getattr(self, name) or ()):
                 raise OptionError(f"expected {_flag(name)} of finite numbers, found {getattr(self, name)}")
@@ -185,6 +194,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("bootstrap_draws", 0, 1_000_000),
     ("order", 1, 8),
     ("max_size", 1e-9, 1e9),
+    ("mask_weight", 1.0, 100.0),
+    ("anomaly_threshold", 0.0, 1e6),
     ("max_steps", 1, 1_000_000),
     ("min_accuracy", 0.0, 1.0),
     ("time_limit", 1.0, 1e9),
@@ -196,7 +207,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 def _choices() -> dict[str, tuple[str, ...]]:
     """Allowed values of the options that name a table entry; read late so that `--help` loads no numba."""
     from backscan.kernels.nulls import NULL_FAMILIES
-    from backscan.scanner.detectors import DETECTORS
+    from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
     from backscan.scanner.inference import INFERENCES
     from backscan.scanner.norms import NORMS
     from backscan.scanner.objectives import OBJECTIVES
@@ -205,11 +216,11 @@ def _choices() -> dict[str, tuple[str, ...]]:
     from backscan.scanner.steps import STEP_RULES
 
     return {
-        "detectors": tuple(DETECTORS),
+        "detectors": (*DETECTORS, *TARGET_DETECTORS),
         "objective": tuple(OBJECTIVES),
         "norm": tuple(NORMS),
         "step_rule": tuple(STEP_RULES),
-        "statistic": tuple(STATISTICS),
+        "statistics": tuple(STATISTICS),
         "inference": tuple(INFERENCES),
         "null": tuple(NULL_FAMILIES),
         "preprocess": ("auto", *CANDIDATES),
@@ -226,9 +237,21 @@ def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
             "objective": objective,
             "inference": inference,
             "norm": norm,
-            "statistic": "plain",
+            "statistics": ("plain",),
             "published_p": True,
             "step_rule": "plain",
+        }
+    )
+
+
+def _neural_cleanse(norm: str, *, mask_weight: float, goal_rate: float = 0.8) -> Mapping[str, Any]:
+    """One variant of Neural Cleanse as XMK section 5.2.2 names them: norm, lambda and goal rate."""
+    return MappingProxyType(
+        {
+            "detectors": ("neural-cleanse",),
+            "norm": norm,
+            "mask_weight": mask_weight,
+            "goal_rate": goal_rate,
         }
     )
 
@@ -240,10 +263,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "AD-Jc-P": _preset("Jc", "principal", "l2"),
         "AD-J-C": _preset("J", "corrected", "l2"),
         "AD-J-P-L1": _preset("J", "principal", "l1"),
+        "NC-L1-1.5": _neural_cleanse("l1", mask_weight=1.5),
+        "NC-L2-1.5": _neural_cleanse("l2", mask_weight=1.5),
+        "NC-L1-1.0": _neural_cleanse("l1", mask_weight=1.0),
+        "NC-L1-1.5-0.5": _neural_cleanse("l1", mask_weight=1.5, goal_rate=0.5),
     }
 )
 
 
 def _flag(name: str) -> str:
     """The command line's spelling of a field."""
-    return "--" + {"detectors": "detector"}.get(name, name).replace("_", "-")
+    return "--" + {"detectors": "detector", "statistics": "statistic"}.get(name, name).replace("_", "-")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backscan.scanner.errors import OptionError
+from backscan.scanner.plain_text import read_text
 
 FILE = "backscan.toml"
 PROJECT_FILE = "pyproject.toml"
@@ -106,7 +107,7 @@ def _chosen(configuration: Configuration, parameters: Iterable[Parameter]) -> It
 
 def _read(path: Path, table: Sequence[str]) -> Mapping[str, Any] | None:
     try:
-        values: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        values: Any = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"expected a TOML file with options at {path}, found: {error}") from error
     for name in table:

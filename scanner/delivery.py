@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backscan.scanner.errors import OptionError, ReportError, UserError
+from backscan.scanner.plain_text import read_text
 from backscan.scanner.reports import format_of, render
 from backscan.scanner.reports.json_doc import parse
 
@@ -26,7 +27,7 @@ def read_reports(path: Path) -> tuple[ScanResult, ...]:
         ReportError: the file cannot be read or is no report.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(f"expected a JSON report at {path}, found: {error}; check the path") from error
 
@@ -114,7 +115,9 @@ def print_text(text: str) -> None:
 
 
 def save_pattern(result: ScanResult, path: Path) -> bool:
-    """Write the recovered pattern as float32 array [C, H, W] (`.npy`) or amplified picture (`.png`).
+    """Write the recovered pattern as float32 array (`.npy`) or amplified picture (`.png`).
+
+    The picture of a pattern on features is the mean of its channels.
 
     Returns:
         False if the scan recovered none.
@@ -146,10 +149,12 @@ def _picture(values: object) -> bytes:
     from PIL import Image
 
     pattern = np.asarray(values, dtype=np.float64)
-    if pattern.ndim != 3 or len(pattern) not in (1, 3):
+    if pattern.ndim != 3:
         raise UserError(
-            f"expected a pattern of one or three channels for a picture, found shape {list(pattern.shape)}: save a .npy"
+            f"expected a pattern of rows and columns for a picture, found shape {list(pattern.shape)}: save a .npy"
         )
+    if len(pattern) not in (1, 3):
+        pattern = pattern.mean(axis=0, keepdims=True)
     peak = np.abs(pattern).max() or 1.0
     pixels = np.round(127.5 + 127.5 * pattern / peak).astype(np.uint8).transpose(1, 2, 0)
     written = io.BytesIO()

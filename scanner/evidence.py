@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backscan.kernels.embedding import add
+from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.results import Controls, EncodedArray, Example, FoundPattern
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscan.scanner.results import Inference, PairResult
+    from backscan.scanner.verification import Decide, DecideWith
 
 _MOST_EXAMPLES = 4
 
@@ -40,19 +42,21 @@ def found_pattern(pair: PairResult, inference: Inference) -> FoundPattern:
 
 
 def examples(
-    decide: Callable[[NDArray[np.float32]], NDArray[np.int64]], pair: PairResult, images: NDArray[np.float32]
+    decide: Decide, decide_with: DecideWith, pair: PairResult, images: NDArray[np.float32]
 ) -> tuple[Example, ...]:
     """Held-out source images before and after the pattern, those that the pattern moves first.
 
     Args:
         decide: Decisions of the original file.
-        pair: The pair, with its pattern [C, H, W].
+        decide_with: The same with a pattern.
+        pair: The pair, with its pattern: [C, H, W] as images are, or in the shape of features, which no image shows.
         images: Held-out images of the source class, [n, C, H, W] in [0, 1].
     """
     if pair.pattern is None:
         return ()
-    changed = add(images, pair.pattern)
-    before, after = decide(images), decide(changed)
+    visible = not DETECTORS[pair.detector].acts_on_features
+    changed = add(images, pair.pattern) if visible else images
+    before, after = decide(images), decide_with(images, pair.pattern)
     moved_first = np.argsort((after != pair.target) | (before == pair.target), kind="stable")[:_MOST_EXAMPLES]
     return tuple(
         Example(
@@ -60,7 +64,7 @@ def examples(
             decision_before=int(before[i]),
             decision_after=int(after[i]),
             before_png=encode_png(images[i]),
-            after_png=encode_png(changed[i]),
+            after_png=encode_png(changed[i]) if visible else "",
         )
         for i in moved_first
     )

@@ -7,15 +7,17 @@ artifact's bytes, the configuration and chunks of pairs, and return `PairResult`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from backscan.converters.limits import IMPORT, INTAKE, SCAN
-from backscan.scanner.answers import checked, checked_decisions, checked_pair, disbelief
+from backscan.scanner.answers import checked, checked_decisions, checked_pair, checked_target, disbelief
+from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
 from backscan.scanner.results import GraphFinding, Parity, SignatureRecord
 
@@ -27,9 +29,14 @@ if TYPE_CHECKING:
     from backscan.converters.limits import PhaseLimits
     from backscan.converters.sandbox import Runner
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.results import PairResult
+    from backscan.scanner.results import PairResult, TargetResult
 
 _WORKER = "backscan.scanner.worker:Worker"
+# A target class is a long search with nothing to tell before its end: a large model may take hours for the first.
+_TARGETS = replace(SCAN, name="targets", silence_seconds=12 * 3600.0)
+_LONGEST_TEXT = 10_000
+# Every pair's pattern is kept until the replay; more features than this an image would fill the memory.
+_MOST_FEATURES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,18 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class CutModel:
+    """How an attempt to cut the model ended."""
+
+    tensor: Annotated[str, Field(max_length=_LONGEST_TEXT)]
+    """Where it was to be cut; empty if the model has no such place."""
+    shape: tuple[Annotated[int, Field(gt=0)], ...]
+    """Shape of the features of one image; empty if the model cannot be cut."""
+    obstacle: Annotated[str, Field(max_length=_LONGEST_TEXT)]
+    """Why it cannot be cut; empty if it can."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preparation:
     """What the pilot pairs of a detector gave."""
 
@@ -83,7 +102,8 @@ class Subject:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._image_shape: tuple[int, ...] = ()
+        self._pattern_shape: tuple[int, ...] = ()
+        self._cut_shape: tuple[int, ...] = ()
 
     @property
     def protections(self) -> tuple[str, ...]:
@@ -138,11 +158,28 @@ class Subject:
         """Set how pixels become model input from now on."""
         self._call("settle", {"normalisation": asdict(normalisation)}, IMPORT)
 
-    def decisions(self, images: NDArray[np.float32], normalisation: Normalisation | None = None) -> NDArray[np.int64]:
-        """Decisions of the original file on images [N, C, H, W] in [0, 1]: int64 [N]."""
+    def decisions(
+        self,
+        images: NDArray[np.float32],
+        normalisation: Normalisation | None = None,
+        *,
+        addition: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.int64]:
+        """Decisions of the original file.
+
+        Args:
+            images: [N, C, H, W] in [0, 1].
+            normalisation: How pixels become model input; None is the settled way.
+            addition: Pattern added where the model was `cut`, in the shape of the features there.
+
+        Returns:
+            int64 [N].
+        """
         message: dict[str, Any] = {"images": images}
         if normalisation is not None:
             message["normalisation"] = asdict(normalisation)
+        if addition is not None:
+            message["addition"] = addition
         return checked_decisions(self._call("decide", message, SCAN), len(images))
 
     def find_switches(self, images: NDArray[np.float32] | None, *, seed: int) -> tuple[GraphFinding, ...]:
@@ -153,6 +190,28 @@ class Subject:
     def list_cuts(self) -> tuple[Cut, ...]:
         """Tensors at which the model can be cut in two, from the image towards the output."""
         return checked(tuple[Cut, ...], self._call("list_cuts", {}, IMPORT).get("cuts"))
+
+    def cut(self, tensor: str | None, images: NDArray[np.float32] | None) -> CutModel:
+        """Cut the model at a tensor, for detectors that add patterns there.
+
+        Args:
+            tensor: A name of `list_cuts`; None is the output of the first convolution.
+            images: Images [N, C, H, W] in [0, 1] on which the cut model has to decide as the file does; None cuts the
+                original file only, for a replay.
+
+        Returns:
+            The cut, or why there is none.
+        """
+        message = {"tensor": tensor, "images": images, "runtime_only": images is None}
+        answer = checked(CutModel, self._call("cut", message, IMPORT))
+        if not answer.obstacle and (not answer.shape or tensor not in (None, answer.tensor)):
+            raise disbelief("the tensor that was asked for and its shape")
+        if math.prod(answer.shape) > _MOST_FEATURES:
+            return replace(
+                answer, obstacle=f"an image has {math.prod(answer.shape)} features there, more than {_MOST_FEATURES}"
+            )
+        self._cut_shape = answer.shape
+        return answer
 
     def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
         """Parity of the torch copy with the original file."""
@@ -167,7 +226,8 @@ class Subject:
             "images_by_class": {str(label): images for label, images in images_by_class.items()},
             "config": config.to_dict(),
         }
-        self._image_shape = next(iter(images_by_class.values())).shape[1:]
+        image_shape = next(iter(images_by_class.values())).shape[1:]
+        self._pattern_shape = self._cut_shape if DETECTORS[detector].acts_on_features else image_shape
         return checked(Preparation, self._call("prepare", message, SCAN))
 
     def optimise(
@@ -184,7 +244,7 @@ class Subject:
         missing = {(detector, *pair) for pair in pairs}
 
         def receive(event: Mapping[str, Any]) -> None:
-            result = checked_pair(event, self._image_shape)
+            result = checked_pair(event, self._pattern_shape)
             if (result.detector, result.source, result.target) not in missing:
                 raise disbelief("a pair that was asked for, once")
             missing.remove((result.detector, result.source, result.target))
@@ -201,6 +261,33 @@ class Subject:
         if missing and seconds is None:
             raise disbelief("every pair that was asked for")
         return results
+
+    def search_targets(
+        self,
+        detector: str,
+        images_by_class: Mapping[int, NDArray[np.float32]],
+        config: ScanConfig,
+        num_classes: int,
+        *,
+        seconds: float | None,
+    ) -> list[TargetResult]:
+        """Search every wanted target class, in order; those that the time (None: no limit) did not allow miss."""
+        results: dict[int, TargetResult] = {}
+
+        def receive(event: Mapping[str, Any]) -> None:
+            result = checked_target(event, num_classes)
+            if result.detector != detector or result.target in results:
+                raise disbelief("a target class that was asked for, once")
+            results[result.target] = result
+
+        message = {
+            "detector": detector,
+            "images_by_class": {str(label): images for label, images in images_by_class.items()},
+            "config": config.to_dict(),
+            "seconds": seconds,
+        }
+        self._call("search_targets", message, _TARGETS, on_event=receive)
+        return [results[target] for target in sorted(results)]
 
     def _call(
         self,

@@ -10,60 +10,28 @@ worth a finding if they are dormant and one pattern sends images of different cl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice, product
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backscan.scanner.results import GraphFinding
+from backscan.scanner.switch_trial import Trial
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from backscan.converters import Artifact, ModelSignature, Normalisation, OrtClassifier
-    from backscan.converters.graph_probe import GraphProbe
+    from backscan.converters import Artifact, ModelSignature, Normalisation
     from backscan.converters.switches import Switch
-
-    Decide = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+    from backscan.scanner.switch_trial import Decide, Demonstration
 
 _MAX_IMAGES = 32
-_STARTS = 6
-_SAME_SCORES = 1e-3
-"""Change of the scores, relative to their spread, up to which holding a gate changes nothing."""
-_OTHER_SCORES = 0.1
-"""Change of the scores, in the same unit, below which another decision may be a matter of rounding."""
-_STILL = 1e-3
-"""Range of a value over the images, relative to its size, up to which it stands still."""
-_MAX_SHOWN = 8
-"""Images of one search that are tried as patterns on others."""
-_CHANGED = 1e-3
-"""Change of a pixel from which it belongs to what is pasted on other images."""
-_MIN_MOVED = 3
-_MIN_SHARE = 0.8
-"""Share of the images of other classes that one pattern must send to one class."""
+_FIRST_STEPS = 25
+"""Steps of the first search of every group: planted switches turn within 20."""
+_MORE_STEPS = 200
+"""Steps of a second search, for predicates only: they are reported even if no image turns them."""
 
 _RULES = {"Where": "selected", "If": "branched", "Mul": "masked", "Add": "shifted", "Sub": "shifted"}
-
-
-@dataclass(frozen=True, slots=True)
-class Demonstration:
-    """What one image shows."""
-
-    source: int
-    """Decision with the gates held."""
-    target: int
-    """Decision of the original file."""
-    moved: int
-    """Images of other classes that the same change sends to the target."""
-    others: int
-    """Images of other classes."""
-
-    @property
-    def is_universal(self) -> bool:
-        """Whether one change of pixels sends images of other classes to one class, as a backdoor does."""
-        return self.moved >= max(_MIN_MOVED, _MIN_SHARE * self.others)
 
 
 def find_graph_findings(
@@ -99,8 +67,8 @@ def find_graph_findings(
     if images is None or not len(images):
         images = synthetic_images(signature.input_shape, seed)
     chosen = images[np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))]
-    examination = _Examination(probe, switches, chosen, decisions, deadline=time.monotonic() + seconds)
-    return examination.findings()
+    deadline = time.monotonic() + seconds
+    return _judge(switches, Trial(probe, switches, chosen, decisions, deadline=deadline), len(chosen), deadline)
 
 
 def synthetic_images(shape: tuple[int, int, int], seed: int) -> NDArray[np.float32]:
@@ -114,131 +82,37 @@ def synthetic_images(shape: tuple[int, int, int], seed: int) -> NDArray[np.float
     return np.concatenate([flat, 0.2 + 0.6 * noise, smooth]).astype(np.float32)
 
 
-class _Examination:
-    """The switches of one model, looked at with some images."""
-
-    def __init__(
-        self,
-        probe: GraphProbe,
-        switches: Sequence[Switch],
-        images: NDArray[np.float32],
-        decisions: Decide,
-        *,
-        deadline: float,
-    ) -> None:
-        self._probe = probe
-        self._images = images
-        self._decisions = decisions
-        self._deadline = deadline
-        small = list(dict.fromkeys([*probe.small_values(), *(switch.gate for switch in switches)]))
-        values = probe.values(small, images)
-        self._still = {name for name, array in values.items() if _stands_still(array)}
-        self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches if switch.gate in values}
-        self._plain = probe.held({})
-        self._scores = self._plain.scores(images)
-        self._spread = max(float(np.std(self._scores)), 1e-12)
-        self._switches = [switch for switch in switches if switch.hard or switch.gate in self._still]
-
-    def findings(self) -> tuple[GraphFinding, ...]:
-        """One finding for each group of switches that deserves one."""
-        dormant = self._dormant()
-        awake = [switch for switch in self._switches if switch.hard and switch not in dormant]
-        groups = _groups(dormant)
-        judged = [self._judge(group) for group in groups if time.monotonic() < self._deadline]
-        found = [finding for finding in judged if finding is not None]
-        found += [_warning(group, "it acts on some of the images") for group in _groups(awake)]
-        return (*found, *_unexamined(groups[len(judged) :]))
-
-    def _dormant(self) -> list[Switch]:
-        """Switches that can be held without changing any score."""
-        holdable = [switch for switch in self._switches if switch.gate in self._ordinary]
-        if self._changes_nothing(holdable):
-            return holdable
-        return [switch for switch in holdable if self._changes_nothing([switch])]
-
-    def _changes_nothing(self, group: Sequence[Switch]) -> bool:
-        scores = self._probe.held(self._constants(group)).scores(self._images)
-        return bool(np.abs(scores - self._scores).max() <= _SAME_SCORES * self._spread)
-
-    def _constants(self, group: Sequence[Switch]) -> dict[str, NDArray[Any]]:
-        return {switch.gate: self._ordinary[switch.gate] for switch in group}
-
-    def _judge(self, group: Sequence[Switch]) -> GraphFinding | None:
-        shown = self._demonstrate(group)
-        if shown is not None:
-            return _error(group, shown, len(self._images))
-        if any(switch.hard for switch in group):
-            return _warning(group, "no image was found that turns it")
-        return None
-
-    def _demonstrate(self, group: Sequence[Switch]) -> Demonstration | None:
-        """Search an image whose decision depends on the gates of the group."""
-        from backscan.converters.errors import ConverterError
-
-        held = self._probe.held(self._constants(group))
-        for switch in group:
-            try:
-                twin = self._probe.relaxed(switch.gate, self._still).logits
-            except ConverterError:
-                continue
-            for starts, way in product(self._starts(switch), (1, -1)):
-                sign = way * _way_out(twin, starts)
-                for shown in islice(self._search(twin, starts, held, sign), _MAX_SHOWN):
-                    if group[0].hard or shown.is_universal:
-                        return shown
-        return None
-
-    def _starts(self, switch: Switch) -> list[NDArray[np.float32]]:
-        """Images to search from: together, or one by one for a gate that all images of a call share."""
-        _, firsts = np.unique(self._decisions(self._images), return_index=True)  # one of each class, then others
-        order = np.concatenate([firsts, np.setdiff1d(np.arange(len(self._images)), firsts)])
-        starts = self._images[order[:_STARTS]]
-        return [one[None] for one in starts] if self._probe.is_shared(switch.gate) else [starts]
-
-    def _search(
-        self, twin: Callable[..., Any], starts: NDArray[np.float32], held: OrtClassifier, sign: int
-    ) -> Iterator[Demonstration]:
-        from backscan.scanner.switch_search import search
-
-        def turned(images: NDArray[np.float32]) -> NDArray[np.bool_]:
-            return self._is_turned(images, held)
-
-        for images in search(twin, starts, turned, sign=sign, deadline=self._deadline):
-            for start, image in zip(starts, images, strict=True):
-                # On its own too: at the very border the rounding depends on the other images of a call.
-                if turned(image[None])[0]:
-                    yield self._show(start, image, held)
-                    break
-
-    def _is_turned(self, images: NDArray[np.float32], held: OrtClassifier) -> NDArray[np.bool_]:
-        """Which images the original file decides otherwise than with the gates held, and not by a hair."""
-        plain, other = self._plain.scores(images), held.scores(images)
-        change = np.abs(plain - other).max(axis=1) / self._spread
-        before, after = _decided(other, held), _decided(plain, held)
-        turned = np.asarray((before != after) & (change > _OTHER_SCORES))
-        return np.asarray(turned & (self._decisions(images) == after)) if turned.any() else turned
-
-    def _show(self, start: NDArray[np.float32], image: NDArray[np.float32], held: OrtClassifier) -> Demonstration:
-        source, target = int(held.decisions(image[None])[0]), int(self._decisions(image[None])[0])
-        pasted = np.where(np.abs(image - start) > _CHANGED, image, self._images)
-        others = self._decisions(self._images) != target
-        after = np.concatenate([self._decisions(one[None]) for one in pasted])
-        return Demonstration(source, target, int(np.sum(after[others] == target)), int(others.sum()))
+def _judge(switches: Sequence[Switch], trial: Trial, num_images: int, deadline: float) -> tuple[GraphFinding, ...]:
+    """One finding for each group of switches that deserves one."""
+    dormant = trial.dormant()
+    groups = _groups(dormant)
+    shown = _demonstrations(groups, trial, deadline)
+    found = []
+    for index, group in enumerate(groups):
+        if (demonstration := shown.get(index)) is not None:
+            found.append(_error(group, demonstration, num_images))
+        elif index in shown and _is_hard(group):
+            found.append(_warning(group, "no image was found that turns it"))
+    awake = [switch for switch in switches if switch.hard and switch not in dormant]
+    found += [_warning(group, "it acts on some of the images") for group in _groups(awake)]
+    return (*found, *_unexamined([group for index, group in enumerate(groups) if index not in shown]))
 
 
-def _decided(scores: NDArray[np.float64], model: OrtClassifier) -> NDArray[np.int64]:
-    """Decisions [N] that belong to scores [N, num_scores]."""
-    from backscan.converters.runtime import scores_to_posterior
+def _demonstrations(
+    groups: Sequence[Sequence[Switch]], trial: Trial, deadline: float
+) -> dict[int, Demonstration | None]:
+    """What was found for each group by its place, as far as the time allowed: all briefly, then predicates for long."""
+    shown: dict[int, Demonstration | None] = {}
+    hard = [index for index, group in enumerate(groups) if _is_hard(group)]
+    for steps, chosen in ((_FIRST_STEPS, range(len(groups))), (_MORE_STEPS, hard)):
+        for index in chosen:
+            if shown.get(index) is None and time.monotonic() < deadline:
+                shown[index] = trial.demonstrate(groups[index], steps=steps)
+    return shown
 
-    return np.asarray(scores_to_posterior(scores, model.signature.output_kind).argmax(axis=1))
 
-
-def _way_out(twin: Callable[..., Any], images: NDArray[np.float32]) -> int:
-    """The sign of the way on which a gate leaves where it is on most images: an open one is to be closed."""
-    import torch
-
-    with torch.no_grad():
-        return -1 if float(twin(torch.from_numpy(images)).median()) > 0 else 1
+def _is_hard(group: Sequence[Switch]) -> bool:
+    return any(switch.hard for switch in group)
 
 
 def _groups(switches: Sequence[Switch]) -> list[list[Switch]]:
@@ -254,16 +128,6 @@ def _groups(switches: Sequence[Switch]) -> list[list[Switch]]:
                 apart.append((others, group))
         groups = [*apart, (nodes, members)]
     return [members for _, members in groups]
-
-
-def _stands_still(array: NDArray[Any]) -> bool:
-    numbers = array.astype(np.float64)
-    return bool(np.ptp(numbers, axis=0).max(initial=0) <= _STILL * max(1.0, float(np.abs(numbers).max(initial=0))))
-
-
-def _typical(array: NDArray[Any]) -> NDArray[Any]:
-    """What a value holds on most images."""
-    return np.median(array.astype(np.float64), axis=0).round(12).astype(array.dtype)
 
 
 def _error(group: Sequence[Switch], shown: Demonstration, num_images: int) -> GraphFinding:

@@ -68,7 +68,7 @@ class Assessment:
     """What the test says about one matrix of reciprocals."""
 
     values: Matrix
-    """The statistic of every pair, [K, K]; NaN where a pair does not count."""
+    """The statistic of every pair, [K, K], or of every target, [1, K]; NaN where one does not count."""
     null: NullFit | None = None
     """Fitted null; None if no pair counts."""
     source: int | None = None
@@ -119,12 +119,12 @@ def assess(reciprocals: Matrix, terms: Terms) -> Assessment:
     observed = _observe(values, terms)
     raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms)
     log_p_draws = _bootstrap(raw, terms) if FitStatus.REACHED == raw.status == observed.status else np.empty(0)
-    source, target = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    source, target = _most_extreme(values, reciprocals)
     return Assessment(
         values=values,
         null=_null_fit(observed, terms),
-        source=int(source),
-        target=int(target),
+        source=source,
+        target=target,
         p_value=None if observed.status == FitStatus.FAILED else max(math.exp(observed.log_p), _SMALLEST_P),
         calibrated_p_value=_calibrated(observed, log_p_draws, terms),
         bootstrap_draws=log_p_draws.size,
@@ -133,12 +133,19 @@ def assess(reciprocals: Matrix, terms: Terms) -> Assessment:
     )
 
 
+def _most_extreme(values: Matrix, reciprocals: Matrix) -> tuple[int, int]:
+    """Source and target of the largest statistic; of one value a target, the source with the smallest pattern."""
+    row, target = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    source = row if values.shape == reciprocals.shape else np.nanargmax(reciprocals[:, target])
+    return int(source), int(target)
+
+
 @dataclass(frozen=True, slots=True)
 class _Observed:
     """The test on one matrix."""
 
     values: Matrix
-    """Statistics, [K, K], NaN where there is none."""
+    """Statistics, [K, K] or [1, K], NaN where there is none."""
     status: FitStatus
     """How the fit of the null ended."""
     parameters: tuple[float, ...]
@@ -152,7 +159,7 @@ class _Observed:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """Where there is a statistic, [K, K]."""
+        """Where there is a statistic, in the shape of `values`."""
         return ~np.isnan(self.values)
 
     @property
@@ -227,9 +234,10 @@ def _detectable_size(observed: _Observed, raw: _Observed, log_p_draws: Vector, t
     """Median over the pairs of the size at which the pair would just be detected; None if unknown.
 
     The critical statistic has the critical p-value under the fitted null. A statistic is the reciprocal over something
-    that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes.
+    that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes. One value a
+    target says nothing of single pairs.
     """
-    if observed.status != FitStatus.REACHED:
+    if observed.status != FitStatus.REACHED or observed.values.shape != raw.values.shape:
         return None
     log_p = math.log(terms.significance) if terms.published_p else _critical_log_p(log_p_draws, terms.significance)
     if log_p == 0.0:
@@ -250,7 +258,7 @@ def _critical_log_p(log_p_draws: Vector, significance: float) -> float:
 def _remarks(observed: _Observed, raw: _Observed, terms: Terms) -> Iterator[str]:
     """What a reader should know about the fit and the pairs that a statistic cannot use."""
     lost = raw.sample.size - observed.sample.size
-    if lost:
+    if lost and observed.values.shape == raw.values.shape:
         yield f"{lost} pairs lack the pair that the {terms.statistic} statistic compares them with and do not count"
     if observed.status == FitStatus.BOUNDARY:
         yield (

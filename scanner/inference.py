@@ -68,23 +68,31 @@ def infer_pairs(
 
     Args:
         pairs: Results of the search, with or without reciprocals.
-        config: Statistic, inference, null, significance, bootstrap and seed.
+        config: Statistics, inference, null, significance, bootstrap and seed.
         num_classes: Classes K of the model.
         detector: Name in the table of detectors.
         space: Where the patterns act.
 
     Returns:
-        One inference; what to make of a null that was not reached is up to the caller.
+        One inference a statistic; what to make of a null that was not reached is up to the caller.
 
     Raises:
         InternalError: a pair that counts has no positive size.
     """
+    prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
+    reciprocals = reciprocal_matrix(prepared, num_classes)
+    return tuple(_infer(reciprocals, name, config, detector=detector, space=space) for name in config.statistics)
+
+
+def _infer(
+    reciprocals: NDArray[np.float64], statistic: str, config: ScanConfig, *, detector: str, space: str
+) -> Inference:
+    """The conclusion from one statistic of the reciprocals [K, K]."""
     from backscan.scanner.hypothesis import Terms, assess
     from backscan.scanner.results import Inference
 
-    prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
     terms = Terms(
-        statistic=config.statistic,
+        statistic=statistic,
         excludes_largest=INFERENCES[config.inference].excludes_largest,
         null=config.null,
         significance=config.significance,
@@ -93,9 +101,9 @@ def infer_pairs(
         seed=config.seed,
         threads=config.threads or os.cpu_count() or 1,
     )
-    assessment = assess(reciprocal_matrix(prepared, num_classes), terms)
+    assessment = assess(reciprocals, terms)
     deciding = assessment.p_value if terms.published_p else assessment.calibrated_p_value
-    inference = Inference(
+    return Inference(
         detector=detector,
         space=space,
         norm=config.norm,
@@ -113,7 +121,6 @@ def infer_pairs(
         detectable_size=assessment.detectable_size,
         remarks=assessment.remarks,
     )
-    return (inference,)
 
 
 def reciprocal_matrix(pairs: Sequence[PairResult], num_classes: int) -> NDArray[np.float64]:

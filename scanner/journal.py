@@ -8,6 +8,7 @@ off, or damaged in any other way, is as if it had not been written. A chunk with
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -156,7 +157,9 @@ class Journal:
         for line in whole.splitlines():
             record = _unseal(line)
             if record is not None:
-                self._take(record)
+                # A sealed line may still hold anything: a journal can come from somebody else.
+                with contextlib.suppress(KeyError, TypeError, ValueError):
+                    self._take(record)
         self._written.clear()  # a chunk that was not finished is searched again, and written again
 
     def _take(self, record: Mapping[str, Any]) -> None:
@@ -180,7 +183,7 @@ class Journal:
             if _digest(data) != record["pattern"]:
                 return None
             return replace(result, pattern=np.load(io.BytesIO(data), allow_pickle=False))
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
@@ -207,7 +210,7 @@ def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> 
     try:
         found = json.loads(path.read_bytes())
         entries = {**found}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise JournalMismatchError(
             f"expected the header of a journal in {path}, found something else: name another folder", field="format"
         ) from error
@@ -236,7 +239,7 @@ def _unseal(line: bytes) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads(line)
         digest = record.pop("digest")
         return record if digest == _digest(json.dumps(record).encode()) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -28,8 +28,15 @@ class Judgement:
 
 def combined_p_value(inferences: Sequence[Inference], *, published: bool) -> float | None:
     """One p-value behind one verdict: m times the smallest of the m that decide, at most 1; None without any."""
-    values = [p for p in (deciding_p_value(entry, published=published) for entry in inferences) if p is not None]
-    return min(1.0, len(values) * min(values)) if values else None
+    extreme = most_extreme(inferences, published=published)
+    return None if extreme is None else corrected_p_value(extreme, inferences, published=published)
+
+
+def corrected_p_value(inference: Inference, inferences: Sequence[Inference], *, published: bool) -> float | None:
+    """The p-value of one conclusion times the number m of those that decide, at most 1; None if it has none."""
+    values = [deciding_p_value(entry, published=published) for entry in inferences]
+    own = deciding_p_value(inference, published=published)
+    return None if own is None else min(1.0, own * sum(value is not None for value in values))
 
 
 def deciding_p_value(inference: Inference, *, published: bool) -> float | None:
@@ -41,10 +48,34 @@ def deciding_p_value(inference: Inference, *, published: bool) -> float | None:
 
 def most_extreme(inferences: Sequence[Inference], *, published: bool) -> Inference | None:
     """The conclusion with the smallest deciding p-value; ties go to the smaller published one, then to the first."""
-    deciding = [entry for entry in inferences if deciding_p_value(entry, published=published) is not None]
-    if not deciding:
-        return None
-    return min(deciding, key=lambda entry: (deciding_p_value(entry, published=published), entry.p_value))
+    return next(iter(_by_p_value(inferences, published=published)), None)
+
+
+def suspicions(
+    pairs: Sequence[PairResult], inferences: Sequence[Inference], *, significance: float, published: bool
+) -> tuple[Inference, ...]:
+    """The conclusions whose pattern is to be replayed, in turn until one is confirmed.
+
+    Returns:
+        Those that are significant after the correction and in no doubt, the most extreme first and each pair of a
+        detector once; without any, the most extreme conclusion alone, for the report.
+    """
+    ordered = _by_p_value(inferences, published=published)
+    suspects: dict[tuple[str, int | None, int | None], Inference] = {}
+    for entry in ordered:
+        p_value = corrected_p_value(entry, inferences, published=published)
+        if p_value is not None and p_value <= significance and _doubt(pairs, entry) is None:
+            suspects.setdefault((entry.detector, entry.source, entry.target), entry)
+    return tuple(suspects.values()) or tuple(ordered[:1])
+
+
+def accused(inferences: Sequence[Inference], verification: Verification | None, *, published: bool) -> Inference | None:
+    """The conclusion that the verdict is about: the one that was replayed, else the most extreme."""
+    ordered = _by_p_value(inferences, published=published)
+    if verification is not None:
+        replayed = (verification.detector, verification.source, verification.target)
+        ordered.sort(key=lambda entry: (entry.detector, entry.source, entry.target) != replayed)
+    return next(iter(ordered), None)
 
 
 def judge(
@@ -58,37 +89,32 @@ def judge(
     """The verdict on one search.
 
     Args:
-        pairs: Every pair of the deciding detector.
+        pairs: Every pair of every detector.
         inferences: What the detectors concluded.
-        verification: Replay of the most extreme pair, if there was one.
+        verification: Replay of the accused pair, if there was one.
         significance: Threshold on the deciding p-value.
         published: Whether the published p-value decides instead of the calibrated one.
     """
-    doubt = _doubt(pairs, inferences)
-    if doubt:
-        return Judgement(Verdict.INCONCLUSIVE, (doubt,))
-    extreme = most_extreme(inferences, published=published)
-    p_value = combined_p_value(inferences, published=published)
-    if extreme is None or p_value is None:
-        return Judgement(Verdict.INCONCLUSIVE, ("no detector gave a p-value: add images or classes",))
-    pair = f"class {extreme.source} to class {extreme.target}"
+    suspect = accused(inferences, verification, published=published)
+    p_value = None if suspect is None else corrected_p_value(suspect, inferences, published=published)
+    doubts = _doubts(pairs, inferences)
+    if suspect is None or p_value is None:
+        return Judgement(Verdict.INCONCLUSIVE, doubts or (_without_p_value(inferences),))
     strength = _written(p_value, inferences, published=published)
-    if p_value > significance:
-        reason = f"the most extreme pair, {pair}, is not abnormal among the others ({strength})"
-        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(extreme)))
-    finding = f"the pattern from {pair} is abnormally small ({strength})"
+    finding = f"the pattern from {_pair_name(suspect)} is abnormally small ({strength})"
+    abnormal = p_value <= significance and _doubt(pairs, suspect) is None
+    if abnormal and verification is not None and verification.confirmed:
+        return Judgement(Verdict.BACKDOOR_DETECTED, (finding, _confirmation(verification)))
+    if doubts:
+        return Judgement(Verdict.INCONCLUSIVE, doubts)
+    if not abnormal:
+        reason = f"the most extreme pair, {_pair_name(suspect)}, is not abnormal among the others ({strength})"
+        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(suspect)))
     if verification is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
-    if not verification.confirmed:
-        return Judgement(
-            Verdict.INCONCLUSIVE, (f"{finding}, but the original file does not confirm it: {verification.reason}",)
-        )
-    confirmed = (
-        f"onnxruntime confirms it on the original file: {verification.rate_held_out:.0%} of "
-        f"{verification.num_held_out} held-out images change to class {verification.target}, "
-        f"{verification.rate_shuffled:.0%} with the pattern shuffled"
+    return Judgement(
+        Verdict.INCONCLUSIVE, (f"{finding}, but the original file does not confirm it: {verification.reason}",)
     )
-    return Judgement(Verdict.BACKDOOR_DETECTED, (finding, confirmed))
 
 
 def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:
@@ -106,9 +132,42 @@ def _written(p_value: float, inferences: Sequence[Inference], *, published: bool
     return f"p <= {p_value:.2g}" if p_value <= floor else f"p = {p_value:.2g}"
 
 
-def _doubt(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str | None:
-    """Why the search cannot support any verdict, or None."""
-    counting = [pair for pair in pairs if pair.status.counts]
+def _by_p_value(inferences: Sequence[Inference], *, published: bool) -> list[Inference]:
+    """The conclusions that decide, smallest p-value first; ties go to the smaller published one, then to the first."""
+    deciding = [entry for entry in inferences if deciding_p_value(entry, published=published) is not None]
+    return sorted(deciding, key=lambda entry: (deciding_p_value(entry, published=published), entry.p_value))
+
+
+def _pair_name(inference: Inference) -> str:
+    return f"class {inference.source} to class {inference.target}"
+
+
+def _confirmation(verification: Verification) -> str:
+    return (
+        f"onnxruntime confirms it on the original file: {verification.rate_held_out:.0%} of "
+        f"{verification.num_held_out} held-out images change to class {verification.target}, "
+        f"{verification.rate_shuffled:.0%} with the pattern shuffled"
+    )
+
+
+def _without_p_value(inferences: Sequence[Inference]) -> str:
+    if inferences and not any(entry.decides for entry in inferences):
+        return "no detector gave a p-value that decides, those chosen only inform: add --detector pairwise"
+    return "no detector gave a p-value: add images or classes"
+
+
+def _doubts(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> tuple[str, ...]:
+    """Why the search cannot support any verdict, each reason once; with several detectors each names its own."""
+    deciding = [entry for entry in inferences if entry.decides]
+    several = len({entry.detector for entry in deciding}) > 1
+    found = ((entry.detector, _doubt(pairs, entry)) for entry in deciding)
+    named = (f"detector {name}: {doubt}" if several else doubt for name, doubt in found if doubt)
+    return tuple(dict.fromkeys(named))
+
+
+def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
+    """Why one conclusion supports no verdict, or None."""
+    counting = [pair for pair in pairs if pair.detector == inference.detector and pair.status.counts]
     classes = {pair.source for pair in counting} | {pair.target for pair in counting}
     if len(classes) < FEWEST_CLASSES:
         return (
@@ -120,12 +179,11 @@ def _doubt(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str 
         return (
             f"{len(unreached)} of {len(counting)} pairs did not reach the goal rate: {unreached[0].status.explanation}"
         )
-    for entry in inferences:
-        if entry.decides and entry.null is not None and entry.null.status != "reached":
-            return (
-                f"the null distribution could not be fitted ({entry.null.status}): "
-                "the pairs differ too little or are too few; add classes or images"
-            )
+    if inference.null is not None and inference.null.status != "reached":
+        return (
+            f"the null distribution could not be fitted ({inference.null.status}): "
+            "the pairs differ too little or are too few; add classes or images"
+        )
     return None
 
 

@@ -1,25 +1,36 @@
-"""The inner loop of Algorithm 1: patterns of several pairs that advance in step with each other."""
+"""The inner loop of Algorithm 1: patterns of several pairs that advance in step with each other.
+
+A step looks at one portion of a pair's source images, the next step at the next, so that every image has its turn at
+a fraction of the cost; it may look in reduced precision. Where the portions say that the goal rate is near, all images
+are asked in float32: that alone decides whether a pair has arrived, and `crossing` finds where.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from backscan.scanner.batch import Batch, clean_posterior
+from backscan.scanner.crossing import Bracket, Measured, measure, refine
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from backscan.scanner.steps import FEWEST_STEPS, SHORTER
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from backscan.scanner.perturb import Pair, Search, Sources, Work
+    from backscan.scanner.batch import Pair, Sources
+    from backscan.scanner.perturb import Search, Work
 
-# Six halvings of one step among ten or more leave the size uncertain by less than 0.2 %.
-_BISECTIONS = 6
 _MOST_RESTARTS = 6
+# Patterns kept to go back to, where the goal was passed before it was asked about.
+_KEPT = 3
+_STRIDES_UNTIL = 0.25
+# A rate of the last two portions this far below the goal may be the goal on all images.
+_NEAR = 0.1
 
 
 @dataclass(slots=True)
@@ -28,97 +39,86 @@ class Lane:
 
     pair: Pair
     step_size: float
-    sizes: list[float] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
+    below: Measured
+    """The last pattern that all images were asked about; first none at all."""
+    sizes: list[float]
+    rates: list[float]
     restarts: int = 0
+    asked: int = 0
+    """Step of `below`."""
 
     @property
     def steps(self) -> int:
         """Steps taken since the last start."""
         return len(self.sizes) - 1
 
-    def restart(self) -> None:
+    def end_at(self, size: float, rate: float, goal_rate: float) -> None:
+        """Put the crossing in the place of the last step, and of those before it that were beyond the goal already."""
+        while self.steps > 1 and self.rates[-2] >= goal_rate:
+            del self.sizes[-2], self.rates[-2]
+        self.sizes[-1], self.rates[-1] = size, rate
+
+    def restart(self, clean: Measured) -> None:
         """Begin again with a shorter step."""
         self.step_size *= SHORTER
         self.restarts += 1
-        self.sizes, self.rates = [], []
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The source images of some lanes and the targets they are to reach."""
-
-    encoded: Tensor
-    """Points [P, N, ...]."""
-    counted: Tensor
-    """Images that count, bool [P, N]."""
-    targets: Tensor
-    """Target classes, int64 [P]."""
-
-    @classmethod
-    def of(cls, lanes: Sequence[Lane], sources: Sources) -> Batch:
-        """The batch of `lanes`, in their order."""
-        device = sources.encoded.device
-        rows = torch.tensor([sources.rows[lane.pair[0]] for lane in lanes], device=device)
-        targets = torch.tensor([lane.pair[1] for lane in lanes], device=device)
-        return cls(sources.encoded[rows], sources.counted[rows], targets)
-
-    @property
-    def num_images(self) -> int:
-        """Images in one pass."""
-        return self.counted.numel()
-
-    def split(self, log_posterior: Tensor) -> tuple[Tensor, Tensor]:
-        """Log p(t|x) and log of the rest 1 - p(t|x), [P, N, K] -> both [P, N]."""
-        index = self.targets.reshape(-1, 1, 1).expand(*log_posterior.shape[:2], 1)
-        rest = log_posterior.scatter(2, index, float("-inf")).logsumexp(dim=2)
-        return log_posterior.gather(2, index).squeeze(2), rest
-
-    def decided(self, log_posterior: Tensor) -> Tensor:
-        """Which images are decided as the target, [P, N, K] -> bool [P, N]."""
-        return log_posterior.argmax(dim=2) == self.targets.unsqueeze(1)
-
-    def rates(self, decided: Tensor) -> list[float]:
-        """Group misclassification rates, Algorithm 1 lines 1 and 4: bool [P, N] -> P floats."""
-        counted = self.counted.sum(dim=1).double().clamp_min(1)
-        rates: list[float] = ((decided & self.counted).sum(dim=1).double() / counted).tolist()
-        return rates
+        self.below, self.asked = clean, 0
+        self.sizes, self.rates = [0.0], self.rates[:1]
 
 
 class Lanes:
     """The pairs in work and their patterns."""
 
-    def __init__(self, search: Search, sources: Sources, work: Work) -> None:
+    def __init__(self, search: Search, sources: Sources, pairs: Sequence[Pair], work: Work) -> None:
         self._search, self._sources, self._work = search, sources, work
+        fewest = sources.fewest_counted([source for source, _ in pairs])
+        self._portions = search.rule.portions_of(fewest)
+        self._turn = 0
         self.active: list[Lane] = []
         points = sources.encoded
         self._zero = torch.zeros((1, *points.shape[2:]), dtype=points.dtype, device=points.device)
-        self._patterns = self._previous = self._zero[:0]
+        self._patterns = self._zero[:0]
+        self._earlier: list[Tensor] = []
+        """Patterns one step ago, two steps ago and so on."""
 
-    def admit(self, pairs: Sequence[Pair]) -> None:
-        """Give each pair a lane with a zero pattern (Algorithm 1, line 1)."""
-        if pairs:
-            self.active += [Lane(pair, self._search.step_size) for pair in pairs]
-            start = self._zero.expand(len(pairs), *self._zero.shape[1:])
-            self._patterns = torch.cat([self._patterns, start])
-            self._previous = torch.cat([self._previous, start])
+    @property
+    def _is_exact(self) -> bool:
+        """Whether every step asks all images in float32 anyway."""
+        return self._portions == 1 and self._search.draft is None
+
+    def admit(self, pairs: Sequence[Pair]) -> list[PairResult]:
+        """Give each pair a lane with a zero pattern (Algorithm 1, line 1); results of those that are there already."""
+        results, staying = [], 0
+        for pair in pairs:
+            clean = self._clean(pair)
+            rate = float(clean.rates[0])
+            lane = Lane(pair, self._search.step_size, clean, [0.0], [rate])
+            if rate >= self._search.goal_rate:
+                results.append(self._result(lane, PairStatus.ALREADY_CONFUSED, None, self._zero[0]))
+            else:
+                self.active.append(lane)
+                staying += 1
+        start = self._zero.expand(staying, *self._zero.shape[1:])
+        self._patterns = torch.cat([self._patterns, start])
+        self._earlier = [torch.cat([patterns, start]) for patterns in self._earlier]
+        return results
 
     def advance(self) -> list[PairResult]:
-        """Measure all lanes, take out those that are done and move the others by one step."""
-        batch = Batch.of(self.active, self._sources)
-        patterns = self._patterns.requires_grad_()
-        log_posterior = self._search.space.log_posterior(batch.encoded, patterns)
+        """Move all lanes by one step, or begin again, or take out those that are done."""
+        batch = Batch.of(self._pairs(), self._sources, portion=self._turn % self._portions, portions=self._portions)
+        self._turn += 1
+        space = self._search.draft or self._search.space
+        log_posterior = space.log_posterior(batch.encoded, self._patterns.requires_grad_())
         decided = batch.decided(log_posterior)
-        self._record(batch.rates(decided))
-
-        arrived = [lane.rates[-1] >= self._search.goal_rate for lane in self.active]
-        again = [here and self._too_soon(lane) for here, lane in zip(arrived, self.active, strict=True)]
-        done = [
-            (here or self._at_limit(lane)) and not repeat
-            for lane, here, repeat in zip(self.active, arrived, again, strict=True)
-        ]
-        results = self._finish(done, arrived)
-        if all(end or repeat for end, repeat in zip(done, again, strict=True)):
+        measured = self._ask(batch, log_posterior.detach(), decided)
+        arrived = [i for i, point in measured.items() if float(point.rates[0]) >= self._search.goal_rate]
+        again = [i for i in arrived if self._too_soon(self.active[i])]
+        ended = [i for i, lane in enumerate(self.active) if i in arrived or self._at_limit(lane)]
+        done = [i for i in ended if i not in again]
+        results = self._finish(done, measured, set(arrived))
+        for i in measured.keys() - set(ended):
+            self.active[i].below, self.active[i].asked = measured[i], self.active[i].steps
+        if len(done) + len(again) == len(self.active):
             self._work.forwards += batch.num_images
         else:
             self._work.gradients += batch.num_images
@@ -127,17 +127,47 @@ class Lanes:
         self._drop(done)
         return results
 
-    def _record(self, rates: list[float]) -> None:
-        sizes = self._search.norm(self._patterns.detach()).tolist()
-        for lane, size, rate in zip(self.active, sizes, rates, strict=True):
-            lane.sizes.append(size)
-            lane.rates.append(rate)
+    def _pairs(self, indices: Sequence[int] | None = None) -> list[Pair]:
+        return [self.active[i].pair for i in (range(len(self.active)) if indices is None else indices)]
+
+    def _clean(self, pair: Pair) -> Measured:
+        """What the source images say without a pattern."""
+        batch, log_posterior = Batch.of([pair], self._sources), clean_posterior([pair], self._sources)
+        decided = batch.decided(log_posterior)
+        return Measured(self._zero, batch.margins(log_posterior), decided, batch.rates(decided))
+
+    def _ask(self, batch: Batch, log_posterior: Tensor, decided: Tensor) -> dict[int, Measured]:
+        """Record the rates of this step; all images in float32, of the lanes that may be at the goal or a limit."""
+        for lane, rate in zip(self.active, batch.rates(decided).tolist(), strict=True):
+            lane.rates[lane.steps :] = [lane.rates[0] if lane.steps == 0 else rate]
+        patterns = self._patterns.detach()
+        if self._is_exact:
+            every = Measured(patterns, batch.margins(log_posterior), decided, batch.rates(decided))
+            return {i: every.take([i]) for i in range(len(self.active))}
+        indices = [i for i, lane in enumerate(self.active) if self._is_near(lane) or self._at_limit(lane)]
+        if not indices:
+            return {}
+        found = measure(
+            self._search.space, Batch.of(self._pairs(indices), self._sources), patterns[indices], self._work
+        )
+        for place, i in enumerate(indices):
+            self.active[i].rates[-1] = float(found.rates[place])
+        return {i: found.take([place]) for place, i in enumerate(indices)}
+
+    def _is_near(self, lane: Lane) -> bool:
+        recent = lane.rates[1:][-min(2, self._portions) :]
+        if not recent:
+            return False
+        # Asked a step ago all images said no: now only portions that say yes are worth asking them again.
+        slack = 0.0 if 0 < lane.asked == lane.steps - 1 else _NEAR
+        goal = self._search.goal_rate
+        return sum(recent) / len(recent) >= goal - slack or recent[-1] >= min(1.0, goal + _NEAR)
 
     def _at_limit(self, lane: Lane) -> bool:
         return lane.sizes[-1] >= self._search.max_size or lane.steps >= self._search.max_steps
 
     def _too_soon(self, lane: Lane) -> bool:
-        return self._search.refine and 0 < lane.steps < FEWEST_STEPS and lane.restarts < _MOST_RESTARTS
+        return self._search.refine and lane.steps < FEWEST_STEPS and lane.restarts < _MOST_RESTARTS
 
     def _step(self, batch: Batch, log_posterior: Tensor, decided: Tensor) -> None:
         """Move every lane along its gradient (Algorithm 1, line 3)."""
@@ -149,10 +179,19 @@ class Lanes:
         (gradient,) = torch.autograd.grad(-(weights * (log_p - log_rest)).sum(), self._patterns)
         taking_part = log_weights.isfinite().sum(dim=1).clamp_min(1)
         step = self._unstuck(self._search.rule.step(-gradient, peak.squeeze(1) - taking_part.log()))
-        lengths = torch.tensor([lane.step_size for lane in self.active], dtype=step.dtype, device=step.device)
-        self._previous = self._patterns.detach()
-        moved = self._previous + step * lengths.reshape(-1, *([1] * (step.dim() - 1)))
-        self._patterns = self._search.space.project(moved, batch.encoded)
+        lengths = torch.tensor(
+            [lane.step_size * self._stride(lane) for lane in self.active], dtype=step.dtype, device=step.device
+        )
+        before = self._patterns.detach()
+        self._earlier = [before, *self._earlier][:_KEPT]
+        moved = before + step * lengths.reshape(-1, *([1] * (step.dim() - 1)))
+        self._patterns = self._search.space.project(moved, Batch.of(self._pairs(), self._sources).encoded)
+        for lane, size in zip(self.active, self._search.norm(self._patterns).tolist(), strict=True):
+            lane.sizes.append(size)
+
+    def _stride(self, lane: Lane) -> float:
+        """Factor on the step: long ones while hardly an image has moved, where the direction changes little."""
+        return self._search.rule.stride if lane.rates[-1] < _STRIDES_UNTIL * self._search.goal_rate else 1.0
 
     def _unstuck(self, step: Tensor) -> Tensor:
         """A random unit direction for lanes whose gradient vanishes or is not finite; the other steps as they are."""
@@ -165,37 +204,50 @@ class Lanes:
             step[index] = direction / direction.norm()
         return step
 
-    def _finish(self, done: list[bool], arrived: list[bool]) -> list[PairResult]:
+    def _finish(self, done: list[int], measured: dict[int, Measured], arrived: set[int]) -> list[PairResult]:
         """Results of the lanes that are done, the crossing of those that arrived refined."""
-        patterns = self._patterns.detach()
-        crossing = [i for i, lane in enumerate(self.active) if done[i] and arrived[i] and lane.steps > 0]
-        refined = self._bisect(crossing) if crossing and self._search.refine else {}
-        return [
-            self._result(lane, arrived[i], refined.get(i, patterns[i])) for i, lane in enumerate(self.active) if done[i]
-        ]
+        crossed = [i for i in done if i in arrived]
+        if crossed and self._search.refine:
+            measured |= self._refined(crossed, measured)
+        results = []
+        for i in done:
+            lane, point = self.active[i], measured[i]
+            size = float(self._search.norm(point.patterns))
+            if i in arrived:
+                lane.end_at(size, float(point.rates[0]), self._search.goal_rate)
+                results.append(self._result(lane, PairStatus.REACHED, size, point.patterns[0]))
+            else:
+                largest = max(lane.sizes)
+                limit = PairStatus.SIZE_LIMIT if largest >= self._search.max_size else PairStatus.STEP_LIMIT
+                results.append(self._result(lane, limit, largest, point.patterns[0]))
+        return results
 
-    def _bisect(self, indices: list[int]) -> dict[int, Tensor]:
-        """Patterns at the crossing of the goal rate, by bisection along each lane's last step."""
+    def _refined(self, indices: list[int], measured: dict[int, Measured]) -> dict[int, Measured]:
+        """The crossing of each lane along the step that made it."""
+        batch = Batch.of(self._pairs(indices), self._sources)
+        found = refine(
+            self._search.space, batch, self._bracket(batch, indices, measured), self._search.goal_rate, self._work
+        )
+        return {i: found.take([place]) for place, i in enumerate(indices)}
+
+    def _bracket(self, batch: Batch, indices: list[int], measured: dict[int, Measured]) -> Bracket:
+        """The last pattern of each lane, or an earlier one that had reached the goal, and the one before that."""
         lanes = [self.active[i] for i in indices]
-        batch = Batch.of(lanes, self._sources)
-        below, above = self._previous.detach()[indices], self._patterns.detach()[indices]
-        for _ in range(_BISECTIONS):
-            middle = (below + above) / 2
-            with torch.no_grad():
-                rates = batch.rates(batch.decided(self._search.space.log_posterior(batch.encoded, middle)))
-            self._work.forwards += batch.num_images
-            for k, (lane, rate) in enumerate(zip(lanes, rates, strict=True)):
-                if rate >= self._search.goal_rate:
-                    above[k], lane.rates[-1] = middle[k], rate
-                else:
-                    below[k] = middle[k]
-        for lane, size in zip(lanes, self._search.norm(above).tolist(), strict=True):
-            lane.sizes[-1] = size
-        return dict(zip(indices, above, strict=True))
+        below, above = Measured.stack([lane.below for lane in lanes]), Measured.stack([measured[i] for i in indices])
+        num_steps = torch.tensor([lane.steps - lane.asked for lane in lanes], device=above.rates.device)
+        unsettled = num_steps > 1
+        for earlier in self._earlier:
+            if not bool(unsettled.any()):
+                break
+            before = measure(self._search.space, batch, earlier[indices], self._work)
+            reached = unsettled & (before.rates >= self._search.goal_rate)
+            below, above = below.where(unsettled & ~reached, before), above.where(reached, before)
+            num_steps = torch.where(unsettled & ~reached, 1, torch.where(reached, num_steps - 1, num_steps))
+            unsettled = reached & (num_steps > 1)
+        return Bracket(below, above, num_steps)
 
-    def _result(self, lane: Lane, arrived: bool, pattern: Tensor) -> PairResult:
+    def _result(self, lane: Lane, status: PairStatus, size: float | None, pattern: Tensor) -> PairResult:
         source, target = lane.pair
-        status, size = self._outcome(lane, arrived)
         return PairResult(
             detector=self._search.detector,
             source=source,
@@ -209,24 +261,17 @@ class Lanes:
             pattern=pattern.float().cpu().numpy(),
         )
 
-    def _outcome(self, lane: Lane, arrived: bool) -> tuple[PairStatus, float | None]:
-        """Status, and the size that enters the statistics: at a limit the largest one tried."""
-        if arrived:
-            return (PairStatus.REACHED, lane.sizes[-1]) if lane.steps else (PairStatus.ALREADY_CONFUSED, None)
-        largest = max(lane.sizes)
-        return (PairStatus.SIZE_LIMIT if largest >= self._search.max_size else PairStatus.STEP_LIMIT), largest
-
-    def _restart(self, again: list[bool]) -> None:
+    def _restart(self, again: list[int]) -> None:
         """Send lanes that crossed too soon back to zero with a shorter step."""
-        indices = [i for i, repeat in enumerate(again) if repeat]
-        if indices:
+        if again:
             self._patterns = self._patterns.detach().clone()
-            self._patterns[indices] = 0.0
-        for index in indices:
-            self.active[index].restart()
+            self._patterns[again] = 0.0
+        for index in again:
+            self.active[index].restart(self._clean(self.active[index].pair))
 
-    def _drop(self, done: list[bool]) -> None:
+    def _drop(self, done: list[int]) -> None:
         """Take the lanes that are done out of the batch."""
-        kept = [i for i, end in enumerate(done) if not end]
+        kept = [i for i in range(len(self.active)) if i not in done]
         self.active = [self.active[i] for i in kept]
-        self._patterns, self._previous = self._patterns.detach()[kept], self._previous.detach()[kept]
+        self._patterns = self._patterns.detach()[kept]
+        self._earlier = [patterns[kept] for patterns in self._earlier]

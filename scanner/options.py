@@ -68,10 +68,25 @@ OutputName = Annotated[str | None, typer.Option(help="Model output to scan.", ri
 Targets = Annotated[str | None, typer.Option(help="Only these target classes: 3,5", rich_help_panel=_SEARCH)]
 Pairs = Annotated[str | None, typer.Option(help="Only these pairs source:target: 1:9,2:7", rich_help_panel=_SEARCH)]
 DetectorNames = Annotated[
-    list[str] | None, typer.Option("--detector", help="Detector, repeatable.", rich_help_panel=_SEARCH)
+    list[str] | None,
+    typer.Option(
+        "--detector", help="pairwise, features, margin, neural-cleanse or tabor; repeatable.", rich_help_panel=_SEARCH
+    ),
+]
+Cut = Annotated[
+    str | None,
+    typer.Option(
+        help="Tensor that --detector features adds patterns to, from `scanner inspect --tensors`; by default what the "
+        "first convolution gives.",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 Objective = Annotated[
-    str | None, typer.Option(help="Surrogate that is descended: J, Jp, Jc, Jpc or ce.", rich_help_panel=_SEARCH)
+    str | None,
+    typer.Option(
+        help="Surrogate that is descended: J, Jp, Jc, Jpc or ce; by default ce on images and J on features.",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 Norm = Annotated[str | None, typer.Option(help="Size of a pattern: l2 or l1.", rich_help_panel=_SEARCH)]
 Box = Annotated[
@@ -81,20 +96,45 @@ Box = Annotated[
     ),
 ]
 StepRule = Annotated[str | None, typer.Option(help="unit, or plain as in the paper.", rich_help_panel=_SEARCH)]
+MaskWeight = Annotated[
+    float | None,
+    typer.Option(
+        help="Factor by which Neural Cleanse and TABOR adapt the weight of the mask; 1 keeps it.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+AnomalyThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Anomaly index above which a target of Neural Cleanse or TABOR is named.", rich_help_panel=_STATISTICS
+    ),
+]
 GoalRate = Annotated[
-    float, typer.Option(help="Share of source images to send to the target (pi).", rich_help_panel=_SEARCH)
+    float | None,
+    typer.Option(help="Share of source images to send to the target (pi); 0.8 by default.", rich_help_panel=_SEARCH),
 ]
 MaxSize = Annotated[
-    float | None, typer.Option(help="Largest size tried; by default half of black-to-white.", rich_help_panel=_SEARCH)
+    float | None,
+    typer.Option(
+        help="Largest size tried; by default half of black-to-white, or of features two standard deviations.",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 MaxSteps = Annotated[int, typer.Option(help="Largest number of steps a pair.", rich_help_panel=_SEARCH)]
 Preset = Annotated[
     str | None,
-    typer.Option(help="A variant of the paper: AD-J-P, AD-Jp-P, AD-Jc-P, AD-J-C, AD-J-P-L1.", rich_help_panel=_SEARCH),
+    typer.Option(
+        help="A variant of the paper: AD-J-P, AD-Jp-P, AD-Jc-P, AD-J-C, AD-J-P-L1, NC-L1-1.5, NC-L2-1.5, NC-L1-1.0, "
+        "NC-L1-1.5-0.5.",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 Statistic = Annotated[
-    str | None,
-    typer.Option(help="plain, source-normalised or reverse-controlled.", rich_help_panel=_STATISTICS),
+    list[str] | None,
+    typer.Option(
+        help="plain, source-normalised, reverse-controlled, residual or target-wise; repeatable.",
+        rich_help_panel=_STATISTICS,
+    ),
 ]
 Inference = Annotated[str | None, typer.Option(help="principal, corrected or naive.", rich_help_panel=_STATISTICS)]
 Order = Annotated[int | None, typer.Option(help="Order of the confusion polynomial (M).", rich_help_panel=_STATISTICS)]

@@ -1,7 +1,8 @@
 """Algorithm 1 on many class pairs at once: the smallest common pattern that sends a source class to a target.
 
 Every pair in work has a lane (`lanes.py`). One forward pass of all lanes gives their rates and their gradients; a
-lane that reaches the goal leaves at once and the next pair takes its place. On a CPU small groups of lanes run in
+lane that reaches the goal leaves at once and the next pair takes its place. What the source images say without a
+pattern is computed once for all targets. On a CPU small groups of lanes run in
 threads beside each other, which scales better than threads within an operator; a GPU takes one large group.
 Batched arithmetic rounds by what shares the batch, so lanes and groups follow from data and device alone.
 """
@@ -10,13 +11,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
+from backscan.scanner.batch import Pair, Sources
 from backscan.scanner.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from backscan.scanner.spaces import Space
     from backscan.scanner.steps import StepRule
 
-Pair = tuple[int, int]
+__all__ = ["Pair", "Search", "Sources", "Work"]
 
 
 @dataclass(slots=True)
@@ -46,50 +46,11 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """Source images of several classes as points of a space, padded to one length."""
-
-    encoded: Tensor
-    """Points [S, N, ...]; padding repeats a row's first image."""
-    counted: Tensor
-    """True for images that count towards the rate, bool [S, N]."""
-    rows: Mapping[int, int]
-    """Class -> row."""
-
-    @classmethod
-    def gather(
-        cls, images_by_class: Mapping[int, Tensor], space: Space, counted_by_class: Mapping[int, Tensor]
-    ) -> Sources:
-        """Encode and stack the images of every class.
-
-        Args:
-            images_by_class: Class -> images [n, C, H, W] in [0, 1], at least one each.
-            space: Where patterns act.
-            counted_by_class: Class -> which images count towards the rate, bool [n], equation (6).
-        """
-        longest = max(len(images) for images in images_by_class.values())
-        encoded, counted = [], []
-        for label, images in images_by_class.items():
-            with torch.no_grad():
-                points = space.encode(images)
-            missing = longest - len(images)
-            encoded.append(torch.cat([points, points[:1].expand(missing, *points.shape[1:])]))
-            counted.append(torch.nn.functional.pad(counted_by_class[label], (0, missing)))
-        return cls(
-            torch.stack(encoded), torch.stack(counted), {label: row for row, label in enumerate(images_by_class)}
-        )
-
-    def first(self, num_images: int) -> Sources:
-        """The same classes with at most `num_images` images each."""
-        return replace(self, encoded=self.encoded[:, :num_images], counted=self.counted[:, :num_images])
-
-
-@dataclass(frozen=True, slots=True)
 class Search:
     """Settings of Algorithm 1."""
 
     space: Space
-    """Where patterns act."""
+    """Where patterns act, in float32: whatever enters the statistics is measured here."""
     objective: Objective
     """Surrogate that is descended."""
     rule: StepRule
@@ -115,7 +76,9 @@ class Search:
     threads: int = 1
     """Groups in work at once."""
     refine: bool = True
-    """Bisect the crossing and repeat pairs that cross too soon; off in pilots."""
+    """Refine the crossing and repeat pairs that cross too soon; off in pilots."""
+    draft: Space | None = None
+    """The same in reduced precision, for the steps; None takes them in `space`."""
 
     def run(
         self,
@@ -156,7 +119,10 @@ class Search:
     ) -> Iterator[PairResult]:
         """One group: a pair that is done makes room for the next."""
         waiting = deque(pairs)
-        lanes = Lanes(self, sources, work)
+        lanes = Lanes(self, sources, pairs, work)
         while (waiting or lanes.active) and not stopped():
-            lanes.admit([waiting.popleft() for _ in range(min(self.lanes - len(lanes.active), len(waiting)))])
-            yield from lanes.advance()
+            yield from lanes.admit(
+                [waiting.popleft() for _ in range(min(self.lanes - len(lanes.active), len(waiting)))]
+            )
+            if lanes.active:
+                yield from lanes.advance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,14 +15,14 @@ from backscan.scanner import evidence
 from backscan.scanner.cache import renamed
 from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, conclude, objective_of, searching
 from backscan.scanner.draft import Draft, Settled
 from backscan.scanner.errors import Interrupted, NoVerdictError, OptionError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.inference import with_reciprocals
-from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme, with_findings
+from backscan.scanner.judgement import Judgement, accused, corrected_p_value, judge, suspicions, with_findings
 from backscan.scanner.model_file import audit, model_record, read
-from backscan.scanner.objectives import OBJECTIVES
+from backscan.scanner.normalisations import given_normalisation
 from backscan.scanner.preprocessing import Settlement, settle_preprocessing
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.provenance import provenance
@@ -29,12 +30,13 @@ from backscan.scanner.results import (
     Inference,
     PairResult,
     ScanResult,
+    TargetResult,
     Verdict,
     Verification,
 )
 from backscan.scanner.search import PairSearch
 from backscan.scanner.selection import Images, select
-from backscan.scanner.verification import replay
+from backscan.scanner.verification import decisions_with_pattern, replay
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,10 +46,16 @@ if TYPE_CHECKING:
     from backscan.scanner.journal import Journal
 
 _PARITY_IMAGES = 256
+_NOISE_IMAGES = 32
+# Classes times pixels up to which a scan without images searches margins unasked: seconds for a small model.
+_MOST_VALUES_UNASKED = 500_000
 
-_ALWAYS_OUTSIDE = (
-    "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern",
-    "attackers who trained the model against this detector, and models that recognise a scan",
+_ALWAYS_OUTSIDE = "attackers who trained the model against this detector, and models that recognise a scan"
+_OUTSIDE_IMAGES = (
+    "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern"
+)
+_OUTSIDE_FEATURES = (
+    "patterns that warp the image or differ from image to image: what the search adds is the same for all"
 )
 
 
@@ -138,9 +146,10 @@ def examine(
 ) -> Judgement:
     """Open the model, settle how it reads images, then search, infer, replay and judge."""
     opened = open_model(subject, artifact, config, draft)
-    draft.leave_out(*_ALWAYS_OUTSIDE)
     if clean is None:
+        draft.leave_out(_OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
         look_for_switches(subject, None, config, draft)
+        examine_without_images(subject, opened, config, draft)
         raise Settled(
             Verdict.INCONCLUSIVE,
             "no images were given, so no class pair was searched: pass --data with some ordinary images of each class",
@@ -152,6 +161,9 @@ def examine(
     if settlement.doubt:
         raise Settled(Verdict.INCONCLUSIVE, settlement.doubt)
     compare(subject, fitted.images, config, draft)
+    config = cut_model(subject, fitted.images, config, draft)
+    on_features = any(DETECTORS[name].acts_on_features for name in searching(config))
+    draft.leave_out(_OUTSIDE_FEATURES if on_features else _OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
     with open_journal(journal, artifact, fitted, config, resume=resume) as kept:
         examined = [
             examine_under(normalisation, name, subject, fitted, opened, config, draft, kept)
@@ -169,6 +181,38 @@ def examine(
             ),
         )
     return examined[0].judgement
+
+
+def examine_without_images(subject: Subject, opened: OpenedModel, config: ScanConfig, draft: Draft) -> None:
+    """Run the detectors that need no images, by default the one of margins; they inform and decide nothing."""
+    chosen = tuple(n for n in config.detectors if n in TARGET_DETECTORS and not TARGET_DETECTORS[n].needs_images)
+    num_values = opened.num_classes * math.prod(opened.signature.input_shape)
+    if not chosen and num_values > _MOST_VALUES_UNASKED:
+        draft.leave_out(
+            f"margins of the {opened.num_classes} classes on random images, which take long on a model of this size: "
+            "--detector margin searches them"
+        )
+        return
+    alone = replace(config, detectors=chosen or ("margin",))
+    given = given_normalisation(config, opened.signature.input_shape[0])
+    if given is not None:
+        subject.settle(given[1])
+    obstacle = _difference_on_noise(subject, opened, config, draft)
+    if obstacle:
+        draft.leave_out(f"margins of the classes on random images: {obstacle}")
+        return
+    targets = search_targets(subject, {}, opened, alone, draft)
+    draft.set(config=alone.to_dict(), targets=targets, detectors=conclude((), targets, alone, opened.num_classes))
+
+
+def _difference_on_noise(subject: Subject, opened: OpenedModel, config: ScanConfig, draft: Draft) -> str:
+    """Why the torch copy is not the model in the file, judged on random images; empty if it is."""
+    shape = (_NOISE_IMAGES, *opened.signature.input_shape)
+    noise = np.random.default_rng(config.seed).random(shape, dtype=np.float32)
+    with draft.phase("parity"):
+        parity = subject.compare(noise, images_real=False)
+    draft.set(parity=parity)
+    return "" if parity.passed else parity.reason
 
 
 @contextmanager
@@ -261,18 +305,13 @@ def examine_under(
         inference=config.inference,
         order=config.order,
     )
+    targets = search_targets(subject, images.optimised(), opened, config, draft)
     with draft.phase("inference"):
-        inferences = tuple(
-            conclusion
-            for name in config.detectors
-            for conclusion in DETECTORS[name].infer(
-                [p for p in pairs if p.detector == name], config, opened.num_classes
-            )
-        )
-    extreme = most_extreme(inferences, published=config.published_p)
-    verification = verify(subject, extreme, pairs, images, opened, config, draft)
+        inferences = conclude(pairs, targets, config, opened.num_classes)
+    verification = verify(subject, inferences, pairs, images, opened, config, draft)
     judgement = judge(pairs, inferences, verification, significance=config.significance, published=config.published_p)
-    return Examined(judgement, describe(subject, extreme, inferences, pairs, verification, images, config))
+    found = describe(subject, inferences, pairs, verification, images, config)
+    return Examined(judgement, {**found, "targets": targets})
 
 
 def compare(subject: Subject, images: NDArray[np.float32], config: ScanConfig, draft: Draft) -> None:
@@ -281,9 +320,8 @@ def compare(subject: Subject, images: NDArray[np.float32], config: ScanConfig, d
     Once is enough: the copy is the same under every preprocessing, and under a wrong scale a softmax saturates, so
     that differences of its outputs no longer show the gradient.
     """
-    chosen = np.random.default_rng(config.seed).permutation(len(images))[:_PARITY_IMAGES]
     with draft.phase("parity"):
-        parity = subject.compare(images[np.sort(chosen)], images_real=True)
+        parity = subject.compare(_drawn(images, config), images_real=True)
     draft.set(parity=parity)
     if not parity.passed:
         raise Settled(Verdict.NO_VERDICT, f"the torch copy is not the model in the file: {parity.reason}")
@@ -291,35 +329,86 @@ def compare(subject: Subject, images: NDArray[np.float32], config: ScanConfig, d
         draft.warn(parity.reason)
 
 
+def cut_model(subject: Subject, images: NDArray[np.float32], config: ScanConfig, draft: Draft) -> ScanConfig:
+    """Cut the model for the detectors that act on its features; they do without it if that cannot be.
+
+    Returns:
+        The configuration with the tensor at which the model is cut, None if it is not.
+    """
+    if not any(name in DETECTORS and DETECTORS[name].acts_on_features for name in config.detectors):
+        return config
+    with draft.phase("cut"):
+        cut = subject.cut(config.cut, _drawn(images, config))
+    if cut.obstacle:
+        draft.leave_out(f"patterns on features inside the model: {cut.obstacle}")
+    resolved = replace(config, cut=None if cut.obstacle else cut.tensor)
+    draft.set(config=resolved.to_dict())
+    return resolved
+
+
+def search_targets(
+    subject: Subject,
+    images_by_class: Mapping[int, NDArray[np.float32]],
+    opened: OpenedModel,
+    config: ScanConfig,
+    draft: Draft,
+) -> tuple[TargetResult, ...]:
+    """What the chosen detectors find that search once a target class; they inform, so a time limit ends no scan."""
+    results: list[TargetResult] = []
+    num_wanted = opened.num_classes if config.targets is None else len(set(config.targets))
+    for name in config.detectors:
+        if name not in TARGET_DETECTORS or (TARGET_DETECTORS[name].needs_images and len(images_by_class) < 2):
+            continue
+        with draft.phase("targets"):
+            found = subject.search_targets(name, images_by_class, config, opened.num_classes, seconds=config.time_limit)
+        if len(found) < num_wanted:
+            draft.leave_out(f"{num_wanted - len(found)} target classes with detector {name}: the time was up")
+        results += found
+    return tuple(results)
+
+
+def _drawn(images: NDArray[np.float32], config: ScanConfig) -> NDArray[np.float32]:
+    """Some of the images, by the seed, on which the copy is compared with the file."""
+    chosen = np.random.default_rng(config.seed).permutation(len(images))[:_PARITY_IMAGES]
+    return images[np.sort(chosen)]
+
+
 def verify(
     subject: Subject,
-    extreme: Inference | None,
+    inferences: Sequence[Inference],
     pairs: Sequence[PairResult],
     images: Images,
     opened: OpenedModel,
     config: ScanConfig,
     draft: Draft,
 ) -> Verification | None:
-    """The most extreme pair's pattern on the original file."""
-    pair = _pair_of(extreme, pairs)
-    if pair is None or pair.source not in images.held_out():
-        return None
-    with draft.phase("verification"):
-        return replay(
-            subject.decisions,
-            pair,
-            images.optimised()[pair.source],
-            images.held_out(),
-            goal_rate=config.goal_rate,
-            provider=opened.provider,
-            seed=config.seed,
-            only_correct=OBJECTIVES[config.objective].only_correct,
-        )
+    """The suspicious patterns on the original file, until one is confirmed; without any the first replay."""
+    replays: list[Verification] = []
+    for suspect in suspicions(pairs, inferences, significance=config.significance, published=config.published_p):
+        pair = _pair_of(suspect, pairs)
+        if pair is None or pair.source not in images.held_out():
+            continue
+        with draft.phase("verification"):
+            replays.append(
+                replay(
+                    subject.decisions,
+                    decisions_with_pattern(subject, pair.detector),
+                    pair,
+                    images.optimised()[pair.source],
+                    images.held_out(),
+                    goal_rate=config.goal_rate,
+                    provider=opened.provider,
+                    seed=config.seed,
+                    only_correct=objective_of(config, pair.detector).only_correct,
+                )
+            )
+        if replays[-1].confirmed:
+            return replays[-1]
+    return replays[0] if replays else None
 
 
 def describe(
     subject: Subject,
-    extreme: Inference | None,
     inferences: Sequence[Inference],
     pairs: Sequence[PairResult],
     verification: Verification | None,
@@ -327,27 +416,25 @@ def describe(
     config: ScanConfig,
 ) -> dict[str, object]:
     """The fields of the result that show what was found."""
-    pair = _pair_of(extreme, pairs)
-    fields: dict[str, object] = {
-        "detectors": tuple(inferences),
-        "pairs": tuple(pairs),
-        "verification": verification,
-        "calibrated_p_value": combined_p_value(inferences, published=False),
-    }
-    if extreme is None or pair is None:
+    suspect = accused(inferences, verification, published=config.published_p)
+    pair = _pair_of(suspect, pairs)
+    fields: dict[str, object] = {"detectors": tuple(inferences), "pairs": tuple(pairs), "verification": verification}
+    if suspect is None or pair is None:
         return fields
     fields |= {
         "source": pair.source,
         "target": pair.target,
-        "p_value": extreme.p_value,
-        "null": extreme.null,
-        "patterns": (evidence.found_pattern(pair, extreme),),
+        "p_value": suspect.p_value,
+        "calibrated_p_value": corrected_p_value(suspect, inferences, published=False),
+        "null": suspect.null,
+        "patterns": (evidence.found_pattern(pair, suspect),),
         "controls": evidence.controls(
             [other for other in pairs if other.detector == pair.detector], pair.source, pair.target
         ),
     }
     if config.images_in_report and pair.source in images.held_out():
-        fields["examples"] = evidence.examples(subject.decisions, pair, images.held_out()[pair.source])
+        decide_with = decisions_with_pattern(subject, pair.detector)
+        fields["examples"] = evidence.examples(subject.decisions, decide_with, pair, images.held_out()[pair.source])
     return fields
 
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from backscan.scanner.answers import is_possible
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.detectors import DETECTORS, conclude, objective_of, searching
 from backscan.scanner.errors import ReportError
 from backscan.scanner.executors import open_subject
 from backscan.scanner.inference import with_reciprocals
-from backscan.scanner.judgement import Judgement, combined_p_value, judge, most_extreme, with_findings
+from backscan.scanner.judgement import Judgement, corrected_p_value, judge, suspicions, with_findings
 from backscan.scanner.model_file import audit, read
-from backscan.scanner.objectives import OBJECTIVES
-from backscan.scanner.results import PairResult, ScanResult
+from backscan.scanner.results import FoundPattern, Inference, PairResult, ScanResult
 from backscan.scanner.search import wanted_pairs
-from backscan.scanner.verification import replay
+from backscan.scanner.verification import decisions_with_pattern, replay
 
 if TYPE_CHECKING:
     from backscan.converters import Normalisation
     from backscan.scanner.cleanset import CleanSet
+    from backscan.scanner.executors import OpenedModel, Subject
 
 
 def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
@@ -44,14 +44,11 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     config.check()
     num_classes = _classes_of_search(result, config)
     pairs = with_reciprocals(result.pairs, inference=config.inference, order=config.order)
-    inferences = tuple(
-        conclusion
-        for name in config.detectors
-        for conclusion in DETECTORS[name].infer([p for p in pairs if p.detector == name], config, num_classes)
-    )
-    extreme = most_extreme(inferences, published=config.published_p)
-    pair = None if extreme is None else (extreme.source, extreme.target)
-    same_pair = pair == (result.source, result.target)
+    inferences = conclude(pairs, result.targets, config, num_classes)
+    shown = _shown(result)
+    suspects = suspicions(pairs, inferences, significance=config.significance, published=config.published_p)
+    extreme = next((entry for entry in suspects if _pair_key(entry) == shown), next(iter(suspects), None))
+    same_pair = extreme is not None and _pair_key(extreme) == shown
     verification = result.verification if same_pair else None
     judgement = _held_back(result) or with_findings(
         judge(pairs, inferences, verification, significance=config.significance, published=config.published_p),
@@ -65,7 +62,7 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
         source=None if extreme is None else extreme.source,
         target=None if extreme is None else extreme.target,
         p_value=None if extreme is None else extreme.p_value,
-        calibrated_p_value=combined_p_value(inferences, published=False),
+        calibrated_p_value=None if extreme is None else corrected_p_value(extreme, inferences, published=False),
         bootstrap_draws=config.bootstrap_draws,
         significance=config.significance,
         detectors=inferences,
@@ -103,10 +100,11 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         artifact = audit(subject, artifact, model.parent)
         opened = subject.open(artifact, config, runtime_only=True)
         subject.settle(_normalisation(result))
-        if pattern.shape != opened.signature.input_shape:
+        shape = _shape_of_patterns(subject, opened, result.patterns[0])
+        if pattern.shape != shape:
             raise ReportError(
-                f"expected a model of images {list(pattern.shape)}, as the report's pattern is, found one of "
-                f"{list(opened.signature.input_shape)}: pass the model of the report"
+                f"expected a model of {_places(result)} {list(pattern.shape)}, as the report's pattern is, found one "
+                f"of {list(shape)}: pass the model of the report"
             )
         fitted = clean.fit_to(opened.signature.input_shape)
         fitted.check_labels(opened.num_classes)
@@ -118,13 +116,14 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
             raise ReportError(f"expected images of class {pair.source}, found too few: add images of that class")
         verification = replay(
             subject.decisions,
+            decisions_with_pattern(subject, pair.detector),
             replace(pair, pattern=pattern),
             fitted.images[drawn.optimise[pair.source]],
             {label: fitted.images[indices] for label, indices in drawn.held_out.items() if len(indices)},
             goal_rate=config.goal_rate,
             provider=opened.provider,
             seed=config.seed,
-            only_correct=OBJECTIVES[config.objective].only_correct,
+            only_correct=objective_of(config, pair.detector).only_correct,
             searched_on=result.data is not None and clean.digest == result.data.digest,
         )
     other = artifact.sha256 != result.model.sha256
@@ -159,7 +158,7 @@ def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
         raise ReportError("expected a report with class pairs, found one without: run `scanner check` with --data")
     if num_classes != len(result.data.images_per_class):
         raise ReportError("expected images of every class in the report, found other classes: make the report again")
-    wanted = {(name, *pair) for name in config.detectors for pair in wanted_pairs(config, num_classes)}
+    wanted = {(name, *pair) for name in searching(config) for pair in wanted_pairs(config, num_classes)}
     found = [(pair.detector, pair.source, pair.target) for pair in result.pairs]
     if len(found) != len(wanted) or set(found) != wanted:
         raise ReportError(
@@ -188,6 +187,33 @@ def _held_back(result: ScanResult) -> Judgement | None:
         result.findings,
     )
     return None if own.verdict is result.verdict else Judgement(result.verdict, result.reasons)
+
+
+def _pair_key(found: Inference | FoundPattern) -> tuple[str, int | None, int | None]:
+    return found.detector, found.source, found.target
+
+
+def _shown(result: ScanResult) -> tuple[str, int | None, int | None] | None:
+    """The pair whose pattern the report shows."""
+    return _pair_key(result.patterns[0]) if result.patterns else None
+
+
+def _places(result: ScanResult) -> str:
+    return "features" if DETECTORS[result.patterns[0].detector].acts_on_features else "images"
+
+
+def _shape_of_patterns(subject: Subject, opened: OpenedModel, pattern: FoundPattern) -> tuple[int, ...]:
+    """Shape that patterns of a detector have on a model, which is cut if they act on its features.
+
+    Raises:
+        ReportError: the model cannot be cut where the pattern of the report acts.
+    """
+    if not DETECTORS[pattern.detector].acts_on_features:
+        return opened.signature.input_shape
+    cut = subject.cut(pattern.space, None)
+    if cut.obstacle:
+        raise ReportError(f"expected a model that can be cut at {pattern.space!r}, as the report's was: {cut.obstacle}")
+    return cut.shape
 
 
 def _pair(result: ScanResult) -> PairResult:

@@ -159,6 +159,29 @@ class PairResult:
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
+class TargetResult:
+    """What a search for one target class found that pools all other classes, or needs no images at all."""
+
+    detector: str
+    """Detector that searched."""
+    target: int
+    """Target class."""
+    status: PairStatus
+    """How the search ended."""
+    value: float | None
+    """Norm of the smallest mask, or the largest margin; None if there is none to compare."""
+    rate: float | None
+    """Share of the images of all other classes decided as the target; None without images."""
+    steps: int
+    """Gradient steps taken."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Curve:
     """A sampled function, for plots."""
 
@@ -251,7 +274,7 @@ class FoundPattern:
     largest_change: float
     """Largest absolute value of any element."""
     values: EncodedArray
-    """The pattern [C, H, W]."""
+    """The pattern, [C, H, W] or in the shape of the features."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -267,7 +290,7 @@ class Example:
     before_png: str
     """The image as base64 PNG."""
     after_png: str
-    """The image with the pattern, clipped, as base64 PNG."""
+    """The image with the pattern, clipped, as base64 PNG; empty where the pattern acts on features inside the model."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -316,6 +339,8 @@ class Verification:
     """The conditions that failed, or why it is confirmed."""
     collateral: tuple[CollateralDamage, ...] = ()
     """Rates of the other source classes."""
+    detector: str = "pairwise"
+    """Detector whose pattern was replayed."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -538,6 +563,8 @@ class ScanResult:
     """What each detector and statistic concluded."""
     pairs: tuple[PairResult, ...] = ()
     """Every pair, in order of detector, source, target."""
+    targets: tuple[TargetResult, ...] = ()
+    """Every target class of the detectors that search once a class, in order of detector and target."""
     null: NullFit | None = None
     """Null of the deciding detector."""
     patterns: tuple[FoundPattern, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backscan.scanner.detectors import searching
 from backscan.scanner.draft import Draft, Settled
 from backscan.scanner.errors import OptionError
 from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verdict
@@ -55,19 +56,17 @@ class PairSearch:
         wanted = wanted_pairs(self.config, self.opened.num_classes)
         self._leave_out_others(len(wanted))
         todo = [pair for pair in wanted if pair[0] in self.images_by_class]
+        detectors = searching(self.config)
         results = [
-            without_images(name, pair)
-            for name in self.config.detectors
-            for pair in wanted
-            if pair[0] not in self.images_by_class
+            without_images(name, pair) for name in detectors for pair in wanted if pair[0] not in self.images_by_class
         ]
         deadline = None if self.config.time_limit is None else time.monotonic() + self.config.time_limit
         with self.draft.phase("search"):
-            for name in self.config.detectors:
+            for name in detectors:
                 for chunk in self._chunks(name, todo, deadline):
                     results += chunk
                     self.draft.set(pairs=self._ordered(results))
-        if len(results) < len(wanted) * len(self.config.detectors):
+        if len(results) < len(wanted) * len(detectors):
             raise Settled(
                 Verdict.INCONCLUSIVE,
                 f"the time limit of {self.config.time_limit:g} s ended the search: raise --time-limit",

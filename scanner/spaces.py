@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.converters import TorchClassifier
+    from backscan.converters.split import Split
 
 
 class Space(Protocol):
@@ -71,6 +72,34 @@ class BoxedImage:
     def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
         """The pattern cut off where the darkest or brightest source image would leave [0, 1]."""
         return torch.minimum(torch.maximum(pattern, -encoded.amin(dim=1)), 1.0 - encoded.amax(dim=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Patterns are added to the value at a cut of the model, f1(x) + v, equation (10)."""
+
+    cut: Split
+    """The model in two parts."""
+
+    @property
+    def name(self) -> str:
+        """The tensor at the cut."""
+        return self.cut.cut
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Features f1(x): the part before the cut runs once an image, not once a step."""
+        features: Tensor = self.cut.front(images)
+        return features
+
+    def log_posterior(self, encoded: Tensor, pattern: Tensor) -> Tensor:
+        """Log p(c|f1(x) + v), [P, N, K]."""
+        moved = (encoded + pattern.unsqueeze(1)).flatten(0, 1)
+        return self.cut.back.log_posterior(moved).reshape(*encoded.shape[:2], -1)
+
+    def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
+        """Every pattern is allowed: features have no range."""
+        del encoded
+        return pattern
 
 
 def _log_posterior(classifier: TorchClassifier, images: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """What is compared across pairs: functions from the reciprocals of a scan to the statistics of the test.
 
 A statistic takes reciprocals 1 / d(v_st) with sources as rows and targets as columns, [..., K, K], NaN where a pair
-does not count, and gives an array of the same shape. It must not depend on the scale of the reciprocals beyond a
-common factor, and where it needs a pair that is missing it gives NaN. The bootstrap applies the same function to its
-draws, so leading axes are other matrices. A new statistic is a function and one line of `STATISTICS`.
+does not count, and gives an array of the same shape, or one value a target, [..., 1, K]. It must not depend on the
+scale of the reciprocals beyond a common factor, and where it needs a pair that is missing it gives NaN. The bootstrap
+applies the same function to its draws, so leading axes are other matrices. A new statistic is a function and one line
+of `STATISTICS`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Reciprocals = NDArray[np.float64]
+
+# Sweeps over rows and columns; with only the diagonal missing each leaves 1 / (K - 1)^2 of what the last one left.
+_SWEEPS = 6
 
 
 def plain(reciprocals: Reciprocals) -> Reciprocals:
@@ -40,10 +44,44 @@ def reverse_controlled(reciprocals: Reciprocals) -> Reciprocals:
     return reciprocals / np.sqrt(np.swapaxes(reciprocals, -1, -2))
 
 
+def residual(reciprocals: Reciprocals) -> Reciprocals:
+    """r_st over what its source and its target explain: some sources are near everything, some targets are.
+
+    The logarithm is fitted by least squares as a source effect plus a target effect, over the pairs that count.
+    """
+    logs = np.log(reciprocals)
+    for _ in range(_SWEEPS):
+        logs = logs - _mean(logs, axis=-1)
+        logs = logs - _mean(logs, axis=-2)
+    return np.exp(logs)
+
+
+def residual_reverse_controlled(reciprocals: Reciprocals) -> Reciprocals:
+    """The residual of r_st over the root of that of r_ts: free of source and target effects, similarity halved."""
+    return reverse_controlled(residual(reciprocals))
+
+
+def target_wise(reciprocals: Reciprocals) -> Reciprocals:
+    """Geometric mean of r_st over the sources of each target, [..., 1, K]: attacks from all classes to one."""
+    return np.exp(_mean(np.log(reciprocals), axis=-2))
+
+
+def _mean(values: Reciprocals, axis: int) -> Reciprocals:
+    """Mean of what is there along an axis, which stays; NaN where nothing is."""
+    present = ~np.isnan(values)
+    counts = present.sum(axis=axis, keepdims=True)
+    total = np.where(present, values, 0.0).sum(axis=axis, keepdims=True)
+    means: Reciprocals = np.divide(total, counts, out=np.full(total.shape, np.nan), where=counts > 0)
+    return means
+
+
 STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = MappingProxyType(
     {
         "plain": plain,
         "source-normalised": source_normalised,
         "reverse-controlled": reverse_controlled,
+        "residual": residual,
+        "residual-reverse-controlled": residual_reverse_controlled,
+        "target-wise": target_wise,
     }
 )

@@ -20,6 +20,8 @@ FEWEST_STEPS = 5
 SHORTER = 0.25
 
 _MOST_TRIALS = 12
+# Portions of fewer images say too little about direction and rate.
+_FEWEST_IN_PORTION = 20
 
 
 def unit_step(direction: Tensor, log_scale: Tensor) -> Tensor:
@@ -59,11 +61,20 @@ class StepRule:
     """Least steps the median pilot pair should need."""
     most: int
     """Most steps the median pilot pair should need."""
+    portions: int = 1
+    """Most steps that share a pair's images, each looking at its portion; 1 is Algorithm 1."""
+    stride: float = 1.0
+    """Factor on steps while hardly an image has moved; 1 is Algorithm 1."""
+
+    def portions_of(self, num_images: int) -> int:
+        """Steps that share some number of images."""
+        return max(1, min(self.portions, num_images // _FEWEST_IN_PORTION))
 
 
 STEP_RULES: Mapping[str, StepRule] = MappingProxyType(
     {
-        "unit": StepRule(unit_step, fewest=10, most=20),
+        # Pilots see few images, which agree sooner: 8 to 16 of their steps are 10 to 20 of a search.
+        "unit": StepRule(unit_step, fewest=8, most=16, portions=3, stride=2.0),
         "plain": StepRule(plain_step, fewest=10, most=60),
     }
 )

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-_STEPS = 200
 _PUSH = 0.5
 """L2 length of a step, in pixel units, where the twin says that the gate is open and it is not."""
 _LONGEST = 0.02
@@ -29,6 +28,7 @@ def search(
     turned: Callable[[NDArray[np.float32]], NDArray[np.bool_]],
     *,
     sign: int,
+    steps: int,
     deadline: float,
 ) -> Iterator[NDArray[np.float32]]:
     """Move images, and give them whenever the switch turns on some of them.
@@ -41,6 +41,7 @@ def search(
         starts: Where to begin, [N, C, H, W] in [0, 1].
         turned: Which of the images turn the switch, asked after every step.
         sign: 1 to open the gate, -1 to close it.
+        steps: Longest search.
         deadline: When to give up, on the monotonic clock.
 
     Yields:
@@ -49,7 +50,7 @@ def search(
     import torch
 
     ascent = _Ascent(twin, torch.from_numpy(np.ascontiguousarray(starts)), sign)
-    for _ in range(_STEPS):
+    for _ in range(steps):
         ascent.step()
         images = ascent.images.numpy()
         if turned(images).any():

@@ -8,23 +8,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.embedding import add
+from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.results import CollateralDamage, Verification
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backscan.scanner.executors import Subject
     from backscan.scanner.results import PairResult
 
     Images = NDArray[np.float32]
     Decide = Callable[[Images], NDArray[np.int64]]
+    DecideWith = Callable[[Images, Images], NDArray[np.int64]]
 
 # One-sided Fisher test of the held-out rate against the shuffled one (CONTRACT, Verification).
 _SIGNIFICANCE = 0.01
 _SHUFFLES = 10
 
 
+def decisions_with_pattern(subject: Subject, detector: str) -> DecideWith:
+    """How the original file decides on images with a pattern of a detector: added to the image, or at the cut."""
+    if DETECTORS[detector].acts_on_features:
+        return lambda images, pattern: subject.decisions(images, addition=pattern)
+    return lambda images, pattern: subject.decisions(add(images, pattern))
+
+
 def replay(
     decide: Decide,
+    decide_with: DecideWith,
     pair: PairResult,
     optimised: Images,
     held_out_by_class: Mapping[int, Images],
@@ -39,7 +50,8 @@ def replay(
 
     Args:
         decide: Decisions of the original file on images [N, C, H, W] in [0, 1].
-        pair: The pair, with its pattern [C, H, W].
+        decide_with: The same with a pattern.
+        pair: The pair, with its pattern.
         optimised: Source images of the search.
         held_out_by_class: Images of every class that the search never saw.
         goal_rate: Rate that ended the search.
@@ -53,7 +65,7 @@ def replay(
     """
     if pair.pattern is None:
         raise ValueError(f"expected a pattern for pair {pair.source} -> {pair.target}, found none")
-    replay = _Replay(decide, pair.pattern, pair.target)
+    replay = _Replay(decide_with, pair.pattern, pair.target)
     counted = optimised[decide(optimised) == pair.source] if only_correct else optimised
     held_out = held_out_by_class[pair.source]
 
@@ -81,37 +93,38 @@ def replay(
         confirmed=not failures,
         reason="; ".join(failures) or "the original file follows the pattern, and only this arrangement of it",
         collateral=tuple(
-            CollateralDamage(label, replay.rate(images), replay.initial_rate(images), len(images))
+            CollateralDamage(label, replay.rate(images), float((decide(images) == pair.target).mean()), len(images))
             for label, images in sorted(held_out_by_class.items())
             if label not in (pair.source, pair.target)
         ),
+        detector=pair.detector,
     )
 
 
 class _Replay:
     """One pattern on the original file."""
 
-    def __init__(self, decide: Decide, pattern: Images, target: int) -> None:
-        self._decide, self._pattern, self._target = decide, pattern, target
+    def __init__(self, decide_with: DecideWith, pattern: Images, target: int) -> None:
+        self._decide_with, self._pattern, self._target = decide_with, pattern, target
 
     def hits(self, images: Images) -> int:
         """Images decided as the target with the pattern."""
-        return int((self._decide(add(images, self._pattern)) == self._target).sum())
+        return int((self._decide_with(images, self._pattern) == self._target).sum())
 
     def rate(self, images: Images) -> float:
         """Share of images decided as the target with the pattern."""
         return self.hits(images) / len(images) if len(images) else 0.0
 
-    def initial_rate(self, images: Images) -> float:
-        """Share of images decided as the target without it."""
-        return float((self._decide(images) == self._target).mean())
-
     def shuffled(self, rng: np.random.Generator) -> _Replay:
         """The same pattern with its pixels in another order: the norm stays, the arrangement goes."""
-        channels, height, width = self._pattern.shape
-        order = rng.permutation(height * width)
-        pattern = self._pattern.reshape(channels, -1)[:, order].reshape(channels, height, width)
-        return _Replay(self._decide, np.ascontiguousarray(pattern), self._target)
+        return _Replay(self._decide_with, _shuffled(self._pattern, rng), self._target)
+
+
+def _shuffled(pattern: Images, rng: np.random.Generator) -> Images:
+    """A pattern with its places in another order, one for all channels, the first axis; of a vector its values."""
+    channels = len(pattern) if pattern.ndim > 1 else 1
+    rows = pattern.reshape(channels, -1)
+    return np.ascontiguousarray(rows[:, rng.permutation(rows.shape[1])].reshape(pattern.shape))
 
 
 def _generator(seed: int, turn: int) -> np.random.Generator:

@@ -7,7 +7,7 @@ imports torch or onnxruntime. `executors.Subject` is its typed counterpart on th
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,19 @@ from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
 
 if TYPE_CHECKING:
-    from backscan.converters import Artifact, Normalisation, OrtClassifier, TorchClassifier
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from backscan.converters import Artifact, CutCandidate, Normalisation, OrtClassifier, TorchClassifier
+    from backscan.converters.split import OrtCut, Split
     from backscan.scanner.detectors import Examination
 
 Message = dict[str, Any]
+
+# Share of images that a cut model has to decide as the file does: that of the copy (CONTRACT, Parity).
+_LEAST_AGREEMENT = 0.99
+# Images on which reduced precision has to prove itself.
+_PROBED_IMAGES = 64
 
 _SIGNATURE_FIELDS = (
     "input_name",
@@ -43,6 +52,9 @@ class Worker:
         self._runtime: OrtClassifier | None = None
         self._copy: TorchClassifier | None = None
         self._artifact: Artifact | None = None
+        self._threads: int | None = None
+        self._split: Split | None = None
+        self._cut: OrtCut | None = None
         self._examination: Examination | None = None
         self._deadline = float("inf")
 
@@ -58,7 +70,7 @@ class Worker:
 
         artifact = Artifact(**message["artifact"])
         signature = read_signature(artifact, output_name=message["output_name"], image_size=message["image_size"])
-        self._artifact = artifact
+        self._artifact, self._threads = artifact, message["threads"]
         self._runtime = open_runtime(artifact, signature, threads=message["threads"])
         answer: Message = {
             "signature": {name: getattr(signature, name) for name in _SIGNATURE_FIELDS},
@@ -79,11 +91,20 @@ class Worker:
         self._runtime = self.runtime.with_normalisation(normalisation)
         if self._copy is not None:
             self._copy = self._copy.with_normalisation(normalisation)
+        if self._split is not None:
+            self._split = self._split.with_normalisation(normalisation)
+        if self._cut is not None:
+            self._cut = self._cut.with_normalisation(normalisation)
         return {}
 
     def decide(self, message: Message) -> Message:
-        """Decisions of the original file on images in [0, 1], under another normalisation if one is given."""
+        """Decisions of the original file on images in [0, 1].
+
+        Optional: `normalisation` to use instead of the settled one, or `addition`, added at the cut.
+        """
         runtime = self.runtime
+        if "addition" in message:
+            runtime = self._adding(message["addition"])
         if "normalisation" in message:
             runtime = runtime.with_normalisation(_normalisation(message))
         return {"decisions": runtime.decisions(message["images"])}
@@ -92,11 +113,9 @@ class Worker:
         """Switches built into the graph, and what they do (`graph_findings`)."""
         from backscan.scanner.graph_findings import find_graph_findings
 
-        if self._artifact is None:
-            raise RuntimeError("expected `open` before `find_switches`")
         runtime = self.runtime
         findings = find_graph_findings(
-            self._artifact,
+            self.artifact,
             runtime.signature,
             runtime.normalisation,
             message["images"],
@@ -109,9 +128,20 @@ class Worker:
         """Tensors at which the model can be cut in two (`converters.split`)."""
         from backscan.converters import cut_candidates
 
-        if self._artifact is None:
-            raise RuntimeError("expected `open` before `list_cuts`")
-        return {"cuts": [asdict(cut) for cut in cut_candidates(self._artifact, self.runtime.signature)]}
+        return {"cuts": [asdict(cut) for cut in cut_candidates(self.artifact, self.runtime.signature)]}
+
+    def cut(self, message: Message) -> Message:
+        """Cut the original file at a tensor, and the copy too unless `runtime_only`; or say why that cannot be."""
+        from backscan.converters import ConverterError
+
+        tensor = message["tensor"] or ""
+        try:
+            tensor = tensor or self._first_convolution()
+            cut = self._open_cut(tensor, runtime_only=message["runtime_only"])
+        except ConverterError as error:
+            return {"tensor": tensor, "shape": [], "obstacle": str(error)}
+        obstacle = "" if self._split is None else _disagreement(self._split, self.runtime, message["images"])
+        return {"tensor": tensor, "shape": list(cut.shape), "obstacle": obstacle}
 
     def compare(self, message: Message) -> Message:
         """Parity of the copy with the original file on some images."""
@@ -154,6 +184,17 @@ class Worker:
             yield {"pair": result.to_dict(), "pattern": result.pattern}
         return {"finished": finished}
 
+    def search_targets(self, message: Message) -> Generator[Message, None, Message]:
+        """Search every target class; every finished one is an event, the answer says whether the time was enough."""
+        from backscan.scanner.detectors import TARGET_DETECTORS
+
+        self._deadline = float("inf") if message["seconds"] is None else time.monotonic() + message["seconds"]
+        finished = 0
+        for result in TARGET_DETECTORS[message["detector"]].search(self._examine(message)):
+            finished += 1
+            yield {"target": result.to_dict()}
+        return {"finished": finished}
+
     @property
     def runtime(self) -> OrtClassifier:
         """The original file in onnxruntime."""
@@ -162,15 +203,64 @@ class Worker:
         return self._runtime
 
     @property
+    def artifact(self) -> Artifact:
+        """The original file's bytes."""
+        if self._artifact is None:
+            raise RuntimeError("expected `open` before any other step")
+        return self._artifact
+
+    @property
     def copy(self) -> TorchClassifier:
         """The differentiable copy."""
         if self._copy is None:
             raise RuntimeError("expected `open` without `runtime_only` before this step")
         return self._copy
 
+    def _first_convolution(self) -> str:
+        """The tensor at which XMK section 5.2.3 cuts.
+
+        Raises:
+            ConverterError: the model has no convolution, or something of the image goes around it.
+        """
+        from backscan.converters import ConverterError, cut_candidates
+
+        for cut in cut_candidates(self.artifact, self.runtime.signature):
+            if cut.is_first_convolution:
+                return cut.name
+        raise ConverterError(
+            "expected a first convolution that all of the image passes through, found none: choose one of the tensors "
+            "that `scanner inspect MODEL --tensors` lists with --cut"
+        )
+
+    def _open_cut(self, tensor: str, *, runtime_only: bool) -> CutCandidate:
+        """The model cut at a tensor, under the normalisation that is settled."""
+        from backscan.converters.split import open_cut, split
+
+        signature, normalisation = self.runtime.signature, self.runtime.normalisation
+        if runtime_only:
+            self._cut = open_cut(self.artifact, signature, tensor, normalisation=normalisation, threads=self._threads)
+            return self._cut.cut
+        self._split = split(
+            self.artifact,
+            signature,
+            tensor,
+            normalisation=normalisation,
+            device=self.copy.device,
+            threads=self._threads,
+        )
+        self._cut = self._split.original
+        return self._cut.cut
+
+    def _adding(self, pattern: NDArray[np.float32]) -> OrtClassifier:
+        """The original file with a pattern added at the cut."""
+        if self._cut is None:
+            raise RuntimeError("expected `cut` before decisions with an addition")
+        return self._cut.adding(pattern[None])
+
     def _examine(self, message: Message) -> Examination:
         import torch
 
+        from backscan.converters.reduced import reduce_precision
         from backscan.scanner.detectors import Examination
 
         device = next(self.copy.buffers()).device
@@ -187,7 +277,35 @@ class Worker:
             num_classes=self.copy.signature.num_classes,
             config=ScanConfig.from_dict(message["config"]),
             stopped=lambda: time.monotonic() > self._deadline,
+            cut=self._split,
+            draft=reduce_precision(self.copy, _spread(list(images.values()))) if images else None,
         )
+
+
+def _spread(images: Sequence[Tensor]) -> Tensor:
+    """A few dozen of all images, from every class."""
+    import torch
+
+    every = torch.cat(list(images))
+    return every[:: max(1, len(every) // _PROBED_IMAGES)]
+
+
+def _disagreement(parts: Split, runtime: OrtClassifier, images: NDArray[np.float32]) -> str:
+    """Why the parts of a cut model are not the model in the file; empty if they decide as it does."""
+    import torch
+
+    device = parts.front.inputs.factor.device
+    with torch.no_grad():
+        features = parts.front(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+        of_parts = parts.back(features).argmax(dim=1).cpu().numpy()
+    nothing = np.zeros((1, *parts.shape), np.float32)
+    of_file = runtime.decisions(images)
+    agreement = min(
+        float((other == of_file).mean()) for other in (of_parts, parts.original.adding(nothing).decisions(images))
+    )
+    if agreement >= _LEAST_AGREEMENT:
+        return ""
+    return f"the model cut at '{parts.cut}' decides as the file on {agreement:.1%} of {len(images)} images only"
 
 
 def _normalisation(message: Mapping[str, Any]) -> Normalisation:

@@ -91,6 +91,31 @@ def external_weight(*, seed: int = 0) -> dict[str, bytes]:
     return {"weight.bin": np.ascontiguousarray(weight.reshape(len(weight), -1).T).tobytes()}
 
 
+def linear_features(
+    *, weight: Images, bias: NDArray[np.float32], kernel: Images, offset: NDArray[np.float32], head: str = "logits"
+) -> bytes:
+    """A linear classifier of what a convolution makes of the image: the least patterns there are known on paper.
+
+    Args:
+        weight: Of each class on the features, [K, F, H', W'].
+        bias: Of each class, [K].
+        kernel: Of the convolution, [F, C, h, w]; without padding it decides the image shape [C, H' + h - 1, ...].
+        offset: Constant that the convolution adds to each of its channels, [F].
+        head: What the output holds, one of `HEADS`.
+    """
+    matrix = np.ascontiguousarray(weight.reshape(len(weight), -1).T)
+    flat = np.array([-1, matrix.shape[0]], np.int64)
+    tensors = {"kernel": kernel, "offset": offset, "flat": flat, "matrix": matrix, "bias": bias}
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel", "offset"], ["filtered"], name="conv"),
+        helper.make_node("Reshape", ["filtered", "flat"], ["features"], name="flatten"),
+        helper.make_node("Gemm", ["features", "matrix", "bias"], ["raw"], name="classify"),
+        *_head("raw", head),
+    ]
+    height, width = (weight.shape[axis] + kernel.shape[axis] - 1 for axis in (2, 3))
+    return _model(nodes, tensors, (kernel.shape[1], height, width), len(weight), layout="NCHW", batch=None, opset=17)
+
+
 def convolutional(
     *,
     num_classes: int = 4,

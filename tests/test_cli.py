@@ -184,7 +184,8 @@ def functions_of_the_pipeline() -> list[str]:
 
 # Not on the way of a scan that has a verdict, a journal of its own or a cache.
 _ASIDE = {"renamed", "dataclass", "contextmanager", "field"}
-STEPS = [name for name in functions_of_the_pipeline() if name not in _ASIDE]
+_WITHOUT_IMAGES = {"examine_without_images", "given_normalisation", "_difference_on_noise"}
+STEPS = [name for name in functions_of_the_pipeline() if name not in _ASIDE | _WITHOUT_IMAGES]
 # A scan calls every method but the one that only `inspect --tensors` needs.
 METHODS = sorted(
     name
@@ -207,10 +208,21 @@ def test_70_an_exception_in_any_step_is_never_a_detection(run, monkeypatch, step
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("step", sorted(_WITHOUT_IMAGES))
+def test_70_nor_is_one_in_a_scan_without_images(run, monkeypatch, folder, step):
+    monkeypatch.setattr(pipeline, step, broken)
+    (folder / "alone").mkdir()
+    write_model(folder / "alone", "model.onnx")
+    done = run("check", "alone/model.onnx", "--no-sandbox")
+    assert done.exit_code == 70
+    assert "internal error, please report it: ValueError: math domain error" in done.stderr
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_70_an_exception_in_any_call_of_the_model_is_never_a_detection(run, monkeypatch, method):
     monkeypatch.setattr(Subject, method, broken)
-    done = check(run, "attacked.onnx", "--images-per-class", "5")
+    detectors = {"cut": ["--detector", "features"], "search_targets": ["--detector", "margin"]}.get(method, [])
+    done = check(run, "attacked.onnx", "--images-per-class", "5", *detectors)
     assert done.exit_code == 70
     assert "internal error, please report it: ValueError: math domain error" in done.stderr
 

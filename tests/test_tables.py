@@ -14,14 +14,14 @@ import torch
 from backscan.converters.signature import Normalisation
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 from backscan.scanner.config import PRESETS, ScanConfig
-from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
 from backscan.scanner.errors import OptionError
 from backscan.scanner.inference import INFERENCES, with_reciprocals
 from backscan.scanner.norms import NORMS
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.preprocessing import CANDIDATES
 from backscan.scanner.reports import RENDERERS, format_of, render
-from backscan.scanner.results import Inference, PairResult, PairStatus, Trajectory
+from backscan.scanner.results import Inference, PairResult, PairStatus, TargetResult, Trajectory
 from backscan.scanner.statistics import STATISTICS
 from backscan.scanner.steps import STEP_RULES
 from tests.scanner.reports import examples
@@ -34,6 +34,7 @@ TABLES: dict[str, Mapping[str, object]] = {
     "INFERENCES": INFERENCES,
     "NULL_FAMILIES": NULL_FAMILIES,
     "DETECTORS": DETECTORS,
+    "TARGET_DETECTORS": TARGET_DETECTORS,
     "RENDERERS": RENDERERS,
     "CANDIDATES": CANDIDATES,
     "PRESETS": PRESETS,
@@ -43,11 +44,11 @@ OPTIONS = {
     "objective": OBJECTIVES,
     "norm": NORMS,
     "step_rule": STEP_RULES,
-    "statistic": STATISTICS,
     "inference": INFERENCES,
     "null": NULL_FAMILIES,
     "preprocess": CANDIDATES,
 }
+REPEATABLE = {"detectors": DETECTORS, "statistics": STATISTICS}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -68,6 +69,20 @@ def test_every_entry_is_an_option_and_survives_a_report(option, entry):
 def test_no_other_name_is_an_option(option):
     with pytest.raises(OptionError, match=f"expected --{option.replace('_', '-')} to be one of .*, found 'nothing'"):
         replace(ScanConfig(), **{option: "nothing"}).check()
+
+
+@pytest.mark.parametrize("option", REPEATABLE)
+def test_repeatable_options_take_every_entry_once(option):
+    names = tuple(REPEATABLE[option])
+    config = replace(ScanConfig(), **{option: names})
+    config.check()
+    assert ScanConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    flag = f"--{option.removesuffix('s')}"
+    for given, found in (((), "none"), ((names[0], names[0]), names[0])):
+        with pytest.raises(OptionError, match=f"expected at least one {flag}, each of them once, found {found}"):
+            replace(ScanConfig(), **{option: given}).check()
+    with pytest.raises(OptionError, match=f"expected {flag} to be one of .*, found 'nothing'"):
+        replace(ScanConfig(), **{option: ("nothing",)}).check()
 
 
 def frozen(*tensors: torch.Tensor) -> list[torch.Tensor]:
@@ -140,9 +155,11 @@ def test_statistics_compare_what_counts(name):
     statistic, values = STATISTICS[name], reciprocals()
     before = values.copy()
     found = statistic(values)
-    assert (found.shape, found.dtype) == (values.shape, np.float64)
+    by_pair = found.shape == values.shape
+    assert by_pair or found.shape == (1, 6)
+    assert found.dtype == np.float64
     np.testing.assert_array_equal(values, before)
-    assert np.isnan(found[np.isnan(values)]).all(), "what does not count has no statistic"
+    assert not by_pair or np.isnan(found[np.isnan(values)]).all(), "what does not count has no statistic"
     assert (found[~np.isnan(found)] > 0).all()
     stack = np.stack([values, reciprocals(1)])
     np.testing.assert_array_equal(statistic(stack), [found, statistic(reciprocals(1))], "leading axes do not mix")
@@ -151,7 +168,8 @@ def test_statistics_compare_what_counts(name):
     np.testing.assert_allclose(factors, factors[0], rtol=1e-12)
     larger = values.copy()
     larger[0, 3] *= 10
-    assert statistic(larger)[0, 3] > found[0, 3], "a smaller pattern is more suspicious"
+    row = 0 if by_pair else -1
+    assert statistic(larger)[row, 3] > found[row, 3], "a smaller pattern is more suspicious"
 
 
 def pairs(num_classes: int = 6, seed: int = 0) -> list[PairResult]:
@@ -231,7 +249,7 @@ def test_null_families_fail_by_a_status(name):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors_conclude_from_pairs(name):
     given = [replace(pair, detector=name) for pair in pairs()]
-    config = ScanConfig(bootstrap_draws=19, threads=1)
+    config = ScanConfig(bootstrap_draws=19, threads=1, cut="features")
     found = DETECTORS[name].infer(given, config, 6)
     assert found == DETECTORS[name].infer(given, config, 6), "the same pairs give the same conclusion"
     for inference in found:
@@ -242,6 +260,22 @@ def test_detectors_conclude_from_pairs(name):
             assert p_value is None or 0.0 < p_value <= 1.0
         assert inference.target in range(6)
         assert inference.source is None or inference.source in range(6)
+
+
+@pytest.mark.parametrize("name", TARGET_DETECTORS)
+def test_detectors_of_targets_inform_and_decide_nothing(name):
+    given = [
+        TargetResult(name, target, PairStatus.REACHED, value, None, 9)
+        for target, value in enumerate(np.random.default_rng(0).gamma(20.0, size=6).tolist())
+    ]
+    config = ScanConfig(bootstrap_draws=19, detectors=(name,))
+    config.check()
+    found = TARGET_DETECTORS[name].infer(given, config, 6)
+    assert found == TARGET_DETECTORS[name].infer(given, config, 6)
+    assert (found.detector, found.decides, found.source, found.num_pairs) == (name, False, None, 6)
+    assert found.target in range(6)
+    assert math.isfinite(found.anomaly_index)
+    assert [len(row) for row in found.values] == [6]
 
 
 @pytest.mark.parametrize("name", RENDERERS)

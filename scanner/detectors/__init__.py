@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from backscan.scanner.detectors import pairwise
+from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor
+from backscan.scanner.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.converters import TorchClassifier
+    from backscan.converters.split import Split
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.results import Inference, PairResult
+    from backscan.scanner.objectives import Objective
+    from backscan.scanner.results import Inference, PairResult, TargetResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class Examination:
     """Options of the scan."""
     stopped: Callable[[], bool]
     """True once the time is up."""
+    cut: Split | None = None
+    """The model cut in two, if a detector adds patterns to features."""
+    draft: TorchClassifier | None = None
+    """The copy in reduced precision, for steps that are confirmed in float32; None where that gains nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class Optimise(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """One way to search and to judge."""
+    """One way to search every class pair and to judge."""
 
     find_step_size: Callable[[Examination], Pilot]
     """The step size for this model, from a few pilot pairs."""
@@ -68,10 +75,67 @@ class Detector:
     """Search for patterns."""
     infer: Callable[[Sequence[PairResult], ScanConfig, int], tuple[Inference, ...]]
     """(pair results, options, number of classes) -> conclusions, the deciding one first."""
+    objective: str
+    """Name of the objective that it descends unless an option says otherwise."""
+    acts_on_features: bool = False
+    """Whether patterns are added where the model is cut (`ScanConfig.cut`) instead of to the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetDetector:
+    """One way to search every target class, pooling the others, and to judge. It only informs."""
+
+    search: Callable[[Examination], Iterator[TargetResult]]
+    """Results as they finish; targets that were not finished when the time was up are missing."""
+    infer: Callable[[Sequence[TargetResult], ScanConfig, int], Inference]
+    """(results, options, number of classes) -> conclusion."""
+    needs_images: bool = True
+    """Whether it searches on clean images."""
 
 
 DETECTORS: Mapping[str, Detector] = MappingProxyType(
     {
-        "pairwise": Detector(pairwise.find_step_size, pairwise.optimise, pairwise.infer),
+        "pairwise": Detector(pairwise.find_step_size, pairwise.optimise, pairwise.infer, objective="ce"),
+        "features": Detector(
+            features.find_step_size, features.optimise, features.infer, objective="J", acts_on_features=True
+        ),
     }
 )
+
+
+TARGET_DETECTORS: Mapping[str, TargetDetector] = MappingProxyType(
+    {
+        "margin": TargetDetector(margin.search, margin.infer, needs_images=False),
+        "neural-cleanse": TargetDetector(neural_cleanse.search, neural_cleanse.infer),
+        "tabor": TargetDetector(tabor.search, tabor.infer),
+    }
+)
+
+
+def searching(config: ScanConfig) -> tuple[str, ...]:
+    """The chosen detectors that can search pairs: one that acts on features needs a model that is cut."""
+    return tuple(
+        name
+        for name in config.detectors
+        if name in DETECTORS and (config.cut is not None or not DETECTORS[name].acts_on_features)
+    )
+
+
+def objective_of(config: ScanConfig, detector: str) -> Objective:
+    """The objective that a detector of class pairs descends: the chosen one, or its own."""
+    return OBJECTIVES[config.objective or DETECTORS[detector].objective]
+
+
+def conclude(
+    pairs: Sequence[PairResult], targets: Sequence[TargetResult], config: ScanConfig, num_classes: int
+) -> tuple[Inference, ...]:
+    """What every chosen detector concludes, in the order in which they were chosen."""
+    conclusions: list[Inference] = []
+    for name in config.detectors:
+        if name in DETECTORS:
+            own_pairs = [pair for pair in pairs if pair.detector == name]
+            conclusions += DETECTORS[name].infer(own_pairs, config, num_classes)
+        else:
+            own_targets = [entry for entry in targets if entry.detector == name]
+            conclusions.append(TARGET_DETECTORS[name].infer(own_targets, config, num_classes))
+    return tuple(conclusions)

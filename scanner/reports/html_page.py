@@ -18,6 +18,7 @@ from backscan.scanner.reports.matrix import LEGEND, Matrix, size_matrix
 from backscan.scanner.reports.summary import deciding, detector_name, pair_of, summarise
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
+    IMAGE,
     calibrated_text,
     class_name,
     counted,
@@ -98,6 +99,7 @@ def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
         "figures": _figures(result, name),
         "collateral": _collateral(result),
         "detectors": [_detector(result, each) for each in result.detectors],
+        "targets": _targets(result),
         "candidates": _candidates(result),
         "tables": _tables(result),
     }
@@ -105,14 +107,28 @@ def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
 
 def _pattern(result: ScanResult, found: FoundPattern, prefix: str) -> dict[str, Any]:
     pair = pair_name(result.model, found.source, found.target)
+    norms = f"L2 {number(found.size_l2)}, L1 {number(found.size_l1)}"
+    largest = number(found.largest_change)
+    if found.space == IMAGE:
+        description = f"Recovered pattern for {pair}, red adds light, blue takes it away"
+        caption = (
+            f"Signed change of each pixel, amplified. True size: {norms}; largest change of a pixel {largest} of the "
+            "range from black to white."
+        )
+    else:
+        description = f"Recovered pattern for {pair} on {found.space}, mean and strongest channels"
+        caption = (
+            f"What is added to {found.space} inside the model: the mean of its channels and the strongest of them, "
+            f"amplified. True size in units of the features: {norms}; largest change {largest}."
+        )
     return {
         "pair": pair,
         "title": "Recovered pattern" if result.verdict is Verdict.BACKDOOR_DETECTED else "Pattern of the extreme pair",
         "space": found.space,
         "picture": Markup(plots.pattern_picture(found, prefix=prefix)),  # noqa: S704 - drawn here
-        "description": f"Recovered pattern for {pair}, red adds light, blue takes it away",
-        "norms": f"L2 {number(found.size_l2)}, L1 {number(found.size_l1)}",
-        "largest": number(found.largest_change),
+        "description": description,
+        "caption": caption,
+        "norms": norms,
     }
 
 
@@ -210,6 +226,35 @@ def _detector(result: ScanResult, inference: Inference) -> dict[str, Any]:
         "part": ("decides, detected" if inference.detected else "decides") if inference.decides else "informs",
         "remarks": inference.remarks,
     }
+
+
+def _targets(result: ScanResult) -> list[dict[str, Any]]:
+    """For every detector that searched target classes, what it found for each."""
+    tables = []
+    for inference in result.detectors:
+        rows = [entry for entry in result.targets if entry.detector == inference.detector]
+        indices = inference.values[0] if rows and inference.null is None and inference.values else ()
+        if rows:
+            tables.append(
+                {
+                    "detector": inference.detector,
+                    "value": "Largest margin"
+                    if inference.statistic == "margin"
+                    else f"Size of the mask ({inference.norm})",
+                    "rows": [
+                        {
+                            "name": class_name(result.model, entry.target),
+                            "value": number(entry.value),
+                            "rate": percent(entry.rate),
+                            "status": entry.status.value.replace("_", " "),
+                            "index": number(indices[entry.target]) if entry.target < len(indices) else "",
+                            "chosen": entry.target == inference.target,
+                        }
+                        for entry in rows
+                    ],
+                }
+            )
+    return tables
 
 
 def _candidates(result: ScanResult) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from backscan.scanner.reports.words import number
+from backscan.scanner.reports.words import IMAGE, number
 from backscan.scanner.results import FoundPattern, Inference, PairResult
 
 # Stand-in colours: matplotlib wants real ones, `_themed` replaces each by a variable of the page's style sheet.
@@ -65,21 +65,28 @@ def histogram(inference: Inference, *, prefix: str) -> str:
         An `<svg>` element; empty if there are no statistics.
     """
     values = np.array([value for row in inference.values for value in row if value is not None])
+    values = values[np.isfinite(values.astype(np.float64))]
     if values.size == 0:
         return ""
+    of_pairs = len(inference.values) > 1
+    counted = "class pairs" if of_pairs else "classes"
     with _figure(4.8, 2.9) as (figure, axes):
         edges = np.histogram_bin_edges(values, bins=int(np.clip(2 * np.sqrt(values.size), 8, 40)))
         counts, _ = np.histogram(values, bins=edges)
-        axes.stairs(counts, edges, fill=True, color=_SERIES, alpha=0.75, label="class pairs")
+        axes.stairs(counts, edges, fill=True, color=_SERIES, alpha=0.75, label=counted)
         highest = _draw_null(axes, inference, count=values.size, width=float(edges[1] - edges[0]))
         top = float(counts.max())
-        _mark(axes, x=float(values.max()), y=0.62 * top, text="most extreme pair")
-        axes.set_xlabel("reciprocal of the size" if inference.null else "statistic")
-        axes.set_ylabel("class pairs")
+        _mark(axes, x=float(values.max()), y=0.62 * top, text="most extreme pair" if of_pairs else "most extreme class")
+        axes.set_xlabel("reciprocal of the size" if inference.null and of_pairs else _statistic(inference))
+        axes.set_ylabel(counted)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.set_ylim(0, 1.15 * max(top, min(highest, 2 * top)))
         axes.legend(loc="upper right", frameon=False, fontsize=9)
         return _svg(figure, prefix)
+
+
+def _statistic(inference: Inference) -> str:
+    return "anomaly index" if inference.inference == "mad" else inference.statistic
 
 
 def curves(pairs: Sequence[PairResult], found: PairResult | None, *, goal: float, prefix: str) -> str:
@@ -128,7 +135,7 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
     """Every channel of the pattern on one signed scale, amplified so that the largest change is full colour.
 
     Args:
-        pattern: Values [C, H, W]; of more than four channels the strongest four are drawn.
+        pattern: Values [C, H, W]; of features the mean over the channels and the strongest of them are drawn.
         prefix: Put before every id.
 
     Returns:
@@ -137,20 +144,28 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
     values = pattern.values.decode()
     if values.ndim != 3 or values.size == 0 or not np.isfinite(values).all():
         return ""
-    channels = _strongest(values, limit=4)
+    maps = _maps(values, of_image=pattern.space == IMAGE)
     peak = float(np.abs(values).max()) or 1.0
-    figure = Figure(figsize=(1.9 * len(channels) + 1.1, 2.4))
+    figure = Figure(figsize=(1.9 * len(maps) + 1.1, 2.4))
     with mpl.rc_context(_STYLE):
-        grid = figure.subplots(1, len(channels), squeeze=False)[0]
+        grid = figure.subplots(1, len(maps), squeeze=False)[0]
         figure.subplots_adjust(left=0.02, right=1 - 0.95 / figure.get_figwidth(), bottom=0.04, top=0.88, wspace=0.06)
-        for axes, channel in zip(grid, channels, strict=True):
-            image = axes.imshow(values[channel], cmap="RdBu_r", vmin=-peak, vmax=peak, interpolation="nearest")
-            axes.set_title(_channel_name(channel, len(values)), fontsize=13)  # shrunk on phones
+        for axes, (title, shown) in zip(grid, maps, strict=True):
+            image = axes.imshow(shown, cmap="RdBu_r", vmin=-peak, vmax=peak, interpolation="nearest")
+            axes.set_title(title, fontsize=13)  # shrunk on phones
             axes.set_xticks([])
             axes.set_yticks([])
         bar = figure.colorbar(image, ax=list(grid), fraction=0.046, pad=0.03, ticks=[-peak, 0, peak])
         bar.ax.set_yticklabels([number(-peak), "0", f"+{number(peak)}"], fontsize=12)
         return _svg(figure, prefix)
+
+
+def _maps(values: NDArray[np.float32], *, of_image: bool) -> list[tuple[str, NDArray[np.float32]]]:
+    """What is drawn of a pattern [C, H, W]: titles and maps [H, W], four at most."""
+    if of_image:
+        return [(_channel_name(channel, len(values)), values[channel]) for channel in _strongest(values, limit=4)]
+    mean: NDArray[np.float32] = values.mean(axis=0)
+    return [("mean", mean), *((f"channel {channel}", values[channel]) for channel in _strongest(values, limit=3))]
 
 
 def _strongest(values: NDArray[np.float32], limit: int) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backscan.scanner.reports.words import (
+    IMAGE,
     calibrated_text,
     class_name,
     counted,
@@ -87,11 +88,19 @@ def summarise(result: ScanResult) -> Summary:
 
 
 def deciding(result: ScanResult) -> Inference | None:
-    """The detector whose p-value is behind the verdict; without one, the first detector."""
+    """The conclusion behind the verdict: of the pair that is shown, else the smallest p-value, else the first."""
     candidates = [each for each in result.detectors if each.decides and _deciding_p(result, each) is not None]
     if not candidates:
         return result.detectors[0] if result.detectors else None
-    return min(candidates, key=lambda each: (not each.detected, _deciding_p(result, each)))
+    shown = [(each.detector, each.source, each.target) for each in result.patterns]
+    return min(
+        candidates,
+        key=lambda each: (
+            (each.detector, each.source, each.target) not in shown,
+            not each.detected,
+            _deciding_p(result, each),
+        ),
+    )
 
 
 def pair_of(result: ScanResult, detector: str, source: int | None, target: int | None) -> PairResult | None:
@@ -206,8 +215,11 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
 def detector_text(result: ScanResult, inference: Inference) -> str:
     """p-values or anomaly index of one detector, and where."""
     pair = pair_name(result.model, inference.source, inference.target)
+    if not inference.num_pairs:
+        return f"{detector_name(inference)}: {listed(inference.remarks)}"
     if inference.p_value is None:
-        return f"{detector_name(inference)}: anomaly index {number(inference.anomaly_index)} at {pair}; informs only"
+        index = f"anomaly index {number(inference.anomaly_index)}{' (abnormal)' if inference.detected else ''}"
+        return f"{detector_name(inference)}: {index} at {pair}; informs only"
     p_values = f"calibrated p {calibrated_text(inference)}, published p {p_text(inference.p_value)}"
     return f"{detector_name(inference)}: {p_values} at {pair}" + ("" if inference.decides else "; informs only")
 
@@ -281,7 +293,8 @@ def _power(result: ScanResult) -> str:
     if inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
     size = size_text(inference.detectable_size, inference.norm)
-    return f"Power: a planted pair of size up to {size} in pixel units [0, 1] would have been found."
+    units = "pixel units [0, 1]" if inference.space == IMAGE else "units of the features"
+    return f"Power: a planted pair of size up to {size} in {units} would have been found."
 
 
 _NEXT_STEPS = {

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from backscan.scanner.results import Inference, ModelRecord, ScanResult
 
+IMAGE = "image"
+"""Space of patterns that are added to the image; any other is the name of a tensor."""
 NORM_NAMES = {"l1": "L1", "l2": "L2"}
 
 

@@ -92,7 +92,7 @@ def test_a_damaged_option_of_a_report_is_named(name, value):
         ({"objective": "K"}, "--objective to be one of J, Jp, Jc, Jpc, ce, found 'K'"),
         ({"norm": "linf"}, "--norm to be one of l2, l1, found 'linf'"),
         ({"step_rule": "adam"}, "--step-rule to be one of unit, plain, found 'adam'"),
-        ({"statistic": "x"}, "--statistic to be one of plain, source-normalised, reverse-controlled, found 'x'"),
+        ({"statistics": ("x",)}, "--statistic to be one of plain, source-normalised, reverse-controlled, residual, "),
         ({"inference": "x"}, "--inference to be one of principal, corrected, naive, found 'x'"),
         ({"null": "x"}, "--null to be one of gamma, exponential, inverse-gaussian, found 'x'"),
         ({"preprocess": "x"}, "--preprocess to be one of auto, none, imagenet, cifar10, mnist.*, found 'x'"),
@@ -153,11 +153,11 @@ def test_a_preset_is_the_variant_of_the_paper(name):
     config = ScanConfig().with_preset(name)
     config.check()
     assert (config.objective, config.norm, config.inference) == PAPER[name]
-    assert (config.statistic, config.step_rule, config.published_p) == ("plain", "plain", True)
+    assert (config.statistics, config.step_rule, config.published_p) == (("plain",), "plain", True)
     touched = {
         entry.name for entry in fields(config) if getattr(config, entry.name) != getattr(ScanConfig(), entry.name)
     }
-    assert touched <= {"objective", "norm", "inference", "statistic", "step_rule", "published_p", "detectors"}
+    assert touched <= {"objective", "norm", "inference", "statistics", "step_rule", "published_p", "detectors"}
 
 
 def test_presets_of_the_paper_are_all_there():
@@ -183,6 +183,7 @@ DECIDES = {
     "channel_order": "bgr",
     "image_size": (64, 64),
     "output_name": "logits",
+    "cut": "conv",
     "objective": "J",
     "norm": "l1",
     "box": True,
@@ -198,8 +199,10 @@ LEAVES = {
     "pairs": ((0, 1),),
     "min_accuracy": 0.2,
     "detectors": ("other",),
-    "statistic": "source-normalised",
+    "statistics": ("source-normalised",),
     "inference": "naive",
+    "mask_weight": 2.0,
+    "anomaly_threshold": 3.0,
     "order": 2,
     "null": "exponential",
     "significance": 0.1,

@@ -16,7 +16,7 @@ from backscan.converters.signature import Normalisation
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import InternalError, NoVerdictError, OptionError
 from backscan.scanner.executors import OpenedModel, Preparation, Subject, open_subject
-from backscan.scanner.results import PairResult, PairStatus, SignatureRecord, Trajectory
+from backscan.scanner.results import PairResult, PairStatus, SignatureRecord, TargetResult, Trajectory
 from tests import planted
 from tests.scanner.reports import examples
 
@@ -51,6 +51,7 @@ PARITY = {
     "reason": "",
 }
 FINDING = dataclasses.asdict(examples.with_findings().findings[0])
+CUT = {"tensor": "here", "shape": [3, 4], "obstacle": ""}
 PATTERN = np.ones((1, 6, 6), np.float32)
 PAIR = PairResult("pairwise", 0, 1, PairStatus.REACHED, 6.0, 0.0, 0.8, 1, Trajectory((0.0, 6.0), (0.0, 0.8)))
 
@@ -79,7 +80,7 @@ class Scripted:
 
 
 def optimise(subject: Subject, pairs=((0, 1),), on_pair=lambda _: None) -> list[PairResult]:
-    subject._image_shape = PATTERN.shape  # as `prepare` leaves it
+    subject._pattern_shape = PATTERN.shape  # as `prepare` leaves it
     return subject.optimise("pairwise", pairs, 0.25, seconds=None, on_pair=on_pair)
 
 
@@ -90,9 +91,11 @@ CALLS: dict[str, Callable[[Subject], object]] = {
     "decide": lambda subject: subject.decisions(IMAGES),
     "find_switches": lambda subject: subject.find_switches(IMAGES, seed=0),
     "list_cuts": lambda subject: subject.list_cuts(),
+    "cut": lambda subject: subject.cut("here", IMAGES),
     "compare": lambda subject: subject.compare(IMAGES, images_real=True),
     "prepare": lambda subject: subject.prepare("pairwise", {0: IMAGES}, ScanConfig()),
     "optimise": optimise,
+    "search_targets": lambda subject: subject.search_targets("margin", {}, ScanConfig(), 4, seconds=None),
 }
 
 
@@ -111,6 +114,29 @@ def test_answers_become_types():
     )
     decisions = Subject(Scripted({"decisions": np.array([2, 0, 1])})).decisions(IMAGES)
     assert decisions.tolist() == [2, 0, 1]
+
+
+def test_patterns_have_the_shape_of_what_the_detector_acts_on():
+    subject = Subject(Scripted(CUT))
+    assert subject.cut(None, IMAGES).tensor == "here"
+    for detector, shape in (("features", (3, 4)), ("pairwise", (1, 6, 6))):
+        subject._runner.answer = {"step_size": 0.5, "seconds_per_image": 0.01}
+        subject.prepare(detector, {0: IMAGES}, ScanConfig())
+        subject._runner.answer = {"finished": 1}
+        pattern = np.ones(shape, np.float32)
+        subject._runner.events = [event(pattern, detector=detector)]
+        [found] = subject.optimise(detector, ((0, 1),), 0.25, seconds=None, on_pair=lambda _: None)
+        np.testing.assert_array_equal(found.pattern, pattern)
+        subject._runner.events = [event(np.ones((2, *shape), np.float32), detector=detector)]
+        with pytest.raises(NoVerdictError, match="expected a float32 pattern of shape"):
+            subject.optimise(detector, ((0, 1),), 0.25, seconds=None, on_pair=lambda _: None)
+        subject._runner.events = []
+
+
+def test_features_that_would_fill_the_memory_are_refused():
+    cut = Subject(Scripted(CUT | {"shape": [2048, 2049]})).cut("here", IMAGES)
+    assert cut.obstacle == "an image has 4196352 features there, more than 4194304"
+    assert Subject(Scripted(CUT | {"shape": [2048, 2048]})).cut("here", IMAGES).obstacle == ""
 
 
 def test_messages_hold_plain_data_only():
@@ -163,6 +189,16 @@ LIES = {
     ],
     "find_switches": [{}, {"findings": 3}, {"findings": [{"rule": "x"}]}, {"findings": [FINDING | {"colour": 1}]}],
     "list_cuts": [{}, {"cuts": 3}, {"cuts": [{"colour": 1}]}],
+    "cut": [
+        {},
+        CUT | {"tensor": "there"},
+        CUT | {"shape": []},
+        CUT | {"shape": [3, 0]},
+        CUT | {"shape": [-3, -4]},
+        CUT | {"shape": "wide"},
+        CUT | {"obstacle": None},
+        CUT | {"obstacle": "x" * 10_001},
+    ],
     "compare": [{}, PARITY | {"passed": "perhaps"}, PARITY | {"hidden": 1}],
     "prepare": [
         {"step_size": 0.1},
@@ -226,6 +262,43 @@ def test_no_other_pair_is_believed(lie):
     with pytest.raises(NoVerdictError, match="the model may have taken it over"):
         optimise(Subject(Scripted({"finished": 1}, [lie])), on_pair=seen.append)
     assert seen == []
+
+
+TARGET = {"detector": "margin", "target": 1, "status": "reached", "value": 2.5, "rate": None, "steps": 9}
+
+
+def search_targets(*events: object) -> list[TargetResult]:
+    subject = Subject(Scripted({"finished": len(events)}, [{"target": entry} for entry in events]))
+    return subject.search_targets("margin", {}, ScanConfig(), 4, seconds=None)
+
+
+def test_targets_arrive_in_order():
+    found = search_targets(TARGET, TARGET | {"target": 0, "value": None})
+    assert found == [
+        TargetResult("margin", 0, PairStatus.REACHED, None, None, 9),
+        TargetResult("margin", 1, PairStatus.REACHED, 2.5, None, 9),
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": 4},
+        {"target": -1},
+        {"detector": "tabor"},
+        {"status": "won"},
+        {"value": float("nan")},
+        {"value": "large"},
+        {"rate": 1.5},
+        {"hidden": 1},
+    ],
+    ids=str,
+)
+def test_no_other_target_is_believed(change):
+    with pytest.raises(NoVerdictError, match="the model may have taken it over"):
+        search_targets(TARGET | change)
+    with pytest.raises(NoVerdictError, match="the model may have taken it over"):
+        search_targets(TARGET, TARGET)
 
 
 def test_a_pair_counts_once():

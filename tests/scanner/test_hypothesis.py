@@ -30,7 +30,7 @@ def p_values(num_classes, terms, num_nulls):
     return np.array([entry.p_value for entry in found]), np.array([entry.calibrated_p_value for entry in found])
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
+@pytest.mark.parametrize("statistic", [name for name in STATISTICS if name != "target-wise"])
 @pytest.mark.parametrize("null", NULL_FAMILIES)
 @pytest.mark.parametrize("excludes_largest", [True, False])
 def test_planted_pair_is_the_most_extreme(statistic, null, excludes_largest):
@@ -43,6 +43,17 @@ def test_planted_pair_is_the_most_extreme(statistic, null, excludes_largest):
     if found.null.status == "reached":
         assert found.p_value < 0.05
         assert found.detectable_size is not None
+
+
+def test_target_wise_finds_the_target_of_an_attack_from_all_classes():
+    reciprocals = ideal(10)
+    reciprocals[:, 7] *= 4.0
+    found = assess(reciprocals, Terms(statistic="target-wise", bootstrap_draws=199))
+    assert (found.source, found.target) == (int(np.nanargmax(reciprocals[:, 7])), 7)
+    assert found.values.shape == (1, 10)
+    assert (found.num_pairs, found.null.sample_size) == (10, 9)
+    assert found.calibrated_p_value <= 0.01
+    assert found.detectable_size is None
 
 
 def test_p_value_is_equation_four_and_digits_survive():
@@ -84,7 +95,9 @@ def test_scale_of_the_sizes_changes_nothing(statistic):
     one, other = assess(planted(reciprocal=14.0), terms), assess(1e-8 * planted(reciprocal=14.0), terms)
     assert other.p_value == pytest.approx(one.p_value, rel=1e-6)
     assert other.calibrated_p_value == one.calibrated_p_value
-    assert other.detectable_size == pytest.approx(1e8 * one.detectable_size, rel=1e-6)
+    assert (one.detectable_size is None) == (statistic == "target-wise")
+    if one.detectable_size is not None:
+        assert other.detectable_size == pytest.approx(1e8 * one.detectable_size, rel=1e-6)
 
 
 def test_threads_and_repetition_change_nothing():

@@ -13,7 +13,7 @@ from backscan.scanner.results import PairResult, PairStatus, Trajectory
 
 NUM_CLASSES = 8
 CONFIG = SimpleNamespace(
-    statistic="plain",
+    statistics=("plain",),
     inference="principal",
     order=3,
     null="gamma",
@@ -77,7 +77,7 @@ def test_nothing_planted_is_not_detected(name):
 
 
 def test_fields_come_from_the_caller_and_the_configuration():
-    inference = infer(all_pairs(), statistic="reverse-controlled", norm="l1")
+    inference = infer(all_pairs(), statistics=("reverse-controlled",), norm="l1")
     assert (inference.detector, inference.space, inference.norm) == ("pairwise", "image", "l1")
     assert (inference.statistic, inference.bootstrap_draws, inference.decides) == ("reverse-controlled", 99, True)
     assert np.shape(inference.values) == (NUM_CLASSES, NUM_CLASSES)

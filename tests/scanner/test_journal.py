@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from backscan.scanner.errors import JournalMismatchError, OptionError, UserError
-from backscan.scanner.journal import Journal, Pair
+from backscan.scanner.journal import Journal, Pair, _seal
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 
 KEY = {"model": "a" * 64, "data": "b" * 64, "configuration": "c" * 64, "device": "cpu"}
@@ -123,6 +123,25 @@ def test_damaged_line_and_damaged_pattern_only_cost_their_chunk(tmp_path: Path) 
     pattern.write_bytes(pattern.read_bytes()[:-1] + b"\x00")  # one pixel, so that it is still an array
     with Journal.open(tmp_path, KEY, resume=True) as journal:
         assert [journal.chunk("pairwise", chunk) is None for chunk in CHUNKS] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"kind": "chunk", "chunk": "x"},
+        {"kind": "chunk", "chunk": "x", "pairs": [[1, 2, 3], 4]},
+        {"kind": "chunk", "chunk": [], "pairs": []},
+        {"kind": "pair", "section": 3, "chunk": "x", "result": {}, "pattern": None},
+        {"kind": "pair", "section": 3, "chunk": "x", "result": 7, "pattern": "ab"},
+    ],
+)
+def test_sealed_line_of_somebody_else_is_dropped(tmp_path: Path, record: dict[str, object]) -> None:
+    write(tmp_path)
+    lines = tmp_path / "pairs.jsonl"
+    lines.write_bytes(_seal(record) + b"\n" + b"[" * 100_000 + b"\n" + lines.read_bytes())
+    with Journal.open(tmp_path, KEY, resume=True) as journal:
+        assert len(journal.finished()) == 6
 
 
 @pytest.mark.parametrize("field", [*KEY, "format"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from backscan.scanner.judgement import combined_p_value, judge, most_extreme, with_findings
+from backscan.scanner.judgement import accused, combined_p_value, judge, most_extreme, suspicions, with_findings
 from backscan.scanner.results import Inference, PairResult, PairStatus, Trajectory, Verdict, Verification
 from tests.scanner.reports import examples
 
@@ -160,6 +160,52 @@ def test_the_extreme_one_has_the_smallest_deciding_p():
     assert most_extreme([replace(floor[1], calibrated_p_value=0.002), floor[0]], published=False) is floor[0]
     assert most_extreme([floor[0], floor[1]], published=True) is floor[1]
     assert most_extreme([informs], published=False) is None
+
+
+def in_features(**changes: object) -> Inference:
+    return replace(FOUND, detector="features", space="conv", **changes)
+
+
+BOTH = [*pairs(), *(replace(pair, detector="features") for pair in pairs())]
+
+
+def suspects(inferences: list[Inference], of: list[PairResult] = BOTH) -> list[str]:
+    found = suspicions(of, inferences, significance=0.05, published=False)
+    return [f"{entry.detector} {entry.source}" for entry in found]
+
+
+def test_what_is_replayed_is_significant_after_the_correction_in_order_and_once():
+    second = in_features(calibrated_p_value=0.005)
+    assert suspects([FOUND, second]) == ["features 1", "pairwise 1"]
+    assert suspects([FOUND, in_features(calibrated_p_value=0.03)]) == ["pairwise 1"]
+    assert suspects([FOUND, replace(FOUND, statistic="other"), second]) == ["features 1", "pairwise 1"]
+    assert suspects([FOUND, replace(FOUND, source=4), second]) == ["features 1", "pairwise 1", "pairwise 4"]
+    assert suspects([replace(FOUND, calibrated_p_value=0.4), in_features(calibrated_p_value=0.3)]) == ["features 1"]
+    assert suspects([replace(FOUND, decides=False)]) == []
+
+
+def test_a_detector_in_doubt_accuses_nobody():
+    """More than a tenth of its pairs have no size, so its p-value means nothing; the other's still does."""
+    unsure = [replace(pair, detector="features") for pair in pairs(**first(10, PairStatus.SIZE_LIMIT))]
+    both = [FOUND, in_features(calibrated_p_value=0.001)]
+    assert suspects(both, [*pairs(), *unsure]) == ["pairwise 1"]
+    assert suspects([both[1]], unsure) == ["features 1"], "without any, the most extreme is shown"
+    assert verdict(both, REPLAY, of=[*pairs(), *unsure]).verdict is Verdict.BACKDOOR_DETECTED
+    ordinary = [replace(FOUND, calibrated_p_value=0.4), both[1]]
+    judgement = verdict(ordinary, None, of=[*pairs(), *unsure])
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reasons[0].startswith("detector features: 10 of 90 pairs did not reach the goal rate")
+
+
+def test_the_verdict_is_about_the_pair_that_was_replayed():
+    both = [FOUND, in_features(calibrated_p_value=0.002, source=4)]
+    assert accused(both, None, published=False) is both[1]
+    assert accused(both, REPLAY, published=False) is both[0]
+    judgement = verdict(both, REPLAY, of=BOTH)
+    assert judgement.verdict is Verdict.BACKDOOR_DETECTED
+    assert "class 1 to class 9 is abnormally small (p = 0.02)" in judgement.reasons[0]  # its own p, twice
+    other = replace(REPLAY, detector="features", source=4)
+    assert "class 4 to class 9 is abnormally small (p = 0.004)" in verdict(both, other, of=BOTH).reasons[0]
 
 
 def test_a_demonstrated_switch_is_a_detection_whatever_the_pairs_say():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from backscan.scanner.lanes import Batch
+from backscan.scanner.batch import Batch
 from backscan.scanner.norms import NORMS
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.perturb import Search, Sources, Work
@@ -121,7 +121,8 @@ def test_limits_give_a_status_and_the_largest_size(classifier, images):
     assert small.size == pytest.approx(0.1, abs=0.051)
     short = run_one(search_of(classifier, max_steps=3), sources)
     assert (short.status, short.steps) == (PairStatus.STEP_LIMIT, 3)
-    assert short.size == pytest.approx(0.15, rel=1e-4)
+    # Hardly an image moves so early, so steps are twice as long.
+    assert short.size == pytest.approx(3 * 2 * 0.05, rel=1e-4)
 
 
 def test_no_gradient_is_never_a_size_of_zero(images):
@@ -214,7 +215,9 @@ def test_work_counts_every_image(classifier, images):
     work = Work()
     [result] = search_of(classifier).run(sources_of(classifier, c0=images), [(0, 1)], work)
     assert work.gradients == result.steps * NUM_IMAGES
-    assert work.forwards == (1 + 6) * NUM_IMAGES
+    # The last step, the pattern found, and between them only the images whose decision the last step changed.
+    changing = work.forwards - 2 * NUM_IMAGES
+    assert 0 < changing <= 6 * NUM_IMAGES / 2
 
 
 def test_jp_leaves_out_decided_images():
@@ -228,4 +231,4 @@ def test_jp_leaves_out_decided_images():
 def test_rates_count_only_counted_images():
     batch = Batch(torch.zeros(1, 3, 1), torch.tensor([[True, True, False]]), torch.tensor([1]))
     log_posterior = torch.tensor([[[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]])
-    assert batch.rates(batch.decided(log_posterior)) == [0.5]
+    assert batch.rates(batch.decided(log_posterior)).tolist() == [0.5]

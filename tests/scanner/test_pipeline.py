@@ -83,7 +83,7 @@ def test_without_a_planted_pair_nothing_is_detected():
 @pytest.mark.parametrize("inference", ["principal", "corrected"])
 @pytest.mark.parametrize("statistic", ["plain", "source-normalised"])
 def test_variants_of_the_statistics_find_the_pair(inference, statistic):
-    result = scanned(config=replace(QUICK, inference=inference, statistic=statistic))
+    result = scanned(config=replace(QUICK, inference=inference, statistics=(statistic,)))
     assert (result.verdict, result.source, result.target) == (Verdict.BACKDOOR_DETECTED, SOURCE, TARGET)
 
 
@@ -153,13 +153,14 @@ def test_a_renamed_and_barely_changed_copy_gets_the_same_verdict(tmp_path, model
     assert [p.size for p in result.pairs] == pytest.approx([p.size for p in reference.pairs], rel=0.02)
 
 
-def test_without_images_nothing_is_searched(tmp_path):
+def test_without_images_no_pair_is_searched(tmp_path):
     result = scan(write_model(tmp_path), None, QUICK)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "no images were given, so no class pair was searched: pass --data" in result.reasons[0]
     assert result.not_tested
     assert result.model.num_classes == NUM_CLASSES
-    assert (result.pairs, result.detectors, result.p_value) == ((), (), None)
+    assert (result.pairs, result.p_value, result.source, result.target) == ((), None, None, None)
+    assert [each.detector for each in result.detectors] == ["margin"]
 
 
 def test_without_labels_the_decisions_stand_in():
@@ -386,7 +387,7 @@ def test_progress_is_told_the_steps_in_their_order(scene):
 
 def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, monkeypatch):
     """The same detector under two names, whose sizes differ by a factor: the calibrated p doubles."""
-    from backscan.scanner import detectors
+    from backscan.scanner import detectors, evidence, executors, verification
     from backscan.scanner.detectors import pairwise
 
     twin = replace(
@@ -395,7 +396,7 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
         infer=lambda *args: tuple(replace(found, detector="twin") for found in pairwise.infer(*args)),
     )
     table = {**detectors.DETECTORS, "twin": twin}
-    for module in (detectors, pipeline):
+    for module in (detectors, pipeline, executors, verification, evidence):
         monkeypatch.setattr(module, "DETECTORS", table)
     model, clean, config = scene
     result = scan(model, clean, replace(config, detectors=("pairwise", "twin")))

@@ -49,7 +49,7 @@ def test_the_same_statistics_give_the_same_report(name):
 def test_other_statistics_give_what_a_scan_with_them_would_have_given():
     for changes in (
         {"null": "exponential"},
-        {"statistic": "source-normalised"},
+        {"statistics": ("source-normalised",)},
         {"inference": "corrected", "order": 2},
     ):
         again = infer(reread(scanned()), changes)

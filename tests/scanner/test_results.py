@@ -116,6 +116,7 @@ def test_the_top_level_is_that_of_the_contract():
         *("bootstrap_draws", "significance", "detectors", "pairs", "null", "patterns", "examples", "verification"),
         *("controls", "parity", "findings", "model", "data", "preprocessing", "clean_accuracy", "warnings"),
         *("not_tested", "timings", "config", "provenance"),
+        "targets",  # of detectors that search once a target class
     }
     assert set(written(examples.detected(3))) == contract
     pair = written(examples.detected(3))["pairs"][0]

@@ -5,7 +5,9 @@ import pytest
 
 from backscan.scanner.statistics import STATISTICS
 
+of_pairs = {name: statistic for name, statistic in STATISTICS.items() if name != "target-wise"}
 every_statistic = pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
+every_pair_statistic = pytest.mark.parametrize("statistic", of_pairs.values(), ids=of_pairs)
 
 
 def matrices(num_classes=5, seed=0, leading=()):
@@ -18,10 +20,10 @@ def matrices(num_classes=5, seed=0, leading=()):
 def test_leading_axes_are_other_matrices(statistic):
     stack = matrices(leading=(2, 3))
     np.testing.assert_array_equal(statistic(stack)[1, 2], statistic(stack[1, 2]))
-    assert statistic(stack).shape == stack.shape
+    assert statistic(stack).shape in (stack.shape, (2, 3, 1, 5))
 
 
-@every_statistic
+@every_pair_statistic
 def test_keeps_the_diagonal_out_and_the_pairs_in(statistic):
     values = statistic(matrices())
     np.testing.assert_array_equal(np.isnan(values), np.eye(5, dtype=bool))
@@ -41,7 +43,7 @@ def test_common_scale_is_a_common_factor(statistic):
     assert np.nanmax(ratio) == pytest.approx(np.nanmin(ratio), rel=1e-12)
 
 
-@every_statistic
+@every_pair_statistic
 def test_missing_pairs_stay_missing(statistic):
     given = matrices()
     given[1] = np.nan
@@ -49,7 +51,7 @@ def test_missing_pairs_stay_missing(statistic):
     assert np.all(np.isnan(statistic(given)[np.isnan(given)]))
 
 
-@every_statistic
+@every_pair_statistic
 def test_grows_with_its_own_pair(statistic):
     given = matrices()
     larger = given.copy()
@@ -88,3 +90,47 @@ def test_reverse_controlled_loses_pairs_whose_reverse_is_missing():
     given = matrices()
     given[2, 0] = np.nan
     assert np.isnan(STATISTICS["reverse-controlled"](given)[0, 2])
+
+
+EFFECTS = np.array([1.0, 5.0, 0.2, 1.0, 3.0])
+
+
+@pytest.mark.parametrize("effects", [EFFECTS[:, None], EFFECTS[None]], ids=["source", "target"])
+@pytest.mark.parametrize("name", ["residual", "residual-reverse-controlled"])
+def test_residual_is_free_of_source_and_target_effects(name, effects):
+    np.testing.assert_allclose(STATISTICS[name](matrices() * effects), STATISTICS[name](matrices()), rtol=1e-6)
+
+
+def test_residual_is_what_least_squares_leaves():
+    given = matrices(num_classes=6)
+    given[1, 4] = np.nan
+    sources, targets = np.nonzero(~np.isnan(given))
+    design = np.concatenate([np.eye(6)[sources], np.eye(6)[targets]], axis=1)
+    logs = np.log(given[sources, targets])
+    effects, *_ = np.linalg.lstsq(design, logs, rcond=None)
+    np.testing.assert_allclose(
+        np.log(STATISTICS["residual"](given)[sources, targets]), logs - design @ effects, atol=1e-6
+    )
+
+
+def test_residual_reverse_controlled_halves_similarity():
+    similarity = np.exp(np.random.default_rng(1).normal(size=(5, 5)))
+    symmetric = similarity * similarity.T
+    name = "residual-reverse-controlled"
+    ratio = STATISTICS[name](matrices() * symmetric) / STATISTICS[name](matrices())
+    expected = np.where(np.eye(5, dtype=bool), np.nan, symmetric)
+    np.testing.assert_allclose(ratio, np.sqrt(STATISTICS["residual"](expected)), rtol=1e-6)
+
+
+def test_target_wise_is_the_geometric_mean_of_a_column():
+    given = matrices()
+    given[0, 2] = np.nan
+    values = STATISTICS["target-wise"](given)
+    assert values.shape == (1, 5)
+    np.testing.assert_allclose(values[0, 2], np.prod(given[[1, 3, 4], 2]) ** (1 / 3), rtol=1e-12)
+
+
+def test_a_target_without_pairs_has_no_value():
+    given = matrices()
+    given[:, 2] = np.nan
+    np.testing.assert_array_equal(np.isnan(STATISTICS["target-wise"](given)[0]), np.arange(5) == 2)

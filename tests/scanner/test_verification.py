@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verification
-from backscan.scanner.verification import replay
+from backscan.scanner.verification import decisions_with_pattern, replay
+
+if TYPE_CHECKING:
+    from backscan.scanner.verification import Decide, DecideWith
 
 SOURCE, TARGET, OTHER, THIRD = 0, 1, 2, 3
 GOAL = 0.8
@@ -20,6 +25,11 @@ def decide(images: np.ndarray) -> np.ndarray:
     """The target where the first pixel is over one half; else what the last pixel says, in tenths."""
     last = np.round(images[:, 0, -1, -1] * 10).astype(np.int64)
     return np.where(images[:, 0, 0, 0] > 0.5, TARGET, last)
+
+
+def adding(decisions: Decide) -> DecideWith:
+    """Decisions with a pattern of the detector of images, as the pipeline makes them."""
+    return decisions_with_pattern(SimpleNamespace(decisions=decisions), "pairwise")
 
 
 def images_of(label: int, starts: list[float]) -> np.ndarray:
@@ -54,7 +64,7 @@ def verify(*, rate: float = 0.8, held_out: list[float] = (0.4,) * 8 + (0.1,) * 2
         "provider": "CPUExecutionProvider",
         "seed": 0,
     } | changes
-    return replay(decide, **arguments)
+    return replay(decide, adding(decide), **arguments)
 
 
 def test_a_pattern_that_works_on_new_images_is_confirmed():
@@ -131,7 +141,7 @@ def test_shuffles_keep_colours_together_and_follow_the_seed():
 
     def run(seed: int) -> list[np.ndarray]:
         seen.clear()
-        replay(watch, pair, black, {SOURCE: black}, goal_rate=GOAL, provider="", seed=seed)
+        replay(watch, adding(watch), pair, black, {SOURCE: black}, goal_rate=GOAL, provider="", seed=seed)
         return [image[0] for image in seen[2:12]]
 
     first, again, other = run(0), run(0), run(1)
@@ -141,6 +151,33 @@ def test_shuffles_keep_colours_together_and_follow_the_seed():
     for image in first:
         assert not np.array_equal(image, colours)
         assert sorted(map(tuple, image.reshape(3, -1).T)) == sorted(map(tuple, colours.reshape(3, -1).T))
+
+
+@pytest.mark.parametrize(
+    ("shape", "kept"),
+    [((2, 3, 4), "columns"), ((5, 8), "columns"), ((12,), "values")],
+    ids=["channels first", "tokens", "vector"],
+)
+def test_patterns_of_features_are_added_at_the_cut_and_shuffled_there(shape, kept):
+    """What is added never enters the image, and a shuffle moves whole places: the first axis is the channel."""
+    seen: list[np.ndarray] = []
+
+    def watch(images: np.ndarray, *, addition: np.ndarray | None = None) -> np.ndarray:
+        np.testing.assert_array_equal(images, OPTIMISED)
+        seen.extend([] if addition is None else [addition])
+        return np.zeros(len(images), np.int64)
+
+    pattern = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    decide_with = decisions_with_pattern(SimpleNamespace(decisions=watch), "features")
+    pair = replace(a_pair(0.0), detector="features", pattern=pattern)
+    found = replay(watch, decide_with, pair, OPTIMISED, {SOURCE: OPTIMISED}, goal_rate=GOAL, provider="", seed=0)
+    assert found.detector == "features"
+    shuffled = [added for added in seen if not np.array_equal(added, pattern)]
+    assert len(shuffled) == 10
+    channels = 1 if kept == "values" else shape[0]
+    for added in shuffled:
+        assert added.shape == shape
+        assert sorted(map(tuple, added.reshape(channels, -1).T)) == sorted(map(tuple, pattern.reshape(channels, -1).T))
 
 
 def test_damage_to_other_classes_is_told_with_and_without_the_pattern():
@@ -172,7 +209,16 @@ def test_the_pattern_is_added_and_clipped_as_in_the_search():
         return decide(images)
 
     verify_images = images_of(SOURCE, [0.9] * 5)
-    replay(watch, a_pair(1.0, corner()), verify_images, {SOURCE: verify_images}, goal_rate=GOAL, provider="", seed=0)
+    replay(
+        watch,
+        adding(watch),
+        a_pair(1.0, corner()),
+        verify_images,
+        {SOURCE: verify_images},
+        goal_rate=GOAL,
+        provider="",
+        seed=0,
+    )
     assert max(seen) == 1.0
 
 

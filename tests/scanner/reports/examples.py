@@ -30,6 +30,7 @@ from backscan.scanner.results import (
     Provenance,
     ScanResult,
     SignatureRecord,
+    TargetResult,
     Trajectory,
     Verdict,
     Verification,
@@ -190,6 +191,10 @@ def bare() -> ScanResult:
         verdict=Verdict.INCONCLUSIVE,
         reasons=("no images were given: only the graph and the data-free detector were tested; pass --data",),
         detectors=(data_free,),
+        targets=tuple(
+            TargetResult("max-margin", label, PairStatus.REACHED, lead, None, 150)
+            for label, lead in enumerate(values[0])
+        ),
         pairs=(),
         null=None,
         controls=None,

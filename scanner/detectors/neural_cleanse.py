@@ -1,0 +1,98 @@
+"""Neural Cleanse (Wang et al. 2019) as XMK section 5.2.2 uses it: the smallest mask for each target, equations (8) (9).
+
+It pools the images of all other classes and compares K masks, so it sees attacks from all classes and gives no
+source. It gives an index and no p-value, and only informs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.detectors.targets import search_in_groups
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.detectors import Examination
+    from backscan.scanner.detectors.masks import Masked
+    from backscan.scanner.results import Inference, TargetResult
+
+NAME = "neural-cleanse"
+
+# An index needs a median and a deviation from it.
+_FEWEST_CLASSES = 3
+_LARGEST_INDEX = 1e6
+
+
+def search(examination: Examination) -> Iterator[TargetResult]:
+    """The smallest mask of every wanted target."""
+    from backscan.scanner.detectors.masks import IMAGES_PER_STEP, search_masks
+
+    def penalty(masked: Masked) -> Tensor:
+        return mask_share(masked, examination.config.norm)
+
+    return search_in_groups(
+        examination,
+        lambda targets: search_masks(examination, targets, penalty, name=NAME),
+        images_per_target=IMAGES_PER_STEP,
+    )
+
+
+def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:
+    """Which target's mask is abnormally small, by the median absolute deviation."""
+    return infer_from_masks(targets, config, num_classes, name=NAME)
+
+
+def mask_share(masked: Masked, norm: str) -> Tensor:
+    """Norm of each mask over that of a mask that covers all, [T]: its weight means the same at every image size."""
+    from backscan.scanner.norms import NORMS
+
+    return NORMS[norm](masked.mask) / NORMS[norm](masked.mask.new_ones(masked.mask[:1].shape))
+
+
+def infer_from_masks(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int, *, name: str) -> Inference:
+    """The target whose mask lies farthest below the median, in units of the deviation.
+
+    Masks that did not reach the goal rate below the upper bound are left out (XMK section 5.2.2).
+    """
+    from backscan.kernels.order import anomaly_indices
+    from backscan.scanner.results import Inference
+
+    sizes = {entry.target: entry.value for entry in targets if entry.value is not None}
+    enough = len(sizes) >= _FEWEST_CLASSES
+    # Where most masks are of one size any other is infinitely far off; reports hold finite numbers.
+    values = np.clip(anomaly_indices(list(sizes.values())), -_LARGEST_INDEX, _LARGEST_INDEX).tolist() if enough else []
+    indices = dict(zip(sizes, values, strict=False))
+    smallest = max(indices, key=lambda label: indices[label], default=None)
+    index = None if smallest is None else indices[smallest]
+    unreached = len(targets) - len(sizes)
+    return Inference(
+        detector=name,
+        space="image",
+        norm=config.norm,
+        statistic="mask",
+        inference="mad",
+        num_pairs=len(sizes),
+        values=(tuple(indices.get(label) for label in range(num_classes)),),
+        null=None,
+        source=None,
+        target=smallest,
+        p_value=None,
+        calibrated_p_value=None,
+        bootstrap_draws=0,
+        detected=index is not None and index > config.anomaly_threshold,
+        decides=False,
+        anomaly_index=index,
+        remarks=tuple(_remarks(unreached, enough)),
+    )
+
+
+def _remarks(unreached: int, enough: bool) -> Iterator[str]:
+    if unreached:
+        yield f"{unreached} targets did not reach the goal rate and are left out"
+    if not enough:
+        yield f"expected at least {_FEWEST_CLASSES} masks to compare"

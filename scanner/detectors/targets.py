@@ -1,0 +1,40 @@
+"""What the detectors that search once a target class share: a few targets at a time, on whatever computes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backscan.scanner.detectors import Examination
+    from backscan.scanner.results import TargetResult
+
+# Images of one pass on a GPU; on a CPU a target is a pass of its own.
+_IMAGES_ON_GPU = 8192
+
+
+def search_in_groups(
+    examination: Examination, search: Callable[[Sequence[int]], Sequence[TargetResult]], *, images_per_target: int
+) -> Iterator[TargetResult]:
+    """Search every wanted target class: on a CPU one in each thread, on a GPU many in one batch.
+
+    Groups follow from the model, the options and the device alone, and so do results.
+
+    Args:
+        examination: The model and the options.
+        search: Searches some targets in one batch; empty if the time was up.
+        images_per_target: Images of one target that pass the model together.
+    """
+    config = examination.config
+    wanted = range(examination.num_classes) if config.targets is None else sorted(set(config.targets))
+    on_cpu = examination.classifier.device.type == "cpu"
+    size = 1 if on_cpu else max(1, _IMAGES_ON_GPU // images_per_target)
+    groups = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    with ThreadPoolExecutor((config.threads or os.cpu_count() or 1) if on_cpu else 1) as pool:
+        try:
+            for done in as_completed([pool.submit(search, group) for group in groups]):
+                yield from done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
