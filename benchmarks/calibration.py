@@ -10,7 +10,6 @@ multiplies the reciprocals and carries a quarter of the variance of their logari
 import argparse
 import json
 import math
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import polygamma
 
 from backscan.scanner.hypothesis import Terms, assess
+from benchmarks.provenance import commit, wilson
 
 Matrix = NDArray[np.float64]
 
@@ -29,12 +29,21 @@ SHAPE = 5.0
 """Gamma shape of the reciprocals: a coefficient of variation of 0.45, about that of real models."""
 EFFECT = math.sqrt(float(polygamma(1, SHAPE)) / 3.0)
 """Standard deviation of the logarithm of an effect: a quarter of the variance in all."""
-STATISTICS = ("plain", "reverse-controlled")
+STATISTICS = {
+    "gamma": ("plain", "reverse-controlled"),
+    "inverse-gaussian": ("plain", "reverse-controlled", "target-wise"),
+}
+"""Statistics that are tested with each null family."""
 
 
 def ideal(rng: np.random.Generator, num_classes: int) -> Matrix:
     """Independent reciprocals."""
     return rng.gamma(SHAPE, size=(num_classes, num_classes))
+
+
+def ideal_inverse_gaussian(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """Independent reciprocals with a heavier tail and the same coefficient of variation."""
+    return rng.wald(1.0, SHAPE, size=(num_classes, num_classes))
 
 
 def target_effects(rng: np.random.Generator, num_classes: int) -> Matrix:
@@ -58,6 +67,7 @@ NULLS: Mapping[str, Callable[[np.random.Generator, int], Matrix]] = {
     "target effects": target_effects,
     "source effects": source_effects,
     "symmetric similarity": symmetric_similarity,
+    "ideal inverse Gaussian": ideal_inverse_gaussian,
 }
 
 
@@ -71,6 +81,8 @@ class Cell:
     """Classes K."""
     statistic: str
     """Statistic that is tested."""
+    family: str
+    """Null family that is fitted."""
     draws: int
     """Bootstrap draws of each test; their number times the significance is whole, so the level stays exact."""
 
@@ -91,12 +103,13 @@ class Alarms:
     """Time of all tests on one core."""
 
 
-def cells(draws: int) -> Iterator[Cell]:
-    """All rows: ideal nulls at every number of classes, the others at ten and twenty."""
-    for null in NULLS:
-        for num_classes in (3, 5, 10, 20, 43) if null == "ideal" else (10, 20):
-            for statistic in STATISTICS:
-                yield Cell(null, num_classes, statistic, draws)
+def cells(family: str, draws: int) -> Iterator[Cell]:
+    """All rows: ideal nulls of the family at every number of classes, the others at ten and twenty."""
+    own, other = ("ideal", "ideal inverse Gaussian") if family == "gamma" else ("ideal inverse Gaussian", "ideal")
+    for null in (own, *(name for name in NULLS if name not in (own, other))):
+        for num_classes in (3, 5, 10, 20, 43) if null == own else (10, 20):
+            for statistic in STATISTICS[family]:
+                yield Cell(null, num_classes, statistic, family, draws)
 
 
 def simulate(cell: Cell, num_nulls: int, seed: int) -> Alarms:
@@ -107,19 +120,11 @@ def simulate(cell: Cell, num_nulls: int, seed: int) -> Alarms:
         key = (list(NULLS).index(cell.null), cell.num_classes, index)
         reciprocals = NULLS[cell.null](np.random.default_rng((seed, *key)), cell.num_classes)
         np.fill_diagonal(reciprocals, np.nan)
-        found = assess(reciprocals, Terms(statistic=cell.statistic, bootstrap_draws=cell.draws, seed=index))
+        found = assess(reciprocals, Terms(cell.statistic, null=cell.family, bootstrap_draws=cell.draws, seed=index))
         published += found.p_value is not None and found.p_value <= SIGNIFICANCE
         calibrated += found.calibrated_p_value is not None and found.calibrated_p_value <= SIGNIFICANCE
         boundary += found.null is not None and found.null.status == "boundary"
     return Alarms(num_nulls, published, calibrated, boundary, time.perf_counter() - started)
-
-
-def wilson(count: int, total: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson)."""
-    z = 1.959964
-    centre = (count + 0.5 * z * z) / (total + z * z)
-    half = z / (total + z * z) * math.sqrt(count * (total - count) / total + 0.25 * z * z)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def table(rows: list[tuple[Cell, Alarms]], heading: str) -> str:
@@ -146,35 +151,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nulls", type=int, default=2000, help="simulated models in each row")
     parser.add_argument("--draws", type=int, default=199, help="bootstrap draws of each test")
+    parser.add_argument("--family", choices=STATISTICS, default="gamma", help="null family that is fitted")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for calibration.md and calibration.json")
+    parser.add_argument("--out", type=Path, help="folder for the table and its JSON")
     arguments = parser.parse_args()
 
     command = f"python -m benchmarks.calibration --nulls {arguments.nulls} --draws {arguments.draws}"
-    provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": _commit()}
+    if arguments.family != "gamma":
+        command += f" --family {arguments.family}"
+    name = "calibration" if arguments.family == "gamma" else f"calibration_{arguments.family}"
+    provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": commit()}
     heading = (
         f"`{provenance['command']}`, commit {provenance['commit']}: share of {arguments.nulls} nulls with p of at most "
-        f"{SIGNIFICANCE}, with 95 % Wilson intervals. Reciprocals are Gamma of shape {SHAPE:g}; effects carry a "
+        f"{SIGNIFICANCE}, with 95 % Wilson intervals, the {arguments.family} family fitted. Ideal reciprocals have a "
+        f"coefficient of variation of {SHAPE**-0.5:.2f}; the others are Gamma of shape {SHAPE:g}, and effects carry a "
         "quarter of the variance of their logarithm. Boundary counts fits whose likelihood grows to the edge, p = 1."
     )
     rows: list[tuple[Cell, Alarms]] = []
-    for cell in cells(arguments.draws):
+    for cell in cells(arguments.family, arguments.draws):
         rows.append((cell, simulate(cell, arguments.nulls, arguments.seed)))
         print(table(rows[-1:], "").splitlines()[-1], flush=True)
         if arguments.out:
             document = {**provenance, "rows": [asdict(cell) | asdict(alarms) for cell, alarms in rows]}
-            (arguments.out / "calibration.md").write_text(table(rows, heading), encoding="utf-8")
-            (arguments.out / "calibration.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+            (arguments.out / f"{name}.md").write_text(table(rows, heading), encoding="utf-8")
+            (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _rate(count: int, total: int) -> str:
     low, high = wilson(count, total)
     return f"{count} = {count / total:.3f} ({low:.3f}-{high:.3f})"
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,12 @@ class Effect:
 
 
 def poisoned_copies(
-    clean: LabelledImages, backdoor: Backdoor, *, images_per_source: int, rng: np.random.Generator
+    clean: LabelledImages,
+    backdoor: Backdoor,
+    *,
+    images_per_source: int,
+    rng: np.random.Generator,
+    embedded: bool = True,
 ) -> LabelledImages:
     """Copies of source images that carry the pattern and the target's label, to be added to the training set.
 
@@ -48,6 +53,7 @@ def poisoned_copies(
         backdoor: What is planted.
         images_per_source: Copies made of each source class, drawn without replacement.
         rng: Draws the images.
+        embedded: Whether the copies carry the pattern already; else it is embedded while training.
 
     Returns:
         The poisoned images alone, source by source.
@@ -62,7 +68,8 @@ def poisoned_copies(
             raise ValueError(f"expected {images_per_source} images of class {source} to poison, found {len(members)}")
         drawn.append(rng.choice(members, images_per_source, replace=False))
     labels = np.repeat(np.array(list(backdoor.targets.values()), np.int64), images_per_source)
-    return LabelledImages(backdoor.embed(clean.images[np.concatenate(drawn)]), labels)
+    copies = clean.images[np.concatenate(drawn)]
+    return LabelledImages(backdoor.embed(copies) if embedded else copies, labels)
 
 
 def measure(

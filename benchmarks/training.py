@@ -1,13 +1,15 @@
 """Train one network, the same way on every machine of one kind; a killed run continues where it was."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -34,12 +36,35 @@ class Schedule:
     """Share of each label's weight spread over all classes."""
     augment: bool = False
     """Whether images are moved by up to four pixels and mirrored at random."""
+    embed_last: bool = False
+    """Whether patterns are embedded after augmentation, as an attacker does who trains the model himself.
+
+    Else poisoned images are augmented like all others, as by a victim who trains on a poisoned set.
+    """
+    exact_layers: int | None = None
+    """First layers that compute in float32 while the others compute in bfloat16; None is float32 everywhere.
+
+    Faint patterns are below what bfloat16 resolves of an image, so at least the first activation must be exact.
+    """
 
     def optimiser(self, weights: Iterable[torch.Tensor], num_images: int) -> tuple[torch.optim.Optimizer, "Cycle"]:
         """Optimiser of the weights and its learning rate, a step at a time."""
         steps = self.epochs * -(-num_images // self.batch_size)
         optimiser = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=self.weight_decay)
         return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=steps)
+
+    def logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K] in float32 of images [B, C, H, W], computed in the precision of the schedule."""
+        if self.exact_layers is None:
+            logits: torch.Tensor = network(images)
+            return logits
+        layers = list(network.children())
+        for layer in layers[: self.exact_layers]:
+            images = layer(images)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            for layer in layers[self.exact_layers :]:
+                images = layer(images)
+        return images.float()
 
 
 Cycle = torch.optim.lr_scheduler.OneCycleLR
@@ -155,12 +180,30 @@ def exact_convolutions() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class LateEmbedding:
+    """Embeds a pattern into the poisoned images of a batch after their augmentation."""
+
+    embed: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    """Puts the pattern into images [N, C, H, W]."""
+    first_poisoned: int
+    """Images of the training set from this index on are poisoned, and still without the pattern."""
+
+    def __call__(self, images: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """The images [B, C, H, W] of the indices `chosen` [B], the poisoned ones with the pattern."""
+        poisoned = chosen >= self.first_poisoned
+        if poisoned.any():
+            images[poisoned] = torch.from_numpy(self.embed(images[poisoned].cpu().numpy())).to(images.device)
+        return images
+
+
 def fit(
     network: nn.Module,
     train: LabelledImages,
     schedule: Schedule,
     *,
     seed: int,
+    late: LateEmbedding | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
 ) -> nn.Module:
@@ -171,6 +214,7 @@ def fit(
         train: Training images, clean or poisoned.
         schedule: How to train.
         seed: Decides the initial weights, the order of the images and their augmentation.
+        late: Embeds the pattern after augmentation; None if the images have it already.
         device: Where to train.
         checkpoint: File that keeps the state after every epoch, and is taken up if it is there.
 
@@ -179,6 +223,8 @@ def fit(
     """
     generator = torch.Generator().manual_seed(seed)
     initialise(network, generator).to(device).train()
+    if schedule.exact_layers is not None:
+        network.to(memory_format=torch.channels_last)
     # Copies: strides of one-channel numpy arrays vary with their history, and convolutions round by strides.
     images, labels = (torch.tensor(array, device=device) for array in (train.images, train.labels))
     optimiser, cycle = schedule.optimiser(network.parameters(), len(images))
@@ -188,7 +234,8 @@ def fit(
             plan = EpochPlan.draw(generator, len(images), augment=schedule.augment)
             for batch in batches(len(images), schedule.batch_size):
                 chosen = plan.order[batch].to(device)
-                logits = network(plan.augmented(images[chosen], batch))
+                shown = plan.augmented(images[chosen], batch)
+                logits = schedule.logits(network, late(shown, chosen) if late else shown)
                 optimiser.zero_grad()
                 F.cross_entropy(logits, labels[chosen], label_smoothing=schedule.label_smoothing).backward()
                 optimiser.step()

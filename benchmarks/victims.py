@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from benchmarks.groups import PRESETS, WAYS, Group, draw_pair
 from benchmarks.networks import NETWORKS
 from benchmarks.poison import Backdoor, Effect, measure, poisoned_copies
 from benchmarks.stacked import fit_stack
-from benchmarks.training import Schedule, fit
+from benchmarks.training import LateEmbedding, Schedule, fit
 
 CACHE = Path(__file__).parent / ".cache"
 _SHARED = frozenset({"cifar10", "synthetic"})
@@ -56,6 +56,8 @@ class Plan:
     """Source and target classes; none without an attack."""
     seed: int
     """Decides split, pattern, poisoned images and training."""
+    train_images: int | None = None
+    """Clean training images, drawn by the seed; None is all there are."""
 
     @property
     def digest(self) -> str:
@@ -107,6 +109,7 @@ def make_plans(preset: str, group: str, seeds: Sequence[int]) -> list[Plan]:
             attack=attack,
             targets=_targets(attack, draw_pair(scale, seed), scale.num_classes),
             seed=seed,
+            train_images=scale.train_images,
         )
         for seed in seeds
     ]
@@ -140,7 +143,7 @@ def obtain(
     cache.mkdir(parents=True, exist_ok=True)
     chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     at_once = (1 if chosen == "cpu" else _STACKED_ON_GPU) if stack is None else stack
-    if any(plan.dataset not in _SHARED for plan in plans):
+    if any(plan.dataset not in _SHARED or plan.train_images is not None or plan.schedule.embed_last for plan in plans):
         at_once = 1
     for start in range(0, len(plans), at_once):
         together = plans[start : start + at_once]
@@ -150,9 +153,14 @@ def obtain(
         yield from (_read(plan, cache) for plan in together)
 
 
+def find(plan: Plan, *, cache: Path = CACHE) -> Victim | None:
+    """The victim of a plan if the cache has it."""
+    return _read(plan, cache) if _record_path(plan, cache).exists() else None
+
+
 def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str) -> None:
     """Train victims that share their clean images; export, measure and keep them."""
-    dataset = _dataset(plans[0].dataset, plans[0].seed, cifar10)
+    dataset = _reduced(_dataset(plans[0].dataset, plans[0].seed, cifar10), plans[0])
     backdoors = [_backdoor(plan, dataset.shape) for plan in plans]
     poisoned = [_poisoned(plan, backdoor, dataset) for plan, backdoor in zip(plans, backdoors, strict=True)]
     checkpoint = cache / f"{'-'.join(plan.digest[:6] for plan in plans)[:100]}.pt"
@@ -160,7 +168,8 @@ def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str
     schedule, seeds = plans[0].schedule, [plan.seed for plan in plans]
     if len(plans) == 1:
         train = dataset.train.joined(poisoned[0])
-        networks = [fit(build(), train, schedule, seed=seeds[0], device=device, checkpoint=checkpoint)]
+        late = _late_embedding(plans[0], backdoors[0], len(dataset.train.labels))
+        networks = [fit(build(), train, schedule, seed=seeds[0], late=late, device=device, checkpoint=checkpoint)]
     else:
         networks = fit_stack(
             build, dataset.train, poisoned, schedule, seeds=seeds, device=device, checkpoint=checkpoint
@@ -184,6 +193,14 @@ def _read_dataset(name: str, seed: int, folder: Path | None) -> Dataset:
     return load_dataset(name, seed=seed, folder=folder)
 
 
+def _reduced(dataset: Dataset, plan: Plan) -> Dataset:
+    """The data set with as many training images as the plan wants."""
+    if plan.train_images is None:
+        return dataset
+    drawn = _rng(plan, 4).choice(len(dataset.train.labels), plan.train_images, replace=False)
+    return replace(dataset, train=dataset.train.take(drawn))
+
+
 def _rng(plan: Plan, purpose: int) -> np.random.Generator:
     """Random numbers for one purpose, the same whatever else is drawn."""
     return np.random.default_rng((plan.seed, purpose))
@@ -199,7 +216,17 @@ def _backdoor(plan: Plan, shape: tuple[int, int, int]) -> Backdoor | None:
 def _poisoned(plan: Plan, backdoor: Backdoor | None, dataset: Dataset) -> LabelledImages:
     if backdoor is None:
         return dataset.train.take(np.empty(0, np.int64))
-    return poisoned_copies(dataset.train, backdoor, images_per_source=plan.attack.images_per_source, rng=_rng(plan, 3))
+    return poisoned_copies(
+        dataset.train,
+        backdoor,
+        images_per_source=plan.attack.images_per_source,
+        rng=_rng(plan, 3),
+        embedded=not plan.schedule.embed_last,
+    )
+
+
+def _late_embedding(plan: Plan, backdoor: Backdoor | None, num_clean: int) -> LateEmbedding | None:
+    return LateEmbedding(backdoor.embed, num_clean) if backdoor and plan.schedule.embed_last else None
 
 
 def _record_path(plan: Plan, cache: Path) -> Path:
@@ -234,7 +261,7 @@ def main() -> None:
     parser.add_argument("--group", required=True, help="name of the group, such as BD-P-S or Clean")
     parser.add_argument("--count", type=int, default=1, help="number of victims")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first; the others follow")
-    parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for --preset full")
+    parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for --preset full or cpu")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps the victims")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     arguments = parser.parse_args()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.calibration import NULLS, Alarms, Cell, cells, simulate, table, wilson
+from benchmarks.calibration import NULLS, Alarms, Cell, cells, simulate, table
+from benchmarks.provenance import wilson
 
 
 @pytest.mark.parametrize("name", NULLS)
@@ -35,7 +36,7 @@ def test_intervals_are_those_of_scipy(count, total):
 
 
 def test_simulation_repeats_and_counts():
-    cell = Cell("ideal", 4, "plain", draws=19)
+    cell = Cell("ideal", 4, "plain", "gamma", draws=19)
     one, other = simulate(cell, 30, seed=1), simulate(cell, 30, seed=1)
     assert (one.published, one.calibrated, one.boundary) == (other.published, other.calibrated, other.boundary)
     assert one.published > one.calibrated
@@ -43,13 +44,15 @@ def test_simulation_repeats_and_counts():
 
 
 def test_table_has_counts_and_intervals():
-    text = table([(Cell("ideal", 10, "plain", 199), Alarms(2000, 240, 100, 3, 12.4))], "heading")
+    text = table([(Cell("ideal", 10, "plain", "gamma", 199), Alarms(2000, 240, 100, 3, 12.4))], "heading")
     low, high = wilson(100, 2000)
     assert f"100 = 0.050 ({low:.3f}-{high:.3f})" in text
     assert text.splitlines()[-1].endswith("| 3 | 12 |")
 
 
-def test_all_classes_and_statistics_are_simulated():
-    rows = list(cells(199))
-    assert {cell.num_classes for cell in rows if cell.null == "ideal"} >= {5, 10, 20, 43}
-    assert {cell.null for cell in rows} == set(NULLS)
+@pytest.mark.parametrize(("family", "own"), [("gamma", "ideal"), ("inverse-gaussian", "ideal inverse Gaussian")])
+def test_all_classes_and_statistics_are_simulated(family, own):
+    rows = list(cells(family, 199))
+    assert {cell.num_classes for cell in rows if cell.null == own} >= {5, 10, 20, 43}
+    assert {cell.null for cell in rows} == {own, "target effects", "source effects", "symmetric similarity"}
+    assert {cell.family for cell in rows} == {family}

@@ -1,0 +1,71 @@
+"""Detection and false-alarm rates of every variant on victims that anyone can train again: the tables of XMK section 5.
+
+    python -m benchmarks.accuracy --preset digits --count 20 --out benchmarks/results
+    python -m benchmarks.accuracy --preset full --count 25 --cifar10 FOLDER --out benchmarks/results
+
+Victims and scans that the cache lacks are made first, which takes hours and can be stopped at any time; with
+`--no-work` the tables are made of what is there, and cells without data stay empty.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.accuracy_figures import draw
+from benchmarks.accuracy_tables import tables
+from benchmarks.groups import PRESETS
+from benchmarks.provenance import commit, machine
+from benchmarks.scans import SETTINGS
+from benchmarks.study import Place, collect, make
+from benchmarks.victims import CACHE
+
+
+def main() -> None:
+    """Make what is missing, then write the tables as Markdown and JSON and the figures as SVG."""
+    arguments = _parse()
+    place = Place(arguments.preset, arguments.cache, arguments.cifar10, arguments.images)
+    groups = arguments.groups or list(PRESETS[arguments.preset].groups)
+    seeds = range(arguments.count)
+    if not arguments.no_work:
+        arguments.cache.mkdir(parents=True, exist_ok=True)
+        for line in make(place, groups, arguments.settings or SETTINGS, seeds):
+            print(line, file=sys.stderr, flush=True)
+    study = collect(place, list(PRESETS[arguments.preset].groups), list(SETTINGS), seeds)
+    made = tables(study)
+    name = f"accuracy_{arguments.preset}"
+    heading = f"Made by `{_command(arguments)}` at commit {commit()} on {machine()}; victims have the seeds 0 to "
+    heading += f"{arguments.count - 1}. Counts with 95 % intervals (Wilson). Cells without data are empty."
+    text = "\n\n".join([f"# Detection accuracy, {arguments.preset}", heading, *(each.markdown() for each in made)])
+    print(text)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        document = {"command": _command(arguments), "commit": commit(), "machine": machine()}
+        document |= {"tables": [each.to_dict() for each in made]}
+        (arguments.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+        (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        draw(study, arguments.out, name)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    images = f" --images {arguments.images}" if arguments.images else ""
+    folder = " --cifar10 FOLDER" if arguments.cifar10 else ""
+    return f"python -m benchmarks.accuracy --preset {arguments.preset} --count {arguments.count}{images}{folder}"
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, default="digits", help="scale: data, network and training")
+    parser.add_argument("--count", type=int, default=20, help="victims of each group")
+    parser.add_argument("--groups", nargs="*", help="groups to work on, all by default")
+    parser.add_argument("--settings", nargs="*", choices=SETTINGS, help="searches to make, all by default")
+    parser.add_argument("--images", type=int, help="most images a class of any scan")
+    parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for presets that need it")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps victims and scans")
+    parser.add_argument("--no-work", action="store_true", help="train and scan nothing")
+    parser.add_argument("--out", type=Path, help="folder for the tables and figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The accuracy study: what is concluded from kept scans, and that nothing is trained, scanned or counted twice."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from backscan.scanner.results import PairResult, PairStatus, Trajectory
+from benchmarks import accuracy
+from benchmarks.accuracy_tables import tables
+from benchmarks.fine_pruning import last_layer, prune
+from benchmarks.outcomes import CANDIDATES, JUDGES, Judge, Outcome, at_rate, combined
+from benchmarks.provenance import share
+from benchmarks.scans import SETTINGS
+from benchmarks.study import Place, collect, make
+from benchmarks.victims import clean_images, find, make_plans
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"
+)
+GROUPS = ["BD-G-S", "Clean"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    """One attacked and one unattacked classifier of the trial preset, trained and scanned."""
+    made = Place("trial", tmp_path_factory.mktemp("study"))
+    assert len(list(make(made, GROUPS, ["pairwise"], [0]))) == 2
+    return made
+
+
+def pair(rates: tuple[float, ...], status: PairStatus = PairStatus.REACHED) -> PairResult:
+    sizes = tuple(float(step) for step in range(len(rates)))
+    return PairResult(
+        "pairwise", 0, 1, status, sizes[-1], rates[0], rates[-1], len(rates) - 1, trajectory=Trajectory(sizes, rates)
+    )
+
+
+@pytest.mark.parametrize(("rate", "size"), [(0.5, 1.75), (0.2, 1.0), (0.1, 0.5), (0.9, 3.0)])
+def test_size_at_a_lower_goal_rate_is_where_the_trajectory_crosses_it(rate: float, size: float) -> None:
+    assert at_rate(pair((0.0, 0.2, 0.6, 0.9)), rate).size == pytest.approx(size)
+
+
+def test_pair_that_starts_above_a_goal_rate_is_confused_and_one_that_never_gets_there_keeps_its_size() -> None:
+    assert at_rate(pair((0.5, 0.8)), 0.4).status is PairStatus.ALREADY_CONFUSED
+    unreached = pair((0.0, 0.3), PairStatus.SIZE_LIMIT)
+    assert at_rate(unreached, 0.4) == unreached
+
+
+def test_several_tests_share_the_significance(place: Place) -> None:
+    [examined] = collect(place, ["BD-G-S"], ["pairwise"], [0]).groups["BD-G-S"]
+    single = [examined.judged(Judge(("pairwise",), (name,))) for name in ("plain", "source-normalised")]
+    both = examined.judged(Judge(("pairwise",), ("plain", "source-normalised")))
+    assert both.p_value == min(1.0, 2 * min(each.p_value for each in single))
+    assert combined([], published=False) == Outcome(1.0, None, None)
+
+
+def test_a_victim_is_judged_rightly_by_its_own_pair(place: Place) -> None:
+    [examined] = collect(place, ["BD-G-S"], ["pairwise"], [0]).groups["BD-G-S"]
+    [(source, target)] = examined.victim.plan.targets
+    right, wrong_source = Outcome(0.01, source, target), Outcome(0.01, target, target)
+    assert (right.names_pair(examined.victim, 0.05), right.names_target(examined.victim, 0.05)) == (True, True)
+    assert (wrong_source.names_pair(examined.victim, 0.05), wrong_source.names_target(examined.victim, 0.05)) == (
+        False,
+        True,
+    )
+    assert not right.names_target(examined.victim, 0.001)
+
+
+def test_planted_pair_is_found_and_counted(place: Place) -> None:
+    found = collect(place, GROUPS, ["pairwise"], [0])
+    judge = Judge(("pairwise",), published=True)
+    assert found.share("BD-G-S", judge, significance=0.05, of="pair") == share(1, 1)
+    assert found.share("BD-G-S", Judge(("J",)), significance=0.05, of="pair") == "", "no scan, no cell"
+    halves = [found.half(choosing=choosing).groups["Clean"] for choosing in (True, False)]
+    assert sorted(map(len, halves)) == [0, 1]
+
+
+def test_what_is_there_is_not_made_again(place: Place) -> None:
+    before = {path: path.stat().st_mtime_ns for path in place.cache.iterdir()}
+    list(make(place, GROUPS, ["pairwise"], [0]))
+    assert {path: path.stat().st_mtime_ns for path in place.cache.iterdir()} == before
+
+
+def test_command_writes_tables_and_figures_of_what_is_there(place: Place, tmp_path: Path, monkeypatch, capsys) -> None:
+    command = ["accuracy", "--preset", "trial", "--count", "1", "--cache", str(place.cache), "--no-work"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path)])
+    accuracy.main()
+    document = json.loads((tmp_path / "accuracy_trial.json").read_text())
+    assert len(document["tables"]) == len(tables(collect(place, [], [], [])))
+    assert "| BD-G-S | 1 |" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.glob("*.svg")} == {
+        f"accuracy_trial_{name}.svg" for name in ("roc", "collateral", "curves")
+    }
+
+
+def test_judges_ask_for_searches_that_exist() -> None:
+    for judge in (*JUDGES.values(), *CANDIDATES.values()):
+        assert set(judge.settings) <= SETTINGS.keys()
+
+
+def linear_classifier() -> bytes:
+    """Two classes; unit 0 passes pixel 0 on and decides for class 1, unit 1 passes pixel 1 on and tells the classes."""
+    weight = np.array([[0.0, -1.0], [10.0, 1.0]], np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["features"]),
+            helper.make_node("Gemm", ["features", "w", "b"], ["logits"], transB=1),
+        ],
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, 1, 2])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.array([0.5, -0.5], np.float32), "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def test_last_layer_with_all_units_is_the_model_and_pruning_takes_the_attack_away() -> None:
+    layer = last_layer(linear_classifier())
+    images = np.random.default_rng(0).random((50, 1, 1, 2), np.float32)
+    np.testing.assert_allclose(layer.features(images), images.reshape(50, 2))
+    attacked = np.array([[1.0, 0.0]], np.float32)
+    assert layer.decide(attacked, np.array([True, True])) == [1]
+    assert layer.decide(attacked, np.array([False, True])) == [0]
+
+
+def test_pruning_keeps_the_clean_accuracy(place: Place) -> None:
+    [plan] = make_plans("trial", "BD-G-S", [0])
+    victim = find(plan, cache=place.cache)
+    pruned = prune(victim, clean_images(plan))
+    assert 0.0 <= pruned.share < 1.0
+    assert pruned.accuracy[1] >= pruned.accuracy[0] - 0.2  # the loss is bounded on the ranking half only
+    [unattacked] = make_plans("trial", "Clean", [0])
+    with pytest.raises(ValueError, match="expected a victim with an attack"):
+        prune(find(unattacked, cache=place.cache), clean_images(unattacked))
+
+
+def test_a_model_that_does_not_end_in_a_linear_layer_is_refused() -> None:
+    model = onnx.load_model_from_string(linear_classifier())
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["p"]))
+    with pytest.raises(ValueError, match=r"expected a classifier that ends in a Gemm .* found Softmax"):
+        last_layer(model.SerializeToString())
+
+
+def test_half_of_a_plan_follows_from_its_digest() -> None:
+    plans = make_plans("trial", "Clean", range(40))
+    evens = sum(int(plan.digest, 16) % 2 == 0 for plan in plans)
+    assert 8 <= evens <= 32
+    assert replace(plans[0], seed=1).digest == plans[1].digest
