@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo test lint types docs package install clean
+.PHONY: demo test speed lint types docs hostile install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/scanner demo --report demo.html
@@ -14,6 +14,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+# Counts exactly, times as ratios in the same run; the tests have warmed the compiled kernels.
+speed: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/speed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -26,6 +30,11 @@ types: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python docs/.tools/generate.py --check
 	PYTHONPATH=docs/.tools $(BIN)/zensical build --strict
+
+# Hostile and broken inputs, half of them generated; then a minute of mutated models, half of it whole imports.
+hostile: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.hostile --seed 60622 --generated 125
+	$(BIN)/python -m benchmarks.fuzz --seed 60623 --count 10000000 --whole 10000000 --seconds 30
 
 install: $(VENV)/.installed
 

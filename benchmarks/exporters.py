@@ -2,49 +2,36 @@
 
     python -m benchmarks.exporters [--models resnet vit] [--exporters legacy dynamo] [--out benchmarks/results]
 
-A case passes if the logits are within 1e-4 of onnxruntime's, relative to the largest, and the gradient of a random
-mixture of logits is within 1e-3 of the source network's.
+A case passes if the logits are within 1e-4 of onnxruntime's, relative to the largest, the gradient of a random
+mixture of logits is within 1e-3 of the source network's, and the search for backdoors built into the graph reports
+nothing. Every finished case is appended to the file of `--progress`; a later run with the same file goes on there.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import sys
 import time
-import warnings
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from backscan.converters import artifact_from_bytes, import_model, open_runtime, read_signature
+from backscan.converters import Artifact, artifact_from_bytes, import_model, open_runtime, read_signature
+from backscan.converters.graph_probe import GraphProbe
+from backscan.converters.runtime import OrtClassifier
+from backscan.scanner.graph_findings import find_graph_findings
+from benchmarks.circumstances import circumstances
+from benchmarks.exporter_cases import OPSETS, Case, cases, export
 from benchmarks.exporter_models import ARCHITECTURES, build, use_fused_attention
 
-OPSETS = {"legacy": (11, 13, 17, 20), "dynamo": (18, 21, 23)}
 MAX_LOGIT_GAP = 1e-4
 MAX_GRADIENT_GAP = 1e-3
 _NUM_IMAGES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One cell of the matrix.
-
-    Attributes:
-        model: Name of the architecture.
-        exporter: "legacy" or "dynamo".
-        opset: Version of the standard operators.
-        batch: "free" or "fixed" (at 1).
-    """
-
-    model: str
-    exporter: str
-    opset: int
-    batch: str
+_LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "onnx2torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +45,9 @@ class Outcome:
         gradient_gap: Distance from the source network's gradient, relative to its norm.
         batching: How a fixed batch was dealt with: the name of the wrapper and whether it is vectorised.
         seconds: Time of signature and import.
+        hard_switches: Gates listed that are computed through a comparison, a sign or a rounding.
+        soft_switches: Narrow side paths listed, as squeeze and excitation has them.
+        findings: What `scanner inspect` reports of the graph.
         message: Why it did not pass.
     """
 
@@ -67,76 +57,70 @@ class Outcome:
     gradient_gap: float | None = None
     batching: str = ""
     seconds: float | None = None
+    hard_switches: int | None = None
+    soft_switches: int | None = None
+    findings: tuple[str, ...] = ()
     message: str = ""
 
 
-def cases(models: list[str], exporters: list[str]) -> Iterator[Case]:
-    """The cells of the matrix, all of one model together."""
-    for model in models:
-        for exporter in exporters:
-            for opset in OPSETS[exporter]:
-                for batch in ("free", "fixed"):
-                    yield Case(model, exporter, opset, batch)
-
-
-def export(network: nn.Module, size: int, case: Case) -> bytes:
-    """Export a network the way a case says."""
-    example = torch.rand(2 if case.batch == "free" else 1, 3, size, size)
-    names = {"input_names": ["image"], "output_names": ["logits"]}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        if case.exporter == "legacy":
-            axes = {"image": {0: "N"}, "logits": {0: "N"}} if case.batch == "free" else None
-            file = io.BytesIO()
-            torch.onnx.export(
-                network, (example,), file, dynamo=False, opset_version=case.opset, dynamic_axes=axes, **names
-            )
-            return file.getvalue()
-        shapes = ({0: torch.export.Dim("N", min=1, max=64)},) if case.batch == "free" else None
-        program = torch.onnx.export(
-            network, (example,), dynamo=True, opset_version=case.opset, dynamic_shapes=shapes, verbose=False, **names
-        )
-        return program.model_proto.SerializeToString()
-
-
 def run(case: Case, network: nn.Module) -> Outcome:
-    """Export, import and compare one case."""
+    """Export, import and compare one case, and look for switches in it."""
     size = ARCHITECTURES[case.model].size
     try:
         data = export(network, size, case)
     except Exception as error:
         return Outcome(case, "not exported", message=_sentence(error))
     try:
-        return _compare(case, network, data, size)
+        return _compare(case, network, artifact_from_bytes(f"{case.model}.onnx", data))
     except Exception as error:
         return Outcome(case, "failed", message=_sentence(error))
 
 
-def _compare(case: Case, network: nn.Module, data: bytes, size: int) -> Outcome:
-    artifact = artifact_from_bytes(f"{case.model}.onnx", data)
+def _compare(case: Case, network: nn.Module, artifact: Artifact) -> Outcome:
     start = time.perf_counter()
     signature = read_signature(artifact)
     classifier = import_model(artifact, signature)
     seconds = time.perf_counter() - start
+    size = ARCHITECTURES[case.model].size
     images = torch.rand(_NUM_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(1))
-    expected = open_runtime(artifact, signature).scores(images.numpy())
+    runtime = open_runtime(artifact, signature)
+    expected = runtime.scores(images.numpy())
     with torch.no_grad():
         found = classifier.logits(images).numpy()
-    logit_gap = float(np.abs(found - expected).max() / np.abs(expected).max())
     ours, theirs = (_gradient(model, images) for model in (classifier.logits, network))
-    gradient_gap = float((ours - theirs).norm() / theirs.norm())
-    passed = logit_gap <= MAX_LOGIT_GAP and gradient_gap <= MAX_GRADIENT_GAP
     wrapper = classifier.network
-    batching = f"{type(wrapper).__name__}{'' if getattr(wrapper, 'at_once', True) else ', one by one'}"
-    return Outcome(
+    outcome = Outcome(
         case,
-        "passed" if passed else "failed",
-        logit_gap,
-        gradient_gap,
-        batching,
-        round(seconds, 2),
-        "" if passed else "values differ",
+        "passed",
+        logit_gap=float(np.abs(found - expected).max() / np.abs(expected).max()),
+        gradient_gap=float((ours - theirs).norm() / theirs.norm()),
+        batching=f"{type(wrapper).__name__}{'' if getattr(wrapper, 'at_once', True) else ', one by one'}",
+        seconds=round(seconds, 2),
     )
+    return _judged(_with_findings(outcome, artifact, runtime))
+
+
+def _with_findings(outcome: Outcome, artifact: Artifact, runtime: OrtClassifier) -> Outcome:
+    """What `scanner inspect` says of the graph, and how many switches it looked at."""
+    signature, normalisation = runtime.signature, runtime.normalisation
+    switches = GraphProbe(artifact, signature, normalisation).switches()
+    findings = find_graph_findings(artifact, signature, normalisation, None, decisions=runtime.decisions)
+    return replace(
+        outcome,
+        hard_switches=sum(switch.hard for switch in switches),
+        soft_switches=sum(not switch.hard for switch in switches),
+        findings=tuple(f"{finding.severity}: {finding.message}" for finding in findings),
+    )
+
+
+def _judged(outcome: Outcome) -> Outcome:
+    faults = []
+    if not (outcome.logit_gap or 0) <= MAX_LOGIT_GAP:
+        faults.append(f"logits differ by {outcome.logit_gap:.2g}")
+    if not (outcome.gradient_gap or 0) <= MAX_GRADIENT_GAP:
+        faults.append(f"gradients differ by {outcome.gradient_gap:.2g}")
+    faults += outcome.findings
+    return replace(outcome, status="failed", message="; ".join(faults)) if faults else outcome
 
 
 def _gradient(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -151,32 +135,69 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
 
 
-def table(outcomes: list[Outcome]) -> str:
+def table(outcomes: Sequence[Outcome], command: str) -> str:
     """The matrix in Markdown: cases passed of those that the exporter wrote, and every case that did not."""
-    models = list(dict.fromkeys(outcome.case.model for outcome in outcomes))
     columns = list(dict.fromkeys((o.case.exporter, o.case.opset) for o in outcomes))
-    lines = ["| model | " + " | ".join(f"{exporter} {opset}" for exporter, opset in columns) + " |"]
-    lines.append("|---|" + "---|" * len(columns))
-    for model in models:
-        cells = []
-        for column in columns:
-            here = [o for o in outcomes if o.case.model == model and (o.case.exporter, o.case.opset) == column]
-            written = [o for o in here if o.status != "not exported"]
-            cells.append(f"{sum(o.status == 'passed' for o in written)}/{len(written)}")
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    written = [o for o in outcomes if o.status != "not exported"]
-    passed = [o for o in written if o.status == "passed"]
-    lines += [
+    names = [f"{exporter} {opset}" for exporter, opset in columns]
+    headings = ["model", *names, "largest logit gap", "largest gradient gap", "switches listed", "findings"]
+    lines = [
+        "# The exporter matrix",
         "",
-        f"{len(passed)} of {len(written)} exported files pass; {len(outcomes) - len(written)} were not written.",
+        f"Made by `{command}` {circumstances(_LIBRARIES)}.",
+        "",
+        "A cell counts the files that pass of those that the exporter wrote, with a free and with a fixed batch: "
+        f"logits within {MAX_LOGIT_GAP:g} of onnxruntime's, gradient within {MAX_GRADIENT_GAP:g} of the source "
+        "network's, no finding in the graph. Switches are listed per file, hard + soft, the most of a model's files.",
+        "",
+        "| " + " | ".join(headings) + " |",
+        "|---|" + "---|" * (len(headings) - 1),
     ]
+    models = dict.fromkeys(outcome.case.model for outcome in outcomes)
+    lines += [_row(model, [o for o in outcomes if o.case.model == model], columns) for model in models]
+    return "\n".join([*lines, "", *_summary(outcomes)]) + "\n"
+
+
+def _row(model: str, outcomes: Sequence[Outcome], columns: Sequence[tuple[str, int]]) -> str:
+    written = [o for o in outcomes if o.status != "not exported"]
+    cells = [model]
+    for column in columns:
+        here = [o for o in written if (o.case.exporter, o.case.opset) == column]
+        cells.append(f"{sum(o.status == 'passed' for o in here)}/{len(here)}")
+    cells += [f"{max((getattr(o, gap) or 0 for o in written), default=0):.1g}" for gap in ("logit_gap", "gradient_gap")]
+    hard, soft = (
+        max((getattr(o, kind) or 0 for o in written), default=0) for kind in ("hard_switches", "soft_switches")
+    )
+    cells += [f"{hard} + {soft}", str(sum(len(o.findings) for o in written))]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    written = [o for o in outcomes if o.status != "not exported"]
+    passed = sum(o.status == "passed" for o in written)
+    findings = sum(len(o.findings) for o in written)
+    yield (
+        f"{passed} of {len(written)} exported files pass, with {findings} findings in all; "
+        f"{len(outcomes) - len(written)} were not written."
+    )
     for outcome in outcomes:
         if outcome.status != "passed":
             case = outcome.case
-            lines.append(
-                f"- {outcome.status}: {case.model}, {case.exporter} {case.opset}, {case.batch} batch: {outcome.message}"
-            )
-    return "\n".join(lines) + "\n"
+            place = f"{case.model}, {case.exporter} {case.opset}, {case.batch} batch"
+            yield f"- {outcome.status}: {place}: {outcome.message}"
+
+
+@cache
+def _network(name: str, *, fused: bool) -> nn.Module:
+    use_fused_attention(fused)
+    return build(name)
+
+
+def _finished(progress: Path | None) -> dict[Case, Outcome]:
+    """Cases that an earlier run has done."""
+    lines = progress.read_text().splitlines() if progress and progress.exists() else []
+    outcomes = [json.loads(line) for line in lines]
+    done = [Outcome(**(o | {"case": Case(**o["case"]), "findings": tuple(o["findings"])})) for o in outcomes]
+    return {outcome.case: outcome for outcome in done}
 
 
 def main() -> int:
@@ -184,19 +205,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=list(ARCHITECTURES), choices=list(ARCHITECTURES))
     parser.add_argument("--exporters", nargs="*", default=list(OPSETS), choices=list(OPSETS))
+    parser.add_argument("--progress", type=Path, help="file of finished cases, which are not run again")
     parser.add_argument("--out", type=Path, help="folder for exporters.json and exporters.md")
     options = parser.parse_args()
-    outcomes = []
+    done, outcomes = _finished(options.progress), []
     for case in cases(options.models, options.exporters):
-        use_fused_attention(case.opset >= 14)
-        outcome = run(case, build(case.model))
+        outcome = done.get(case) or run(case, _network(case.model, fused=case.opset >= 14))
         outcomes.append(outcome)
+        if options.progress and case not in done:
+            with options.progress.open("a") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
         print(case.model, case.exporter, case.opset, case.batch, outcome.status, outcome.message, file=sys.stderr)
-    print(table(outcomes))
+    report = table(outcomes, "python -m benchmarks.exporters --out benchmarks/results")
+    print(report)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "exporters.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")
-        (options.out / "exporters.md").write_text(table(outcomes))
+        (options.out / "exporters.md").write_text(report)
     return int(any(outcome.status == "failed" for outcome in outcomes))
 
 

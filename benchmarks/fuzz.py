@@ -1,21 +1,26 @@
 """Mutated model files through the intake, and through the whole import in the sandbox.
 
     python -m benchmarks.fuzz [--count 100000] [--whole 2000] [--seconds 3600] [--seed 0] [--models DIR] [--keep DIR]
+                              [--out benchmarks/results]
 
 Bytes are flipped, cut, doubled and moved; or the file is taken apart as a protocol buffer, and fields are set to values
 that break assumptions, removed, repeated, or swapped with others of their kind. The intake may accept, refuse or call
 the bytes unreadable, each within its time; anything else is a defect, kept with its seed and printed. Files that the
-intake accepts also go through the import in the sandbox, where only `InternalError` is a defect.
+intake accepts also go through the import in the sandbox, every fourth through the search for switches as well; there
+only `InternalError` is a defect, and a limit that ended the child is counted.
 """
 
 import argparse
 import contextlib
+import json
+import resource
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,15 +32,20 @@ from numpy.random import Generator
 
 from backscan.converters import artifact_from_bytes, audit
 from backscan.converters.errors import ArtifactError
+from backscan.converters.sandbox_errors import SandboxError
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import NoVerdictError
 from backscan.scanner.executors import Subject, open_subject
+from benchmarks.circumstances import circumstances
 from benchmarks.hostile_models import HOSTILE_MODELS, classifier, external
 from benchmarks.switch_backdoors import SWITCHES, plant_switch
 
 MAX_SECONDS = 10.0
 """Longest look at one file; a loaded machine needs some slack."""
+MEMORY = 6 << 30
+"""Address space of the child, in place of three quarters of the machine: bombs should not push others out."""
 _MAX_BASE = 1 << 17
+_SWITCHES_EVERY = 4
 _NUMBERS = (0, 1, -1, 2, 7, 127, 255, 65536, 2**31 - 1, -(2**31), 2**32, 2**62, 2**63 - 1, -(2**63))
 _TEXTS = (
     "",
@@ -186,16 +196,19 @@ class Importer:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._subject: Subject | None = None
+        self._count = 0
 
     def __call__(self, data: bytes) -> str:
-        """What the import says: imported or no verdict."""
+        """What the import says: imported, no verdict, or ended by a limit."""
+        self._count += 1
         if self._subject is None:
             self._subject = self._stack.enter_context(open_subject(ScanConfig()))
         try:
             self._subject.open(artifact_from_bytes("fuzzed.onnx", data), ScanConfig(image_size=(8, 8)))
-            self._subject.find_switches(None, seed=0)
+            if self._count % _SWITCHES_EVERY == 0:  # it takes several times as long as the import
+                self._subject.find_switches(None, seed=0)
         except NoVerdictError as error:
-            if "sandbox" in str(error) or "child process" in str(error) or "expected phase" in str(error):
+            if isinstance(error.__cause__, SandboxError):
                 self.close()
                 return "ended by a limit"
             return "no verdict"
@@ -252,8 +265,57 @@ def run(
     return outcomes, failures
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What became of a series of files."""
+
+    name: str
+    """What they went through."""
+    outcomes: dict[str, int]
+    """Outcome -> files."""
+    seconds: int
+    """Duration."""
+    failures: list[str]
+    """A sentence for each failure."""
+
+
 def _is_accepted(data: bytes) -> bool:
     return look(data) == "accepted"
+
+
+def series(bases: list[bytes], options: argparse.Namespace) -> Iterator[Series]:
+    """Both series, as far as they are asked for."""
+    common: dict[str, Any] = {"seed": options.seed, "seconds": options.seconds, "keep": options.keep}
+    if options.count:
+        start = time.monotonic()
+        outcomes, failures = run(bases, look, count=options.count, **common)
+        yield Series("intake", dict(outcomes), round(time.monotonic() - start), failures)
+    if options.whole:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        start, importer = time.monotonic(), Importer()
+        outcomes, failures = run(bases, importer, count=options.whole, only=_is_accepted, **common)
+        importer.close()
+        yield Series("import", dict(outcomes), round(time.monotonic() - start), failures)
+
+
+def table(done: Sequence[Series], command: str) -> str:
+    """The series as Markdown."""
+    kinds = list(dict.fromkeys(kind for one in done for kind in one.outcomes))
+    lines = [
+        "# Mutated model files",
+        "",
+        f"Made by `{command}` {circumstances(('onnx', 'onnxruntime', 'torch', 'protobuf'))}.",
+        "",
+        "Intake: any mutated file; it is accepted, refused or called unreadable. Import: files that the intake "
+        "accepts, opened in onnxruntime and imported into torch in the sandbox.",
+        "",
+        f"| series | files | {' | '.join(kinds)} | failures | seconds |",
+        "|---|---|" + "---|" * (len(kinds) + 2),
+    ]
+    for one in done:
+        cells = (one.name, sum(one.outcomes.values()), *(one.outcomes.get(kind, 0) for kind in kinds))
+        lines.append("| " + " | ".join(map(str, (*cells, len(one.failures), one.seconds))) + " |")
+    return "\n".join([*lines, "", *(f"- {failure}" for one in done for failure in one.failures)]).rstrip() + "\n"
 
 
 def main() -> int:
@@ -265,20 +327,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, help="folder with more .onnx files to start from")
     parser.add_argument("--keep", type=Path, help="folder for files that failed")
+    parser.add_argument("--out", type=Path, help="folder for fuzz.json and fuzz.md")
     options = parser.parse_args()
-    bases = base_models(options.models)
-    common: dict[str, Any] = {"seed": options.seed, "seconds": options.seconds, "keep": options.keep}
-    start = time.monotonic()
-    outcomes, failures = run(bases, look, count=options.count, **common)
-    print(f"intake: {dict(outcomes)} in {time.monotonic() - start:.0f} s from {len(bases)} files")
-    if options.whole:
-        start, importer = time.monotonic(), Importer()
-        whole, more = run(bases, importer, count=options.whole, only=_is_accepted, **common)
-        importer.close()
-        failures += more
-        print(f"import: {dict(whole)} in {time.monotonic() - start:.0f} s")
-    print(*failures, sep="\n")
-    return 1 if failures else 0
+    done = []
+    for one in series(base_models(options.models), options):
+        done.append(one)
+        print(f"{one.name}: {one.outcomes} in {one.seconds} s", *one.failures, sep="\n", flush=True)
+    if options.out:
+        command = f"python -m benchmarks.fuzz --count {options.count} --whole {options.whole} --seed {options.seed}"
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "fuzz.json").write_text(json.dumps([asdict(one) for one in done], indent=1) + "\n")
+        (options.out / "fuzz.md").write_text(table(done, command))
+    return 1 if any(one.failures for one in done) else 0
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ import numpy as np
 from typer.testing import CliRunner
 
 from backscan.scanner.cli import app
+from benchmarks.fuzz import MEMORY
 from benchmarks.hostile_inputs import BEHAVIOUR, DATA, FILES, MODELS, HostileInput, generated
 
 MAX_SECONDS = 120.0
-MEMORY = 6 << 30
-"""Address space of the child, in place of three quarters of the machine: bombs should not push others out."""
 _OPTIONS = (
     "--quiet",
     "check",
@@ -38,6 +37,8 @@ _OPTIONS = (
     "8",
     "--max-steps",
     "20",
+    "--time-limit",
+    "30",
 )
 _PAGE = resource.getpagesize()
 
