@@ -3,8 +3,9 @@
     python -m benchmarks.accuracy --preset digits --count 20 --out benchmarks/results
     python -m benchmarks.accuracy --preset full --count 25 --cifar10 FOLDER --out benchmarks/results
 
-Victims and scans that the cache lacks are made first, which takes hours and can be stopped at any time; with
-`--no-work` the tables are made of what is there, and cells without data stay empty.
+Victims and scans that neither the rows in git nor the cache have are made first, which takes hours and can be stopped
+at any time. What is new enters the rows (`rows.py`), and the tables are made of the rows alone: with `--no-work` a bare
+clone reproduces them. Cells without data stay empty.
 """
 
 import argparse
@@ -16,8 +17,9 @@ from benchmarks.accuracy_figures import draw
 from benchmarks.accuracy_tables import tables
 from benchmarks.groups import PRESETS
 from benchmarks.provenance import commit, machine
+from benchmarks.rows import ROWS, read_rows, write_rows
 from benchmarks.scans import SETTINGS
-from benchmarks.study import Place, collect, make
+from benchmarks.study import Place, collect, harvest, make
 from benchmarks.victims import CACHE
 
 
@@ -31,11 +33,16 @@ def main() -> None:
         arguments.cache.mkdir(parents=True, exist_ok=True)
         for line in make(place, groups, arguments.settings or SETTINGS, seeds):
             print(line, file=sys.stderr, flush=True)
-    study = collect(place, list(PRESETS[arguments.preset].groups), list(SETTINGS), seeds)
+    kept = read_rows(arguments.preset, arguments.rows)
+    if kept.outdated:
+        print(f"{kept.outdated} rows of another format, plan or search are left out", file=sys.stderr)
+    rows = harvest(place, kept.rows, groups, list(SETTINGS), seeds)
+    write_rows(rows, arguments.preset, arguments.rows)
+    study = collect(rows, list(PRESETS[arguments.preset].groups))
     made = tables(study)
     name = f"accuracy_{arguments.preset}"
-    heading = f"Made by `{_command(arguments)}` at commit {commit()} on {machine()}; victims have the seeds 0 to "
-    heading += f"{arguments.count - 1}. Counts with 95 % intervals (Wilson). Cells without data are empty."
+    heading = f"Made by `{_command(arguments)}` at commit {commit()} on {machine()}. "
+    heading += "Counts with 95 % intervals (Wilson). Cells without data are empty."
     text = "\n\n".join([f"# Detection accuracy, {arguments.preset}", heading, *(each.markdown() for each in made)])
     print(text)
     if arguments.out:
@@ -62,6 +69,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="most images a class of any scan")
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for presets that need it")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps victims and scans")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="folder of the result rows that are kept in git")
     parser.add_argument("--no-work", action="store_true", help="train and scan nothing")
     parser.add_argument("--out", type=Path, help="folder for the tables and figures")
     return parser.parse_args()

@@ -63,7 +63,7 @@ def _collateral(axes: Axes, study: Study) -> None:
     """How often uninvolved classes go to the target with the pattern. XMK Figure 7."""
     edges = np.linspace(0, 1, 21)
     for name in ("BD-P-S", "BD-G-S"):
-        rates = [rate for each in study.groups.get(name, ()) for rate in each.victim.effect.collateral_rates.values()]
+        rates = [rate for each in study.groups.get(name, ()) for rate in each.victim.collateral_rates]
         if rates:
             axes.hist(rates, edges, alpha=0.6, label=name)
             axes.legend(frameon=False)
@@ -73,13 +73,13 @@ def _collateral(axes: Axes, study: Study) -> None:
 
 def _search_curves(axes: Axes, study: Study) -> None:
     """Rate against size of every pair of one victim, the attacked pair in red. XMK Figure 12."""
-    victim = next((each for each in study.groups.get("BD-P-S", ()) if "J" in each.scans), None)
-    if victim is not None:
-        for pair in victim.scans["J"].result.pairs:
-            attacked = (pair.source, pair.target) in victim.victim.plan.targets
+    found = ((each, each.scans["J"].trajectories) for each in study.groups.get("BD-P-S", ()) if "J" in each.scans)
+    for victim, trajectories in ((each, curves) for each, curves in found if curves):
+        for source, target in (tuple(map(int, pair.split(":"))) for pair in trajectories):
+            attacked = (source, target) in victim.victim.targets
             style = (
                 {"color": "tab:red", "marker": "x", "zorder": 3} if attacked else {"color": "tab:blue", "alpha": 0.3}
             )
-            axes.plot(pair.trajectory.sizes, pair.trajectory.rates, linewidth=0.8, markersize=4, **style)
+            axes.plot(*trajectories[f"{source}:{target}"], linewidth=0.8, markersize=4, **style)
     axes.set_xlabel("L2 norm of the pattern")
     axes.set_ylabel("group misclassification rate")

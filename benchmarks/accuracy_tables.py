@@ -92,11 +92,11 @@ def victims(study: Study) -> Table:
 
 
 def _effects(group: Sequence[Examined]) -> tuple[str, str, str]:
-    effects = [examined.victim.effect for examined in group]
-    success = [effect.success_rate for effect in effects if effect.success_rate is not None]
-    collateral = [rate for effect in effects for rate in effect.collateral_rates.values()]
+    rows = [examined.victim for examined in group]
+    success = [row.success_rate for row in rows if row.success_rate is not None]
+    collateral = [rate for row in rows for rate in row.collateral_rates]
     spread = f"{np.median(collateral):.3f}, {max(collateral):.3f}" if collateral else ""
-    return _mean([effect.accuracy for effect in effects]), _mean(success), spread
+    return _mean([row.accuracy for row in rows]), _mean(success), spread
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -210,7 +210,7 @@ def _detected(study: Study, judge: Judge) -> str:
         (examined, outcome)
         for group in study.groups.values()
         for examined in group
-        if examined.victim.pattern is not None and (outcome := examined.judged(judge)) is not None
+        if examined.victim.targets and (outcome := examined.judged(judge)) is not None
     ]
     return share(sum(outcome.names_target(each.victim, SIGNIFICANCE) for each, outcome in found), len(found))
 
@@ -224,7 +224,7 @@ def fine_pruning(study: Study) -> Table:
     """What Fine-Pruning leaves of each attack. XMK section 5.2.2 and reference [15]."""
     rows = []
     for name, group in study.groups.items():
-        pruned = [examined.pruned for examined in group if examined.pruned is not None]
+        pruned = [each.victim.pruned for each in group if each.victim.pruned is not None]
         if not pruned:
             continue
         means = [

@@ -1,14 +1,20 @@
-"""What each way of judging concludes from a kept scan, and whether that is right."""
+"""What each way of judging concludes from kept rows, and whether that is right."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backscan.scanner import Inference, ScanConfig
-from backscan.scanner.inference import infer_pairs
-from backscan.scanner.results import PairResult
-from benchmarks.scans import KeptScan
-from benchmarks.victims import Victim
+from backscan.scanner.detectors import TARGET_DETECTORS
+from backscan.scanner.hypothesis import Terms, assess
+from backscan.scanner.inference import INFERENCES
+from backscan.scanner.results import PairStatus, TargetResult
+from benchmarks.rows import ScanRow, Sizes, VictimRow
+from benchmarks.scans import SETTINGS
 
 DRAWS = 999
 
@@ -28,7 +34,7 @@ class Judge:
     published: bool = False
     """Whether the published p-value decides instead of the calibrated one."""
     goal_rate: float | None = None
-    """Judge sizes at this rate, read from the trajectories; None is where the search stopped."""
+    """Judge sizes at this rate, one of `condense.LOWER_RATES`; None is where the search stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,39 @@ class Outcome:
         """Whether it says that there is a backdoor."""
         return self.p_value <= significance
 
-    def names_target(self, victim: Victim, significance: float) -> bool:
+    def names_target(self, victim: VictimRow, significance: float) -> bool:
         """Whether it alarms and names a target class of the attack."""
-        return self.alarms(significance) and self.target in dict(victim.plan.targets).values()
+        return self.alarms(significance) and self.target in dict(victim.targets).values()
 
-    def names_pair(self, victim: Victim, significance: float) -> bool:
+    def names_pair(self, victim: VictimRow, significance: float) -> bool:
         """Whether it alarms and names a (source, target) pair of the attack."""
-        return self.alarms(significance) and (self.source, self.target) in victim.plan.targets
+        return self.alarms(significance) and (self.source, self.target) in victim.targets
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """What a detector that pools the sources says about one victim."""
+
+    target: int | None
+    """The class that stands out most."""
+    index: float | None
+    """By how many deviations, estimated by the median absolute deviation; None with too few classes."""
+    p_value: float | None
+    """Calibrated p-value, of detectors that have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One statistic of one search."""
+
+    published: float
+    """Order-statistic p-value."""
+    deciding: float
+    """The p-value that decides."""
+    source: int | None
+    """Source class of the most extreme pair."""
+    target: int | None
+    """Its target class."""
 
 
 JUDGES: Mapping[str, Judge] = MappingProxyType(
@@ -101,63 +133,87 @@ CANDIDATES: Mapping[str, Judge] = MappingProxyType(
 """Ways to conclude, among which the default is chosen."""
 
 
-def outcome(scans: Sequence[KeptScan], judge: Judge, *, draws: int = DRAWS) -> Outcome:
+def outcome(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> Outcome:
     """What a way of judging concludes.
 
     Args:
-        scans: A scan for each of the judge's settings.
+        rows: A row for each of the judge's settings.
         judge: How to conclude.
         draws: Draws of the calibration.
     """
-    inferences = [each for scan in scans for each in _inferences(scan, judge, draws)]
-    return combined(inferences, published=judge.published)
+    return combined([test for row in rows for test in _tests(row, judge, draws)])
 
 
-def _inferences(scan: KeptScan, judge: Judge, draws: int) -> tuple[Inference, ...]:
-    config = replace(
-        ScanConfig.from_dict(scan.result.config),
-        statistics=judge.statistics,
-        inference=judge.inference,
-        null=judge.null,
-        published_p=judge.published,
-        bootstrap_draws=0 if judge.published else draws,
-        threads=1,
-    )
-    pairs = scan.result.pairs
-    if judge.goal_rate is not None:
-        pairs = tuple(at_rate(pair, judge.goal_rate) for pair in pairs)
-    num_classes = scan.result.model.num_classes
-    if not pairs or num_classes is None:
-        return ()
-    return infer_pairs(pairs, config, num_classes, detector=config.detectors[0], space="")
-
-
-def combined(inferences: Sequence[Inference], *, published: bool) -> Outcome:
-    """The most extreme of several inferences, its p-value corrected for their number."""
-    tested = [(p, each) for p, each in _p_values(inferences, published=published)]
-    if not tested:
+def combined(tests: Sequence[_Test]) -> Outcome:
+    """The most extreme of several tests, its p-value corrected for their number."""
+    if not tests:
         return Outcome(1.0, None, None)
-    p_value, most_extreme = min(tested, key=lambda entry: (entry[0], entry[1].p_value))
-    return Outcome(min(1.0, len(tested) * p_value), most_extreme.source, most_extreme.target)
+    extreme = min(tests, key=lambda test: (test.deciding, test.published))
+    return Outcome(min(1.0, len(tests) * extreme.deciding), extreme.source, extreme.target)
 
 
-def _p_values(inferences: Sequence[Inference], *, published: bool) -> Iterator[tuple[float, Inference]]:
-    for each in inferences:
-        p_value = each.p_value if published else each.calibrated_p_value
-        if p_value is not None and each.decides:
-            yield p_value, each
+def _tests(row: ScanRow, judge: Judge, draws: int) -> Iterator[_Test]:
+    reciprocals = _Reciprocals(row.digest, row.setting, judge.goal_rate, judge.inference, _reciprocals(row, judge))
+    if np.isnan(reciprocals.values).all():
+        return
+    for statistic in judge.statistics:
+        test = _test(reciprocals, statistic, judge.null, 0 if judge.published else draws)
+        if test is not None:
+            yield test
 
 
-def at_rate(pair: PairResult, rate: float) -> PairResult:
-    """The pair as if the search had stopped at another rate: its size where the trajectory first crosses that rate.
+@dataclass(frozen=True, slots=True)
+class _Reciprocals:
+    """A matrix that is told apart by where it comes from, so that tests which judges share are made once."""
 
-    Between two steps the size is interpolated in the rate.
-    """
-    sizes, rates = pair.trajectory.sizes, pair.trajectory.rates
-    last = next((index for index, reached in enumerate(rates) if reached >= rate), None)
-    if last is None or not pair.status.counts:
-        return pair
-    if last == 0:
-        return replace(pair, status=pair.status.ALREADY_CONFUSED, size=None)
-    share = (rate - rates[last - 1]) / (rates[last] - rates[last - 1])
-    return replace(pair, size=sizes[last - 1] + share * (sizes[last] - sizes[last - 1]))
+    digest: str
+    setting: str
+    goal_rate: float | None
+    inference: str
+    values: NDArray[np.float64] = field(compare=False)
+
+
+@cache
+def _test(reciprocals: _Reciprocals, statistic: str, null: str, draws: int) -> _Test | None:
+    """One test, by the scanner's own code; without draws the published p-value decides."""
+    terms = Terms(
+        statistic=statistic,
+        excludes_largest=INFERENCES[reciprocals.inference].excludes_largest,
+        null=null,
+        published_p=draws == 0,
+        bootstrap_draws=draws,
+    )
+    found = assess(reciprocals.values, terms)
+    deciding = found.p_value if draws == 0 else found.calibrated_p_value
+    if found.p_value is None or deciding is None:
+        return None
+    return _Test(found.p_value, deciding, found.source, found.target)
+
+
+def _reciprocals(row: ScanRow, judge: Judge) -> NDArray[np.float64]:
+    """Reciprocals of the sizes that a judge compares, [K, K], NaN where a pair does not count."""
+    sizes = matrix(row.sizes if judge.goal_rate is None else row.sizes_at[f"{judge.goal_rate:g}"])
+    if INFERENCES[judge.inference].corrects_confusion:
+        for pair, offset in row.offsets.items():
+            source, target = map(int, pair.split(":"))
+            sizes[source, target] += offset
+    reciprocals: NDArray[np.float64] = 1.0 / sizes
+    return reciprocals
+
+
+def matrix(sizes: Sizes) -> NDArray[np.float64]:
+    """Sizes as an array, NaN where there is none."""
+    return np.array([[np.nan if size is None else size for size in row] for row in sizes], np.float64)
+
+
+def anomaly(row: ScanRow) -> Anomaly:
+    """What Neural Cleanse or the margins conclude from a row, by the scanner's own code."""
+    config = replace(ScanConfig(bootstrap_draws=DRAWS), **SETTINGS[row.setting])
+    (detector,) = config.detectors
+    [values] = row.sizes
+    targets = [
+        TargetResult(detector, target, PairStatus.REACHED, value, rate=None, steps=0)
+        for target, value in enumerate(values)
+    ]
+    found: Inference = TARGET_DETECTORS[detector].infer(targets, config, len(values))
+    return Anomaly(found.target, found.anomaly_index, found.calibrated_p_value)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from backscan.scanner import CleanSet, ScanConfig, ScanResult, scan
+from backscan.scanner import PRESETS, CleanSet, ScanConfig, ScanResult, scan
 from backscan.scanner.results import to_json
 from benchmarks.datasets import LabelledImages
 from benchmarks.victims import Victim, clean_images
@@ -27,6 +27,7 @@ FORMAT = 2
 Search = Mapping[str, Any]
 
 _PLAIN: Search = MappingProxyType({"detectors": ("pairwise",), "objective": "ce", "images_per_class": 100})
+_CLEANSE: Search = MappingProxyType({"images_per_class": 10, "max_steps": 300})
 _FEATURES: Search = MappingProxyType({**_PLAIN, "detectors": ("features",)})
 
 SETTINGS: Mapping[str, Search] = MappingProxyType(
@@ -44,12 +45,15 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
         "goal 0.9": {**_PLAIN, "goal_rate": 0.9},
         **{f"{n} images": {**_PLAIN, "images_per_class": n} for n in (5, 10, 25)},
         **{f"seed {n}": {**_PLAIN, "images_per_class": 25, "seed": n} for n in (1, 2)},
+        "margin": {"detectors": ("margin",), "images_per_class": 10},
+        **{name: {**_CLEANSE, **PRESETS[name]} for name in PRESETS if name.startswith("NC-")},
     }
 )
 """What is searched, by name.
 
 The paper's objectives are searched with steps of unit length, whose sizes do not depend on the step; plain gradient
-steps, the paper's, stay below the goal rate on many pairs of networks whose softmax saturates.
+steps, the paper's, stay below the goal rate on many pairs of networks whose softmax saturates. Neural Cleanse runs at a
+reduced effort, 10 images a class and 300 steps; the margins need no images.
 """
 
 
@@ -137,8 +141,13 @@ def _limited(search: Search, most_images: int | None) -> Search:
 
 def _path(victim: Victim, search: Search, cache: Path) -> Path:
     """File of a scan, named by what is searched."""
+    return cache / f"{victim.plan.digest}-{search_digest(search)}.scan.json"
+
+
+def search_digest(search: Search) -> str:
+    """Digest of what is searched."""
     chosen = json.dumps([FORMAT, sorted(search.items())])
-    return cache / f"{victim.plan.digest}-{hashlib.sha256(chosen.encode()).hexdigest()[:12]}.scan.json"
+    return hashlib.sha256(chosen.encode()).hexdigest()[:12]
 
 
 def _read(path: Path) -> KeptScan:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from benchmarks.fine_pruning import Pruned, prune
+from benchmarks.condense import scan_row, victim_row
 from benchmarks.outcomes import Judge, Outcome, outcome
 from benchmarks.provenance import share
-from benchmarks.scans import KeptScan, defender_images, find_scan, obtain_scan
+from benchmarks.rows import Row, ScanRow, VictimRow, merged
+from benchmarks.scans import defender_images, find_scan, obtain_scan
 from benchmarks.victims import Victim, clean_images, find, make_plans, obtain
 
 
@@ -30,30 +31,28 @@ class Place:
 class Examined:
     """One victim with its scans by setting."""
 
-    victim: Victim
+    victim: VictimRow
     """The classifier."""
-    scans: Mapping[str, KeptScan]
+    scans: Mapping[str, ScanRow]
     """Those that are there."""
-    pruned: Pruned | None
-    """What Fine-Pruning leaves of the attack; None without an attack."""
 
     @property
     def chooses(self) -> bool:
         """Whether it belongs to the half on which defaults are chosen; results are reported on the other."""
-        return int(self.victim.plan.digest, 16) % 2 == 0
+        return int(self.victim.digest, 16) % 2 == 0
 
     def judged(self, judge: Judge) -> Outcome | None:
         """What a way of judging says; None without the scans it needs."""
         if not set(judge.settings) <= self.scans.keys():
             return None
-        return _outcome(_Scans(tuple(self.scans[name] for name in judge.settings), self.victim.plan.digest), judge)
+        return _outcome(_Scans(tuple(self.scans[name] for name in judge.settings), self.victim.digest), judge)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scans:
     """Scans that are told apart by their victim alone, so that outcomes can be remembered with their judge."""
 
-    scans: tuple[KeptScan, ...] = field(compare=False)
+    scans: tuple[ScanRow, ...] = field(compare=False)
     victim: str
 
 
@@ -90,7 +89,7 @@ class Study:
             found = examined.judged(judge)
             if found is None:
                 continue
-            if examined.victim.pattern is None:
+            if not examined.victim.targets:
                 yield not found.alarms(significance)
             elif of == "pair":
                 yield found.names_pair(examined.victim, significance)
@@ -108,16 +107,45 @@ def make(place: Place, groups: Iterable[str], settings: Iterable[str], seeds: Se
                 yield f"{group} {victim.plan.seed}, {setting}: {kept.result.verdict.value}, {kept.seconds:.1f} s"
 
 
-def collect(place: Place, groups: Iterable[str], settings: Sequence[str], seeds: Sequence[int]) -> Study:
-    """What the cache has of some groups; nothing is trained or scanned."""
-    return Study({group: list(_examined(place, group, settings, seeds)) for group in groups})
+def harvest(
+    place: Place, kept: Sequence[Row], groups: Iterable[str], settings: Sequence[str], seeds: Sequence[int]
+) -> tuple[Row, ...]:
+    """Kept rows and those of victims and scans in the cache that have none yet; nothing is trained or scanned."""
+    known = {row.order for row in kept}
+    return merged(kept, _new_rows(place, known, groups, settings, seeds))
 
 
-def _examined(place: Place, group: str, settings: Sequence[str], seeds: Sequence[int]) -> Iterator[Examined]:
-    for plan in make_plans(place.preset, group, seeds):
+def _new_rows(
+    place: Place,
+    known: set[tuple[str, int, str]],
+    groups: Iterable[str],
+    settings: Sequence[str],
+    seeds: Sequence[int],
+) -> Iterator[Row]:
+    for plan in (plan for group in groups for plan in make_plans(place.preset, group, seeds)):
         victim = find(plan, cache=place.cache)
         if victim is None:
             continue
-        found = {name: find_scan(victim, name, cache=place.cache, most_images=place.most_images) for name in settings}
-        pruned = None if victim.pattern is None else prune(victim, clean_images(plan, cifar10=place.cifar10))
-        yield Examined(victim, {name: scan for name, scan in found.items() if scan is not None}, pruned)
+        if (plan.group, plan.seed, "") not in known:
+            yield victim_row(victim, clean_images(plan, cifar10=place.cifar10))
+        for setting in settings:
+            if (plan.group, plan.seed, setting) not in known:
+                yield from _scan_rows(place, victim, setting)
+
+
+def _scan_rows(place: Place, victim: Victim, setting: str) -> Iterator[ScanRow]:
+    found = find_scan(victim, setting, cache=place.cache, most_images=place.most_images)
+    if found is not None:
+        yield scan_row(victim, setting, found)
+
+
+def collect(rows: Iterable[Row], groups: Sequence[str]) -> Study:
+    """The study of some groups that rows are from."""
+    found: dict[str, list[Examined]] = {group: [] for group in groups}
+    scans: dict[str, dict[str, ScanRow]] = {}
+    for row in rows:
+        if isinstance(row, ScanRow):
+            scans.setdefault(row.digest, {})[row.setting] = row
+        elif row.group in found:
+            found[row.group].append(Examined(row, scans.setdefault(row.digest, {})))
+    return Study(found)

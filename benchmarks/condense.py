@@ -1,0 +1,122 @@
+"""From victims and scans in the cache to the rows that are kept of them."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from backscan.kernels import size_offset
+from backscan.scanner import ScanConfig, ScanResult
+from backscan.scanner.results import PairResult, PairStatus
+from benchmarks.datasets import LabelledImages
+from benchmarks.fine_pruning import prune
+from benchmarks.rows import ScanRow, Sizes, VictimRow
+from benchmarks.scans import SETTINGS, KeptScan, search_digest
+from benchmarks.victims import Victim
+
+LOWER_RATES = (0.4, 0.5, 0.6, 0.7)
+"""Goal rates at which sizes are read from the trajectories of the setting J. XMK Figure 11."""
+_CURVES = ("BD-P-S", 0, "J")
+_DIGITS = 5
+
+
+def victim_row(victim: Victim, test: LabelledImages) -> VictimRow:
+    """What is kept of a victim; Fine-Pruning is measured on images that it never saw."""
+    plan, effect = victim.plan, victim.effect
+    return VictimRow(
+        preset=plan.preset,
+        group=plan.group,
+        seed=plan.seed,
+        digest=plan.digest,
+        targets=plan.targets,
+        accuracy=rounded(effect.accuracy),
+        success_rate=None if effect.success_rate is None else rounded(effect.success_rate),
+        collateral_rates=tuple(map(rounded, effect.collateral_rates.values())),
+        pruned=None if victim.pattern is None else prune(victim, test),
+    )
+
+
+def scan_row(victim: Victim, setting: str, kept: KeptScan) -> ScanRow:
+    """What is kept of a scan."""
+    plan, result = victim.plan, kept.result
+    num_classes = result.model.num_classes or 0
+    pairs = {f"{pair.source}:{pair.target}": pair for pair in result.pairs}
+    order = ScanConfig.from_dict(result.config).order
+    offsets = {
+        name: size_offset(pair.trajectory.sizes, pair.trajectory.rates, order)
+        for name, pair in pairs.items()
+        if pair.status.counts
+    }
+    rates = LOWER_RATES if setting == "J" else ()
+    return ScanRow(
+        group=plan.group,
+        seed=plan.seed,
+        digest=plan.digest,
+        setting=setting,
+        search=search_digest(SETTINGS[setting]),
+        images=min(result.data.images_per_class) if result.data else 0,
+        seconds=rounded(kept.seconds),
+        verdict=result.verdict.value,
+        confirmed=None if result.verification is None else result.verification.confirmed,
+        sizes=_matrix(result.pairs, num_classes) if pairs else _row(result, num_classes),
+        statuses={name: pair.status.value for name, pair in pairs.items() if pair.status is not PairStatus.REACHED},
+        offsets={name: rounded(offset) for name, offset in offsets.items() if offset > 0.0},
+        sizes_at={f"{rate:g}": _matrix([at_rate(p, rate) for p in result.pairs], num_classes) for rate in rates},
+        likeness=_likeness(victim, result),
+        trajectories=_trajectories(pairs) if (plan.group, plan.seed, setting) == _CURVES else {},
+    )
+
+
+def at_rate(pair: PairResult, rate: float) -> PairResult:
+    """The pair as if the search had stopped at another rate: its size where the trajectory first crosses that rate.
+
+    Between two steps the size is interpolated in the rate. A pair that starts above it has no size, one that never
+    gets there keeps its own.
+    """
+    sizes, rates = pair.trajectory.sizes, pair.trajectory.rates
+    last = next((index for index, reached in enumerate(rates) if reached >= rate), None)
+    if last is None or not pair.status.counts:
+        return pair
+    if last == 0:
+        return replace(pair, status=pair.status.ALREADY_CONFUSED, size=None)
+    share = (rate - rates[last - 1]) / (rates[last] - rates[last - 1])
+    return replace(pair, size=sizes[last - 1] + share * (sizes[last] - sizes[last - 1]))
+
+
+def rounded(value: float) -> float:
+    """The value with five significant digits."""
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _matrix(pairs: Iterable[PairResult], num_classes: int) -> Sizes:
+    sizes: list[list[float | None]] = [[None] * num_classes for _ in range(num_classes)]
+    for pair in pairs:
+        if pair.status.counts and pair.size is not None:
+            sizes[pair.source][pair.target] = rounded(pair.size)
+    return tuple(map(tuple, sizes))
+
+
+def _row(result: ScanResult, num_classes: int) -> Sizes:
+    values: list[float | None] = [None] * num_classes
+    for entry in result.targets:
+        values[entry.target] = None if entry.value is None else rounded(entry.value)
+    return (tuple(values),)
+
+
+def _likeness(victim: Victim, result: ScanResult) -> float | None:
+    """Cosine of the found and the planted pattern, where they live in the same space."""
+    found = next((each for each in result.patterns if each.space == "image"), None)
+    if found is None or victim.pattern is None or (found.source, found.target) not in victim.plan.targets:
+        return None
+    one, other = found.values.decode().ravel(), victim.pattern.ravel()
+    if one.shape != other.shape or victim.plan.attack.attack not in ("pixel", "chessboard"):
+        return None
+    return rounded(float(np.dot(one, other)) / math.sqrt(float(np.dot(one, one)) * float(np.dot(other, other))))
+
+
+def _trajectories(pairs: Mapping[str, PairResult]) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    return {
+        name: (tuple(map(rounded, pair.trajectory.sizes)), tuple(map(rounded, pair.trajectory.rates)))
+        for name, pair in pairs.items()
+    }
