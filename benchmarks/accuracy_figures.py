@@ -7,10 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from benchmarks.comparison import p_values, ranked
 from benchmarks.outcomes import CANDIDATES
 from benchmarks.study import Study
 
-_CLEAN = "Clean"
+_CURVES = 6
 
 
 def draw(study: Study, folder: Path, name: str) -> None:
@@ -30,18 +31,9 @@ def draw(study: Study, folder: Path, name: str) -> None:
 
 
 def _operating_curves(axes: Axes, study: Study) -> None:
-    """Victims detected with a right target against false alarms, for all thresholds."""
-    for name, judge in CANDIDATES.items():
-        attacked, unattacked = [], []
-        for group, members in study.groups.items():
-            for examined in members:
-                found = examined.judged(judge)
-                if found is None:
-                    continue
-                if group == _CLEAN:
-                    unattacked.append(found.p_value)
-                else:
-                    attacked.append(found.p_value if found.names_target(examined.victim, 1.0) else 2.0)
+    """Victims detected with a right target against false alarms for all thresholds, of the best candidates."""
+    for name in ranked(study)[:_CURVES]:
+        attacked, unattacked = p_values(study, CANDIDATES[name])
         if attacked and unattacked:
             axes.step(*_curve(attacked, unattacked), where="post", label=name)
     axes.set_xlabel("false alarms on Clean")

@@ -1,16 +1,16 @@
 """The tables of a study: one function a table, in the order of XMK section 5."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
+from benchmarks.comparison import comparison
 from benchmarks.fine_pruning import LARGEST_LOSS
-from benchmarks.outcomes import CANDIDATES, JUDGES, Judge
+from benchmarks.outcomes import JUDGES, Judge, anomaly, matrix
 from benchmarks.provenance import share
 from benchmarks.study import Examined, Study
+from benchmarks.table import Table
 
 SIGNIFICANCE = 0.05
 _ATTACK_GONE = 0.2
@@ -39,30 +39,17 @@ _PAPER: Mapping[tuple[str, float], tuple[float, float, float, float]] = MappingP
         ("AD-J-P-L1", 0.01): (1.00, 0.92, 1.00, 1.00),
     }
 )
+# XMK Table 2 for Neural Cleanse, which counts right targets.
+_PAPER_CLEANSE: Mapping[str, tuple[float, float, float, float]] = MappingProxyType(
+    {
+        "NC-L1-1.5": (0.36, 0.16, 1.00, 0.84),
+        "NC-L2-1.5": (0.56, 0.64, 1.00, 0.72),
+        "NC-L1-1.0": (0.40, 0.28, 1.00, 0.76),
+        "NC-L1-1.5-0.5": (0.36, 0.16, 0.88, 0.96),
+    }
+)
+_ANOMALY_THRESHOLD = 2.0
 _PAPER_NAMES = MappingProxyType({0.05: "Table 2", 0.2: "Table 3", 0.01: "Table 4"})
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of text under a heading."""
-
-    title: str
-    """What it shows."""
-    note: str
-    """How to read it."""
-    header: tuple[str, ...]
-    """Names of the columns."""
-    rows: tuple[tuple[str, ...], ...]
-    """Cells."""
-
-    def markdown(self) -> str:
-        """As Markdown, heading included."""
-        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
-        return "\n".join([f"## {self.title}", "", self.note, "", *("| " + " | ".join(row) + " |" for row in lines)])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain fields."""
-        return asdict(self)
 
 
 def tables(study: Study) -> list[Table]:
@@ -70,10 +57,12 @@ def tables(study: Study) -> list[Table]:
     return [
         victims(study),
         *(detection(study, significance, of) for significance in (0.05, 0.2, 0.01) for of in ("pair", "target")),
-        every_group(study),
+        pooled(study),
+        other_embeddings(study),
         goal_rates(study),
         numbers_of_images(study),
-        choice(study),
+        large_pattern(study),
+        *comparison(study),
         fine_pruning(study),
         seconds(study),
     ]
@@ -130,17 +119,55 @@ def _beside(counted: str, name: str, significance: float, place: int, of: str) -
     return counted if paper is None or of == "target" or not counted else f"{counted} [{paper[place]:.2f}]"
 
 
-def every_group(study: Study) -> Table:
-    """Ways to conclude on all groups, with calibrated p-values."""
+def pooled(study: Study) -> Table:
+    """Detectors that search a target class with all others as sources. XMK Table 2, lower half."""
+    rows = [(name, *_pooled_cells(study, name)) for name in (*_PAPER_CLEANSE, "margin")]
+    return Table(
+        "Detectors that pool the sources",
+        "Neural Cleanse at a REDUCED effort (10 images a class, 300 steps), anomaly index above 2; `margin` needs no "
+        "images, calibrated p at 0.05. Right: alarm with the right target, or none on Clean; in brackets XMK Table 2. "
+        "What to see: attacks from one class are what such detectors miss.",
+        ("variant", *study.groups),
+        tuple(rows),
+    )
+
+
+def _pooled_cells(study: Study, setting: str) -> Iterator[str]:
+    for group, members in study.groups.items():
+        rights = [_pooled_right(each, setting) for each in members if setting in each.scans]
+        counted, paper = share(sum(rights), len(rights)), _PAPER_CLEANSE.get(setting)
+        beside = counted and paper is not None and group in _PAPER_GROUPS
+        yield f"{counted} [{paper[_PAPER_GROUPS.index(group)]:.2f}]" if beside and paper else counted
+
+
+def _pooled_right(examined: Examined, setting: str) -> bool:
+    found = anomaly(examined.scans[setting])
+    if setting == "margin":
+        alarms = found.p_value is not None and found.p_value <= SIGNIFICANCE
+    else:
+        alarms = found.index is not None and found.index > _ANOMALY_THRESHOLD
+    targets = dict(examined.victim.targets).values()
+    return alarms and found.target in targets if targets else not alarms
+
+
+def other_embeddings(study: Study) -> Table:
+    """The image beside the features of the first convolution. XMK section 5.2.3."""
+    judges = {"image": Judge(("J",), published=True), "features": Judge(("features J",), published=True)}
+    judges |= {"image, cross-entropy": Judge(("pairwise",), published=True)}
     rows = [
-        (name, *(study.share(group, judge, significance=SIGNIFICANCE, of="target") for group in study.groups))
-        for name, judge in CANDIDATES.items()
+        (
+            f"{name}, right {of}",
+            *(study.share(group, judge, significance=SIGNIFICANCE, of=of) for group in study.groups),
+        )
+        for name, judge in judges.items()
+        for of in ("pair", "target")
     ]
     return Table(
-        f"Ways to conclude at {SIGNIFICANCE:g}, all groups, right target named",
-        "Calibrated p-values, several statistics corrected for their number. Judged rightly: alarm with a right "
-        "target, or no alarm on Clean.",
-        ("statistics", *study.groups),
+        "Patterns on the image and on features",
+        "XMK section 5.2.3 at 0.05, published p, J unless named. The paper's feature space finds 0.88, 1.00, 1.00 of "
+        "BD-P-S, BD-G-S, BD-G-M, alarms on 0 of 25 Clean, and finds the one multiplicative (p = 2e-13) and the patch "
+        "attack it tries; in the image space it finds the multiplicative one and not the patch.",
+        ("search", *study.groups),
         tuple(rows),
     )
 
@@ -154,8 +181,9 @@ def goal_rates(study: Study) -> Table:
     ]
     return Table(
         "Goal rate",
-        "XMK Figure 11: AD-J-P at 0.05, published p, right pair named. Rates below 0.8 are read from the same "
-        "trajectories; 0.9 is a search of its own, with cross-entropy.",
+        "XMK Figure 11: AD-J-P at 0.05, published p, right pair named; the paper's least is 0.80 of BD-P-S, rising "
+        "with the rate. Rates below 0.8 are read from the same trajectories; 0.9 is a search of its own, with "
+        "cross-entropy.",
         ("group", *(f"{rate:g}" for rate in rates)),
         tuple(rows),
     )
@@ -169,7 +197,7 @@ def _at(rate: float) -> Judge:
 
 def numbers_of_images(study: Study) -> Table:
     """Detection against images a class. XMK Figure 13."""
-    settings = ("5 images", "10 images", "25 images", "pairwise")
+    settings = ("5 images", "10 images", "25 images", "50 images", "pairwise")
     rows = [
         (f"{name}, {'published' if published else 'calibrated'} p", *_by_images(study, name, settings, published))
         for name in ("BD-P-S", "BD-G-S", "Clean")
@@ -177,7 +205,8 @@ def numbers_of_images(study: Study) -> Table:
     ]
     return Table(
         "Images a class",
-        "XMK Figure 13 at 0.05, cross-entropy, plain statistic, right pair named; `pairwise` takes up to 100.",
+        "XMK Figure 13 at 0.05, cross-entropy, plain statistic, right pair named; `pairwise` takes up to 100 "
+        "(digits have 48). In the paper J finds more than 0.80 of BD-P-S with 10 images a class, level from 25.",
         ("group", *settings),
         tuple(rows),
     )
@@ -189,35 +218,33 @@ def _by_images(study: Study, group: str, settings: Sequence[str], published: boo
         yield study.share(group, judge, significance=SIGNIFICANCE, of="pair")
 
 
-def choice(study: Study) -> Table:
-    """Candidates for the default on the half that chooses and on the half that reports."""
-    halves = {"choosing": study.half(choosing=True), "reporting": study.half(choosing=False)}
-    rows = [
-        (name, *(cell for half in halves.values() for cell in (_detected(half, judge), _alarms(half, judge))))
-        for name, judge in CANDIDATES.items()
-    ]
+def large_pattern(study: Study) -> Table:
+    """Whether a pattern larger than needed hides. XMK section 5.3.4."""
+    rows = [cells for name in ("J", "pairwise") if (cells := _large_pattern_cells(study, name))]
     return Table(
-        "Choice of the default",
-        "Victims of all attacked groups detected with a right target, and alarms on Clean, at 0.05; split by the "
-        "digest of the victim's plan.",
-        ("statistics", *(f"{half}: {what}" for half in halves for what in ("detected", "false alarms"))),
+        "Patterns larger than needed (BD-G-S-large)",
+        "XMK section 5.3.4 at 0.05, published p. The paper plants a norm of 1.2 and finds 25 of 25 victims; sizes "
+        "found are 0.101 ± 0.017 for the planted pair and 1.243 ± 0.321 for others; the patterns are chessboards. "
+        "What to see: the size found is the least that works, whatever was planted. Likeness is the cosine of the "
+        "found and the planted pattern.",
+        ("setting", "right pair", "size, planted pair", "size, other pairs", "likeness"),
         tuple(rows),
     )
 
 
-def _detected(study: Study, judge: Judge) -> str:
-    found = [
-        (examined, outcome)
-        for group in study.groups.values()
-        for examined in group
-        if examined.victim.targets and (outcome := examined.judged(judge)) is not None
-    ]
-    return share(sum(outcome.names_target(each.victim, SIGNIFICANCE) for each, outcome in found), len(found))
-
-
-def _alarms(study: Study, judge: Judge) -> str:
-    outcomes = [outcome for each in study.groups.get("Clean", ()) if (outcome := each.judged(judge)) is not None]
-    return share(sum(outcome.alarms(SIGNIFICANCE) for outcome in outcomes), len(outcomes))
+def _large_pattern_cells(study: Study, setting: str) -> tuple[str, ...]:
+    group = "BD-G-S-large"
+    members = [each for each in study.groups.get(group, ()) if setting in each.scans]
+    planted, others = [], []
+    for each in members:
+        sizes = matrix(each.scans[setting].sizes)
+        for pair in each.victim.targets:
+            planted.append(float(sizes[pair]))
+            sizes[pair] = np.nan
+        others += sizes[~np.isnan(sizes)].tolist()
+    likeness = [row.likeness for row in (each.scans[setting] for each in members) if row.likeness is not None]
+    right = study.share(group, Judge((setting,), published=True), significance=SIGNIFICANCE, of="pair")
+    return (setting, right, _mean(planted), _mean(others), _mean(likeness)) if members else ()
 
 
 def fine_pruning(study: Study) -> Table:

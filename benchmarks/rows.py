@@ -1,8 +1,8 @@
 """Result rows: what the accuracy tables are made of, small enough to be kept in git.
 
-A victim and its scans are several hundred kilobytes and stay in a cache that a machine may lose. What tables need of them are
-a few hundred numbers: `results/rows/PRESET.jsonl` has a line for each victim and one for each (victim, setting), so
-evidence grows over sessions and every table and figure can be made again in minutes from a bare clone.
+A victim and its scans are several hundred kilobytes and stay in a cache that a machine may lose. What tables need of
+them are a few hundred numbers: `results/rows/PRESET.jsonl` has a line for each victim and one for each of its scans,
+so evidence grows over sessions, and every table and figure can be made again in minutes from a bare clone.
 """
 
 import json

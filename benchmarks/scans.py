@@ -43,7 +43,7 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
         "features J": {**_FEATURES, "objective": "J"},
         "box": {**_PLAIN, "box": True},
         "goal 0.9": {**_PLAIN, "goal_rate": 0.9},
-        **{f"{n} images": {**_PLAIN, "images_per_class": n} for n in (5, 10, 25)},
+        **{f"{n} images": {**_PLAIN, "images_per_class": n} for n in (5, 10, 25, 50)},
         **{f"seed {n}": {**_PLAIN, "images_per_class": 25, "seed": n} for n in (1, 2)},
         "margin": {"detectors": ("margin",), "images_per_class": 10},
         **{name: {**_CLEANSE, **PRESETS[name]} for name in PRESETS if name.startswith("NC-")},

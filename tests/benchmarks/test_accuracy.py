@@ -10,14 +10,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from backscan.scanner import ScanConfig
+from backscan.scanner.inference import infer_pairs
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from benchmarks import accuracy
 from benchmarks.accuracy_tables import tables
+from benchmarks.comparison import Record, area
+from benchmarks.condense import at_rate
 from benchmarks.fine_pruning import last_layer, prune
-from benchmarks.outcomes import CANDIDATES, JUDGES, Judge, Outcome, at_rate, combined
+from benchmarks.outcomes import CANDIDATES, JUDGES, Judge, Outcome, anomaly, combined, outcome
 from benchmarks.provenance import share
-from benchmarks.scans import SETTINGS
-from benchmarks.study import Place, collect, make
+from benchmarks.rows import Row, ScanRow, read_rows, write_rows
+from benchmarks.scans import SETTINGS, find_scan
+from benchmarks.study import Place, collect, harvest, make
 from benchmarks.victims import clean_images, find, make_plans
 
 pytestmark = pytest.mark.filterwarnings(
@@ -32,6 +37,12 @@ def place(tmp_path_factory) -> Place:
     made = Place("trial", tmp_path_factory.mktemp("study"))
     assert len(list(make(made, GROUPS, ["pairwise"], [0]))) == 2
     return made
+
+
+@pytest.fixture(scope="module")
+def rows(place: Place) -> tuple[Row, ...]:
+    """What is kept of them."""
+    return harvest(place, (), GROUPS, list(SETTINGS), [0])
 
 
 def pair(rates: tuple[float, ...], status: PairStatus = PairStatus.REACHED) -> PairResult:
@@ -52,17 +63,17 @@ def test_pair_that_starts_above_a_goal_rate_is_confused_and_one_that_never_gets_
     assert at_rate(unreached, 0.4) == unreached
 
 
-def test_several_tests_share_the_significance(place: Place) -> None:
-    [examined] = collect(place, ["BD-G-S"], ["pairwise"], [0]).groups["BD-G-S"]
+def test_several_tests_share_the_significance(rows: tuple[Row, ...]) -> None:
+    [examined] = collect(rows, ["BD-G-S"]).groups["BD-G-S"]
     single = [examined.judged(Judge(("pairwise",), (name,))) for name in ("plain", "source-normalised")]
     both = examined.judged(Judge(("pairwise",), ("plain", "source-normalised")))
     assert both.p_value == min(1.0, 2 * min(each.p_value for each in single))
-    assert combined([], published=False) == Outcome(1.0, None, None)
+    assert combined([]) == Outcome(1.0, None, None)
 
 
-def test_a_victim_is_judged_rightly_by_its_own_pair(place: Place) -> None:
-    [examined] = collect(place, ["BD-G-S"], ["pairwise"], [0]).groups["BD-G-S"]
-    [(source, target)] = examined.victim.plan.targets
+def test_a_victim_is_judged_rightly_by_its_own_pair(rows: tuple[Row, ...]) -> None:
+    [examined] = collect(rows, ["BD-G-S"]).groups["BD-G-S"]
+    [(source, target)] = examined.victim.targets
     right, wrong_source = Outcome(0.01, source, target), Outcome(0.01, target, target)
     assert (right.names_pair(examined.victim, 0.05), right.names_target(examined.victim, 0.05)) == (True, True)
     assert (wrong_source.names_pair(examined.victim, 0.05), wrong_source.names_target(examined.victim, 0.05)) == (
@@ -72,8 +83,8 @@ def test_a_victim_is_judged_rightly_by_its_own_pair(place: Place) -> None:
     assert not right.names_target(examined.victim, 0.001)
 
 
-def test_planted_pair_is_found_and_counted(place: Place) -> None:
-    found = collect(place, GROUPS, ["pairwise"], [0])
+def test_planted_pair_is_found_and_counted(rows: tuple[Row, ...]) -> None:
+    found = collect(rows, GROUPS)
     judge = Judge(("pairwise",), published=True)
     assert found.share("BD-G-S", judge, significance=0.05, of="pair") == share(1, 1)
     assert found.share("BD-G-S", Judge(("J",)), significance=0.05, of="pair") == "", "no scan, no cell"
@@ -89,14 +100,68 @@ def test_what_is_there_is_not_made_again(place: Place) -> None:
 
 def test_command_writes_tables_and_figures_of_what_is_there(place: Place, tmp_path: Path, monkeypatch, capsys) -> None:
     command = ["accuracy", "--preset", "trial", "--count", "1", "--cache", str(place.cache), "--no-work"]
-    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", [*command, "--rows", str(tmp_path), "--out", str(tmp_path)])
     accuracy.main()
     document = json.loads((tmp_path / "accuracy_trial.json").read_text())
-    assert len(document["tables"]) == len(tables(collect(place, [], [], [])))
+    assert len(document["tables"]) == len(tables(collect((), [])))
     assert "| BD-G-S | 1 |" in capsys.readouterr().out
+    bare = ["accuracy", "--preset", "trial", "--no-work", "--cache", str(tmp_path / "nothing")]
+    monkeypatch.setattr(sys, "argv", [*bare, "--rows", str(tmp_path), "--out", str(tmp_path / "again")])
+    accuracy.main()
+    again = json.loads((tmp_path / "again" / "accuracy_trial.json").read_text())
+    assert again["tables"] == document["tables"], "rows alone must give the same tables"
     assert {path.name for path in tmp_path.glob("*.svg")} == {
         f"accuracy_trial_{name}.svg" for name in ("roc", "collateral", "curves")
     }
+
+
+def test_rows_survive_writing_and_outdated_ones_are_left_out(rows: tuple[Row, ...], tmp_path: Path) -> None:
+    write_rows(rows, "trial", tmp_path)
+    assert read_rows("trial", tmp_path).rows == rows
+    lines = (tmp_path / "trial.jsonl").read_text()
+    [plan] = make_plans("trial", "Clean", [0])
+    for old, new in ((plan.digest, "0" * 16), ('"format":[1,', '"format":[0,'), ('"search":"', '"search":"0')):
+        (tmp_path / "trial.jsonl").write_text(lines.replace(old, new))
+        kept = read_rows("trial", tmp_path)
+        assert kept.outdated == lines.count(old) > 0
+        assert len(kept.rows) + kept.outdated == len(rows)
+    assert read_rows("trial", tmp_path / "nothing").rows == ()
+
+
+@pytest.mark.parametrize(
+    ("statistic", "inference"), [("plain", "principal"), ("residual", "principal"), ("plain", "corrected")]
+)
+def test_rows_judge_as_the_scans_they_were_made_of(
+    place: Place, rows: tuple[Row, ...], statistic: str, inference: str
+) -> None:
+    [row] = [each for each in rows if isinstance(each, ScanRow) and each.group == "BD-G-S"]
+    [plan] = make_plans("trial", "BD-G-S", [0])
+    result = find_scan(find(plan, cache=place.cache), "pairwise", cache=place.cache).result
+    config = replace(ScanConfig.from_dict(result.config), statistics=(statistic,), inference=inference)
+    [inferred] = infer_pairs(result.pairs, config, 4, detector="pairwise", space="image")
+    found = outcome([row], Judge(("pairwise",), (statistic,), inference=inference, published=True))
+    assert found.p_value == pytest.approx(inferred.p_value, rel=0.01)
+    assert (found.source, found.target) == (inferred.source, inferred.target)
+
+
+def test_neural_cleanse_and_margins_are_judged_by_the_class_that_stands_out(rows: tuple[Row, ...]) -> None:
+    [row] = [each for each in rows if isinstance(each, ScanRow) and each.group == "BD-G-S"]
+    masks = anomaly(replace(row, setting="NC-L1-1.5", sizes=((5.0, 5.2, 1.0, 4.9, 5.1, None),)))
+    assert masks.target == 2
+    assert masks.index > 2.0
+    assert masks.p_value is None
+    margins = anomaly(replace(row, setting="margin", sizes=((3.0, 3.2, 30.0, 2.9, 3.1, 3.3),)))
+    assert margins.target == 2
+    assert margins.p_value < 0.05
+
+
+def test_few_false_alarms_come_first_then_detections_then_the_area() -> None:
+    loud, right, keen, poor = (
+        Record(found, 10, alarms, 20, area)
+        for found, alarms, area in ((10, 3, 1), (8, 1, 0.9), (8, 2, 0.95), (7, 0, 1))
+    )
+    assert sorted([loud, right, keen, poor], key=lambda each: each.rank) == [keen, right, poor, loud]
+    assert area([0.1, 2.0, 0.3], [0.3, 0.5]) == pytest.approx((1.0 + 0.0 + 0.75) / 3)
 
 
 def test_judges_ask_for_searches_that_exist() -> None:
