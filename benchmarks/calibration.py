@@ -30,8 +30,8 @@ SHAPE = 5.0
 EFFECT = math.sqrt(float(polygamma(1, SHAPE)) / 3.0)
 """Standard deviation of the logarithm of an effect: a quarter of the variance in all."""
 STATISTICS = {
-    "gamma": ("plain", "reverse-controlled"),
-    "inverse-gaussian": ("plain", "reverse-controlled", "target-wise"),
+    "gamma": ("plain", "reverse-controlled", "target-contrast"),
+    "inverse-gaussian": ("plain", "reverse-controlled", "target-contrast"),
 }
 """Statistics that are tested with each null family."""
 

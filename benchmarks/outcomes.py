@@ -106,13 +106,14 @@ _STATISTICS = (
     ("residual",),
     ("residual-reverse-controlled",),
     ("target-wise",),
+    ("target-contrast",),
     ("plain", "target-wise"),
+    ("plain", "target-contrast"),
     ("plain", "reverse-controlled"),
     ("plain", "reverse-controlled", "target-wise"),
-    ("residual", "target-wise"),
-    ("residual-reverse-controlled", "target-wise"),
-    ("residual", "residual-reverse-controlled", "target-wise"),
-    ("plain", "residual-reverse-controlled", "target-wise"),
+    ("plain", "reverse-controlled", "target-contrast"),
+    ("residual", "target-contrast"),
+    ("plain", "residual", "target-contrast"),
 )
 _SEARCHES = {"image": ("pairwise",), "features": ("features J",), "both": ("pairwise", "features J")}
 
@@ -122,6 +123,7 @@ CANDIDATES: Mapping[str, Judge] = MappingProxyType(
         "image, J, gamma: plain": Judge(("J",)),
         "image, L1, gamma: plain": Judge(("L1",)),
         "image, gamma: source-normalised": Judge(("pairwise",), ("source-normalised",)),
+        "image, exponential: plain": Judge(("pairwise",), null="exponential"),
         **{
             f"{search}, {null}: {' + '.join(statistics)}": Judge(settings, statistics, null=null)
             for search, settings in _SEARCHES.items()

@@ -3,17 +3,24 @@
     python -m benchmarks.real_models --models ../shared/models --data ../shared/data --out benchmarks/results
 
 The models and images never enter the project. A model counts as right when an unattacked one is not detected, and an
-attacked one is detected with the right target (and source, where there is only one).
+attacked one is detected with the right target (and source, where there is only one). Every model leaves a row in
+`real_models.jsonl`, so a killed run continues; a row of another file or configuration is scanned again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from backscan.scanner import CleanSet, ScanConfig, ScanResult, Verdict, scan
+from backscan.scanner import CleanSet, Inference, ScanConfig, ScanResult, Verdict, scan
+from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
 from backscan.scanner.results import to_json
 from benchmarks.provenance import commit, machine
 
@@ -53,77 +60,199 @@ MODELS = (
 )
 
 
-def is_right(model: KnownModel, result: ScanResult) -> bool:
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What one detector concludes by one statistic."""
+
+    detector: str
+    """Name in the tables of detectors."""
+    statistic: str
+    """Name of the statistic."""
+    source: int | None
+    """Source class of the most extreme pair; None where the sources are pooled."""
+    target: int | None
+    """Its target class."""
+    p_value: float | None
+    """Published p-value."""
+    calibrated_p_value: float | None
+    """Its own calibrated p-value, not corrected for the other detectors."""
+    anomaly_index: float | None
+    """Index of detectors that have one."""
+    significance: float
+    """Threshold of the scan."""
+
+    @classmethod
+    def of(cls, inference: Inference, significance: float) -> Conclusion:
+        """What a row keeps of an inference."""
+        names = ("detector", "statistic", "source", "target", "p_value", "calibrated_p_value", "anomaly_index")
+        return cls(**{name: getattr(inference, name) for name in names}, significance=significance)
+
+    @property
+    def alarms(self) -> bool:
+        """Whether its own calibrated p-value is below the threshold."""
+        return self.calibrated_p_value is not None and self.calibrated_p_value <= self.significance
+
+    def __str__(self) -> str:
+        """`plain 0.003 (8 -> 0)`."""
+        strength = f"index {_number(self.anomaly_index)}" if self.p_value is None else _number(self.calibrated_p_value)
+        pair = "" if self.target is None else f" ({'' if self.source is None else self.source} -> {self.target})"
+        return f"{self.statistic} {strength}{pair}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a scan of one model gave."""
+
+    name: str
+    """Name in `MODELS`."""
+    key: str
+    """Digest of the model file and the configuration."""
+    verdict: str
+    """The verdict."""
+    source: int | None
+    """Source class that the verdict names."""
+    target: int | None
+    """Target class that it names."""
+    conclusions: tuple[Conclusion, ...]
+    """Of each detector and statistic."""
+    accuracy: float | None
+    """Share of the clean images decided as labelled."""
+    preprocessing: str
+    """Normalisation that was settled on."""
+    seconds: float
+    """Wall time of the whole scan."""
+    reasons: tuple[str, ...]
+    """Of the verdict."""
+
+    @classmethod
+    def of(cls, name: str, key: str, result: ScanResult) -> Row:
+        """What is kept of a report."""
+        return cls(
+            name=name,
+            key=key,
+            verdict=result.verdict.value,
+            source=result.source,
+            target=result.target,
+            conclusions=tuple(Conclusion.of(each, result.significance) for each in result.detectors),
+            accuracy=result.clean_accuracy,
+            preprocessing="" if result.preprocessing is None else result.preprocessing.name,
+            seconds=sum(result.timings.values()),
+            reasons=result.reasons,
+        )
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Row:
+        """The row of a line of JSON."""
+        conclusions = tuple(Conclusion(**each) for each in document["conclusions"])
+        return cls(**{**document, "conclusions": conclusions, "reasons": tuple(document["reasons"])})
+
+
+def is_right(model: KnownModel, row: Row) -> bool:
     """Whether the verdict agrees with what is known."""
     if model.target is None:
-        return result.verdict is Verdict.NOT_DETECTED
-    return (
-        result.verdict is Verdict.BACKDOOR_DETECTED
-        and result.target == model.target
-        and model.source in (None, result.source)
-    )
+        return row.verdict == Verdict.NOT_DETECTED
+    return row.verdict == Verdict.BACKDOOR_DETECTED and _names(model, row)
 
 
-def table(rows: Sequence[tuple[KnownModel, ScanResult]], config: ScanConfig, command: str) -> str:
+def found_by(model: KnownModel, row: Row) -> list[str]:
+    """Detectors that alarm by themselves: with what is planted if the model is attacked, with anything if it is not."""
+    alarms = (each for each in row.conclusions if each.alarms and (model.target is None or _names(model, each)))
+    return list(dict.fromkeys(each.detector for each in alarms))
+
+
+def _names(model: KnownModel, found: Row | Conclusion) -> bool:
+    return found.target == model.target and (None in (model.source, found.source) or found.source == model.source)
+
+
+def table(rows: Sequence[tuple[KnownModel, Row]], config: ScanConfig, command: str) -> str:
     """The Markdown table, with the command that makes it."""
+    detectors = list(dict.fromkeys(each.detector for _, row in rows for each in row.conclusions))
+    header = ["model", "known", "verdict", "right", *detectors, "found by", "accuracy", "preprocessing", "seconds"]
     lines = [
         "# Real models made by others",
         "",
         f"Made by `{command}` at commit {commit()} on {machine()}, seed "
-        f"{config.seed}, at most {config.images_per_class} images a class. Seconds are wall time of the whole scan.",
+        f"{config.seed}, at most {config.images_per_class} images a class. Under each detector: statistic, its own "
+        "calibrated p (or anomaly index), most extreme pair. Found by: detectors whose own p is at most "
+        f"{config.significance:g} with what is planted, or with anything where nothing is; the verdict corrects for "
+        "their number and replays what they found. Seconds are wall time of the whole scan.",
         "",
-        "| model | known | verdict | right | pair | published p | calibrated p | accuracy | preprocessing | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for model, result in rows:
-        pair = "" if result.source is None else f"{result.source} -> {result.target}"
-        cells = [
-            model.name,
-            model.truth,
-            result.verdict.value.replace("_", " "),
-            "yes" if is_right(model, result) else "no",
-            pair,
-            _number(result.p_value),
-            _number(result.calibrated_p_value),
-            "" if result.clean_accuracy is None else f"{result.clean_accuracy:.3f}",
-            "" if result.preprocessing is None else result.preprocessing.name,
-            f"{sum(result.timings.values()):.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    cells = [header, ["---"] * len(header), *(_cells(model, row, detectors) for model, row in rows)]
+    lines += ["| " + " | ".join(each) + " |" for each in cells]
     lines += ["", "Why, model by model:", ""]
-    lines += [f"- {model.name}: {'; '.join(result.reasons)}" for model, result in rows]
+    lines += [f"- {model.name}: {'; '.join(row.reasons)}" for model, row in rows]
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Scan and write `real_models.md` and one JSON report a model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, required=True, help="folder with the ONNX files")
-    parser.add_argument("--data", type=Path, required=True, help="folder with the clean images")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the table")
-    parser.add_argument("--reports", type=Path, help="folder for the JSON reports, none by default")
-    parser.add_argument("--images-per-class", type=int, default=ScanConfig().images_per_class)
-    parser.add_argument("--only", nargs="*", help="names of models")
-    arguments = parser.parse_args()
+def _cells(model: KnownModel, row: Row, detectors: Sequence[str]) -> list[str]:
+    return [
+        model.name,
+        model.truth,
+        row.verdict.replace("_", " "),
+        "yes" if is_right(model, row) else "no",
+        *("; ".join(str(each) for each in row.conclusions if each.detector == name) for name in detectors),
+        ", ".join(found_by(model, row)),
+        "" if row.accuracy is None else f"{row.accuracy:.3f}",
+        row.preprocessing,
+        f"{row.seconds:.0f}",
+    ]
 
-    config = ScanConfig(images_per_class=arguments.images_per_class)
+
+def main() -> None:
+    """Scan what has no row yet; write `real_models.md`, `real_models.jsonl` and one JSON report a model."""
+    arguments = _parse()
+    config = replace(ScanConfig(), images_per_class=arguments.images_per_class)
+    if arguments.detector:
+        config = replace(config, detectors=tuple(arguments.detector))
     chosen = [model for model in MODELS if not arguments.only or model.name in arguments.only]
+    kept_rows = arguments.out / f"{arguments.name}.jsonl"
+    kept = _read(kept_rows)
     images: dict[str, CleanSet] = {}
     rows = []
     for model in chosen:
-        if model.data not in images:
-            images[model.data] = CleanSet.load(arguments.data / f"{model.data}.npz")
-        result = scan(arguments.models / f"{model.name}.onnx", images[model.data], config)
-        rows.append((model, result))
-        print(model.name, result.verdict.value, result.p_value, result.calibrated_p_value, flush=True)
-        if arguments.reports:
-            arguments.reports.mkdir(parents=True, exist_ok=True)
-            (arguments.reports / f"{model.name}.json").write_text(to_json(result.to_dict()), encoding="utf-8")
-        command = (
-            "python -m benchmarks.real_models --models ../shared/models --data ../shared/data "
-            f"--out benchmarks/results --images-per-class {config.images_per_class}"
-        )
-        (arguments.out / "real_models.md").write_text(table(rows, config, command), encoding="utf-8")
+        path = arguments.models / f"{model.name}.onnx"
+        key = _key(path, config)
+        row = kept.get(model.name)
+        if row is None or row.key != key:
+            if model.data not in images:
+                images[model.data] = CleanSet.load(arguments.data / f"{model.data}.npz")
+            result = scan(path, images[model.data], config)
+            row = Row.of(model.name, key, result)
+            if arguments.reports:
+                arguments.reports.mkdir(parents=True, exist_ok=True)
+                (arguments.reports / f"{model.name}.json").write_text(to_json(result.to_dict()), encoding="utf-8")
+        kept[model.name] = row
+        rows.append((model, row))
+        print(model.name, row.verdict, *row.conclusions, sep="; ", flush=True)
+        kept_rows.write_text("".join(json.dumps(asdict(each)) + "\n" for each in kept.values()), encoding="utf-8")
+        command = f"python -m benchmarks.real_models {shlex.join(sys.argv[1:])}"
+        (arguments.out / f"{arguments.name}.md").write_text(table(rows, config, command), encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Row]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {row.name: row for row in (Row.from_dict(json.loads(line)) for line in lines)}
+
+
+def _key(path: Path, config: ScanConfig) -> str:
+    """Digest of a model file and a configuration."""
+    described = json.dumps(config.to_dict(), sort_keys=True).encode()
+    return hashlib.sha256(path.read_bytes() + described).hexdigest()[:16]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, required=True, help="folder with the ONNX files")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the clean images")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the table and its rows")
+    parser.add_argument("--name", default="real_models", help="name of the table and its rows")
+    parser.add_argument("--reports", type=Path, help="folder for the JSON reports, none by default")
+    parser.add_argument("--images-per-class", type=int, default=ScanConfig().images_per_class)
+    known = (*DETECTORS, *TARGET_DETECTORS)
+    parser.add_argument("--detector", action="append", choices=known, help="as of `scanner check`; its default if none")
+    parser.add_argument("--only", nargs="*", help="names of models")
+    return parser.parse_args()
 
 
 def _number(value: float | None) -> str:

@@ -132,7 +132,7 @@ Preset = Annotated[
 Statistic = Annotated[
     list[str] | None,
     typer.Option(
-        help="plain, source-normalised, reverse-controlled, residual or target-wise; repeatable.",
+        help="plain, target-contrast, target-wise, reverse-controlled, residual ...; repeatable.",
         rich_help_panel=_STATISTICS,
     ),
 ]

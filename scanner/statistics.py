@@ -66,6 +66,17 @@ def target_wise(reciprocals: Reciprocals) -> Reciprocals:
     return np.exp(_mean(np.log(reciprocals), axis=-2))
 
 
+def target_contrast(reciprocals: Reciprocals) -> Reciprocals:
+    """Geometric mean of r_st over that of r_ts, over the other classes s of each target t, [..., 1, K].
+
+    How near a class is as a target against how near the others are from it: what makes a class like many others works
+    both ways, an attack towards it does not.
+    """
+    logs = np.log(reciprocals)
+    contrast: Reciprocals = np.exp(_mean(logs, axis=-2) - np.swapaxes(_mean(logs, axis=-1), -1, -2))
+    return contrast
+
+
 def _mean(values: Reciprocals, axis: int) -> Reciprocals:
     """Mean of what is there along an axis, which stays; NaN where nothing is."""
     present = ~np.isnan(values)
@@ -83,5 +94,6 @@ STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = MappingProxyTyp
         "residual": residual,
         "residual-reverse-controlled": residual_reverse_controlled,
         "target-wise": target_wise,
+        "target-contrast": target_contrast,
     }
 )

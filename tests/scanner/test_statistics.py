@@ -5,7 +5,7 @@ import pytest
 
 from backscan.scanner.statistics import STATISTICS
 
-of_pairs = {name: statistic for name, statistic in STATISTICS.items() if name != "target-wise"}
+of_pairs = {name: statistic for name, statistic in STATISTICS.items() if not name.startswith("target-")}
 every_statistic = pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
 every_pair_statistic = pytest.mark.parametrize("statistic", of_pairs.values(), ids=of_pairs)
 
@@ -134,3 +134,20 @@ def test_a_target_without_pairs_has_no_value():
     given = matrices()
     given[:, 2] = np.nan
     np.testing.assert_array_equal(np.isnan(STATISTICS["target-wise"](given)[0]), np.arange(5) == 2)
+
+
+def test_target_contrast_sets_a_column_against_the_row_of_the_same_class():
+    given = matrices()
+    given[0, 2] = np.nan
+    values = STATISTICS["target-contrast"](given)
+    assert values.shape == (1, 5)
+    expected = np.prod(given[[1, 3, 4], 2]) ** (1 / 3) / np.prod(given[2, [0, 1, 3, 4]]) ** (1 / 4)
+    np.testing.assert_allclose(values[0, 2], expected, rtol=1e-12)
+
+
+def test_target_contrast_is_blind_to_what_works_both_ways():
+    similarity = np.exp(np.random.default_rng(1).normal(size=(5, 5)))
+    name = "target-contrast"
+    np.testing.assert_allclose(
+        STATISTICS[name](matrices() * similarity * similarity.T), STATISTICS[name](matrices()), rtol=1e-9
+    )
