@@ -10,6 +10,7 @@ from backscan.converters.classifier import TorchClassifier, log_posterior
 from backscan.converters.errors import ParityError
 from backscan.converters.gradients import GradientCheck, check_gradient
 from backscan.converters.runtime import OrtClassifier, scores_to_posterior
+from backscan.converters.saturation import saturates
 
 MIN_DECISION_AGREEMENT = 0.99
 MAX_RELATIVE_GAP = {"float": 1e-3, "half": 3e-2, "quantised": np.inf}
@@ -18,6 +19,10 @@ MAX_RELATIVE_GAP = {"float": 1e-3, "half": 3e-2, "quantised": np.inf}
 Where values are rounded to 8 bits, a difference in the last digit of float32 can move a value by a whole step; there
 decisions alone count.
 """
+_SATURATION = (
+    "; this processor saturates sums of 8-bit products, which may be the cause: quantise with a reduced weight range "
+    "(`reduce_range` of onnxruntime) or scan on a processor with VNNI"
+)
 _CHUNK = 128
 
 
@@ -90,6 +95,8 @@ def compare(
     gap = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float32).tiny))
     gradient = check_gradient(torch_classifier, ort_classifier, images)
     reason = _reason(agreement, gap, MAX_RELATIVE_GAP[signature.precision], gradient)
+    if reason and signature.precision == "quantised" and saturates():
+        reason += _SATURATION
     return ParityReport(
         decision_agreement=agreement,
         max_probability_gap=float(np.abs(our_posterior - their_posterior).max()),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from backscan.converters import parity
 from backscan.converters.artifact import artifact_from_bytes
 from backscan.converters.classifier import TorchClassifier
 from backscan.converters.errors import ParityError
@@ -79,6 +82,18 @@ def test_decisions_that_differ_are_refused() -> None:
     ours, theirs = both(planted.linear_softmax())
     report = compare(altered(ours, lambda scores: scores.roll(1, dims=1)), theirs, images_for(ours))
     assert "agree on" in report.reason
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+@pytest.mark.parametrize("precision", ["float", "quantised"])
+def test_a_quantised_model_on_a_processor_that_saturates_is_told_so(
+    saturates: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "saturates", lambda: saturates)
+    ours, theirs = both(planted.linear_softmax())
+    ours.signature = replace(ours.signature, precision=precision)
+    reason = compare(altered(ours, lambda scores: scores.roll(1, dims=1)), theirs, images_for(ours)).reason
+    assert ("VNNI" in reason) == (saturates and precision == "quantised")
 
 
 def test_not_a_number_is_refused() -> None:

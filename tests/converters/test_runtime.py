@@ -10,11 +10,12 @@ from scipy.special import expit, softmax
 
 from backscan.converters import engine
 from backscan.converters.artifact import artifact_from_bytes
-from backscan.converters.engine import open_session
+from backscan.converters.engine import open_session, run_session
 from backscan.converters.errors import EngineError
 from backscan.converters.runtime import OrtClassifier, model_input, open_runtime, scores_to_posterior
 from backscan.converters.signature import Normalisation, read_signature
 from tests import planted
+from tests.converters.operators.single_node import model_of
 
 
 def opened(data: bytes) -> OrtClassifier:
@@ -87,3 +88,22 @@ def test_exactly_one_onnxruntime_must_be_installed(installed, monkeypatch: pytes
         open_session(planted.linear_softmax())
     monkeypatch.undo()
     engine._onnxruntime.cache_clear()
+
+
+def test_products_of_8_bit_numbers_are_exact_on_every_processor() -> None:
+    """A stored weight at both ends of its range; x86 without VNNI saturates it unless told not to."""
+    values, weight = np.full((1, 64), 255, np.uint8), np.full((64, 1), 127, np.int8)
+    model = model_of("MatMulInteger", ["x", "w"], {"x": values}, {"w": weight})
+    session = open_session(model.SerializeToString(), threads=1)
+    assert run_session(session, {"x": values})["out_0"].item() == 64 * 255 * 127
+
+
+def test_a_model_without_an_exact_kernel_is_opened_as_it_is() -> None:
+    """For signed inputs onnxruntime has no exact kernel on x86 without VNNI, and would refuse the model."""
+    values, weight = np.full((1, 4), 3, np.int8), np.full((4, 1), 5, np.int8)
+    step, origin = np.float32(1), np.int8(0)
+    constants = {"xs": step, "xz": origin, "w": weight, "ws": step, "wz": origin, "ys": step, "yz": origin}
+    constants = {name: np.asarray(value) for name, value in constants.items()}
+    model = model_of("QLinearMatMul", ["x", *constants], {"x": values}, constants, opset=13)
+    session = open_session(model.SerializeToString(), threads=1)
+    assert run_session(session, {"x": values})["out_0"].item() == 60
