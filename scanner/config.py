@@ -61,7 +61,7 @@ class ScanConfig:
     """Least clean accuracy; None is half the way between chance and 1."""
     output_name: str | None = None
     """Model output to scan; None is found."""
-    detectors: tuple[str, ...] = ("pairwise",)
+    detectors: tuple[str, ...] = ("pairwise", "features")
     """Names in the table of detectors."""
     cut: str | None = None
     """Tensor that detectors of features add patterns to; None is the output of the first convolution, if it can be."""
@@ -83,13 +83,13 @@ class ScanConfig:
     """Largest norm tried, in the units of the detector's space; None is a fixed share of what is large there."""
     max_steps: int = 300
     """Largest number of gradient steps a pair."""
-    statistics: tuple[str, ...] = ("plain",)
+    statistics: tuple[str, ...] = ("plain", "target-contrast")
     """Names in the table of statistics; each gives a p-value of its own."""
     inference: str = "principal"
     """Name in the table of inferences."""
     order: int = 3
     """Order of the confusion polynomial (M)."""
-    null: str = "gamma"
+    null: str = "inverse-gaussian"
     """Name in the table of null families."""
     significance: float = 0.05
     """Threshold on the deciding p-value (theta)."""
@@ -230,7 +230,7 @@ def _choices() -> dict[str, tuple[str, ...]]:
 
 
 def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
-    """One variant of XMK section 5.2.2: plain statistic, published p and plain steps."""
+    """One variant of XMK section 5.2.2: plain statistic, Gamma null, published p and plain steps."""
     return MappingProxyType(
         {
             "detectors": ("pairwise",),
@@ -238,6 +238,7 @@ def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
             "inference": inference,
             "norm": norm,
             "statistics": ("plain",),
+            "null": "gamma",
             "published_p": True,
             "step_rule": "plain",
         }

@@ -109,7 +109,7 @@ def judge(
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     if not abnormal:
         reason = f"the most extreme pair, {_pair_name(suspect)}, is not abnormal among the others ({strength})"
-        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(suspect)))
+        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(suspect, inferences)))
     if verification is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
     return Judgement(
@@ -158,11 +158,22 @@ def _without_p_value(inferences: Sequence[Inference]) -> str:
 
 def _doubts(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> tuple[str, ...]:
     """Why the search cannot support any verdict, each reason once; with several detectors each names its own."""
-    deciding = [entry for entry in inferences if entry.decides]
-    several = len({entry.detector for entry in deciding}) > 1
-    found = ((entry.detector, _doubt(pairs, entry)) for entry in deciding)
-    named = (f"detector {name}: {doubt}" if several else doubt for name, doubt in found if doubt)
+    by_detector: dict[str, list[Inference]] = {}
+    for entry in inferences:
+        if entry.decides:
+            by_detector.setdefault(entry.detector, []).append(entry)
+    found = ((name, _doubt_of_detector(pairs, own)) for name, own in by_detector.items())
+    named = (f"detector {name}: {doubt}" if len(by_detector) > 1 else doubt for name, doubt in found if doubt)
     return tuple(dict.fromkeys(named))
+
+
+def _doubt_of_detector(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str | None:
+    """Why one detector supports no verdict, or None.
+
+    Where one of its statistics has a null and another has none, the first one judges: the other has p = 1, or no p.
+    """
+    doubts = [_doubt(pairs, entry) for entry in inferences]
+    return None if None in doubts else doubts[0]
 
 
 def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
@@ -187,8 +198,9 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     return None
 
 
-def _power(extreme: Inference) -> tuple[str, ...]:
-    """What would have been found, as a sentence."""
-    if extreme.detectable_size is None:
+def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ...]:
+    """What would have been found, as a sentence: by the most extreme conclusion, or another that speaks of pairs."""
+    known = [entry for entry in (extreme, *inferences) if entry.decides and entry.detectable_size is not None]
+    if not known:
         return ()
-    return (f"a planted pair of size up to {extreme.detectable_size:.3g} ({extreme.norm}) would have been found",)
+    return (f"a planted pair of size up to {known[0].detectable_size:.3g} ({known[0].norm}) would have been found",)

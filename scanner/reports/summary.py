@@ -287,10 +287,12 @@ def _tested(result: ScanResult) -> list[str]:
 
 
 def _power(result: ScanResult) -> str:
-    inference = deciding(result)
-    if inference is None:
+    extreme = deciding(result)
+    if extreme is None:
         return "Power: no class pair was searched, so no planted pattern could have been found."
-    if inference.detectable_size is None:
+    others = [each for each in result.detectors if each.decides]
+    inference = next((each for each in (extreme, *others) if each.detectable_size is not None), None)
+    if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
     size = size_text(inference.detectable_size, inference.norm)
     units = "pixel units [0, 1]" if inference.space == IMAGE else "units of the features"

@@ -15,8 +15,18 @@ from backscan.scanner.results import ScanResult
 from tests import planted
 
 SOURCE, TARGET = 1, 3
-# Pixels as they are, so that nothing about preprocessing has to be found; few draws, for speed.
-QUICK = ScanConfig(preprocess="none", bootstrap_draws=199, sandbox=False, threads=1, device="cpu")
+# Pixels as they are, so that nothing about preprocessing has to be found; one detector and statistic, so that their
+# p-value is the verdict's; few draws, for speed.
+QUICK = ScanConfig(
+    preprocess="none",
+    detectors=("pairwise",),
+    statistics=("plain",),
+    null="gamma",
+    bootstrap_draws=199,
+    sandbox=False,
+    threads=1,
+    device="cpu",
+)
 
 
 def write_model(folder: Path, name: str = "model.onnx", **options: object) -> Path:

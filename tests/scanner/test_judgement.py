@@ -197,6 +197,23 @@ def test_a_detector_in_doubt_accuses_nobody():
     assert judgement.reasons[0].startswith("detector features: 10 of 90 pairs did not reach the goal rate")
 
 
+def test_a_statistic_without_a_null_leaves_the_judgement_to_the_others_of_its_detector():
+    without = replace(FOUND, statistic="other", calibrated_p_value=1.0, null=replace(FOUND.null, status="boundary"))
+    ordinary = replace(FOUND, calibrated_p_value=0.4)
+    assert verdict([FOUND, without], REPLAY).verdict is Verdict.BACKDOOR_DETECTED
+    assert verdict([ordinary, without], None).verdict is Verdict.NOT_DETECTED
+    assert verdict([without], None).verdict is Verdict.INCONCLUSIVE
+    judgement = verdict([ordinary, replace(without, detector="features")], None, of=BOTH)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reasons[0].startswith("detector features: the null distribution could not be fitted")
+
+
+def test_what_would_have_been_found_is_said_by_a_statistic_of_pairs():
+    by_target = replace(FOUND, statistic="target-contrast", calibrated_p_value=0.3, detectable_size=None)
+    of_pairs = replace(FOUND, calibrated_p_value=0.4, detectable_size=0.5)
+    assert "a planted pair of size up to 0.5 (l2)" in verdict([of_pairs, by_target], None).reasons[1]
+
+
 def test_the_verdict_is_about_the_pair_that_was_replayed():
     both = [FOUND, in_features(calibrated_p_value=0.002, source=4)]
     assert accused(both, None, published=False) is both[1]
