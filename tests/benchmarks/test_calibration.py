@@ -1,5 +1,8 @@
 """The simulation of false alarms: its nulls, its intervals and its table."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -56,3 +59,15 @@ def test_all_classes_and_statistics_are_simulated(family, own):
     assert {cell.num_classes for cell in rows if cell.null == own} >= {5, 10, 20, 43}
     assert {cell.null for cell in rows} == {own, "target effects", "source effects", "symmetric similarity"}
     assert {cell.family for cell in rows} == {family}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path("benchmarks/results").glob("calibration*.json")), ids=lambda path: path.stem
+)
+def test_committed_calibrated_rates_on_ideal_nulls_lie_in_the_promised_band(path):
+    rows = [row for row in json.loads(path.read_text())["rows"] if row["null"].startswith("ideal")]
+    promised = [row for row in rows if row["statistic"] == "plain" and row["num_classes"] in (5, 10, 20, 43)]
+    assert len(promised) >= 4
+    for row in promised:
+        assert row["num_nulls"] >= 2000
+        assert 0.035 <= row["calibrated"] / row["num_nulls"] <= 0.065, row
