@@ -325,7 +325,9 @@ def test_nothing_is_written_and_onnxruntime_gets_the_bytes_of_the_file(
     tmp_path.chmod(0o555)
     monkeypatch.chdir(tmp_path)
     before, opened = state_of(tmp_path), []
-    monkeypatch.setattr(runtime, "open_session", lambda *given, **named: opened.append(given) or open_session(*given))
+    monkeypatch.setattr(
+        runtime, "open_session", lambda *given, **named: opened.append(given) or open_session(*given, **named)
+    )
     artifact = read_artifact(tmp_path / "m.onnx", max_bytes=10**6)
     assert artifact.data == data
     artifact = with_external(artifact, read_external(tmp_path, audit(data).external_locations, Policy()))
