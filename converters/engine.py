@@ -48,28 +48,27 @@ def open_session(
         EngineError: onnxruntime refuses the model, or is not installed properly.
     """
     ort = _onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = _SILENT
-    options.use_deterministic_compute = True
-    options.add_session_config_entry(_EXACT_INT8, "1")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if external:
-        names, buffers = list(external), list(external.values())
-        options.add_external_initializers_from_files_in_memory(names, buffers, [len(b) for b in buffers])
 
-    def opened() -> "onnxruntime.InferenceSession":
+    def opened(exact_int8: str) -> "onnxruntime.InferenceSession":
+        options = ort.SessionOptions()
+        options.log_severity_level = _SILENT
+        options.use_deterministic_compute = True
+        options.add_session_config_entry(_EXACT_INT8, exact_int8)
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if external:
+            names, buffers = list(external), list(external.values())
+            options.add_external_initializers_from_files_in_memory(names, buffers, [len(b) for b in buffers])
         # Without the fallback: it prints to the standard output, which belongs to the report.
         return ort.InferenceSession(data, options, providers=list(providers), enable_fallback=0)
 
     try:
         try:
-            return opened()
+            return opened("1")
         except ort.capi.onnxruntime_pybind11_state.NotImplemented:  # no exact kernel for signed inputs, say
-            options.add_session_config_entry(_EXACT_INT8, "0")
-            return opened()
+            return opened("0")
     except Exception as error:  # onnxruntime's errors share no base class
         raise EngineError(f"onnxruntime cannot open the model ({_first_line(error)}): export it again") from error
 

@@ -92,7 +92,7 @@ def _slope_ratios(
     lower = _INTEGER_PIXEL_CHANGE * pixels if ort_classifier.signature.dtype.startswith(("int", "uint")) else 0.0
     ratios = []
     for change in _CHANGES:
-        step = np.clip(change * spread / slope, lower, _MAX_PIXEL_CHANGE * pixels)
+        step = np.clip(change * spread / slope, max(lower, _FLOOR), _MAX_PIXEL_CHANGE * pixels)
         shift = (gradient * (step / slope)[:, None, None, None]).astype(np.float32)
         ahead, behind = (_margin(_log_scores(ort_classifier, images + sign * shift), pair) for sign in (1, -1))
         ratios.append((ahead - behind) / (2 * step * slope))

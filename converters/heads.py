@@ -18,6 +18,8 @@ _FOR_PROBABILITIES = frozenset({"DequantizeLinear", "Normalizer", "QuantizeLinea
 _MOVES_SCORES = frozenset(
     {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "ZipMap"}
 )
+_CHOOSES = frozenset({"ArgMax", "ArgMin", "TopK", "TreeEnsemble", "TreeEnsembleClassifier"})
+"""Operators that give the class instead of scores."""
 _SUM_TOLERANCE = 0.02  # of a row of probabilities; wide enough for 8-bit outputs, far from what logits give
 
 
@@ -38,7 +40,7 @@ def output_forms(runs: Sequence[Arrays], batch: int | None) -> dict[str, OutputF
     """The outputs that give one vector of floating-point scores for an image.
 
     Args:
-        runs: Outputs at batch 2 and 3 if the batch is free, else at the fixed batch.
+        runs: Outputs at batch 2 and 3 if the batch is free, else twice at the fixed batch, the first image changed.
         batch: The fixed batch, None if free.
 
     Returns:
@@ -48,7 +50,7 @@ def output_forms(runs: Sequence[Arrays], batch: int | None) -> dict[str, OutputF
     for name, first in runs[0].items():
         if not np.issubdtype(np.asarray(first).dtype, np.floating):
             continue
-        axis = _batch_axis(first.shape, runs[-1][name].shape, batch)
+        axis = _batch_axis(first, runs[-1][name], batch)
         if axis is None:
             continue
         rest = [size for index, size in enumerate(first.shape) if index != axis or batch == 1]
@@ -57,13 +59,18 @@ def output_forms(runs: Sequence[Arrays], batch: int | None) -> dict[str, OutputF
     return forms
 
 
-def _batch_axis(first: tuple[int, ...], second: tuple[int, ...], batch: int | None) -> int | None:
+def _batch_axis(first: NDArray[Any], second: NDArray[Any], batch: int | None) -> int | None:
     if batch is None:
-        changed = [axis for axis, (a, b) in enumerate(zip(first, second, strict=False)) if a != b]
-        return changed[0] if len(changed) == 1 and len(first) == len(second) else None
+        sizes = zip(first.shape, second.shape, strict=False)
+        changed = [axis for axis, (a, b) in enumerate(sizes) if a != b]
+        return changed[0] if len(changed) == 1 and first.ndim == second.ndim else None
     if batch == 1:
         return 0
-    return next((axis for axis, size in enumerate(first) if size == batch), None)
+    fitting = [axis for axis, size in enumerate(first.shape) if size == batch]
+    if len(fitting) > 1:  # as many classes as images: the image that was changed tells
+        differs = first != second
+        fitting = [axis for axis in fitting if not np.delete(differs, 0, axis).any()] or fitting
+    return fitting[0] if fitting else None
 
 
 def score_rows(output: NDArray[Any], batch_axis: int, num_scores: int) -> NDArray[Any]:
@@ -96,9 +103,12 @@ def choose_output(
     vectors = [name for name, form in forms.items() if form.num_scores > 1] or list(forms)
     last = [name for name in vectors if not _leads_to_another(name, vectors, graph)]
     if not last:
+        made_by = producers(graph)
+        choices = [made_by[name].op_type for name in outputs if name in made_by and made_by[name].op_type in _CHOOSES]
+        labels = f" ({', '.join(sorted(set(choices)))} gives labels, which have no gradient)" if choices else ""
         raise SignatureError(
-            f"expected an output with one score for each class, found {_listed(outputs)}: this is no classifier, or "
-            "its class scores are no output; export the model with its logits as an output"
+            f"expected an output with one score for each class, found {_listed(outputs)}{labels}: this is no "
+            "classifier, or its class scores are no output; export the model with its logits as an output"
         )
     if len({forms[name].num_scores for name in last}) > 1:
         raise SignatureError(f"several outputs may classify ({_listed(last)}): pass --output-name with one of them")
@@ -106,8 +116,17 @@ def choose_output(
 
 
 def _leads_to_another(name: str, vectors: Sequence[str], graph: onnx.GraphProto) -> bool:
-    others = [other for other in vectors if other != name]
-    return any(name in node.input for node in needed_nodes(graph, others))
+    """Whether another output is computed from this one, or from the value that this one merely hands on."""
+    source = _moved_from(name, graph)
+    others = {_moved_from(other, graph) for other in vectors} - {source}
+    return any({name, source} & set(node.input) for node in needed_nodes(graph, others))
+
+
+def _moved_from(name: str, graph: onnx.GraphProto) -> str:
+    made_by = producers(graph)
+    while name in made_by and made_by[name].op_type in _MOVES_SCORES:
+        name = made_by[name].input[0]
+    return name
 
 
 def _listed(names: Sequence[str] | Mapping[str, object]) -> str:

@@ -94,7 +94,14 @@ def compare(
     agreement = float(np.mean(our_posterior.argmax(axis=1) == their_posterior.argmax(axis=1)))
     gap = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float32).tiny))
     gradient = check_gradient(torch_classifier, ort_classifier, images)
-    reason = _reason(agreement, gap, MAX_RELATIVE_GAP[signature.precision], gradient)
+    infinite = ~np.isfinite(theirs).all(axis=1)
+    if infinite.any():
+        reason = (
+            f"the model's own scores are not finite for {infinite.sum()} of {len(images)} images: check the "
+            "preprocessing, or export the model again"
+        )
+    else:
+        reason = _reason(agreement, gap, MAX_RELATIVE_GAP[signature.precision], gradient)
     if reason and signature.precision == "quantised" and saturates():
         reason += _SATURATION
     return ParityReport(
@@ -111,6 +118,7 @@ def compare(
 
 
 def _reason(agreement: float, gap: float, max_gap: float, gradient: GradientCheck) -> str:
+    """Why the imported model may not stand for the original, empty if it may."""
     if agreement < MIN_DECISION_AGREEMENT:
         found = f"they agree on {agreement:.1%} of the images, expected at least {MIN_DECISION_AGREEMENT:.0%}"
     elif not gap <= max_gap:  # not a number counts as a difference

@@ -43,6 +43,7 @@ __all__ = [
 _Key = tuple[str, str, int]
 ConverterFunction = Callable[[OnnxNode, OnnxGraph], OperationConverterResult]
 
+_CONTROL = frozenset({"If", "Loop", "Scan"})
 _OWN_CONVERTERS: dict[_Key, ConverterFunction] = {}
 
 
@@ -104,9 +105,19 @@ def find_converter(operator: str, domain: str, opset: int, *, node: str = "") ->
         domain=domain,
         opset=opset,
         node=node,
-        reason="the importer has no converter for this operator; export the model with standard ONNX operators, "
-        "or report the operator so that a converter is added",
+        reason=f"the importer has no converter for this operator; {_remedy(operator, domain)}",
     )
+
+
+def _remedy(operator: str, domain: str) -> str:
+    if operator in _CONTROL and not domain:
+        return (
+            "only conditions and numbers of turns that do not depend on the image can be settled: export the model "
+            "without control flow that depends on data"
+        )
+    if domain.startswith("com.microsoft"):
+        return "use the model as it was before onnxruntime optimised it, or report the operator"
+    return "export the model with standard ONNX operators, or report the operator so that a converter is added"
 
 
 def since_version(operator: str, domain: str, opset: int) -> int:

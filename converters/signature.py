@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from backscan.converters.artifact import Artifact, parse
@@ -192,20 +193,29 @@ def _numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
 def _run_on_noise(
     session: "onnxruntime.InferenceSession", value: onnx.ValueInfoProto, layout: Layout, dtype: np.dtype[Any]
 ) -> tuple[int | None, list[Arrays]]:
-    """Batch size and outputs on noise; a free batch is run at 2 and at 3, so that the batch axis shows."""
+    """Batch size and outputs on noise, twice so that the batch axis shows.
+
+    A free batch is run at 2 and at 3; a fixed one again with another first image.
+    """
     declared = (dimensions(value) or (None,))[0]
 
-    def run(batch: int) -> Arrays:
-        return run_session(
-            session, {value.name: noise(input_shape(layout.order, layout.image_shape, batch), dtype, seed=batch)}
-        )
+    def images(batch: int) -> NDArray[Any]:
+        return noise(input_shape(layout.order, layout.image_shape, batch), dtype, seed=batch)
+
+    def run(images: NDArray[Any]) -> Arrays:
+        return run_session(session, {value.name: images})
 
     if declared is None:
         try:
-            return None, [run(2), run(3)]
+            return None, [run(images(2)), run(images(3))]
         except EngineError:  # the file says that any batch will do, and a constant inside says otherwise
             declared = 1
-    return declared, [run(declared)]
+    fixed = images(declared)
+    runs = [run(fixed)]
+    if declared > 1:
+        fixed[0] = fixed[0, ..., ::-1]
+        runs.append(run(fixed))
+    return declared, runs
 
 
 def _precision(model: onnx.ModelProto, output: str) -> str:

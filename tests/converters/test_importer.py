@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from onnx import numpy_helper, parser
 from scipy.special import logsumexp
 
-from backscan.converters.artifact import artifact_from_bytes, with_external
+from backscan.converters import runtime
+from backscan.converters.artifact import artifact_from_bytes, read_artifact, with_external
 from backscan.converters.classifier import TorchClassifier, log_posterior
+from backscan.converters.engine import open_session
 from backscan.converters.errors import ConversionError, NotDifferentiableError, UnsupportedOperatorError
+from backscan.converters.external import read_external
 from backscan.converters.importer import import_model
+from backscan.converters.intake import audit
+from backscan.converters.parity import compare
+from backscan.converters.policy import Policy
 from backscan.converters.runtime import OrtClassifier, open_runtime
 from backscan.converters.signature import Normalisation, read_signature
+from backscan.converters.split import split
 from tests import planted
 
 SHAPE = (3, 8, 8)
@@ -298,13 +307,36 @@ def test_a_module_that_fails_is_blamed_on_its_node(monkeypatch: pytest.MonkeyPat
     assert "\n" not in str(caught.value)
 
 
-def test_nothing_is_written_and_the_bytes_stay(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time of change and content of a folder and its files; a file that came and went has changed the folder."""
+    paths = [folder, *sorted(folder.rglob("*"))]
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in paths}
+
+
+@pytest.mark.parametrize("external", ["", "weight.bin"])
+def test_nothing_is_written_and_onnxruntime_gets_the_bytes_of_the_file(
+    external: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is read-only, and both the model's and the current one: whoever writes is caught or fails."""
+    data = planted.linear_softmax(external=external, batch=2)
+    for name, content in ({"m.onnx": data} | (planted.external_weight() if external else {})).items():
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o444)
+    tmp_path.chmod(0o555)
     monkeypatch.chdir(tmp_path)
-    data = planted.convolutional()
-    artifact = artifact_from_bytes("m", data)
-    import_model(artifact, read_signature(artifact))
+    before, opened = state_of(tmp_path), []
+    monkeypatch.setattr(
+        runtime, "open_session", lambda *given, **named: opened.append(given) or open_session(*given, **named)
+    )
+    artifact = read_artifact(tmp_path / "m.onnx", max_bytes=10**6)
     assert artifact.data == data
-    assert list(tmp_path.iterdir()) == []
+    artifact = with_external(artifact, read_external(tmp_path, audit(data).external_locations, Policy()))
+    signature = read_signature(artifact)
+    ours, theirs = import_model(artifact, signature), open_runtime(artifact, signature)
+    assert compare(ours, theirs, images_for(ours)).passed
+    split(artifact, signature, "pixels")
+    assert state_of(tmp_path) == before
+    assert [given[0] for given in opened] == [data]
 
 
 @pytest.mark.parametrize("head", ["logits", "log_probabilities", "sigmoid_logits", "sigmoids", "probabilities"])

@@ -13,6 +13,7 @@ from backscan.converters import parity
 from backscan.converters.artifact import artifact_from_bytes
 from backscan.converters.classifier import TorchClassifier
 from backscan.converters.errors import ParityError
+from backscan.converters.gradients import check_gradient
 from backscan.converters.importer import import_model
 from backscan.converters.parity import compare
 from backscan.converters.runtime import OrtClassifier, open_runtime
@@ -100,6 +101,25 @@ def test_not_a_number_is_refused() -> None:
     ours, theirs = both(planted.linear_softmax())
     report = compare(altered(ours, lambda scores: scores * torch.nan), theirs, images_for(ours))
     assert not report.passed
+
+
+def test_scores_that_are_not_finite_are_the_models_own() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    infinite = theirs.scores(images_for(ours))
+    infinite[:3] = np.inf
+    theirs.scores = lambda images: infinite[: len(images)]
+    assert "own scores are not finite for 3 of 200 images" in compare(ours, theirs, images_for(ours)).reason
+
+
+def test_a_gradient_against_a_constant_gives_a_number() -> None:
+    """Steps let onnxruntime's scores stand still around every image; a surrogate gradient does not."""
+    ours, theirs = both(planted.linear_softmax())
+    ours.notes = ("surrogates",)
+    theirs.scores = lambda images: np.tile([0.0, 1.0, 2.0, 2.0], (len(images), 1))
+    check = check_gradient(ours, theirs, images_for(ours))
+    assert check.error == 1
+    theirs.scores = lambda images: np.zeros((len(images), 4))
+    assert check_gradient(ours, theirs, images_for(ours)).error == 1
 
 
 class WrongGradient(torch.autograd.Function):

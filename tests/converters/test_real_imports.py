@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from torch.nn import functional as F
 
 from backscan.converters.artifact import Artifact, external_locations, parse, read_artifact, with_external
 from backscan.converters.importer import import_model
 from backscan.converters.parity import ParityReport, compare
-from backscan.converters.runtime import OrtClassifier, open_runtime
+from backscan.converters.runtime import OrtClassifier, model_input, open_runtime
 from backscan.converters.signature import ModelSignature, Normalisation, read_signature
 
 NUM_IMAGES = 200
@@ -96,6 +97,39 @@ def test_imports_and_agrees_with_onnxruntime(shared: Path, name: str) -> None:
     expected = MODELS[name].accuracy
     if expected is not None:
         assert (theirs.decisions(images) == labels).mean() > expected - 0.06
+
+
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
+    """Gives model inputs one by one."""
+
+    def __init__(self, name: str, inputs: np.ndarray) -> None:
+        self._name, self._inputs = name, iter(inputs[:, None])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next input, or None at the end."""
+        image = next(self._inputs, None)
+        return None if image is None else {self._name: image}
+
+
+@pytest.mark.parametrize("kind", [QuantFormat.QDQ, QuantFormat.QOperator, "dynamic"], ids=str)
+def test_a_quantised_resnet_decides_alike_on_real_images(kind: QuantFormat | str, shared: Path, tmp_path: Path) -> None:
+    """8-bit weights over their whole range, as `onnxruntime.quantization` makes them by default."""
+    name = "akamaster_cifar10_clean_resnet20"
+    known, source, target = MODELS[name], shared / "models" / f"{name}.onnx", tmp_path / "quantised.onnx"
+    original = read_signature(load(source))
+    images, _ = images_of(shared, known, original)
+    if kind == "dynamic":
+        quantize_dynamic(source, target)
+    else:
+        inputs = model_input(images[:40], original, known.normalisation)
+        quantize_static(source, target, Calibration(original.input_name, inputs), quant_format=kind, per_channel=True)
+    artifact = load(target)
+    signature = read_signature(artifact)
+    assert signature.precision == "quantised"
+    ours, theirs = import_model(artifact, signature), open_runtime(artifact, signature)
+    report = compare(*(model.with_normalisation(known.normalisation) for model in (ours, theirs)), images)
+    assert report.passed, report.reason
+    assert report.decision_agreement >= 0.99
 
 
 def test_no_model_of_the_folder_is_left_out(shared: Path) -> None:

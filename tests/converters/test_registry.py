@@ -83,6 +83,19 @@ def test_unknown_operator_names_operator_opset_node_and_remedy() -> None:
     assert (caught.value.operator, caught.value.domain, caught.value.opset) == ("Magic", "com.acme", 3)
 
 
+@pytest.mark.parametrize(
+    ("operator", "domain", "opset", "remedy"),
+    [
+        ("Loop", "", 17, "without control flow that depends on data"),
+        ("FusedConv", "com.microsoft", 1, "before onnxruntime optimised it"),
+        ("Det", "", 17, "with standard ONNX operators"),
+    ],
+)
+def test_the_remedy_fits_the_operator(operator: str, domain: str, opset: int, remedy: str) -> None:
+    with pytest.raises(UnsupportedOperatorError, match=rf"node 'n7' .*{operator}, opset {opset}.*{remedy}"):
+        find_converter(operator, domain, opset, node="n7")
+
+
 def test_operators_that_need_torchvision_are_unsupported() -> None:
     with pytest.raises(UnsupportedOperatorError):
         find_converter("NonMaxSuppression", "", 11)

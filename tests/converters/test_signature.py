@@ -133,6 +133,33 @@ def test_probabilities_are_preferred_to_the_logits_that_they_come_from() -> None
     assert signature_of(data, output_name="scores").output_kind == "logits"
 
 
+def test_copies_of_what_leads_to_the_probabilities_are_not_the_classifying_output() -> None:
+    """Exporters hand every output on by an `Identity`, so the softmax reads another name than the output's."""
+    body = f"""{POOLED.replace("scores", "sums")}
+        probabilities = Softmax(sums) scores = Identity(sums) copy = Identity(sums)
+        label = ArgMax <axis = 1, keepdims = 0> (sums)
+    """
+    outputs = "int64[N] label, float[N,4] scores, float[N,4] copy, float[N,4] probabilities"
+    signature = signature_of(text_model(body, image="float[N,3,8,8] image", outputs=outputs))
+    assert signature.output_name == "probabilities"
+    both = text_model(body, image="float[N,3,8,8] image", outputs="float[N,4] scores, float[N,4] copy")
+    assert signature_of(both).output_name == "scores"
+
+
+def test_labels_alone_are_no_scores() -> None:
+    body = f"{POOLED} label = ArgMax <axis = 1, keepdims = 0> (scores)"
+    data = text_model(body, image="float[N,3,8,8] image", outputs="int64[N] label")
+    with pytest.raises(SignatureError, match=r"'label' \(ArgMax gives labels, which have no gradient\)"):
+        signature_of(data)
+
+
+@pytest.mark.parametrize(("last", "axis"), [("scores = Identity(f)", 0), ("scores = Transpose(f)", 1)])
+def test_as_many_images_as_classes_are_told_apart(last: str, axis: int) -> None:
+    body = f"c = Conv(image, w) p = GlobalAveragePool(c) f = Flatten(p) {last}"
+    signature = signature_of(text_model(body, image="float[4,3,8,8] image", outputs="float[4,4] scores"))
+    assert (signature.batch, signature.batch_axis) == (4, axis)
+
+
 TWO_HEADS = {"a": np.ones((4, 5), "f"), "b": np.ones((4, 2), "f")}
 
 
