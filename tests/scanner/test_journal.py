@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -185,6 +186,27 @@ def test_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pytest
             journal.record("pairwise", CHUNKS[1], [make_result(pair) for pair in CHUNKS[1]])
     with Journal.open(tmp_path, KEY, resume=True) as journal:
         assert journal.chunk("pairwise", CHUNKS[0]) is not None
+
+
+@pytest.mark.parametrize("room", [0, 1, 500, 900])
+def test_disk_that_takes_a_part_of_a_record_is_told_and_loses_nothing(tmp_path: Path, room: int) -> None:
+    """A limit of the file size stops writing in the middle, as a full disk does; closing must not try again."""
+    write(tmp_path, CHUNKS[:1])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "pairs.jsonl").stat().st_size
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, limits[1]))
+        with (
+            pytest.raises(UserError, match=r"File too large.*--resume"),
+            Journal.open(tmp_path, KEY, resume=True) as journal,
+        ):
+            journal.record("pairwise", CHUNKS[1], [make_result(pair) for pair in CHUNKS[1]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "pairs.jsonl").stat().st_size == size + room
+    write(tmp_path, resume=True)
+    with Journal.open(tmp_path, KEY, resume=True) as journal:
+        assert len(journal.finished()) == 6
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
