@@ -21,15 +21,19 @@ _MARGIN = 1e-4
 """By how much a comparison is to be exceeded: a difference of 0 does not make one true."""
 
 _PASSED_OVER = operators(
-    "Cast Ceil Celu Clip Elu Erf Exp Floor HardSigmoid HardSwish Identity LeakyRelu LogSoftmax Mod OneHot PRelu Pow "
-    "QuantizeLinear Relu Round Selu Sigmoid Sign Softmax Softplus Sqrt Tanh ThresholdedRelu"
+    "BitShift Cast Ceil Exp Floor Identity LogSoftmax Mod OneHot Pow QuantizeLinear Round Sign Softmax Sqrt"
 )
 """Rising functions of their first input whose gradient vanishes somewhere, or everywhere."""
+
+_RAMPS = operators(
+    "Celu Clip Elu Erf HardSigmoid HardSwish LeakyRelu PRelu Relu Selu Sigmoid Softplus Tanh ThresholdedRelu"
+)
+"""Rising functions that bend at zero or near it; their differences, such as relu(x) - relu(x - 1), are gates too."""
 
 _ARITHMETIC = operators("Add Concat Div Gemm MatMul Max Mean Min Sub Sum")
 """Operators all of whose inputs are numbers: constants among them become floats too."""
 
-_UNKNOWN = operators("BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor IsInf IsNaN TopK")
+_UNKNOWN = operators("BitwiseAnd BitwiseNot BitwiseOr BitwiseXor IsInf IsNaN TopK")
 """Operators of which nothing is known that rises with them."""
 
 
@@ -68,6 +72,7 @@ class _Relaxation:
         self._twins: dict[str, str] = {}
         self._blocked: dict[str, onnx.NodeProto] = {}
         self._zero = self._store(np.array(0, np.float32))
+        self._one = self._store(np.array(1, np.float32))
         self._margin = self._store(np.array(_MARGIN, np.float32))
 
     def take(self, node: onnx.NodeProto) -> None:
@@ -79,6 +84,8 @@ class _Relaxation:
             self._twins[node.output[0]] = _RULES[node.op_type](self, node)
         elif node.op_type in _PASSED_OVER:
             self._twins[node.output[0]] = self.twin_of(node.input[0])
+        elif node.op_type in _RAMPS:
+            self._twins[node.output[0]] = self._bend(self.twin_of(node.input[0]))
         else:
             self._copy(node)
 
@@ -133,6 +140,11 @@ class _Relaxation:
         copy.name = copy.output[0] = f"twin/{len(self._graph.node)}"
         self._graph.node.append(copy)
         return copy.name
+
+    def _bend(self, name: str) -> str:
+        """sign(x) log(1 + |x|): rises everywhere, has the same zero, and differences of it still have a gradient."""
+        size = self.add("Log", self.add("Add", self.add("Abs", name), self._one))
+        return self.add("Mul", self.add("Sign", name), size)
 
     def _store(self, array: NDArray[Any]) -> str:
         name = f"twin/constant/{len(self._graph.initializer)}"
