@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.errors import UnsupportedOperatorError
 from backscan.converters.graph import drop_unused, opset, set_outputs
+from backscan.converters.index_relaxation import index_source, largest_at
 from backscan.converters.switches import operators
 
 _MARGIN = 1e-4
@@ -69,6 +70,7 @@ class _Relaxation:
         self._graph = model.graph
         self._reached = reached
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._makers = {name: node for node in model.graph.node for name in node.output}
         self._twins: dict[str, str] = {}
         self._blocked: dict[str, onnx.NodeProto] = {}
         self._zero = self._store(np.array(0, np.float32))
@@ -78,7 +80,9 @@ class _Relaxation:
     def take(self, node: onnx.NodeProto) -> None:
         """Make the twins of a node's outputs."""
         blocked = next((self._blocked[name] for name in node.input if name in self._blocked), None)
-        if blocked is not None or node.op_type in _UNKNOWN:
+        if (compared := self._compared_index(node)) is not None:
+            self._twins[node.output[0]] = compared
+        elif blocked is not None or node.op_type in _UNKNOWN:
             self._blocked.update(dict.fromkeys(node.output, blocked or node))
         elif node.op_type in _RULES:
             self._twins[node.output[0]] = _RULES[node.op_type](self, node)
@@ -109,10 +113,11 @@ class _Relaxation:
                 self._twins[name] = self.add("Cast", name, to=TensorProto.FLOAT)
         return self._twins[name]
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; return the name of what it gives."""
+    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; return the name of what it gives first."""
         name = f"twin/{len(self._graph.node)}"
-        self._graph.node.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        names = [name, *(f"{name}/{index}" for index in range(1, outputs))]
+        self._graph.node.append(helper.make_node(operator, list(inputs), names, name=name, **attributes))
         return name
 
     def and_of(self, *names: str) -> str:
@@ -140,6 +145,17 @@ class _Relaxation:
         copy.name = copy.output[0] = f"twin/{len(self._graph.node)}"
         self._graph.node.append(copy)
         return copy.name
+
+    def _compared_index(self, node: onnx.NodeProto) -> str | None:
+        """The twin of a comparison of an index with constant places; None where the node is no such comparison."""
+        if node.op_type != "Equal":
+            return None
+        for name, other in (node.input, reversed(node.input)):
+            if (source := index_source(name, self._makers, self._constants, other)) is not None:
+                maker, places = source
+                axis = next((a.i for a in maker.attribute if a.name == "axis"), -1)
+                return largest_at(self.twin_of(maker.input[0]), axis, places, self._margin, self.add, self._store)
+        return None
 
     def _bend(self, name: str) -> str:
         """sign(x) log(1 + |x|): rises everywhere, has the same zero, and differences of it still have a gradient."""

@@ -62,6 +62,7 @@ class Journal:
             OptionError: There is a journal and `resume` is not set, or another scan is using it.
             UserError: The folder cannot be written.
         """
+        _refuse_links(folder)
         try:
             (folder / "patterns").mkdir(parents=True, exist_ok=True)
             # No buffer: what a full disk did not take would be written again, and fail again, on closing.
@@ -188,6 +189,24 @@ class Journal:
             return replace(result, pattern=np.load(io.BytesIO(data), allow_pickle=False))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse a journal with a link, pipe or device in it: a journal can come from somebody else.
+
+    Raises:
+        UserError: Something in the folder is neither a plain file nor a folder.
+    """
+    try:
+        entries = list(folder.rglob("*"))
+        odd = next((path for path in entries if path.is_symlink() or not (path.is_file() or path.is_dir())), None)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if odd is not None:
+        raise UserError(
+            f"expected plain files and folders in the journal {folder}, found {odd.name}, which is a link or a device: "
+            "name another folder"
+        )
 
 
 def _lock(lines: FileIO, folder: Path) -> None:

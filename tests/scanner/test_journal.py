@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,6 +208,22 @@ def test_disk_that_takes_a_part_of_a_record_is_told_and_loses_nothing(tmp_path: 
     write(tmp_path, resume=True)
     with Journal.open(tmp_path, KEY, resume=True) as journal:
         assert len(journal.finished()) == 6
+
+
+@pytest.mark.parametrize(
+    "name", ["pairs.jsonl", "header.json", "patterns", "patterns/pairwise", "patterns/pairwise/0-1.npy"]
+)
+@pytest.mark.parametrize("is_pipe", [True, False])
+def test_journal_with_links_or_pipes_is_refused(tmp_path: Path, name: str, *, is_pipe: bool) -> None:
+    """Of somebody else: records would be appended to another file, or the scan would wait for a pipe for ever."""
+    write(tmp_path / "journal")
+    victim, path = tmp_path / "victim", tmp_path / "journal" / name
+    victim.write_bytes(b"no newline at the end")
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    os.mkfifo(path) if is_pipe else path.symlink_to(victim)
+    with pytest.raises(UserError, match=f"found {path.name}, which is a link or a device"):
+        Journal.open(tmp_path / "journal", KEY, resume=True)
+    assert victim.read_bytes() == b"no newline at the end"
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
