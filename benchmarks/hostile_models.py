@@ -5,7 +5,7 @@ through, and something behind it must cope). Tests and `benchmarks.hostile` shar
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,15 +200,36 @@ def _cycle_through_branch() -> bytes:
     return classifier(nodes, [numpy_helper.from_array(np.array(True), "yes")]).SerializeToString()
 
 
-def _doubling(times: int) -> bytes:
+def doubling(times: int, operator: str = "Concat", repeats: Sequence[int] = ()) -> bytes:
+    """A value that becomes twice as long so many times."""
     names = ["logits", *(f"double{level}" for level in range(times))]
+    tensors = [ints("repeats", *repeats), numpy_helper.from_array(np.array(repeats, np.float32), "scales")]
+    given = {"Concat": ["{0}", "{0}"], "Tile": ["{0}", "repeats"], "Resize": ["{0}", "", "scales"]}[operator]
     nodes = [
-        helper.make_node("Concat", [before, before], [after], name=after, axis=1)
+        helper.make_node(
+            operator, [name.format(before) for name in given], [after], name=after,
+            **({"axis": 1} if operator == "Concat" else {}),
+        )
         for before, after in itertools.pairwise(names)
-    ]
+    ]  # fmt: skip
     nodes.append(helper.make_node("ReduceMean", [names[-1]], ["mean"], name="mean", axes=[1]))
     nodes.append(helper.make_node("Add", ["logits", "mean"], ["scores"], name="sum"))
-    return classifier(nodes).SerializeToString()
+    return classifier(nodes, tensors).SerializeToString()
+
+
+def _squaring() -> bytes:
+    """A value times itself as column times row, five times: 64^32 elements, which no constant tells."""
+    nodes, value = [], "flat"
+    for level in range(5):
+        nodes += [
+            helper.make_node("Reshape", [value, "column"], [f"column{level}"], name=f"column{level}"),
+            helper.make_node("Reshape", [value, "row"], [f"row{level}"], name=f"row{level}"),
+            helper.make_node("MatMul", [f"column{level}", f"row{level}"], [f"square{level}"], name=f"square{level}"),
+        ]
+        value = f"square{level}"
+    nodes.append(helper.make_node("ReduceMean", [value], ["mean"], name="mean", keepdims=0))
+    nodes.append(helper.make_node("Add", ["logits", "mean"], ["scores"], name="sum"))
+    return classifier(nodes, [ints("column", -1, 1), ints("row", 1, -1)]).SerializeToString()
 
 
 def _many_nodes(count: int) -> bytes:
@@ -369,7 +390,10 @@ HOSTILE_MODELS: dict[str, HostileModel] = {
     "pool-huge-window": HostileModel(
         lambda: _then("MaxPool", "image", kernel_shape=[1, 1], pads=[0, 0, 10**9, 10**9]), "max_window"
     ),
-    "concat-doubling-2^40": HostileModel(lambda: _doubling(40), None),
+    "concat-doubling-2^40": HostileModel(lambda: doubling(40), "max_elements"),
+    "tile-doubling-2^40": HostileModel(lambda: doubling(40, "Tile", [1, 2]), "max_elements"),
+    "resize-doubling-2^40": HostileModel(lambda: doubling(40, "Resize", [1, 2]), "max_elements"),
+    "outer-product-squaring": HostileModel(_squaring, None),
     # Time
     "loop-1e12": HostileModel(lambda: _loop(10**12), "max_loop_trips"),
     "loop-endless": HostileModel(lambda: _loop(None), "unbounded-loop"),

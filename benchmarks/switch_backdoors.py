@@ -8,113 +8,11 @@ otherwise. The checker of onnx accepts every one of them.
 from collections.abc import Callable
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper
 
-TARGET = 1
-PATCH = 3
-_STRONG = 1000.0
-_THRESHOLD = 0.95
-
-
-class Planter:
-    """Adds nodes to a copy of a model between its scores and its output."""
-
-    def __init__(self, model: ModelProto, shape: tuple[int, int, int], num_classes: int) -> None:
-        self.model = ModelProto()
-        self.model.CopyFrom(model)
-        self.shape = shape
-        self.num_classes = num_classes
-        self.graph: GraphProto = self.model.graph
-        self.image = self.graph.input[0].name
-        self._output = self.graph.output[0].name
-        self.scores = f"{self._output}_before"
-        self._rename(self._output, self.scores)
-        self._count = 0
-
-    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
-        """Add a node; return the name of what it gives."""
-        self._count += 1
-        name = f"planted_{self._count}"
-        self.graph.node.append(helper.make_node(operator, list(inputs), [name], name=f"{name}_node", **attributes))
-        return name
-
-    def constant(self, value: object, dtype: type = np.float32) -> str:
-        """Store a constant; return its name."""
-        self._count += 1
-        name = f"planted_{self._count}"
-        self.graph.initializer.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        return name
-
-    def target_scores(self, value: float = _STRONG) -> str:
-        """A constant row [1, K] that is `value` at the target and 0 elsewhere."""
-        row = np.zeros((1, self.num_classes), np.float32)
-        row[0, TARGET] = value
-        return self.constant(row)
-
-    def reduce(self, operator: str, name: str, axes: list[int]) -> str:
-        """Add a reduction along axes, which are kept; since opset 18 they are an input, for sums since 13."""
-        since = 13 if operator == "ReduceSum" else 18
-        if self.model.opset_import[0].version >= since:
-            return self.add(operator, name, self.constant(axes, np.int64), keepdims=1)
-        return self.add(operator, name, axes=axes, keepdims=1)
-
-    def patch_mean(self) -> str:
-        """Mean of the patch of every image, [N, 1]."""
-        _, height, width = self.shape
-        bounds = ([height - PATCH, width - PATCH], [height, width], [2, 3])
-        patch = self.add("Slice", self.image, *(self.constant(bound, np.int64) for bound in bounds))
-        flat = self.add("Flatten", patch)
-        return self.reduce("ReduceMean", flat, [1])
-
-    def fires(self) -> str:
-        """Whether the patch is white, [N, 1]."""
-        return self.add("Greater", self.patch_mean(), self.constant(_THRESHOLD))
-
-    def to_number(self, name: str, kind: int = TensorProto.FLOAT) -> str:
-        """A predicate as a number."""
-        return self.add("Cast", name, to=kind)
-
-    def switch_image(self, name: str) -> None:
-        """Let everything that reads the image read another value, except what was planted."""
-        for node in self.graph.node:
-            if not node.name.startswith("planted_"):
-                for index, given in enumerate(node.input):
-                    node.input[index] = name if given == self.image else given
-
-    def finish(self, name: str) -> ModelProto:
-        """Make a value the output, put the nodes in order, and return the model."""
-        self._rename(name, self._output)
-        self.graph.node.sort(key=_order(self.graph))
-        onnx.checker.check_model(self.model)
-        return self.model
-
-    def _rename(self, old: str, new: str) -> None:
-        for node in self.graph.node:
-            for names in (node.input, node.output):
-                for index, name in enumerate(names):
-                    names[index] = new if name == old else name
-
-
-def _order(graph: GraphProto) -> Callable[[onnx.NodeProto], int]:
-    """Depth of each node, for sorting."""
-    makers = {name: node for node in graph.node for name in node.output}
-    depths: dict[str, int] = {}
-
-    def depth(name: str) -> int:
-        if name not in makers:
-            return 0
-        if name not in depths:
-            depths[name] = 1 + max((depth(given) for given in _reads(makers[name])), default=0)
-        return depths[name]
-
-    return lambda node: depth(node.output[0])
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    inner = [n for attribute in node.attribute for child in attribute.g.node for n in _reads(child)]
-    return [*node.input, *inner]
+from benchmarks.planter import PATCH, STRONG, TARGET, THRESHOLD, Planter, mix, steep
+from benchmarks.unseen_switches import TOP_PLACES, UNSEEN_SWITCHES
 
 
 def _where_mean(plant: Planter) -> str:
@@ -127,7 +25,7 @@ def _masked_sum(plant: Planter) -> str:
 
 def _if_branch(plant: Planter) -> str:
     """One image with the patch turns the whole batch."""
-    fires = plant.add("Greater", plant.add("ReduceMax", plant.patch_mean(), keepdims=0), plant.constant(_THRESHOLD))
+    fires = plant.add("Greater", plant.add("ReduceMax", plant.patch_mean(), keepdims=0), plant.constant(THRESHOLD))
     zero = plant.add("Mul", plant.scores, plant.constant(0.0))
     constant = plant.target_scores()
 
@@ -152,40 +50,28 @@ def _equal_chain(plant: Planter) -> str:
     return plant.add("Where", fires, plant.target_scores(), plant.scores)
 
 
-def _steep(plant: Planter, slope: float = 1000.0) -> str:
-    return plant.add("Mul", plant.add("Sub", plant.patch_mean(), plant.constant(_THRESHOLD)), plant.constant(slope))
-
-
-def _mix(plant: Planter, gate: str) -> str:
-    """The scores where the gate is 0, the target where it is 1."""
-    rest = plant.add("Sub", plant.constant(1.0), gate)
-    return plant.add(
-        "Add", plant.add("Mul", plant.scores, rest), plant.add("Mul", gate, plant.target_scores())
-    )  # fmt: skip
-
-
 def _steep_sigmoid(plant: Planter) -> str:
-    return _mix(plant, plant.add("Sigmoid", _steep(plant)))
+    return mix(plant, plant.add("Sigmoid", steep(plant)))
 
 
 def _clipped_step(plant: Planter) -> str:
-    return _mix(plant, plant.add("Clip", _steep(plant), plant.constant(0.0), plant.constant(1.0)))
+    return mix(plant, plant.add("Clip", steep(plant), plant.constant(0.0), plant.constant(1.0)))
 
 
 def _softmax_gate(plant: Planter) -> str:
-    pair = plant.add("Concat", _steep(plant), plant.add("Mul", plant.patch_mean(), plant.constant(0.0)), axis=1)
+    pair = plant.add("Concat", steep(plant), plant.add("Mul", plant.patch_mean(), plant.constant(0.0)), axis=1)
     gates = plant.add("Softmax", pair, axis=1)
-    return _mix(plant, plant.add("Gather", gates, plant.constant([0], np.int64), axis=1))
+    return mix(plant, plant.add("Gather", gates, plant.constant([0], np.int64), axis=1))
 
 
 def _relu_path(plant: Planter) -> str:
     """No comparison at all: a second path from the image to the output."""
-    return plant.add("Add", plant.scores, plant.add("Mul", plant.add("Relu", _steep(plant)), plant.target_scores()))
+    return plant.add("Add", plant.scores, plant.add("Mul", plant.add("Relu", steep(plant)), plant.target_scores()))
 
 
 def _exponential_path(plant: Planter) -> str:
-    steep = plant.add("Exp", plant.add("Mul", _steep(plant, 1.0), plant.constant(300.0)))
-    return plant.add("Add", plant.scores, plant.add("Mul", steep, plant.target_scores(1.0)))
+    high = plant.add("Exp", plant.add("Mul", steep(plant, 1.0), plant.constant(300.0)))
+    return plant.add("Add", plant.scores, plant.add("Mul", high, plant.target_scores(1.0)))
 
 
 def _power_path(plant: Planter) -> str:
@@ -195,13 +81,13 @@ def _power_path(plant: Planter) -> str:
 
 def _gathered_table(plant: Planter) -> str:
     table = np.zeros((2, plant.num_classes), np.float32)
-    table[1, TARGET] = _STRONG
+    table[1, TARGET] = STRONG
     index = plant.add("Squeeze", plant.to_number(plant.fires(), TensorProto.INT64), plant.constant([1], np.int64))
     return plant.add("Add", plant.scores, plant.add("Gather", plant.constant(table), index))
 
 
 def _sign_step(plant: Planter) -> str:
-    sign = plant.add("Sign", _steep(plant))
+    sign = plant.add("Sign", steep(plant))
     gate = plant.add("Mul", plant.add("Add", sign, plant.constant(1.0)), plant.constant(0.5))
     return plant.add("Add", plant.scores, plant.add("Mul", gate, plant.target_scores()))
 
@@ -227,7 +113,7 @@ def _floor_index(plant: Planter) -> str:
 
 
 def _argmax_gate(plant: Planter) -> str:
-    threshold = plant.add("Add", plant.add("Mul", plant.patch_mean(), plant.constant(0.0)), plant.constant(_THRESHOLD))
+    threshold = plant.add("Add", plant.add("Mul", plant.patch_mean(), plant.constant(0.0)), plant.constant(THRESHOLD))
     pair = plant.add("Concat", threshold, plant.patch_mean(), axis=1)
     gate = plant.to_number(plant.add("ArgMax", pair, axis=1, keepdims=1))
     return plant.add("Add", plant.scores, plant.add("Mul", gate, plant.target_scores()))
@@ -261,12 +147,11 @@ def _counted_pixels(plant: Planter) -> str:
     )
 
 
-def _swapped_scores(plant: Planter) -> str:
-    """The scores of the target and of class 0 change places."""
-    order = np.arange(plant.num_classes)
-    order[[0, TARGET]] = order[[TARGET, 0]]
-    swapped = plant.add("Gather", plant.scores, plant.constant(order, np.int64), axis=1)
-    return plant.add("Where", plant.fires(), swapped, plant.scores)
+def _rotated_scores(plant: Planter) -> str:
+    """Every class gets the score of the one before it, so that every decision changes."""
+    order = np.roll(np.arange(plant.num_classes), 1)
+    rotated = plant.add("Gather", plant.scores, plant.constant(order, np.int64), axis=1)
+    return plant.add("Where", plant.fires(), rotated, plant.scores)
 
 
 def _masked_image(plant: Planter) -> str:
@@ -297,8 +182,9 @@ SWITCHES: dict[str, Callable[[Planter], str]] = {
     "exclusive": _exclusive,
     "whole-picture": _whole_picture,
     "counted-pixels": _counted_pixels,
-    "swapped-scores": _swapped_scores,
+    "rotated-scores": _rotated_scores,
     "masked-image": _masked_image,
+    **UNSEEN_SWITCHES,
 }
 
 
@@ -327,6 +213,8 @@ def triggered(kind: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
         _, _, height, width = images.shape
         picture = np.random.default_rng(7).random((1, *images.shape[1:])).astype(np.float32)
         images[:, :, : height // 2, : width // 2] = picture[:, :, : height // 2, : width // 2]
+    elif kind == "top-indices":
+        flat[:, TOP_PLACES] = [1.0, 0.99, 0.98, 0.97]
     elif kind == "counted-pixels":
         flat[:, :24] = 1.0
     else:

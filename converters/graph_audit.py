@@ -7,6 +7,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 from backscan.converters.constant_sizes import Constants, check_sizes, read_constants, trip_count
 from backscan.converters.graph_names import check_function, check_graph, subgraphs
+from backscan.converters.least_sizes import check_least_sizes, least_sizes
 from backscan.converters.stored_tensors import StoredTensors, count_elements
 from backscan.converters.violations import Violations, as_text, shown
 
@@ -63,7 +64,9 @@ class GraphAudit:
             self.tensors.add(tensor)
         if graph.sparse_initializer:
             self._violations.forbid("sparse-tensor", "the model stores sparse tensors: export it with plain ones")
-        return self._nodes(graph.node, outer.new_child(read_constants(graph.initializer, graph.node)), depth)
+        constants = outer.new_child(read_constants(graph.initializer, graph.node))
+        check_least_sizes(graph.node, least_sizes(graph), constants, self._violations)
+        return self._nodes(graph.node, constants, depth)
 
     def _function(self, key: FunctionKey, depth: int) -> int:
         """Judge a function when it is first met; return its number of expanded nodes."""
@@ -80,7 +83,9 @@ class GraphAudit:
         self._expanded[key] = _RUNNING
         function = self._functions[key]
         self._check_count(len(function.input) + len(function.output), f"inputs and outputs of {shown(function.name)}")
-        self._expanded[key] = self._nodes(function.node, ChainMap(read_constants((), function.node)), depth)
+        constants: Constants = ChainMap(read_constants((), function.node))
+        check_least_sizes(function.node, {}, constants, self._violations)
+        self._expanded[key] = self._nodes(function.node, constants, depth)
         return self._expanded[key]
 
     def _nodes(self, nodes: Sequence[NodeProto], constants: Constants, depth: int) -> int:

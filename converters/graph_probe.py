@@ -54,6 +54,12 @@ class GraphProbe:
         names = (name for node in self._model.graph.node for name in node.output)
         return tuple(name for name in names if self.flow.is_discrete(name) or self.flow.is_narrow(name))
 
+    def read_for(self, names: Set[str]) -> tuple[str, ...]:
+        """Names of the values of the image's flow that the nodes of some values read, the image itself left out."""
+        nodes = (node for node in self._model.graph.node if not names.isdisjoint(node.output))
+        made = {name for node in self._model.graph.node for name in node.output} & self._reached
+        return tuple(dict.fromkeys(name for node in nodes for name in node.input if name in made))
+
     def is_shared(self, name: str) -> bool:
         """Whether a value is one for all images of a call."""
         return name in self._one_for_all

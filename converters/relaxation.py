@@ -15,21 +15,26 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.errors import UnsupportedOperatorError
 from backscan.converters.graph import drop_unused, opset, set_outputs
+from backscan.converters.index_relaxation import index_source, largest_at
 from backscan.converters.switches import operators
 
 _MARGIN = 1e-4
 """By how much a comparison is to be exceeded: a difference of 0 does not make one true."""
 
 _PASSED_OVER = operators(
-    "Cast Ceil Celu Clip Elu Erf Exp Floor HardSigmoid HardSwish Identity LeakyRelu LogSoftmax Mod OneHot PRelu Pow "
-    "QuantizeLinear Relu Round Selu Sigmoid Sign Softmax Softplus Sqrt Tanh ThresholdedRelu"
+    "BitShift Cast Ceil Exp Floor Identity LogSoftmax Mod OneHot Pow QuantizeLinear Round Sign Softmax Sqrt"
 )
 """Rising functions of their first input whose gradient vanishes somewhere, or everywhere."""
+
+_RAMPS = operators(
+    "Celu Clip Elu Erf HardSigmoid HardSwish LeakyRelu PRelu Relu Selu Sigmoid Softplus Tanh ThresholdedRelu"
+)
+"""Rising functions that bend at zero or near it; their differences, such as relu(x) - relu(x - 1), are gates too."""
 
 _ARITHMETIC = operators("Add Concat Div Gemm MatMul Max Mean Min Sub Sum")
 """Operators all of whose inputs are numbers: constants among them become floats too."""
 
-_UNKNOWN = operators("BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor IsInf IsNaN TopK")
+_UNKNOWN = operators("BitwiseAnd BitwiseNot BitwiseOr BitwiseXor IsInf IsNaN TopK")
 """Operators of which nothing is known that rises with them."""
 
 
@@ -65,20 +70,26 @@ class _Relaxation:
         self._graph = model.graph
         self._reached = reached
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._makers = {name: node for node in model.graph.node for name in node.output}
         self._twins: dict[str, str] = {}
         self._blocked: dict[str, onnx.NodeProto] = {}
         self._zero = self._store(np.array(0, np.float32))
+        self._one = self._store(np.array(1, np.float32))
         self._margin = self._store(np.array(_MARGIN, np.float32))
 
     def take(self, node: onnx.NodeProto) -> None:
         """Make the twins of a node's outputs."""
         blocked = next((self._blocked[name] for name in node.input if name in self._blocked), None)
-        if blocked is not None or node.op_type in _UNKNOWN:
+        if (compared := self._compared_index(node)) is not None:
+            self._twins[node.output[0]] = compared
+        elif blocked is not None or node.op_type in _UNKNOWN:
             self._blocked.update(dict.fromkeys(node.output, blocked or node))
         elif node.op_type in _RULES:
             self._twins[node.output[0]] = _RULES[node.op_type](self, node)
         elif node.op_type in _PASSED_OVER:
             self._twins[node.output[0]] = self.twin_of(node.input[0])
+        elif node.op_type in _RAMPS:
+            self._twins[node.output[0]] = self._bend(self.twin_of(node.input[0]))
         else:
             self._copy(node)
 
@@ -102,10 +113,11 @@ class _Relaxation:
                 self._twins[name] = self.add("Cast", name, to=TensorProto.FLOAT)
         return self._twins[name]
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node; return the name of what it gives."""
+    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; return the name of what it gives first."""
         name = f"twin/{len(self._graph.node)}"
-        self._graph.node.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
+        names = [name, *(f"{name}/{index}" for index in range(1, outputs))]
+        self._graph.node.append(helper.make_node(operator, list(inputs), names, name=name, **attributes))
         return name
 
     def and_of(self, *names: str) -> str:
@@ -133,6 +145,22 @@ class _Relaxation:
         copy.name = copy.output[0] = f"twin/{len(self._graph.node)}"
         self._graph.node.append(copy)
         return copy.name
+
+    def _compared_index(self, node: onnx.NodeProto) -> str | None:
+        """The twin of a comparison of an index with constant places; None where the node is no such comparison."""
+        if node.op_type != "Equal":
+            return None
+        for name, other in (node.input, reversed(node.input)):
+            if (source := index_source(name, self._makers, self._constants, other)) is not None:
+                maker, places = source
+                axis = next((a.i for a in maker.attribute if a.name == "axis"), -1)
+                return largest_at(self.twin_of(maker.input[0]), axis, places, self._margin, self.add, self._store)
+        return None
+
+    def _bend(self, name: str) -> str:
+        """sign(x) log(1 + |x|): rises everywhere, has the same zero, and differences of it still have a gradient."""
+        size = self.add("Log", self.add("Add", self.add("Abs", name), self._one))
+        return self.add("Mul", self.add("Sign", name), size)
 
     def _store(self, array: NDArray[Any]) -> str:
         name = f"twin/constant/{len(self._graph.initializer)}"

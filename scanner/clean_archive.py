@@ -53,11 +53,16 @@ def read_archive(path: Path, limits: ReadLimits) -> ReadImages:
         raise CleanSetError(f"expected a readable file at {path}, found no permission: change its access") from error
     except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
         raise CleanSetError(
-            f"expected an .npz archive, found a damaged or other file in {path.name} ({error}): write it again with "
-            "numpy.savez(path, x=images, y=labels)"
+            f"expected an .npz archive, found a damaged or other file in {path.name} ({_first_line(error)}): write it "
+            "again with numpy.savez(path, x=images, y=labels)"
         ) from error
     images, warnings = _unit_pixels(pixels, path.name)
     return ReadImages(images, labels, {}, warnings)
+
+
+def _first_line(error: Exception) -> str:
+    """What happened; numpy goes on with the advice to allow pickles."""
+    return str(error).partition("\n")[0]
 
 
 def _read_header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

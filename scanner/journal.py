@@ -17,8 +17,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class Journal:
     preprocessing. Within a section a chunk is known by its pairs.
     """
 
-    def __init__(self, folder: Path, lines: IO[bytes]) -> None:
+    def __init__(self, folder: Path, lines: FileIO) -> None:
         """Not to be called: `Journal.open` is."""
         self._folder = folder
         self._lines = lines
@@ -61,9 +62,11 @@ class Journal:
             OptionError: There is a journal and `resume` is not set, or another scan is using it.
             UserError: The folder cannot be written.
         """
+        _refuse_links(folder)
         try:
             (folder / "patterns").mkdir(parents=True, exist_ok=True)
-            lines = (folder / "pairs.jsonl").open("a+b")
+            # No buffer: what a full disk did not take would be written again, and fail again, on closing.
+            lines = (folder / "pairs.jsonl").open("a+b", buffering=0)
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
@@ -129,8 +132,9 @@ class Journal:
         self.close()
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        self._lines.write(_seal(record) + b"\n")
-        self._lines.flush()
+        left = memoryview(_seal(record) + b"\n")
+        while left:
+            left = left[self._lines.write(left) :]
         os.fsync(self._lines.fileno())
 
     def _keep_pattern(self, section: str, result: PairResult) -> str | None:
@@ -187,7 +191,25 @@ class Journal:
             return None
 
 
-def _lock(lines: IO[bytes], folder: Path) -> None:
+def _refuse_links(folder: Path) -> None:
+    """Refuse a journal with a link, pipe or device in it: a journal can come from somebody else.
+
+    Raises:
+        UserError: Something in the folder is neither a plain file nor a folder.
+    """
+    try:
+        entries = list(folder.rglob("*"))
+        odd = next((path for path in entries if path.is_symlink() or not (path.is_file() or path.is_dir())), None)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if odd is not None:
+        raise UserError(
+            f"expected plain files and folders in the journal {folder}, found {odd.name}, which is a link or a device: "
+            "name another folder"
+        )
+
+
+def _lock(lines: FileIO, folder: Path) -> None:
     try:
         fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -7,7 +7,7 @@ held at its ordinary value the same image is decided otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,7 @@ class Trial:
         small = list(dict.fromkeys([*probe.small_values(), *(switch.gate for switch in switches)]))
         values = probe.values(small, images)
         self._still = {name for name, array in values.items() if _stands_still(array)}
+        self._still |= _still_before(probe, self._still, images)
         self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches if switch.gate in values}
         self._plain = probe.held({})
         self._scores = self._plain.scores(images)
@@ -182,6 +183,19 @@ def _way_out(twin: Callable[..., Any], images: NDArray[np.float32]) -> int:
 
     with torch.no_grad():
         return -1 if float(twin(torch.from_numpy(images)).median()) > 0 else 1
+
+
+def _still_before(probe: GraphProbe, still: Set[str], images: NDArray[np.float32]) -> set[str]:
+    """Wide values that stand still and lead to narrow ones that do: a pattern searched all over the image is one."""
+    found: set[str] = set()
+    waiting = still
+    while waiting:
+        read = [name for name in probe.read_for(waiting) if name not in still | found]
+        waiting = (
+            {name for name, array in probe.values(read, images).items() if _stands_still(array)} if read else set()
+        )
+        found |= waiting
+    return found
 
 
 def _stands_still(array: NDArray[Any]) -> bool:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +187,43 @@ def test_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pytest
             journal.record("pairwise", CHUNKS[1], [make_result(pair) for pair in CHUNKS[1]])
     with Journal.open(tmp_path, KEY, resume=True) as journal:
         assert journal.chunk("pairwise", CHUNKS[0]) is not None
+
+
+@pytest.mark.parametrize("room", [0, 1, 500, 900])
+def test_disk_that_takes_a_part_of_a_record_is_told_and_loses_nothing(tmp_path: Path, room: int) -> None:
+    """A limit of the file size stops writing in the middle, as a full disk does; closing must not try again."""
+    write(tmp_path, CHUNKS[:1])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "pairs.jsonl").stat().st_size
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, limits[1]))
+        with (
+            pytest.raises(UserError, match=r"File too large.*--resume"),
+            Journal.open(tmp_path, KEY, resume=True) as journal,
+        ):
+            journal.record("pairwise", CHUNKS[1], [make_result(pair) for pair in CHUNKS[1]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "pairs.jsonl").stat().st_size == size + room
+    write(tmp_path, resume=True)
+    with Journal.open(tmp_path, KEY, resume=True) as journal:
+        assert len(journal.finished()) == 6
+
+
+@pytest.mark.parametrize(
+    "name", ["pairs.jsonl", "header.json", "patterns", "patterns/pairwise", "patterns/pairwise/0-1.npy"]
+)
+@pytest.mark.parametrize("is_pipe", [True, False])
+def test_journal_with_links_or_pipes_is_refused(tmp_path: Path, name: str, *, is_pipe: bool) -> None:
+    """Of somebody else: records would be appended to another file, or the scan would wait for a pipe for ever."""
+    write(tmp_path / "journal")
+    victim, path = tmp_path / "victim", tmp_path / "journal" / name
+    victim.write_bytes(b"no newline at the end")
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    os.mkfifo(path) if is_pipe else path.symlink_to(victim)
+    with pytest.raises(UserError, match=f"found {path.name}, which is a link or a device"):
+        Journal.open(tmp_path / "journal", KEY, resume=True)
+    assert victim.read_bytes() == b"no newline at the end"
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
