@@ -54,7 +54,7 @@ def output_forms(runs: Sequence[Arrays], batch: int | None) -> dict[str, OutputF
         if axis is None:
             continue
         rest = [size for index, size in enumerate(first.shape) if index != axis or batch == 1]
-        if sum(size > 1 for size in rest) <= 1:
+        if 0 not in rest and sum(size > 1 for size in rest) <= 1:
             forms[name] = OutputForm(axis, int(np.prod(rest)))
     return forms
 

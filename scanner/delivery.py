@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,23 +71,31 @@ def deliver(results: Sequence[ScanResult], files: Sequence[Path], format_: str) 
     Raises:
         UserError: a file that cannot be written.
     """
-    write_reports(results, files)
-    if "-" not in map(str, files):
-        print_text(for_stdout(_shown(results), format_))
+    try:
+        write_reports(results, files)
+    finally:  # hours of work are not lost by a file that cannot be written
+        if "-" not in map(str, files):
+            print_text(for_stdout(_shown(results), format_))
 
 
 def write_reports(results: Sequence[ScanResult], files: Sequence[Path]) -> None:
     """Write the report files, each in the format of its suffix; `-` is standard output.
 
     Raises:
-        UserError: a file that cannot be written.
+        UserError: a file that cannot be written, once all others are.
     """
+    failures = []
     for file in files:
         text = render(_shown(results), format_of(file))
         if str(file) == "-":
             print_text(text)
-        else:
+            continue
+        try:
             _write(file, text.encode("utf-8", "backslashreplace"))
+        except UserError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _shown(results: Sequence[ScanResult]) -> ScanResult | Sequence[ScanResult]:
@@ -108,10 +117,23 @@ def for_stdout(shown: ScanResult | Sequence[ScanResult], format_: str) -> str:
 
 
 def print_text(text: str) -> None:
-    """Write to standard output, whatever characters it takes."""
+    """Write to standard output, whatever characters it takes.
+
+    Raises:
+        UserError: it is closed, or a full disk.
+    """
+    if sys.stdout is None:  # closed before the start
+        raise UserError("expected a standard output for the result, found none: open it or pass --report")
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail again when Python ends.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        raise UserError(
+            f"expected to write the result to standard output, found: {error.strerror}; send it elsewhere"
+        ) from error
 
 
 def save_pattern(result: ScanResult, path: Path) -> bool:

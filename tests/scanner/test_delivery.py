@@ -1,4 +1,5 @@
 import base64
+import errno
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,39 @@ def test_a_folder_in_the_place_of_a_report(tmp_path: Path) -> None:
     (tmp_path / "a.md").mkdir()
     with pytest.raises(UserError, match=r"to write .*a\.md"):
         delivery.deliver([detected(3)], [tmp_path / "a.md"], "terminal")
+
+
+def test_a_full_disk_costs_one_report_and_not_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path, content: bytes) -> int:
+        if file.name == "a.md":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        with file.open("wb") as opened:
+            return opened.write(content)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(UserError, match=r"place to write .*a\.md, found: No space left"):
+        delivery.deliver([detected(3)], [tmp_path / "a.md", tmp_path / "a.json"], "terminal")
+    assert delivery.read_report(tmp_path / "a.json").verdict is detected(3).verdict
+    assert "BACKDOOR DETECTED" in capsys.readouterr().out
+
+
+class Full(io.StringIO):
+    """Standard output on a full disk."""
+
+    def flush(self) -> None:
+        """Fail."""
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("output", [Full(), None])
+def test_standard_output_that_takes_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, output: io.StringIO | None
+) -> None:
+    monkeypatch.setattr("sys.stdout", output)
+    with pytest.raises(UserError, match="standard output"):
+        delivery.print_text("text\n")
 
 
 def test_the_pattern_as_array_and_as_picture(tmp_path: Path) -> None:
