@@ -23,6 +23,7 @@ SOME = ScanConfig(
     box=True,
     seed=7,
 )
+ONE_TEST = {"detectors": ("pairwise",), "statistics": ("plain",)}
 
 
 def test_the_defaults_are_those_of_the_contract():
@@ -35,7 +36,9 @@ def test_the_defaults_are_those_of_the_contract():
         "significance": 0.05,
         "bootstrap_draws": 999,
         "seed": 0,
-        "null": "gamma",
+        "detectors": ("pairwise", "features"),
+        "statistics": ("plain", "target-contrast"),
+        "null": "inverse-gaussian",
         "inference": "principal",
         "norm": "l2",
         "step_rule": "unit",
@@ -106,11 +109,12 @@ def test_a_damaged_option_of_a_report_is_named(name, value):
         ({"range": (-math.inf, 1.0)}, "--range of finite numbers, found"),
         ({"image_size": (0, 32)}, "--image-size of at least 1 1, found 0 32"),
         (
-            {"significance": 0.01, "bootstrap_draws": 98},
+            {**ONE_TEST, "significance": 0.01, "bootstrap_draws": 98},
             "at least 99 bootstrap draws for --significance 0.01, found 98",
         ),
-        ({"significance": 0.03, "bootstrap_draws": 32}, "at least 33 bootstrap draws for --significance 0.03"),
-        ({"bootstrap_draws": 0}, "at least 19 bootstrap draws for --significance 0.05, found 0"),
+        ({**ONE_TEST, "significance": 0.03, "bootstrap_draws": 32}, "at least 33 bootstrap draws for --significance 0.03"),
+        ({**ONE_TEST, "bootstrap_draws": 0}, "at least 19 bootstrap draws for --significance 0.05, found 0"),
+        ({"bootstrap_draws": 78}, "at least 79 bootstrap draws for --significance 0.05, found 78"),
     ],
     ids=lambda value: str(value)[:50],
 )
@@ -125,9 +129,10 @@ def test_what_cannot_be_is_refused_by_its_name(changes, message):
         {"images_per_class": 5},
         {"goal_rate": 1.0},
         {"goal_rate": 0.05},
-        {"significance": 0.01, "bootstrap_draws": 99},
-        {"bootstrap_draws": 19},
-        {"significance": 0.03, "bootstrap_draws": 33},
+        {**ONE_TEST, "significance": 0.01, "bootstrap_draws": 99},
+        {**ONE_TEST, "bootstrap_draws": 19},
+        {**ONE_TEST, "significance": 0.03, "bootstrap_draws": 33},
+        {"bootstrap_draws": 79},
         {"bootstrap_draws": 0, "published_p": True},
         {"min_accuracy": 0.0},
         {"image_size": (1, 1)},
@@ -149,7 +154,7 @@ PAPER = {
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_preset_is_the_variant_of_the_paper(name):
-    """XMK section 5.2.2: objective, norm and inference; with the plain statistic, steps and p-value of the paper."""
+    """XMK section 5.2.2: objective, norm, inference; with the plain statistic, null, steps and p-value of the paper."""
     config = ScanConfig().with_preset(name)
     config.check()
     assert (config.objective, config.norm, config.inference) == PAPER[name]
@@ -157,7 +162,9 @@ def test_a_preset_is_the_variant_of_the_paper(name):
     touched = {
         entry.name for entry in fields(config) if getattr(config, entry.name) != getattr(ScanConfig(), entry.name)
     }
-    assert touched <= {"objective", "norm", "inference", "statistics", "step_rule", "published_p", "detectors"}
+    assert config.null == "gamma"
+    searched = {"detectors", "objective", "norm", "step_rule"}
+    assert touched <= searched | {"inference", "statistics", "null", "published_p"}
 
 
 def test_presets_of_the_paper_are_all_there():
@@ -165,7 +172,8 @@ def test_presets_of_the_paper_are_all_there():
 
 
 def test_a_preset_keeps_other_choices():
-    assert SOME.with_preset("AD-J-P") == replace(SOME, objective="J", published_p=True, step_rule="plain")
+    changes = {**ONE_TEST, "objective": "J", "null": "gamma", "published_p": True, "step_rule": "plain"}
+    assert SOME.with_preset("AD-J-P") == replace(SOME, **changes)
 
 
 def test_no_such_preset():

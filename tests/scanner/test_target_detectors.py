@@ -25,7 +25,7 @@ from tests.scanner.scans import QUICK, SOURCE, TARGET, scanned, write_model
 
 SHAPE, NUM_CLASSES = (1, 5, 5), 4
 WEIGHT, BIAS = planted.linear_parameters(NUM_CLASSES, SHAPE, seed=3)
-CONFIG = ScanConfig(threads=1, norm="l1", bootstrap_draws=199)
+CONFIG = ScanConfig(threads=1, norm="l1", null="gamma", bootstrap_draws=199)
 
 
 def examination(weight: np.ndarray, bias: np.ndarray, head: str = "logits", **options: object) -> Examination:
