@@ -137,7 +137,8 @@ def test_rows_judge_as_the_scans_they_were_made_of(
     [row] = [each for each in rows if isinstance(each, ScanRow) and each.group == "BD-G-S"]
     [plan] = make_plans("trial", "BD-G-S", [0])
     result = find_scan(find(plan, cache=place.cache), "pairwise", cache=place.cache).result
-    config = replace(ScanConfig.from_dict(result.config), statistics=(statistic,), inference=inference)
+    kept = ScanConfig.from_dict(result.config)
+    config = replace(kept, statistics=(statistic,), inference=inference, null="gamma")
     [inferred] = infer_pairs(result.pairs, config, 4, detector="pairwise", space="image")
     found = outcome([row], Judge(("pairwise",), (statistic,), inference=inference, published=True))
     assert found.p_value == pytest.approx(inferred.p_value, rel=0.01)

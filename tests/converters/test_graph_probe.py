@@ -45,6 +45,7 @@ def test_every_planted_switch_is_listed(kind: str) -> None:
     switches = probe(kind).switches()
     assert any(node.startswith("planted") for switch in switches for node in switch.nodes)
     soft = {"steep-sigmoid", "clipped-step", "softmax-gate", "relu-path", "exponential-path", "power-path"}
+    soft |= {"ramps", "pooled-patch", "temperature", "normalised-saturation", "attended-target"}
     assert any(switch.hard for switch in switches) == (kind not in soft)
 
 

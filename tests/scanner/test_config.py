@@ -112,7 +112,10 @@ def test_a_damaged_option_of_a_report_is_named(name, value):
             {**ONE_TEST, "significance": 0.01, "bootstrap_draws": 98},
             "at least 99 bootstrap draws for --significance 0.01, found 98",
         ),
-        ({**ONE_TEST, "significance": 0.03, "bootstrap_draws": 32}, "at least 33 bootstrap draws for --significance 0.03"),
+        (
+            {**ONE_TEST, "significance": 0.03, "bootstrap_draws": 32},
+            "at least 33 bootstrap draws for --significance 0.03",
+        ),
         ({**ONE_TEST, "bootstrap_draws": 0}, "at least 19 bootstrap draws for --significance 0.05, found 0"),
         ({"bootstrap_draws": 78}, "at least 79 bootstrap draws for --significance 0.05, found 78"),
     ],

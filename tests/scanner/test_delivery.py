@@ -1,6 +1,7 @@
 import base64
 import errno
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,8 @@ def test_standard_output_that_takes_nothing_is_told(
     monkeypatch.setattr("sys.stdout", output)
     with pytest.raises(UserError, match="standard output"):
         delivery.print_text("text\n")
+    if output is not None:
+        sys.stdout.close()  # what took the place of the full one
 
 
 def test_the_pattern_as_array_and_as_picture(tmp_path: Path) -> None:
