@@ -27,4 +27,6 @@ def test_work(benchmark: BenchmarkFixture, rule: str, images: int) -> None:
     assert {result.status for result in results} == {PairStatus.REACHED}
     smallest = min(results, key=lambda result: result.size or 0.0)
     assert (smallest.source, smallest.target) == (2, 7)
-    assert counts == COUNTS[rule, images]
+    assert counts[:2] == COUNTS[rule, images][:2]
+    # How often a crossing is looked at hangs on the last digits of margins, which processors round differently.
+    assert counts[2] == pytest.approx(COUNTS[rule, images][2], rel=0.05)
