@@ -24,9 +24,9 @@ from backscan.converters import Artifact, artifact_from_bytes, import_model, ope
 from backscan.converters.graph_probe import GraphProbe
 from backscan.converters.runtime import OrtClassifier
 from backscan.scanner.graph_findings import find_graph_findings
-from benchmarks.circumstances import circumstances
 from benchmarks.exporter_cases import OPSETS, Case, cases, export
 from benchmarks.exporter_models import ARCHITECTURES, build, use_fused_attention
+from benchmarks.provenance import circumstances
 
 MAX_LOGIT_GAP = 1e-4
 MAX_GRADIENT_GAP = 1e-3

@@ -36,8 +36,8 @@ from backscan.converters.sandbox_errors import SandboxError
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import NoVerdictError
 from backscan.scanner.executors import Subject, open_subject
-from benchmarks.circumstances import circumstances
 from benchmarks.hostile_models import HOSTILE_MODELS, classifier, external
+from benchmarks.provenance import circumstances
 from benchmarks.switch_backdoors import SWITCHES, plant_switch
 
 MAX_SECONDS = 10.0

@@ -41,7 +41,7 @@ from backscan.converters.signature import ModelSignature
 from backscan.scanner import CleanSet, ScanConfig
 from backscan.scanner.graph_findings import find_graph_findings
 from backscan.scanner.preprocessing import settle_preprocessing
-from benchmarks.circumstances import circumstances
+from benchmarks.provenance import circumstances
 from benchmarks.real_models import MODELS
 
 _NUM_IMAGES = 256

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from benchmarks.circumstances import circumstances
+from benchmarks.provenance import circumstances
 
 _LONGEST_DELAY = 0.02
 """Seconds from the chosen record to the kill, so that it also falls between a pattern and its record."""

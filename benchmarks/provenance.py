@@ -1,20 +1,40 @@
-"""What a table says about how it was made: commit, machine, intervals of counts."""
+"""What a table says about how it was made: commit, versions, machine, intervals of counts."""
 
 import math
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+
+def circumstances(libraries: Sequence[str]) -> str:
+    """Commit, versions, hardware and load, as the end of a sentence that begins with the command."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in libraries)
+    return (
+        f"at commit {commit()} with Python {platform.python_version()}, {versions}, on {processor()} "
+        f"({os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} when written)"
+    )
 
 
 def commit() -> str:
-    """Short hash of the commit that is checked out, or `unknown`."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    """The commit of the working tree, marked where something was changed since."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
 
 def machine() -> str:
     """Processor architecture and number of cores."""
     return f"{platform.machine()}, {os.cpu_count() or 1} processor cores"
+
+
+def processor() -> str:
+    """Name of the processor, or at least its family."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:

@@ -23,9 +23,9 @@ from backscan.converters import artifact_from_bytes, open_runtime, read_signatur
 from backscan.converters.runtime import OrtClassifier
 from backscan.scanner.graph_findings import find_graph_findings
 from backscan.scanner.results import GraphFinding
-from benchmarks.circumstances import circumstances
 from benchmarks.exporter_cases import Case, export
 from benchmarks.exporter_models import ARCHITECTURES, NUM_CLASSES, build, use_fused_attention
+from benchmarks.provenance import circumstances
 from benchmarks.switch_backdoors import SWITCHES, plant_switch, triggered
 
 HOSTS = (
