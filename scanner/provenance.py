@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from typing import TYPE_CHECKING
 
-from backscan.scanner.results import Provenance
+if TYPE_CHECKING:
+    from backscan.scanner.results import Provenance
 
 _LIBRARIES = ("onnx", "onnxruntime", "onnxruntime-gpu", "onnx2torch", "torch", "numpy", "scipy", "numba")
 
@@ -20,6 +22,8 @@ def version() -> str:
 
 def provenance(*, seed: int, command: str) -> Provenance:
     """Versions, platform, seed and command; the device is filled in once the model is open."""
+    from backscan.scanner.results import Provenance  # not where only the version is asked for
+
     return Provenance(
         version=version(),
         libraries=_installed(),
