@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backscan.scanner.results import PairStatus, Verdict
+from backscan.scanner.results import PairStatus, Verdict, first_with_power
 
 if TYPE_CHECKING:
     from backscan.scanner.results import GraphFinding, Inference, PairResult, Verification
@@ -200,7 +200,7 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
 
 def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ...]:
     """What would have been found, as a sentence: by the most extreme conclusion, or another that speaks of pairs."""
-    known = [entry for entry in (extreme, *inferences) if entry.decides and entry.detectable_size is not None]
-    if not known:
+    known = first_with_power((extreme, *inferences))
+    if known is None:
         return ()
-    return (f"a planted pair of size up to {known[0].detectable_size:.3g} ({known[0].norm}) would have been found",)
+    return (f"a planted pair of size up to {known.detectable_size:.3g} ({known.norm}) would have been found",)

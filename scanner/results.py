@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field, replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -251,6 +251,11 @@ class Inference:
     """Largest size at which a planted pair would have been detected; None if unknown."""
     remarks: tuple[str, ...] = ()
     """What a reader should know about this inference."""
+
+
+def first_with_power(inferences: Iterable[Inference]) -> Inference | None:
+    """The first that decides and knows the size of a pair that it would have detected; None if none does."""
+    return next((entry for entry in inferences if entry.decides and entry.detectable_size is not None), None)
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -22,7 +22,7 @@ from backscan.scanner.reports.words import (
     size_text,
     times_text,
 )
-from backscan.scanner.results import GraphFinding, Inference, PairResult, ScanResult, Verdict
+from backscan.scanner.results import GraphFinding, Inference, PairResult, ScanResult, Verdict, first_with_power
 
 LABELS = {
     Verdict.BACKDOOR_DETECTED: "Backdoor detected",
@@ -290,8 +290,7 @@ def _power(result: ScanResult) -> str:
     extreme = deciding(result)
     if extreme is None:
         return "Power: no class pair was searched, so no planted pattern could have been found."
-    others = [each for each in result.detectors if each.decides]
-    inference = next((each for each in (extreme, *others) if each.detectable_size is not None), None)
+    inference = first_with_power((extreme, *result.detectors))
     if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
     size = size_text(inference.detectable_size, inference.norm)
