@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from backscan.scanner.batch import Batch, clean_posterior
 from backscan.scanner.crossing import Bracket, Measured, measure, refine
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
+from backscan.scanner.seeds import generator
 from backscan.scanner.steps import FEWEST_STEPS, SHORTER
 
 if TYPE_CHECKING:
@@ -198,9 +198,8 @@ class Lanes:
         moves = step.isfinite().flatten(1).all(dim=1) & step.flatten(1).ne(0).any(dim=1)
         for index in (~moves).nonzero().flatten().tolist():
             lane = self.active[index]
-            key = np.random.SeedSequence((self._search.seed, *lane.pair, lane.steps))
-            generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
-            direction = torch.randn(step.shape[1:], generator=generator).to(step)
+            drawn = torch.randn(step.shape[1:], generator=generator(self._search.seed, *lane.pair, lane.steps))
+            direction = drawn.to(step)
             step[index] = direction / direction.norm()
         return step
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner.detectors.targets import search_in_groups
+from backscan.scanner.seeds import generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,9 +108,8 @@ def _noise(examination: Examination, target: int) -> Tensor:
     """Uniform images to start from, the same whatever classes share the batch."""
     import torch
 
-    key = np.random.SeedSequence((examination.config.seed, target))
-    generator = torch.Generator().manual_seed(int(key.generate_state(1)[0]))
-    noise: Tensor = torch.rand((_STARTS, *examination.classifier.signature.input_shape), generator=generator)
+    shape = (_STARTS, *examination.classifier.signature.input_shape)
+    noise: Tensor = torch.rand(shape, generator=generator(examination.config.seed, target))
     return noise
 
 

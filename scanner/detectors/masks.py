@@ -12,7 +12,7 @@ the least value of (9) is an empty mask. A factor of 1 keeps the weight as it is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from backscan.scanner.detectors.targets import search_in_groups
 from backscan.scanner.norms import NORMS
 from backscan.scanner.results import PairStatus, TargetResult
+from backscan.scanner.seeds import generator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +63,15 @@ class Masked:
 
 Penalty = Callable[[Masked], "Tensor"]
 """What is penalised beside a wrong class, [T]; about 1 for a mask that covers the whole image."""
+
+
+def search_every_target(examination: Examination, penalty: Penalty, *, name: str) -> Iterator[TargetResult]:
+    """The smallest mask of every wanted target, as they finish; arguments as for `search_masks`."""
+    return search_in_groups(
+        examination,
+        lambda targets: search_masks(examination, targets, penalty, name=name),
+        images_per_target=IMAGES_PER_STEP,
+    )
 
 
 def search_masks(
@@ -116,8 +127,7 @@ class _Search:
         reached = rates >= config.goal_rate
         settled = self._adapt(reached)
         self._keep(torch.where(self._sees_all, reached, self._confirmed(settled & ~self._sees_all)))
-        index = self._targets.reshape(-1, 1, 1).expand(*log_p.shape[:2], 1)
-        cross_entropy = -log_p.gather(2, index).squeeze(2).mean(dim=1)
+        cross_entropy = mean_cross_entropy(log_p, self._targets.unsqueeze(1).expand(log_p.shape[:2]))
         masked = Masked(images, labels, self._targets, mask, pattern, self._log_posterior)
         loss = cross_entropy + self._weights * self._penalty(masked)
         self._mask.grad, self._pattern.grad = torch.autograd.grad(loss.sum(), [self._mask, self._pattern])
@@ -235,8 +245,7 @@ def _images_per_step(examination: Examination) -> int:
 
 def _start(seed: int, target: int, shape: tuple[int, int, int]) -> Tensor:
     """Parameters of a random pattern, the same whatever targets share the batch."""
-    key = np.random.SeedSequence((seed, target))
-    return torch.randn(shape, generator=torch.Generator().manual_seed(int(key.generate_state(1)[0])))
+    return torch.randn(shape, generator=generator(seed, target))
 
 
 def _status(size: float, largest: float) -> PairStatus:

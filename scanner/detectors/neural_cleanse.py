@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.detectors.targets import search_in_groups
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -30,16 +28,12 @@ _LARGEST_INDEX = 1e6
 
 def search(examination: Examination) -> Iterator[TargetResult]:
     """The smallest mask of every wanted target."""
-    from backscan.scanner.detectors.masks import IMAGES_PER_STEP, search_masks
+    from backscan.scanner.detectors.masks import search_every_target
 
     def penalty(masked: Masked) -> Tensor:
         return mask_share(masked, examination.config.norm)
 
-    return search_in_groups(
-        examination,
-        lambda targets: search_masks(examination, targets, penalty, name=NAME),
-        images_per_target=IMAGES_PER_STEP,
-    )
+    return search_every_target(examination, penalty, name=NAME)
 
 
 def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:

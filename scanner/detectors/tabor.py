@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors.neural_cleanse import infer_from_masks, mask_share
-from backscan.scanner.detectors.targets import search_in_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +28,12 @@ _OUTSIDE, _SCATTERED, _COVERING, _ALONE = 0.1, 1.0, 0.1, 0.1
 
 def search(examination: Examination) -> Iterator[TargetResult]:
     """The smallest regular mask of every wanted target."""
-    from backscan.scanner.detectors.masks import IMAGES_PER_STEP, search_masks
+    from backscan.scanner.detectors.masks import search_every_target
 
     def penalty(masked: Masked) -> Tensor:
         return mask_share(masked, examination.config.norm) + irregularity(masked)
 
-    return search_in_groups(
-        examination,
-        lambda targets: search_masks(examination, targets, penalty, name=NAME),
-        images_per_target=IMAGES_PER_STEP,
-    )
+    return search_every_target(examination, penalty, name=NAME)
 
 
 def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:
