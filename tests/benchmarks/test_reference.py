@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,26 +10,19 @@ import torch
 
 from backscan.scanner.results import PairStatus
 from benchmarks import reference
-from tests.scanner.linear import LinearClassifier
+from tests.scanner.linear import LinearClassifier, grey_images, least_common_size, linear_classifier
 
-SHAPE = (1, 4, 4)
 NUM_IMAGES = 20
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    return 0.5 + 0.05 * torch.randn(NUM_IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
+    return grey_images(NUM_IMAGES)
 
 
 @pytest.fixture
 def classifier() -> LinearClassifier:
-    weights = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
-    return LinearClassifier(weights, threshold=0.5 * float(weights.sum()) + 0.6 * float(weights.norm()))
-
-
-def least_common_size(classifier: LinearClassifier, images: torch.Tensor) -> float:
-    """Every image needs the same direction, so the goal rate needs the size of its quantile."""
-    return float(classifier.least_sizes(images).sort().values[math.ceil(reference.GOAL_RATE * len(images)) - 1])
+    return linear_classifier()
 
 
 @pytest.mark.parametrize("way", [reference.PUBLISHED, reference.LATER], ids=["published", "later"])
@@ -38,7 +30,7 @@ def test_refined_crossing_is_the_least_pattern(classifier, images, way):
     found = reference.descend(classifier.log_posterior, images, (0, 1), way, 0.05)
     result = reference.as_result(classifier.log_posterior, images, found)
     assert result.status is PairStatus.REACHED
-    assert result.size == pytest.approx(least_common_size(classifier, images), abs=1e-3)
+    assert result.size == pytest.approx(least_common_size(classifier, images, reference.GOAL_RATE), abs=1e-3)
     assert result.size <= found.trajectory.sizes[-1]
     assert np.linalg.norm(result.pattern) == pytest.approx(result.size, rel=1e-5)
 

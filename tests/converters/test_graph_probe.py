@@ -44,8 +44,8 @@ def test_nothing_held_is_the_model_itself(images: np.ndarray) -> None:
 def test_every_planted_switch_is_listed(kind: str) -> None:
     switches = probe(kind).switches()
     assert any(node.startswith("planted") for switch in switches for node in switch.nodes)
-    soft = {"steep-sigmoid", "clipped-step", "softmax-gate", "relu-path", "exponential-path", "power-path"}
-    soft |= {"ramps", "pooled-patch", "temperature", "normalised-saturation", "attended-target"}
+    gates = {"steep-sigmoid", "clipped-step", "softmax-gate", "ramps", "temperature", "attended-target"}
+    soft = gates | {"relu-path", "exponential-path", "power-path", "pooled-patch", "normalised-saturation"}
     assert any(switch.hard for switch in switches) == (kind not in soft)
 
 

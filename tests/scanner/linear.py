@@ -1,11 +1,24 @@
-"""A classifier whose least patterns are known on paper: linear log-odds between two of three classes."""
+"""A classifier whose least patterns are known on paper: linear log-odds between two of three classes.
+
+With it the images that it is tried on, and a search of them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from backscan.scanner.norms import NORMS
+from backscan.scanner.objectives import OBJECTIVES
+from backscan.scanner.perturb import Search
+from backscan.scanner.spaces import ClippedImage
+from backscan.scanner.steps import STEP_RULES
+
+SHAPE = (1, 4, 4)
+GOAL = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,3 +46,37 @@ class LinearClassifier:
         """Least L2 size that moves each image [N, ...] to class 1."""
         margin = self.threshold - images.flatten(1) @ self.weights.flatten()
         return margin / self.weights.norm()
+
+
+def linear_classifier() -> LinearClassifier:
+    """One whose boundary lies beyond middle grey."""
+    weights = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    return LinearClassifier(weights, threshold=0.5 * float(weights.sum()) + 0.6 * float(weights.norm()))
+
+
+def grey_images(num_images: int) -> Tensor:
+    """Images [N, 1, 4, 4] around the middle grey, so that no pattern of these tests meets black or white."""
+    return 0.5 + 0.05 * torch.randn(num_images, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def least_common_size(classifier: LinearClassifier, images: Tensor, goal_rate: float = GOAL) -> float:
+    """Every image needs the same direction, so the goal rate needs the size of its quantile."""
+    return float(classifier.least_sizes(images).sort().values[math.ceil(goal_rate * len(images)) - 1])
+
+
+def search_of(classifier: LinearClassifier, **changes: object) -> Search:
+    """Algorithm 1 on the classifier, with unit steps on the cross-entropy."""
+    search = Search(
+        space=ClippedImage(classifier),
+        objective=OBJECTIVES["ce"],
+        rule=STEP_RULES["unit"],
+        norm=NORMS["l2"],
+        step_size=0.05,
+        goal_rate=GOAL,
+        max_size=3.0,
+        max_steps=200,
+        lanes=2,
+        group_size=100,
+        seed=0,
+    )
+    return replace(search, **changes)

@@ -11,23 +11,21 @@ from backscan.scanner.batch import Batch, Sources
 from backscan.scanner.crossing import Bracket, measure, refine
 from backscan.scanner.perturb import Work
 from backscan.scanner.spaces import ClippedImage
-from tests.scanner.linear import LinearClassifier
+from tests.scanner.linear import GOAL, LinearClassifier, grey_images, linear_classifier
 
-GOAL = 0.8
 STEP = 0.1
 NUM_IMAGES = 40
 
 
 @pytest.fixture
 def classifier() -> LinearClassifier:
-    weights = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(1))
-    return LinearClassifier(weights, threshold=0.5 * float(weights.sum()) + 0.6 * float(weights.norm()))
+    return linear_classifier()
 
 
 @pytest.fixture
 def sources(classifier) -> Sources:
     """Two classes whose images lie at different distances from the boundary."""
-    images = 0.5 + 0.05 * torch.randn(NUM_IMAGES, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    images = grey_images(NUM_IMAGES)
     by_class = {0: images, 2: images[:25] - 0.01}
     counted = {label: torch.ones(len(array), dtype=torch.bool) for label, array in by_class.items()}
     return Sources.gather(by_class, ClippedImage(classifier), counted)

@@ -10,7 +10,6 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.optimize import minimize
 
-from backscan.converters import artifact_from_bytes
 from backscan.converters.signature import Normalisation
 from backscan.scanner import pipeline
 from backscan.scanner.cleanset import CleanSet
@@ -22,6 +21,7 @@ from backscan.scanner.results import PairResult, PairStatus, ScanResult, Verdict
 from backscan.scanner.worker import Worker
 from tests import planted
 from tests.scanner.scans import QUICK, SOURCE, TARGET, scanned, write_images, write_model
+from tests.scanner.workers import message
 
 NUM_CLASSES, CHANNELS, SIDE = 4, 3, 4
 RNG = np.random.default_rng(0)
@@ -48,25 +48,9 @@ def opened(data: bytes | None = None, *, offset: float = 0.0) -> Worker:
     """A worker with the planted model open; the convolution's constant is taken back by the classes' bias."""
     constant = np.full(CHANNELS, offset, np.float32)
     bias = BIAS - offset * WEIGHT.sum(axis=(1, 2, 3))
-    artifact = artifact_from_bytes(
-        "planted.onnx", data or planted.linear_features(weight=WEIGHT, bias=bias, kernel=KERNEL, offset=constant)
-    )
+    model = data or planted.linear_features(weight=WEIGHT, bias=bias, kernel=KERNEL, offset=constant)
     worker = Worker()
-    worker.open(
-        {
-            "artifact": {
-                "name": artifact.name,
-                "data": artifact.data,
-                "external": {},
-                "sha256": artifact.sha256,
-            },
-            "output_name": None,
-            "image_size": None,
-            "threads": 1,
-            "device": "cpu",
-            "runtime_only": False,
-        }
-    )
+    worker.open(message(model))
     return worker
 
 

@@ -9,44 +9,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from backscan.scanner.norms import NORMS
-from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.perturb import Search, Sources, Work
 from backscan.scanner.results import PairStatus
 from backscan.scanner.spaces import ClippedImage
 from backscan.scanner.steps import STEP_RULES
-from tests.scanner.linear import LinearClassifier
+from tests.scanner.linear import GOAL, LinearClassifier, grey_images, linear_classifier, search_of
 
-GOAL = 0.8
 NUM_IMAGES = 60
 
 
 @pytest.fixture
 def classifier() -> LinearClassifier:
-    weights = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(1))
-    return LinearClassifier(weights, threshold=0.5 * float(weights.sum()) + 0.6 * float(weights.norm()))
+    return linear_classifier()
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    return 0.5 + 0.05 * torch.randn(NUM_IMAGES, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-
-
-def search_of(classifier, **changes) -> Search:
-    search = Search(
-        space=ClippedImage(classifier),
-        objective=OBJECTIVES["ce"],
-        rule=STEP_RULES["unit"],
-        norm=NORMS["l2"],
-        step_size=0.05,
-        goal_rate=GOAL,
-        max_size=3.0,
-        max_steps=200,
-        lanes=2,
-        group_size=100,
-        seed=0,
-    )
-    return replace(search, **changes)
+    return grey_images(NUM_IMAGES)
 
 
 def run(search: Search, classifier, images, work: Work | None = None):

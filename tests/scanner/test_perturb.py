@@ -9,57 +9,38 @@ import pytest
 import torch
 
 from backscan.scanner.batch import Batch
-from backscan.scanner.norms import NORMS
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.perturb import Search, Sources, Work
 from backscan.scanner.results import PairStatus
 from backscan.scanner.spaces import BoxedImage, ClippedImage
 from backscan.scanner.steps import STEP_RULES
-from tests.scanner.linear import LinearClassifier
+from tests.scanner.linear import (
+    GOAL,
+    SHAPE,
+    LinearClassifier,
+    grey_images,
+    least_common_size,
+    linear_classifier,
+    search_of,
+)
 
-SHAPE = (1, 4, 4)
 NUM_IMAGES = 20
-GOAL = 0.8
 
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    # Around the middle grey, so that no pattern of these tests meets black or white.
-    return 0.5 + 0.05 * torch.randn(NUM_IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
+    return grey_images(NUM_IMAGES)
 
 
 @pytest.fixture
 def classifier() -> LinearClassifier:
-    weights = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
-    return LinearClassifier(weights, threshold=0.5 * float(weights.sum()) + 0.6 * float(weights.norm()))
+    return linear_classifier()
 
 
 def sources_of(classifier: LinearClassifier, **images_by_class: torch.Tensor) -> Sources:
     by_class = {int(name.removeprefix("c")): array for name, array in images_by_class.items()}
     counted = {label: torch.ones(len(array), dtype=torch.bool) for label, array in by_class.items()}
     return Sources.gather(by_class, ClippedImage(classifier), counted)
-
-
-def search_of(classifier: LinearClassifier, **changes: object) -> Search:
-    search = Search(
-        space=ClippedImage(classifier),
-        objective=OBJECTIVES["ce"],
-        rule=STEP_RULES["unit"],
-        norm=NORMS["l2"],
-        step_size=0.05,
-        goal_rate=GOAL,
-        max_size=3.0,
-        max_steps=200,
-        lanes=2,
-        group_size=100,
-        seed=0,
-    )
-    return replace(search, **changes)
-
-
-def least_common_size(classifier: LinearClassifier, images: torch.Tensor) -> float:
-    """Every image needs the same direction, so the goal rate needs the size of its quantile."""
-    return float(classifier.least_sizes(images).sort().values[int(np.ceil(GOAL * len(images))) - 1])
 
 
 def run_one(search: Search, sources: Sources, pair: tuple[int, int] = (0, 1)):

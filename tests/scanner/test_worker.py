@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from backscan.converters import ConverterError, artifact_from_bytes, with_external
+from backscan.converters import ConverterError
 from backscan.converters.signature import Normalisation
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
 from backscan.scanner.results import PairResult, PairStatus
 from backscan.scanner.worker import Worker
 from tests import planted
+from tests.scanner.workers import message
 
 SHAPE, NUM_CLASSES = (1, 6, 6), 4
 
@@ -33,25 +34,6 @@ IMAGES = (0.5 + 0.05 * np.random.default_rng(0).normal(size=(120, *SHAPE))).asty
 
 def paper_decisions(images: np.ndarray) -> np.ndarray:
     return (np.einsum("kchw,nchw->nk", WEIGHT.astype(np.float64), images) + BIAS).argmax(axis=1)
-
-
-def message(data: bytes, *, external: Mapping[str, bytes] | None = None, **changes: Any) -> dict[str, Any]:
-    artifact = artifact_from_bytes("planted.onnx", data)
-    if external:
-        artifact = with_external(artifact, external)
-    return {
-        "artifact": {
-            "name": artifact.name,
-            "data": artifact.data,
-            "external": dict(artifact.external),
-            "sha256": artifact.sha256,
-        },
-        "output_name": None,
-        "image_size": None,
-        "threads": 1,
-        "device": "cpu",
-        "runtime_only": False,
-    } | changes
 
 
 def opened(data: bytes | None = None, **changes: Any) -> Worker:
