@@ -121,32 +121,34 @@ def check(row: HostileInput, seed: int) -> Outcome:
     return Outcome(**{**asdict(outcome), "fault": _fault(outcome, result.exception)})
 
 
-def check_all(rows: Sequence[HostileInput], seed: int, jobs: int) -> Iterator[Outcome]:
+def inputs(generated_count: int, seed: int) -> list[HostileInput]:
+    """All rows of the table, the generated ones last."""
+    return [*MODELS, *BEHAVIOUR, *FILES, *DATA, *generated(generated_count, seed)]
+
+
+def check_all(names: Sequence[str], generated_count: int, seed: int, jobs: int) -> Iterator[Outcome]:
     """Run rows in a few processes, each of which must live to the end.
 
     Args:
-        rows: The inputs.
+        names: Of the inputs.
+        generated_count: How many inputs are generated.
         seed: Of what they make.
         jobs: Processes.
 
     Yields:
-        Their outcomes, in the order of the rows.
+        Their outcomes, in the order of the names.
 
     Raises:
         BrokenProcessPool: An input took the process with it that was scanning.
     """
-    # Rows hold functions made on the spot, which a forked process has and no other can be sent.
-    context = multiprocessing.get_context("fork")
-    _ROWS[:] = rows
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_limit_memory) as pool:
-        yield from pool.map(partial(_check_at, seed), range(len(rows)))
+        yield from pool.map(partial(_check_named, generated_count, seed), names)
 
 
-_ROWS: list[HostileInput] = []
-
-
-def _check_at(seed: int, index: int) -> Outcome:
-    return check(_ROWS[index], seed)
+def _check_named(generated_count: int, seed: int, name: str) -> Outcome:
+    """Rows hold functions, which cannot be sent to another process; names can."""
+    return check(next(row for row in inputs(generated_count, seed) if row.name == name), seed)
 
 
 def _limit_memory() -> None:
@@ -194,9 +196,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder for hostile.json and hostile.md")
     parser.add_argument("--jobs", type=int, default=2, help="inputs at a time")
     options = parser.parse_args()
-    rows = [*MODELS, *BEHAVIOUR, *FILES, *DATA, *generated(options.generated, options.seed)]
+    names = [row.name for row in inputs(options.generated, options.seed) if options.only in row.name]
     outcomes, start = [], time.monotonic()
-    for outcome in check_all([row for row in rows if options.only in row.name], options.seed, options.jobs):
+    for outcome in check_all(names, options.generated, options.seed, options.jobs):
         outcomes.append(outcome)
         print(json.dumps(asdict(outcome)), file=sys.stderr, flush=True)
     failed = [outcome for outcome in outcomes if outcome.fault]
@@ -209,8 +211,9 @@ def main() -> int:
         )
         command = f"python -m benchmarks.hostile --seed {options.seed} --generated {options.generated}"
         (options.out / "hostile.md").write_text(
-            f"# Hostile and broken inputs\n\nMade by `{command}` {circumstances(_LIBRARIES)}: {len(outcomes)} inputs in "
-            f"{seconds:.0f} s, {options.jobs} at a time, {len(failed)} failed.\n\n{table(outcomes)}\n"
+            f"# Hostile and broken inputs\n\nMade by `{command}` {circumstances(_LIBRARIES)}.\n\n"
+            f"{len(outcomes)} inputs in {seconds:.0f} s, {options.jobs} at a time, {len(failed)} failed.\n\n"
+            f"{table(outcomes)}\n"
         )
     return 1 if failed else 0
 

@@ -98,6 +98,8 @@ class PairSearch:
     def _recorded(self, name: str, chunk: Sequence[Pair]) -> list[PairResult] | None:
         """The chunk as an earlier run left it in the journal, or None."""
         done = self.journal.chunk(self._section(name), chunk) if self.journal else None
+        if done and not all(self.subject.could_give(name, result) for result in done):
+            return None  # written by somebody else
         for result in done or ():
             self.draft.progress.pair(result, 0)
         return done

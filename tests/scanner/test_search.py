@@ -87,6 +87,10 @@ class Model:
         self.seconds.append(seconds)
         return Preparation(step_size=0.25, seconds_per_image=0.5)
 
+    def could_give(self, detector: str, result: PairResult) -> bool:
+        """Whether a result from a journal is believed."""
+        return result.detector == detector
+
     def optimise(
         self,
         detector: str,
