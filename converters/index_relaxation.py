@@ -1,7 +1,8 @@
 """When the largest values of a tensor stand at given places: the condition behind the comparison of an index.
 
 `Equal(TopK(x).indices, places)` has no gradient in any step of it. It holds where x at each place is the first,
-second, ... largest value and exceeds x at the next place, and these differences have gradients.
+second, ... largest value: where it exceeds x at the next place, and at all that are no place. These differences have
+gradients, and they are concave, so that an ascent is not caught where two values are equal.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ Store = Callable[[NDArray[Any]], str]
 
 _THROUGH = ("Cast", "Identity")
 _MOST_PLACES = 64
+_FAR_BELOW = 1e9
 
 
 def index_source(
@@ -57,11 +59,17 @@ def largest_at(data: str, axis: int, places: NDArray[np.int64], margin: str, add
     Returns:
         Value as large as the index along the other axes, and as long as `places` along this.
     """
-    count = len(places)
     chosen = add("Gather", data, store(places), axis=axis)
-    largest = add("TopK", data, store(np.array([count + 1])), outputs=2, axis=axis)
-    due = add("Gather", largest, store(np.arange(count)), axis=axis)
-    left = add("Gather", largest, store(np.array([count])), axis=axis)
-    following = add("Concat", add("Gather", data, store(places[1:]), axis=axis), left, axis=axis)
+    others = _largest_other(data, axis, places, add, store)
+    following = add("Concat", add("Gather", data, store(places[1:]), axis=axis), others, axis=axis)
     ahead = add("Sub", add("Sub", chosen, following), margin)
-    return add("Min", add("Sub", chosen, due), ahead)
+    return add("Min", add("Sub", add("Sub", chosen, others), margin), ahead)
+
+
+def _largest_other(data: str, axis: int, places: NDArray[np.int64], add: Add, store: Store) -> str:
+    """The largest value that stands at none of the places; one of them would cancel out where two values are equal."""
+    largest = add("TopK", data, store(np.array([len(places) + 1])), outputs=2, axis=axis)
+    at_place = (add("Equal", f"{largest}/1", store(np.array(place))) for place in places)
+    taken = add("Sum", *[add("Cast", equal, to=TensorProto.FLOAT) for equal in at_place])
+    rest = add("Sub", largest, add("Mul", taken, store(np.array(_FAR_BELOW, np.float32))))
+    return add("TopK", rest, store(np.array([1])), outputs=2, axis=axis)
