@@ -218,17 +218,28 @@ class Subject:
         return checked(Parity, self._call("compare", {"images": images, "images_real": images_real}, IMPORT))
 
     def prepare(
-        self, detector: str, images_by_class: Mapping[int, NDArray[np.float32]], config: ScanConfig
+        self,
+        detector: str,
+        images_by_class: Mapping[int, NDArray[np.float32]],
+        config: ScanConfig,
+        *,
+        seconds: float | None = None,
     ) -> Preparation:
-        """Hand over the source images and find the detector's step size."""
+        """Hand over the source images and find the detector's step size, as well as the time (None: any) allows."""
         message = {
             "detector": detector,
             "images_by_class": {str(label): images for label, images in images_by_class.items()},
             "config": config.to_dict(),
+            "seconds": seconds,
         }
         image_shape = next(iter(images_by_class.values())).shape[1:]
         self._pattern_shape = self._cut_shape if DETECTORS[detector].acts_on_features else image_shape
         return checked(Preparation, self._call("prepare", message, SCAN))
+
+    def could_give(self, detector: str, result: PairResult) -> bool:
+        """Whether a result can be one of the detector that was prepared: it names it, and its pattern fits."""
+        fits = result.pattern is None or result.pattern.shape == self._pattern_shape
+        return fits and result.detector == detector
 
     def optimise(
         self,

@@ -83,7 +83,7 @@ class PairSearch:
 
     def _chunks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> Iterator[list[PairResult]]:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
-        prepared = self.subject.prepare(name, self.images_by_class, self.config)
+        prepared = self.subject.prepare(name, self.images_by_class, self.config, seconds=_left(deadline))
         num_images = max(len(images) for images in self.images_by_class.values())
         seconds_per_pair = _TYPICAL_PASSES * num_images * prepared.seconds_per_image
         self.draft.progress.plan(len(pairs), len(pairs) * seconds_per_pair)
@@ -98,6 +98,8 @@ class PairSearch:
     def _recorded(self, name: str, chunk: Sequence[Pair]) -> list[PairResult] | None:
         """The chunk as an earlier run left it in the journal, or None."""
         done = self.journal.chunk(self._section(name), chunk) if self.journal else None
+        if done and not all(self.subject.could_give(name, result) for result in done):
+            return None  # written by somebody else
         for result in done or ():
             self.draft.progress.pair(result, 0)
         return done
@@ -108,8 +110,7 @@ class PairSearch:
                 self.journal.add(self._section(name), chunk, result)
             self.draft.progress.pair(result, (result.steps + 1) * len(self.images_by_class[result.source]))
 
-        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-        done = self.subject.optimise(name, chunk, step_size, seconds=seconds, on_pair=take)
+        done = self.subject.optimise(name, chunk, step_size, seconds=_left(deadline), on_pair=take)
         if self.journal and len(done) == len(chunk):
             self.journal.record(self._section(name), chunk, done)
         return done
@@ -121,6 +122,11 @@ class PairSearch:
         """By detector, source and target."""
         place = self.config.detectors.index
         return tuple(sorted(results, key=lambda result: (place(result.detector), result.source, result.target)))
+
+
+def _left(deadline: float | None) -> float | None:
+    """Seconds to a time on the monotonic clock; None if there is no limit."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
