@@ -1,4 +1,6 @@
-"""Which of ONNX's own node test cases import, and with the right values: `python -m benchmarks.backend_suite`.
+"""Which of ONNX's own node test cases import, and with the right values.
+
+    python -m benchmarks.backend_suite [--only Conv] [--out benchmarks/results]
 
 Every case of `backend_cases` runs at every schema version that can express it, in onnxruntime at that opset, in
 onnx2torch as it is and in our converters. A case counts where onnxruntime runs it and, if the version means the same as
@@ -12,7 +14,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from backscan.converters.equal_versions import equal_versions
 from backscan.converters.torchvision_guard import torchvision_stand_in
 from benchmarks.backend_cases import FIRST_OPSET, Array, Case, StatedCase, all_cases, schema_of, statements
 from benchmarks.backend_exceptions import EXCEPTIONS
+from benchmarks.provenance import circumstances
 
 Module = Callable[..., Any]
 
 CASE_LIST = Path(__file__).parent / "backend_cases.json"
-RESULTS = Path(__file__).parent / "results"
 MATCH = "match"
 
 
@@ -211,13 +212,13 @@ def shortcomings(outcomes: Iterable[Outcome]) -> list[tuple[str, int, str, str]]
 
 def markdown(rows: Sequence[dict[str, int]], missing: Sequence[tuple[str, int, str, str]]) -> str:
     """The report."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("onnx", "onnxruntime", "onnx2torch", "torch"))
+    made = circumstances(("onnx", "onnxruntime", "onnx2torch", "torch"))
     titles = list(rows[0])
     lines = [
         "# ONNX's backend node suite",
         "",
-        f"`python -m benchmarks.backend_suite` with {packages}: cases of {len({c.operator for c in all_cases()})} "
-        "operators, weights as initialisers, relative tolerance 1e-3.",
+        f"Made by `python -m benchmarks.backend_suite --out benchmarks/results` {made}: cases of "
+        f"{len({c.operator for c in all_cases()})} operators, weights as initialisers, relative tolerance 1e-3.",
         "",
         "| " + " | ".join(titles) + " |",
         "|" + "---:|" * len(titles),
@@ -251,11 +252,11 @@ def check_list(listed: dict[str, list[int]]) -> None:
 
 
 def main() -> None:
-    """Run the suite, print the table and write the results."""
+    """Run the suite and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], help="operators to run, instead of all")
     parser.add_argument("--write-list", action="store_true", help="write the list of cases and stop")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--out", type=Path, help="folder for the results")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     onnxruntime.set_default_logger_severity(4)
@@ -272,9 +273,10 @@ def main() -> None:
     print(markdown(rows, missing))
     if not options.only:
         check_list(listed)
-        options.results.mkdir(exist_ok=True)
-        (options.results / "backend_suite.md").write_text(markdown(rows, missing))
-        (options.results / "backend_suite.json").write_text(
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "backend_suite.md").write_text(markdown(rows, missing))
+        (options.out / "backend_suite.json").write_text(
             json.dumps({"opsets": rows, "not matched": missing}, indent=1) + "\n"
         )
     unexpected = [item for item in missing if item[:2] not in EXCEPTIONS]

@@ -137,14 +137,15 @@ class ScanConfig:
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
         # With fewer draws even the least p-value, corrected for the number of tests, is above the threshold.
-        fewest = math.ceil(self._num_tests() / self.significance - 1 - 1e-9)
+        fewest = math.ceil(self.num_tests / self.significance - 1 - 1e-9)
         if not self.published_p and self.bootstrap_draws < fewest:
             raise OptionError(
                 f"expected at least {fewest} bootstrap draws for --significance {self.significance:g}, found "
                 f"{self.bootstrap_draws}: raise --bootstrap-draws or use --published-p"
             )
 
-    def _num_tests(self) -> int:
+    @property
+    def num_tests(self) -> int:
         """Statistics of all chosen detectors of class pairs: they share one threshold."""
         from backscan.scanner.detectors import DETECTORS
 

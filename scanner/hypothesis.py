@@ -48,6 +48,8 @@ class Terms:
     """Name in the table of null families."""
     significance: float = 0.05
     """Threshold on the deciding p-value."""
+    num_tests: int = 1
+    """Tests behind one verdict: each must reach the significance divided by their number."""
     published_p: bool = False
     """Whether the published p-value decides instead of the calibrated one."""
     bootstrap_draws: int = 999
@@ -233,13 +235,14 @@ def _density(observed: _Observed, family: NullFamily) -> Curve:
 def _detectable_size(observed: _Observed, raw: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
     """Median over the pairs of the size at which the pair would just be detected; None if unknown.
 
-    The critical statistic has the critical p-value under the fitted null. A statistic is the reciprocal over something
-    that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes. One value a
-    target says nothing of single pairs.
+    The critical statistic has the critical p-value of the verdict under the fitted null. A statistic is the reciprocal
+    over something that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes.
+    One value a target says nothing of single pairs.
     """
     if observed.status != FitStatus.REACHED or observed.values.shape != raw.values.shape:
         return None
-    log_p = math.log(terms.significance) if terms.published_p else _critical_log_p(log_p_draws, terms.significance)
+    significance = terms.significance / terms.num_tests
+    log_p = math.log(significance) if terms.published_p else _critical_log_p(log_p_draws, significance)
     if log_p == 0.0:
         return None
     log_sf = log_sf_of_order_p_value(log_p, observed.sample.size)

@@ -96,6 +96,7 @@ def _infer(
         excludes_largest=INFERENCES[config.inference].excludes_largest,
         null=config.null,
         significance=config.significance,
+        num_tests=config.num_tests,
         published_p=config.published_p,
         bootstrap_draws=config.bootstrap_draws,
         seed=config.seed,

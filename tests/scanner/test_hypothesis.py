@@ -188,16 +188,17 @@ def test_density_is_that_of_the_null_over_the_range():
     np.testing.assert_allclose(y, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("num_tests", [1, 4])
 @pytest.mark.parametrize("published_p", [True, False])
-def test_detectable_size_divides_detected_from_undetected(published_p):
-    terms = Terms(published_p=published_p, bootstrap_draws=199)
+def test_detectable_size_divides_detected_from_undetected(published_p, num_tests):
+    terms = Terms(published_p=published_p, num_tests=num_tests, bootstrap_draws=199)
     reciprocals = planted(reciprocal=12.0)
     size = assess(reciprocals, terms).detectable_size
     for factor, expected in ((0.99, True), (1.01, False)):
         reciprocals[3, 7] = 1.0 / (factor * size)  # the largest moves, the fitted sample does not
         found = assess(reciprocals, terms)
         p_value = found.p_value if published_p else found.calibrated_p_value
-        assert (p_value <= 0.05) == expected
+        assert (num_tests * p_value <= 0.05) == expected
 
 
 def test_detectable_size_is_unknown_without_enough_draws():

@@ -1,33 +1,18 @@
 """From pair results to an inference: what counts, the correction for confusion, and the report's fields."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from backscan.kernels.confusion import size_offset
+from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import InternalError
 from backscan.scanner.inference import INFERENCES, infer_pairs, reciprocal_matrix, with_reciprocals
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 
 NUM_CLASSES = 8
-CONFIG = SimpleNamespace(
-    statistics=("plain",),
-    inference="principal",
-    order=3,
-    null="gamma",
-    norm="l2",
-    significance=0.05,
-    published_p=False,
-    bootstrap_draws=99,
-    seed=0,
-    threads=1,
-)
-
-
-def configured(**changes):
-    return SimpleNamespace(**(vars(CONFIG) | changes))
+CONFIG = ScanConfig(detectors=("pairwise",), statistics=("plain",), null="gamma", bootstrap_draws=99, threads=1)
 
 
 def pair(source, target, size, *, status=PairStatus.REACHED, initial_rate=0.0):
@@ -54,7 +39,7 @@ def all_pairs(seed=1, **planted_pair):
 
 
 def infer(pairs, **changes):
-    (inference,) = infer_pairs(pairs, configured(**changes), NUM_CLASSES, detector="pairwise", space="image")
+    (inference,) = infer_pairs(pairs, replace(CONFIG, **changes), NUM_CLASSES, detector="pairwise", space="image")
     return inference
 
 
@@ -153,3 +138,13 @@ def test_correction_removes_a_false_alarm():
     assert infer(confused).detected
     corrected = infer(confused, inference="corrected")
     assert not corrected.detected
+
+
+def test_a_size_that_would_be_found_is_significant_for_all_tests_together():
+    alone = replace(CONFIG, published_p=True, bootstrap_draws=0)
+    both = replace(alone, detectors=("pairwise", "features"), statistics=("plain", "target-contrast"))
+    sizes = [
+        infer_pairs(all_pairs(), config, NUM_CLASSES, detector="pairwise", space="image")[0].detectable_size
+        for config in (alone, replace(alone, significance=0.05 / 4), both)
+    ]
+    assert sizes[0] > sizes[1] == sizes[2]
