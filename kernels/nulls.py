@@ -137,6 +137,11 @@ class NullFamily:
                 high = middle
         return high
 
+    def sample_largest(self, rng: Generator, parameters: Parameters, num_values: int, num_draws: int) -> Vector:
+        """The largest of `num_values` draws from one fit, drawn `num_draws` times by inversion, [B]."""
+        log_sfs = np.log(-np.expm1(np.log(rng.random(num_draws)) / num_values))
+        return np.array([self.quantile(log_sf, parameters) for log_sf in log_sfs])
+
     def _log_sf_at(self, value: float, parameters: Parameters) -> float:
         return float(self.log_sf(np.array([value], dtype=np.float64), np.array([parameters], dtype=np.float64))[0])
 

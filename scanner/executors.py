@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from backscan.converters.limits import IMPORT, INTAKE, SCAN
-from backscan.scanner.answers import checked, checked_decisions, checked_pair, checked_target, disbelief
+from backscan.scanner.answers import (
+    checked,
+    checked_decisions,
+    checked_pair,
+    checked_sizes,
+    checked_target,
+    disbelief,
+)
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
 from backscan.scanner.results import GraphFinding, Parity, SignatureRecord
@@ -229,6 +236,21 @@ class Subject:
         image_shape = next(iter(images_by_class.values())).shape[1:]
         self._pattern_shape = self._cut_shape if DETECTORS[detector].acts_on_features else image_shape
         return checked(Preparation, self._call("prepare", message, SCAN))
+
+    def look(
+        self, detector: str, pairs: Sequence[tuple[int, int]], step_size: float, *, seconds: float | None
+    ) -> list[float]:
+        """Sizes of some pairs as a short look estimates them, in their order; none if the time was up."""
+        message = {
+            "detector": detector,
+            "pairs": [list(pair) for pair in pairs],
+            "step_size": step_size,
+            "seconds": seconds,
+        }
+        sizes = checked_sizes(self._call("look", message, SCAN), len(pairs))
+        if len(sizes) < len(pairs) and seconds is None:
+            raise disbelief("every pair that was asked for")
+        return sizes
 
     def optimise(
         self,
