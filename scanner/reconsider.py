@@ -163,8 +163,8 @@ def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
     num_left_out = sum(each.num_pairs - each.num_drawn - each.num_chosen for each in result.screens)
     if len(set(found)) != len(found) or not wanted.issuperset(found) or len(found) != len(wanted) - num_left_out:
         raise ReportError(
-            f"expected all {len(wanted) - num_left_out} class pairs of the search, found {len(wanted.intersection(found))} of them: "
-            "finish the scan with --resume, or scan again"
+            f"expected all {len(wanted) - num_left_out} class pairs of the search, found "
+            f"{len(wanted.intersection(found))} of them: finish the scan with --resume, or scan again"
         )
     for pair in result.pairs:
         if not is_possible(pair):

@@ -136,12 +136,12 @@ class PairResult:
     """Size offset for class confusion, equation (7); None unless the inference corrects for it."""
     reciprocal: float | None = None
     """The statistic before any normalisation: 1 / (size + offset); None if the pair does not count."""
-    chosen: bool = False
-    """Whether a screen chose the pair because it looked small: it is tested, but the null is not fitted to it."""
     pattern: Annotated[NDArray[np.float32] | None, SkipValidation, WithJsonSchema({})] = field(
         default=None, compare=False, repr=False
     )
     """The found pattern [C, H, W] or in feature shape; only the detected pair's is kept in reports."""
+    chosen: bool = False
+    """Whether a screen chose the pair because it looked small: it is tested, but the null is not fitted to it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields without the pattern, which travels beside them as an array."""

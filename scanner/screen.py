@@ -85,9 +85,9 @@ def left_out(num_pairs: int, drawn: set[Pair], chosen: set[Pair]) -> str:
     """What a reader has to know about the pairs that are not searched."""
     num_searched = len(drawn | chosen)
     return (
-        f"{num_pairs - num_searched} of {num_pairs} class pairs, which had only a short look: {len(chosen - drawn)} that "
-        f"looked smallest were searched and {len(drawn)} drawn at random; an attack that the look does not show is "
-        "missed (--screen off searches all)"
+        f"{num_pairs - num_searched} of {num_pairs} class pairs, which had only a short look: searched were "
+        f"{len(chosen - drawn)} that looked smallest and {len(drawn)} drawn at random; an attack that the look does not "
+        "show is missed (--screen off searches all)"
     )
 
 
