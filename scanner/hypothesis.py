@@ -281,8 +281,8 @@ def _remarks(observed: _Observed, raw: _Observed, terms: Terms, screened: Screen
     if screened is not None:
         yield (
             f"{observed.sample.size} of {observed.num_pairs} pairs were searched; the null is that of "
-            f"{np.count_nonzero(observed.present)} drawn at random, and the smallest of all searched is judged as if it "
-            "were the smallest of all"
+            f"{np.count_nonzero(observed.present)} drawn at random, and the smallest searched is judged as if it were "
+            "the smallest of all"
         )
     lost = raw.sample.size - observed.sample.size
     if lost and observed.values.shape == raw.values.shape:

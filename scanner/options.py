@@ -70,8 +70,8 @@ Pairs = Annotated[str | None, typer.Option(help="Only these pairs source:target:
 Screen = Annotated[
     str | None,
     typer.Option(
-        help="on: search only the pairs that a short look shows as smallest, and some at random; off: all; auto: on with "
-        "more than 100 classes.",
+        help="on: search only the pairs that a short look shows as smallest, and some at random; off: all; "
+        "auto: on with more than 100 classes.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -86,8 +86,8 @@ def left_out(num_pairs: int, drawn: set[Pair], chosen: set[Pair]) -> str:
     num_searched = len(drawn | chosen)
     return (
         f"{num_pairs - num_searched} of {num_pairs} class pairs, which had only a short look: searched were "
-        f"{len(chosen - drawn)} that looked smallest and {len(drawn)} drawn at random; an attack that the look does not "
-        "show is missed (--screen off searches all)"
+        f"{len(chosen - drawn)} that looked smallest and {len(drawn)} drawn at random; an attack that the look does "
+        "not show is missed (--screen off searches all)"
     )
 
 
