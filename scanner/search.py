@@ -109,7 +109,7 @@ class PairSearch:
         record = ScreenRecord(name, len(pairs), num_drawn=len(drawn), num_chosen=len(chosen - drawn))
         others = [each for each in self.draft.fields.get("screens", ()) if each.detector != name]
         self.draft.set(screens=(*others, record))
-        self.draft.leave_out(screen.left_out(len(pairs), drawn, chosen))
+        self.draft.leave_out(f"with detector {name} {screen.left_out(len(pairs), drawn, chosen)}")
         unused = [statistic for statistic in self.config.statistics if statistic != screen.STATISTIC]
         if unused:
             self.draft.leave_out(f"statistic {', '.join(unused)}, which needs every pair (--screen off)")
