@@ -237,16 +237,9 @@ class Subject:
         self._pattern_shape = self._cut_shape if DETECTORS[detector].acts_on_features else image_shape
         return checked(Preparation, self._call("prepare", message, SCAN))
 
-    def look(
-        self, detector: str, pairs: Sequence[tuple[int, int]], step_size: float, *, seconds: float | None
-    ) -> list[float]:
+    def look(self, detector: str, pairs: Sequence[tuple[int, int]], *, seconds: float | None) -> list[float]:
         """Sizes of some pairs as a short look estimates them, in their order; none if the time was up."""
-        message = {
-            "detector": detector,
-            "pairs": [list(pair) for pair in pairs],
-            "step_size": step_size,
-            "seconds": seconds,
-        }
+        message = {"detector": detector, "pairs": [list(pair) for pair in pairs], "seconds": seconds}
         sizes = checked_sizes(self._call("look", message, SCAN), len(pairs))
         if len(sizes) < len(pairs) and seconds is None:
             raise disbelief("every pair that was asked for")

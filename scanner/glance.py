@@ -1,33 +1,29 @@
-"""A short look at a class pair: its size estimated from a few images and a few long steps, for `screen`.
+"""A short look at class pairs: the size of the pattern that each needs, to first order, for `screen`.
 
-All pairs move the same number of steps, so there is nothing to keep account of: after each step the margin of the
-image that would make the goal rate is noted, and the size is where the line through the first and the last margin
-crosses zero, or where it was crossed. The estimate ranks pairs; no size of it enters any statistic.
+How far an image is from being decided as a target, and how fast that changes along a direction, say where it would
+arrive if nothing ever bent. The images of a source pass forward once and backward once a target, which serves all of
+its pairs, where a search passes them dozens of times a pair. The estimate ranks pairs; none enters a statistic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from backscan.scanner.batch import Batch
-from backscan.scanner.steps import unit_step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.scanner.batch import Pair, Sources
-    from backscan.scanner.objectives import Objective
     from backscan.scanner.spaces import Space
 
-NUM_IMAGES = 5
+NUM_IMAGES = 10
 """Images of a source class, the first of those it is searched with."""
-NUM_STEPS = 3
-"""Steps of a look."""
 # Of pairs that do not come nearer to the target; finite, as journals hold no infinity.
 FARTHEST = 1e9
 
@@ -38,71 +34,60 @@ class Glance:
 
     space: Space
     """Where patterns act."""
-    objective: Objective
-    """Surrogate that is descended."""
-    length: float
-    """Length of a step."""
     goal_rate: float
     """Rate at which a pair is done (pi)."""
     norm: Callable[[Tensor], Tensor]
     """Size of patterns, [P, ...] -> [P]."""
-    lanes: int
-    """Pairs that share a pass through the model."""
+    sources_a_pass: int
+    """Source classes that share a pass through the model."""
     threads: int = 1
     """Passes beside each other; they do not change the result."""
 
     def run(self, sources: Sources, pairs: Sequence[Pair], *, stopped: Callable[[], bool]) -> list[float]:
-        """Estimated size of every pair in their order; shorter if the time was up."""
-        groups = [pairs[start : start + self.lanes] for start in range(0, len(pairs), self.lanes)]
-
-        def look(group: Sequence[Pair]) -> list[float]:
-            return [] if stopped() else self._sizes(Batch.of(group, sources))
-
+        """Estimated size of every pair in their order; none if the time was up."""
+        classes, targets = sorted({source for source, _ in pairs}), sorted({target for _, target in pairs})
+        groups = [classes[start : start + self.sources_a_pass] for start in range(0, len(classes), self.sources_a_pass)]
+        sizes: dict[Pair, float] = {}
         with ThreadPoolExecutor(self.threads) as pool:
-            found = list(pool.map(look, groups))
-        return [size for group in found for size in group] if all(found) else []
+            for found in pool.map(lambda group: self._look(sources, group, targets, stopped), groups):
+                sizes |= found
+        return [] if stopped() else [sizes[pair] for pair in pairs]
 
-    def _sizes(self, batch: Batch) -> list[float]:
-        """Estimated sizes of one batch."""
-        points = batch.encoded
-        patterns = torch.zeros((len(points), *points.shape[2:]), dtype=points.dtype, device=points.device)
-        sizes, margins = [self.norm(patterns).double()], []
-        for step in range(NUM_STEPS + 1):
-            last = step == NUM_STEPS
-            with torch.set_grad_enabled(not last):
-                log_posterior = self.space.log_posterior(points, patterns.requires_grad_(not last))
-            margins.append(self._margin_at_goal(batch, log_posterior.detach()))
-            if not last:
-                patterns = self._moved(batch, log_posterior, patterns)
-                sizes.append(self.norm(patterns).double())
-        return _crossings(torch.stack(sizes), torch.stack(margins)).clamp(0.0, FARTHEST).tolist()
+    def _look(
+        self, sources: Sources, group: Sequence[int], targets: Sequence[int], stopped: Callable[[], bool]
+    ) -> dict[Pair, float]:
+        """Estimated sizes from some sources to all targets."""
+        batch = Batch.of([(source, targets[0]) for source in group], sources)
+        # A pattern an image, so that each has a gradient of its own.
+        points = batch.encoded.flatten(0, 1)
+        patterns = torch.zeros_like(points).requires_grad_()
+        log_posterior = self.space.log_posterior(points.unsqueeze(1), patterns).reshape(*batch.counted.shape, -1)
+        sizes: dict[Pair, float] = {}
+        for target in targets:
+            if stopped():
+                break
+            aimed = replace(batch, targets=torch.full_like(batch.targets, target))
+            margins = aimed.margins(log_posterior)
+            (gradients,) = torch.autograd.grad(margins.sum(), patterns, retain_graph=True)
+            found = self._first_order(margins.detach(), gradients.reshape(batch.encoded.shape), batch.counted)
+            sizes |= {(source, target): size for source, size in zip(group, found.tolist(), strict=True)}
+        return sizes
 
-    def _margin_at_goal(self, batch: Batch, log_posterior: Tensor) -> Tensor:
-        """Margin of the image with which the goal rate is reached, [P]."""
-        margins = batch.margins(log_posterior).double().masked_fill(~batch.counted, float("-inf"))
-        needed = (self.goal_rate * batch.counted.sum(dim=1).double() - 1e-9).ceil().long().clamp_min(1)
-        return margins.sort(dim=1, descending=True).values.gather(1, needed.unsqueeze(1) - 1).squeeze(1)
+    def _first_order(self, margins: Tensor, gradients: Tensor, counted: Tensor) -> Tensor:
+        """Size of the pattern along the mean gradient at which the goal rate would be reached, float64 [S].
 
-    def _moved(self, batch: Batch, log_posterior: Tensor, patterns: Tensor) -> Tensor:
-        """The patterns one step on."""
-        log_p, log_rest = batch.split(log_posterior)
-        decided = batch.decided(log_posterior.detach())
-        log_weights = self.objective.log_weights(log_p.detach(), log_rest.detach(), decided, batch.counted)
-        peak = log_weights.amax(dim=1, keepdim=True)
-        weights = torch.exp(log_weights - peak).nan_to_num(0.0)
-        (gradient,) = torch.autograd.grad(-(weights * (log_p - log_rest)).sum(), patterns)
-        step = unit_step(-gradient, peak.squeeze(1)).nan_to_num(0.0)
-        return self.space.project(patterns.detach() + self.length * step, batch.encoded)
-
-
-def _crossings(sizes: Tensor, margins: Tensor) -> Tensor:
-    """Where margins [T, P] cross zero for the first time, or would at the pace of all steps, in sizes [T, P]."""
-    rise = margins[-1] - margins[0]
-    ahead = torch.where(rise > 0.0, -margins[0] * sizes[-1] / rise.clamp_min(1e-30), FARTHEST)
-    found = ahead.nan_to_num(FARTHEST, posinf=FARTHEST)
-    for step in range(len(sizes) - 1, 0, -1):
-        below, above = margins[step - 1], margins[step]
-        crosses = (below < 0.0) & (above >= 0.0)
-        share = (-below / (above - below).clamp_min(1e-30)).clamp(0.0, 1.0).nan_to_num(1.0)
-        found = torch.where(crosses, sizes[step - 1] + share * (sizes[step] - sizes[step - 1]), found)
-    return torch.where(margins[0] >= 0.0, 0.0, found)
+        Args:
+            margins: By how much the target exceeds every other class, [S, N].
+            gradients: Of the margin of each image, [S, N, ...].
+            counted: Images that count, bool [S, N].
+        """
+        flat = gradients.flatten(2).nan_to_num(0.0)
+        total = (flat * counted.unsqueeze(2)).sum(dim=1)
+        directions = total / total.double().norm(dim=1, keepdim=True).clamp_min(1e-30).to(total.dtype)
+        slopes = (flat * directions.unsqueeze(1)).sum(dim=2).double()
+        lengths = torch.where(slopes > 0.0, -margins.double() / slopes.clamp_min(1e-30), FARTHEST).clamp_min(0.0)
+        lengths = torch.where(margins >= 0.0, 0.0, lengths).masked_fill(~counted, FARTHEST).nan_to_num(FARTHEST)
+        needed = (self.goal_rate * counted.sum(dim=1).double() - 1e-9).ceil().long().clamp_min(1)
+        at_goal = lengths.sort(dim=1).values.gather(1, needed.unsqueeze(1) - 1).squeeze(1)
+        unit_sizes = self.norm(directions.reshape(len(directions), *gradients.shape[2:])).double()
+        return (at_goal * unit_sizes).clamp(0.0, FARTHEST)

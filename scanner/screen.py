@@ -1,7 +1,7 @@
 """Models with many classes: which pairs are searched when a search of all K(K-1) would take too long.
 
-A short look at every pair estimates its size from a few images and steps (`glance`). Searched are the pairs that the
-looks show as smallest, some for every target and some for every source, so that an attack from one class is found as
+A short look at every pair estimates its size to first order from a few images (`glance`). Searched are the pairs that
+the looks show as smallest, some for every target and some for every source, so that an attack from one class is found as
 well as one from all; and pairs drawn at random, whatever their looks: only to those is the null fitted, as pairs that
 were chosen for being small are no sample of all (`hypothesis.Screened`).
 """
@@ -25,10 +25,11 @@ Pair = tuple[int, int]
 STATISTIC = "plain"
 """The only statistic that needs no other pairs of the same source or target, most of which a screen leaves out."""
 
-# Up to this many classes a full scan of a small network takes hours on two cores, not days.
-_MOST_CLASSES_UNSCREENED = 100
-# Enough for the shape of the null: benchmarks/many_classes.py gives the power that more would buy.
-_NUM_DRAWN = 600
+# From here on (72 classes) at most a seventh of the pairs is searched, and a look costs less than a tenth of a search.
+# With fewer pairs that saves too little to give up the other statistics and what a look does not show.
+_MOST_PAIRS_UNSCREENED = 5000
+# Enough for the shape of the null: benchmarks/many_classes.py gives what more would buy.
+_NUM_DRAWN = 300
 _KEPT_PER_TARGET, _KEPT_PER_SOURCE = 4, 2
 # Keeps the draw apart from every other use of the seed.
 _PURPOSE = 11
@@ -43,7 +44,8 @@ def is_screened(config: ScanConfig, num_classes: int) -> bool:
     obstacle = _obstacle(config)
     if config.screen == "on" and obstacle:
         raise OptionError(f"expected {obstacle} with --screen on: change it or leave --screen out")
-    wanted = config.screen == "on" or (config.screen == "auto" and num_classes > _MOST_CLASSES_UNSCREENED)
+    has_many = num_classes * (num_classes - 1) > _MOST_PAIRS_UNSCREENED
+    wanted = config.screen == "on" or (config.screen == "auto" and has_many)
     return wanted and not obstacle
 
 

@@ -25,8 +25,8 @@ Pair = tuple[int, int]
 
 # Sources whose pairs form one chunk: enough to keep all threads or a GPU busy. The journal keeps whole chunks.
 _SOURCES_PER_CHUNK = {"cpu": 4, "cuda": 16}
-# A short look takes a few passes over a few images (`glance`), so many pairs make a chunk.
-_SOURCES_PER_LOOK = 1
+# A short look takes few passes (`glance`), so more sources make a chunk.
+_SOURCES_PER_LOOK = 48
 # Passes over the images that a pair takes, for the estimate of time only.
 _TYPICAL_PASSES = 18
 
@@ -69,7 +69,7 @@ class PairSearch:
         with self.draft.phase("search"):
             for name in detectors:
                 prepared = self.subject.prepare(name, self.images_by_class, self.config)
-                drawn, chosen = self._screened(name, todo, prepared, deadline) if screened else (set(todo), set())
+                drawn, chosen = self._screened(name, todo, deadline) if screened else (set(todo), set())
                 pairs = [pair for pair in todo if pair in drawn or pair in chosen]
                 num_searched += len(pairs)
                 for chunk in self._chunks(name, pairs, prepared, deadline):
@@ -87,9 +87,7 @@ class PairSearch:
                 f"{num_pairs - num_wanted} of {num_pairs} class pairs, left out by --targets or --pairs"
             )
 
-    def _screened(
-        self, name: str, pairs: Sequence[Pair], prepared: Preparation, deadline: float | None
-    ) -> tuple[set[Pair], set[Pair]]:
+    def _screened(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> tuple[set[Pair], set[Pair]]:
         """The pairs that are drawn, and those that a short look at all of them chooses.
 
         Raises:
@@ -101,7 +99,7 @@ class PairSearch:
         self.draft.progress.message(f"a short look at {len(pairs)} class pairs")
         sizes: dict[Pair, float] = {}
         for portion in by_sources(pairs, _SOURCES_PER_LOOK):
-            found = self._looks(name, portion, prepared.step_size, deadline)
+            found = self._looks(name, portion, deadline)
             if len(found) < len(portion):
                 raise self._out_of_time()
             sizes |= zip(portion, found, strict=True)
@@ -115,14 +113,14 @@ class PairSearch:
             self.draft.leave_out(f"statistic {', '.join(unused)}, which needs every pair (--screen off)")
         return drawn, chosen
 
-    def _looks(self, name: str, pairs: Sequence[Pair], step_size: float, deadline: float | None) -> list[float]:
+    def _looks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> list[float]:
         """Estimated sizes of some pairs, from the journal if it has them; none if the time was up."""
         section = self._section(f"look-{name}")
         kept = self.journal.looks(section, pairs) if self.journal else None
         if kept is not None:
             return kept
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-        sizes = self.subject.look(name, pairs, step_size, seconds=seconds)
+        sizes = self.subject.look(name, pairs, seconds=seconds)
         if self.journal and len(sizes) == len(pairs):
             self.journal.keep_looks(section, pairs, sizes)
         return sizes

@@ -174,7 +174,7 @@ class Worker:
         from backscan.scanner.detectors import DETECTORS
 
         pairs = self._begin(message)
-        sizes = DETECTORS[message["detector"]].look(self.examination, pairs, message["step_size"])
+        sizes = DETECTORS[message["detector"]].look(self.examination, pairs)
         return {"sizes": np.array(sizes, dtype=np.float64)}
 
     def optimise(self, message: Message) -> Generator[Message, None, Message]:

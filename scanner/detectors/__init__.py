@@ -68,7 +68,7 @@ class Optimise(Protocol):
 class Look(Protocol):
     """Takes a short look at some pairs."""
 
-    def __call__(self, examination: Examination, pairs: Sequence[tuple[int, int]], step_size: float) -> list[float]:
+    def __call__(self, examination: Examination, pairs: Sequence[tuple[int, int]]) -> list[float]:
         """Estimated sizes in the order of the pairs; none if the time was up."""
 
 

@@ -89,14 +89,13 @@ def optimise(examination: Examination, place: Place, pairs: Sequence[Pair], step
     return search.run(_sources(examination, place, pairs), pairs, Work(), stopped=examination.stopped)
 
 
-def look(examination: Examination, place: Place, pairs: Sequence[Pair], step_size: float) -> list[float]:
-    """Estimate the size of every pair from a few images and steps; empty if the time was up.
+def look(examination: Examination, place: Place, pairs: Sequence[Pair]) -> list[float]:
+    """Estimate the size of every pair to first order, from a few images; empty if the time was up.
 
     Args:
         examination: The model, its source images and the options.
         place: Where patterns act.
         pairs: (source, target) pairs; every source must have images.
-        step_size: Length of a step, from `find_step_size`; hardly an image moves in so few, so they are long ones.
     """
     from backscan.scanner.glance import NUM_IMAGES, Glance
 
@@ -105,11 +104,9 @@ def look(examination: Examination, place: Place, pairs: Sequence[Pair], step_siz
     device = sources.encoded.device.type
     glance = Glance(
         space=place.space,
-        objective=place.objective,
-        length=STEP_RULES[config.step_rule].stride * step_size,
         goal_rate=config.goal_rate,
         norm=NORMS[config.norm],
-        lanes=max(1, _IMAGES_PER_PASS[device] // NUM_IMAGES),
+        sources_a_pass=max(1, _IMAGES_PER_PASS[device] // NUM_IMAGES),
         threads=(config.threads or os.cpu_count() or 1) if device == "cpu" else 1,
     )
     return glance.run(sources, pairs, stopped=examination.stopped)
