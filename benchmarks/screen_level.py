@@ -5,8 +5,8 @@ worst case for false alarms: the largest of all pairs is judged. One whose look 
 which can only make alarms rarer; how much its looks say is the correlation of their logarithm with that of the size.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,38 +26,23 @@ DRAWS = 199
 """Bootstrap draws of each test."""
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One row: what is simulated, and how often the calibrated p-value is at most 0.05."""
-
-    family: str
-    """Name in `NULLS`."""
-    num_classes: int
-    """Classes K."""
-    correlation: float
-    """Of the look with the size, as logarithms; 1 misses nothing."""
-    num_nulls: int
-    """Simulated models."""
-    alarms: int
-    """Those with p of at most 0.05."""
-    largest_seen: int
-    """Those whose largest reciprocal is among the searched pairs."""
+CORRELATIONS = (1.0, 0.7)
+"""Of looks with sizes, as logarithms; 1 misses nothing. `many_classes.md` has those of trained networks."""
 
 
-def levels(num_nulls: Mapping[int, int]) -> Iterator[Level]:
-    """All rows.
+def simulate(family: str, num_classes: int, correlation: float, num_nulls: int) -> dict[str, Any]:
+    """Test simulated models, each from a seed of its own.
 
     Args:
-        num_nulls: Number of classes -> simulated models in each of its rows.
+        family: Name in `NULLS`.
+        num_classes: Classes K.
+        correlation: Of the look with the size.
+        num_nulls: Simulated models.
+
+    Returns:
+        These, the tests with a calibrated p-value of at most 0.05, and the models whose largest reciprocal was among
+        the searched pairs.
     """
-    for num_classes, count in num_nulls.items():
-        for family in NULLS:
-            for correlation in (1.0, 0.7, 0.4):
-                yield simulate(family, num_classes, correlation, count)
-
-
-def simulate(family: str, num_classes: int, correlation: float, num_nulls: int) -> Level:
-    """Test simulated models, each from a seed of its own."""
     pairs = [(s, t) for s in range(num_classes) for t in range(num_classes) if s != t]
     alarms = largest_seen = 0
     for seed in range(num_nulls):
@@ -71,7 +56,14 @@ def simulate(family: str, num_classes: int, correlation: float, num_nulls: int) 
         found = assess(seen, Terms(null=family, bootstrap_draws=DRAWS, seed=seed), screened)
         alarms += found.calibrated_p_value is not None and found.calibrated_p_value <= SIGNIFICANCE
         largest_seen += bool(np.nanmax(seen) == np.nanmax(reciprocals))
-    return Level(family, num_classes, correlation, num_nulls, alarms, largest_seen)
+    return {
+        "family": family,
+        "num_classes": num_classes,
+        "correlation": correlation,
+        "num_nulls": num_nulls,
+        "alarms": alarms,
+        "largest_seen": largest_seen,
+    }
 
 
 def _chosen(reciprocals: Matrix, correlation: float, pairs: list[Pair], rng: np.random.Generator) -> set[Pair]:

@@ -62,7 +62,7 @@ class ScanConfig:
     output_name: str | None = None
     """Model output to scan; None is found."""
     screen: str = "auto"
-    """`on` searches some pairs after a short look at all, `off` all, `auto` some of more than 100 classes."""
+    """`on` searches some pairs after a short look at all, `off` all, `auto` some where there are more than 5000."""
     detectors: tuple[str, ...] = ("pairwise", "features")
     """Names in the table of detectors."""
     cut: str | None = None

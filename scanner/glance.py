@@ -90,4 +90,4 @@ class Glance:
         needed = (self.goal_rate * counted.sum(dim=1).double() - 1e-9).ceil().long().clamp_min(1)
         at_goal = lengths.sort(dim=1).values.gather(1, needed.unsqueeze(1) - 1).squeeze(1)
         unit_sizes = self.norm(directions.reshape(len(directions), *gradients.shape[2:])).double()
-        return (at_goal * unit_sizes).clamp(0.0, FARTHEST)
+        return torch.where(at_goal < FARTHEST, at_goal * unit_sizes, FARTHEST).clamp_max(FARTHEST)

@@ -76,7 +76,7 @@ class Screened:
     drawn: NDArray[np.bool_]
     """Pairs that were drawn at random, to which the null is fitted, [K, K]."""
     num_pairs: int
-    """All pairs, searched or not: the exponent of equation (4)."""
+    """All pairs whose source has images, searched or not: the exponent of equation (4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
             f"{int(np.count_nonzero(~((given > 0.0) & np.isfinite(given))))} that are not"
         )
     values = STATISTICS[terms.statistic](reciprocals)
-    if np.isnan(values).all():
+    if np.isnan(values if screened is None else values[screened.drawn]).all():
         return Assessment(values, remarks=("no pair has a statistic, so nothing was tested",))
     observed = _observe(values, terms, screened)
     raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms, screened)

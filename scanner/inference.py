@@ -94,15 +94,17 @@ def _screened(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int)
     Raises:
         OptionError: a statistic is asked for that a screened search cannot give.
     """
-    num_pairs = num_classes * (num_classes - 1)
-    if len(pairs) >= num_pairs or config.pairs is not None or config.targets is not None:
+    num_wanted = num_classes * (num_classes - 1)
+    if len(pairs) >= num_wanted or config.pairs is not None or config.targets is not None:
         return None
     from backscan.scanner.hypothesis import Screened
+    from backscan.scanner.results import PairStatus
 
     if STATISTIC not in config.statistics:
         raise OptionError(f"expected --statistic {STATISTIC} for a scan that searched only some pairs: add it")
     drawn = [(pair.source, pair.target) for pair in pairs if not pair.chosen]
-    return Screened(positions(drawn, num_classes), num_pairs)
+    num_without_images = sum(pair.status is PairStatus.NO_IMAGES for pair in pairs)
+    return Screened(positions(drawn, num_classes), num_wanted - num_without_images)
 
 
 def _infer(
@@ -123,7 +125,7 @@ def _infer(
         excludes_largest=INFERENCES[config.inference].excludes_largest,
         null=config.null,
         significance=config.significance,
-        num_tests=config.num_tests,
+        num_tests=config.num_tests if screened is None else config.num_tests // len(config.statistics),
         published_p=config.published_p,
         bootstrap_draws=config.bootstrap_draws,
         seed=config.seed,

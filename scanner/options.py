@@ -71,7 +71,7 @@ Screen = Annotated[
     str | None,
     typer.Option(
         help="on: search only the pairs that a short look shows as smallest, and some at random; off: all; "
-        "auto: on with more than 100 classes.",
+        "auto: on with more than 5000 pairs (72 classes).",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -1,9 +1,9 @@
 """Models with many classes: which pairs are searched when a search of all K(K-1) would take too long.
 
 A short look at every pair estimates its size to first order from a few images (`glance`). Searched are the pairs that
-the looks show as smallest, some for every target and some for every source, so that an attack from one class is found as
-well as one from all; and pairs drawn at random, whatever their looks: only to those is the null fitted, as pairs that
-were chosen for being small are no sample of all (`hypothesis.Screened`).
+the looks show as smallest, some for every target and some for every source, so that an attack from one class is found
+as well as one from all; and pairs drawn at random, whatever their looks: only to those is the null fitted, as pairs
+that were chosen for being small are no sample of all (`hypothesis.Screened`).
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,15 +12,20 @@ import torch
 from backscan.converters import artifact_from_bytes, import_model, read_signature
 from backscan.scanner import screen
 from backscan.scanner.batch import Sources
+from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import OptionError
-from backscan.scanner.glance import FARTHEST, NUM_IMAGES, Glance, _crossings
+from backscan.scanner.errors import Interrupted, OptionError
+from backscan.scanner.executors import Subject
+from backscan.scanner.glance import FARTHEST, NUM_IMAGES, Glance
 from backscan.scanner.hypothesis import Screened, Terms, assess
 from backscan.scanner.norms import NORMS
-from backscan.scanner.objectives import OBJECTIVES
+from backscan.scanner.pipeline import scan
+from backscan.scanner.reconsider import infer
+from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.screen import choose, draw, is_screened, left_out, positions
 from backscan.scanner.spaces import ClippedImage
 from benchmarks.prototypes import Prototypes
+from tests.scanner.scans import QUICK
 
 
 def every(num_classes: int) -> list[tuple[int, int]]:
@@ -27,8 +35,8 @@ def every(num_classes: int) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(
     ("options", "num_classes", "expected"),
     [
-        ({}, 100, False),
-        ({}, 101, True),
+        ({}, 71, False),
+        ({}, 72, True),
         ({"screen": "off"}, 1000, False),
         ({"screen": "on"}, 10, True),
         ({"targets": (3,)}, 1000, False),
@@ -50,7 +58,7 @@ def test_a_screen_that_cannot_be_is_refused(options):
 def test_the_draw_follows_the_seed_alone():
     pairs = every(43)
     assert draw(pairs, 0) == draw(pairs, 0) != draw(pairs, 1)
-    assert len(draw(pairs, 0)) == 600
+    assert len(draw(pairs, 0)) == 300
     assert draw(pairs[:20], 0) == set(pairs[:20])
 
 
@@ -75,26 +83,66 @@ def test_the_report_says_what_is_left_out():
     )
 
 
-def test_the_estimate_is_the_crossing_or_the_way_there():
-    sizes = torch.tensor([[0.0] * 4, [1.0] * 4, [2.0] * 4])
-    margins = torch.tensor([[-4.0, -3.0, -1.0, 1.0], [-3.0, -1.0, -2.0, 2.0], [-2.0, 1.0, -3.0, 3.0]])
-    # Half way after 2; crossed between 1 and 2; moving away; there at once.
-    assert _crossings(sizes, margins).tolist() == [4.0, 1.5, FARTHEST, 0.0]
+def glance(space: ClippedImage, *, num_classes: int) -> Glance:
+    return Glance(space, goal_rate=0.8, norm=NORMS["l2"], sources_a_pass=max(2, num_classes // 3))
 
 
-def test_a_short_look_shows_one_planted_pair_among_all():
-    generator = Prototypes(43, seed=3, planted=(30, 11))
+def opened(generator: Prototypes) -> ClippedImage:
     artifact = artifact_from_bytes("prototypes.onnx", generator.model())
-    space = ClippedImage(import_model(artifact, read_signature(artifact)))
+    return ClippedImage(import_model(artifact, read_signature(artifact)))
+
+
+def images_of(generator: Prototypes) -> dict[int, torch.Tensor]:
     pixels, labels = generator.images(NUM_IMAGES)
     images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32)) / 255
-    by_class = {label: images[torch.from_numpy(labels == label)] for label in range(43)}
-    sources = Sources.gather(by_class, space, {c: torch.ones(NUM_IMAGES, dtype=torch.bool) for c in by_class})
-    glance = Glance(space, OBJECTIVES["ce"], 0.2, 0.8, NORMS["l2"], lanes=25)
-    sizes = dict(zip(every(43), glance.run(sources, every(43), stopped=lambda: False), strict=True))
+    return {label: images[torch.from_numpy(labels == label)] for label in range(generator.num_classes)}
+
+
+def looked(generator: Prototypes, counted: dict[int, torch.Tensor] | None = None) -> dict[tuple[int, int], float]:
+    space, by_class = opened(generator), images_of(generator)
+    every_image = {label: torch.ones(NUM_IMAGES, dtype=torch.bool) for label in by_class}
+    sources = Sources.gather(by_class, space, counted or every_image)
+    pairs = every(generator.num_classes)
+    found = glance(space, num_classes=generator.num_classes).run(sources, pairs, stopped=lambda: False)
+    return dict(zip(pairs, found, strict=True))
+
+
+def test_the_look_of_a_linear_classifier_is_the_distance_on_paper():
+    """Between nearest prototypes a margin is linear, so the least pattern of one direction is known exactly."""
+    generator = Prototypes(3, seed=2)
+    points, images = generator.prototypes(), images_of(generator)
+    sizes = looked(generator)
+    for source, target in every(2):
+        direction = (points[target] - points[source]) / np.linalg.norm(points[target] - points[source])
+        halfway = 0.5 * (points[source] + points[target])
+        needed = np.sort((halfway - images[source].flatten(1).double().numpy()) @ direction)[7]  # the 8th of 10 images
+        assert sizes[source, target] == pytest.approx(needed, rel=1e-3)
+
+
+def test_images_that_do_not_count_have_no_say():
+    generator = Prototypes(3, seed=2)
+    counted = {label: torch.arange(NUM_IMAGES) < 5 for label in range(3)}
+    fewer = looked(generator, counted)
+    all_images = looked(generator)
+    assert all(fewer[pair] != all_images[pair] and 0.0 < fewer[pair] < FARTHEST for pair in fewer)
+
+
+def test_a_target_that_comes_no_nearer_is_farthest_and_one_that_is_there_is_at_zero():
+    shape, ones = (2, 1, 1, 1, 1), torch.ones(2, 1, dtype=torch.bool)
+    look = glance(None, num_classes=3)
+    margins = torch.tensor([[-1.0], [0.5]])
+    assert look._first_order(margins, torch.zeros(shape), ones).tolist() == [FARTHEST, 0.0]
+    assert look._first_order(margins, torch.full(shape, 0.5), ones).tolist() == [2.0, 0.0]
+
+
+def test_a_look_shows_one_planted_pair_among_all_and_stops_when_told():
+    generator = Prototypes(43, seed=3, planted=(30, 11))
+    sizes = looked(generator)
     assert min(sizes, key=lambda pair: sizes[pair]) == (30, 11)
     assert (30, 11) in choose(sizes, 43)
-    assert glance.run(sources, every(43), stopped=lambda: True) == []
+    space = opened(generator)
+    sources = Sources.gather({0: torch.zeros(1, 3, 16, 16)}, space, {0: torch.ones(1, dtype=torch.bool)})
+    assert glance(space, num_classes=43).run(sources, [(0, 1)], stopped=lambda: True) == []
 
 
 def test_screened_pairs_are_judged_against_those_drawn():
@@ -125,6 +173,93 @@ def test_a_perfect_screen_of_ideal_nulls_fires_no_more_often_than_it_may():
 
 def test_what_is_drawn_is_apart_from_other_draws_of_the_seed():
     pairs = every(43)
-    pilots = np.random.default_rng(0).permutation(len(pairs))[:600]
+    pilots = np.random.default_rng(0).permutation(len(pairs))[:300]
     assert draw(pairs, 0) != {pairs[index] for index in pilots}
     assert screen.STATISTIC == "plain"
+
+
+NUM_CLASSES = 16
+PLANTED = (6, 13)
+
+
+@pytest.fixture
+def few_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few pairs are drawn that most of sixteen classes' 240 are left out."""
+    monkeypatch.setattr(screen, "_NUM_DRAWN", 60)
+    monkeypatch.setattr(screen, "_KEPT_PER_TARGET", 1)
+    monkeypatch.setattr(screen, "_KEPT_PER_SOURCE", 1)
+
+
+def scanned(folder: Path, *, planted: tuple[int, int] | None = PLANTED, journal: Path | None = None, **options):
+    model, data = Prototypes(NUM_CLASSES, seed=5, planted=planted).write(folder, images_per_class=20)
+    config = replace(QUICK, images_per_class=20, images_in_report=False, **options)
+    return scan(model, CleanSet.load(data), config, journal=journal, resume=journal is not None)
+
+
+def without_times(result: ScanResult) -> ScanResult:
+    return replace(result, timings={})
+
+
+@pytest.mark.usefixtures("few_drawn")
+def test_a_screened_scan_names_the_planted_pair_and_what_it_left_out(tmp_path: Path):
+    found = scanned(tmp_path, screen="on", statistics=("plain", "target-contrast"))
+    assert (found.verdict, found.source, found.target) == (Verdict.BACKDOOR_DETECTED, *PLANTED)
+    [record] = found.screens
+    assert (record.detector, record.num_pairs, record.num_drawn) == ("pairwise", 240, 60)
+    assert len(found.pairs) == record.num_drawn + record.num_chosen < 120
+    drawn = draw(every(NUM_CLASSES), 0)
+    assert {(p.source, p.target) for p in found.pairs if not p.chosen} == drawn
+    assert PLANTED not in drawn
+    assert [entry.statistic for entry in found.detectors] == ["plain"]
+    assert found.detectors[0].num_pairs == 240
+    told = " ".join(found.not_tested)
+    assert f"{240 - len(found.pairs)} of 240 class pairs, which had only a short look" in told
+    assert "statistic target-contrast, which needs every pair" in told
+    assert infer(ScanResult.from_dict(found.to_dict()), {}).detectors == found.detectors
+    with pytest.raises(OptionError, match="expected --statistic plain for a scan that searched only some pairs"):
+        infer(found, {"statistics": ("residual",)})
+
+
+@pytest.mark.usefixtures("few_drawn")
+def test_a_screened_scan_without_a_finding_says_what_that_rests_on(tmp_path: Path):
+    found = scanned(tmp_path, planted=None, screen="on")
+    assert found.verdict is Verdict.NOT_DETECTED
+    assert found.reasons[-1] == (
+        f"detector pairwise searched {len(found.pairs)} of 240 pairs: one that a short look did not show among the "
+        "smallest would have been missed"
+    )
+
+
+@pytest.mark.usefixtures("few_drawn")
+def test_a_screened_scan_that_is_interrupted_goes_on_without_new_looks(tmp_path: Path, monkeypatch):
+    whole = scanned(tmp_path, screen="on")
+    searched = Subject.optimise
+
+    def interrupted(self, name, pairs, *args, **options):
+        if pairs[0][0] > 3:
+            raise KeyboardInterrupt
+        return searched(self, name, pairs, *args, **options)
+
+    monkeypatch.setattr(Subject, "optimise", interrupted)
+    with pytest.raises(Interrupted):
+        scanned(tmp_path, screen="on", journal=tmp_path / "journal")
+    asked: list[int] = []
+    monkeypatch.setattr(Subject, "look", lambda *_, **__: pytest.fail("looked again"))
+    monkeypatch.setattr(
+        Subject,
+        "optimise",
+        lambda self, name, pairs, *args, **options: (
+            asked.append(pairs[0][0]) or searched(self, name, pairs, *args, **options)
+        ),
+    )
+    resumed = scanned(tmp_path, screen="on", journal=tmp_path / "journal")
+    assert asked == [4, 8, 12]
+    assert without_times(resumed) == without_times(whole)
+
+
+def test_off_is_the_full_scan_and_so_is_auto_with_few_classes(tmp_path: Path):
+    full, usual = scanned(tmp_path, screen="off"), scanned(tmp_path)
+    assert len(full.pairs) == 240
+    assert full.screens == ()
+    assert not any(pair.chosen for pair in full.pairs)
+    assert without_times(usual) == replace(without_times(full), config={**full.config, "screen": "auto"})
