@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ from benchmarks.poison import Backdoor, poisoned_copies
 from benchmarks.prototypes import Prototypes
 from benchmarks.provenance import circumstances, share, wilson
 from benchmarks.scans import clean_set
-from benchmarks.screen_level import CORRELATIONS, DRAWS, NULLS, simulate
+from benchmarks.screen_level import CASES, DRAWS, simulate
 from benchmarks.training import Schedule, fit
 
 PARTS = ("level", "detection", "cost")
@@ -197,15 +196,11 @@ def cost(num_classes: int, images_per_class: int, screens: Sequence[str] = ("on"
 def tasks(part: str, *, nulls: int, victims: int) -> list[Callable[[], dict[str, Any]]]:
     """What is measured for one part, a row each."""
     if part == "level":
-        return [
-            partial(simulate, family, num_classes, correlation, count)
-            for num_classes, count in ((43, nulls), (100, nulls // 4))
-            for family, correlation in product(NULLS, CORRELATIONS)
-        ]
+        return [partial(simulate, *case, nulls if case[1] == NUM_CLASSES else nulls // 4) for case in CASES]
     if part == "detection":
         return [partial(detect, seed, poisoned=poisoned) for seed in range(victims) for poisoned in (True, False)]
     return [
-        *(partial(cost, *case) for case in [(10, 10), (43, 10), (100, 10), (43, 25), (43, 50)]),
+        *(partial(cost, *case) for case in [(10, 10), (20, 10), (43, 10), (100, 10), (43, 25), (43, 50)]),
         partial(cost, 1000, 5, ["on"]),
     ]
 
