@@ -26,8 +26,14 @@ DRAWS = 199
 """Bootstrap draws of each test."""
 
 
-_DEFAULT = "inverse-gaussian"
-CASES = ((_DEFAULT, 43, 1.0), (_DEFAULT, 43, 0.7), (_DEFAULT, 100, 1.0), (_DEFAULT, 100, 0.7), ("gamma", 43, 1.0))
+CASES = (
+    ("inverse-gaussian", 43, 1.0),
+    ("inverse-gaussian", 43, 0.7),
+    ("gamma", 43, 1.0),
+    ("gamma", 43, 0.7),
+    ("inverse-gaussian", 100, 1.0),
+    ("inverse-gaussian", 100, 0.7),
+)
 """What is simulated: null family, classes K, and the correlation of looks with sizes; 1 misses nothing."""
 
 
