@@ -54,7 +54,15 @@ def count_excluded(present: NDArray[np.bool_]) -> int:
     return int(present.sum(axis=0).max(initial=0))
 
 
-def judge_extremes(rows: Matrix, num_excluded: int, family: NullFamily, limit: float | None = None) -> ExtremeTests:
+def judge_extremes(
+    rows: Matrix,
+    num_excluded: int,
+    family: NullFamily,
+    limit: float | None = None,
+    *,
+    others: Vector | None = None,
+    num_pairs: int | None = None,
+) -> ExtremeTests:
     """Fit the null to all but the largest statistics and judge the largest. XMK section 3.1.3, eq. (4).
 
     Args:
@@ -63,22 +71,25 @@ def judge_extremes(rows: Matrix, num_excluded: int, family: NullFamily, limit: f
             Table 5).
         family: Null family.
         limit: Of values at or below it no more is known than that (`censored`); None where all are known.
+        others: Largest of the statistics that are judged with each row but take no part in the fit, [B].
+        num_pairs: Exponent of equation (4), where a row is a sample of more pairs; None is n.
 
     Returns:
         One test for each row.
     """
-    num_pairs = rows.shape[1]
-    num_fitted = num_pairs - num_excluded
+    size = rows.shape[1]
+    num_fitted = size - num_excluded
     if num_excluded == 0:
         largest, cutoffs, fits = rows.max(axis=1), None, family.fit(rows, None, limit)
     else:
-        ordered = np.partition(rows, min(num_fitted, num_pairs - 1), axis=1)
+        ordered = np.partition(rows, min(num_fitted, size - 1), axis=1)
         largest, cutoffs = ordered[:, num_fitted:].max(axis=1), ordered[:, num_fitted].copy()
         fits = family.fit(ordered[:, :num_fitted], cutoffs, limit)
+    largest = largest if others is None else np.maximum(largest, others)
     log_p_values = np.zeros(len(rows))
     reached = fits.statuses == FitStatus.REACHED
     log_sf = family.log_sf(largest[reached], fits.parameters[reached])
-    log_p_values[reached] = log_order_p_value(log_sf, num_pairs)
+    log_p_values[reached] = log_order_p_value(log_sf, num_pairs or size)
     return ExtremeTests(fits, cutoffs, num_fitted, largest, log_p_values)
 
 
@@ -93,6 +104,7 @@ def bootstrap_log_p_values(
     seed: int,
     threads: int = 1,
     limit: float | None = None,
+    num_unseen: int = 0,
 ) -> Vector:
     """Order-statistic p-values of matrices drawn from a fitted null, judged as the observed one was.
 
@@ -106,6 +118,8 @@ def bootstrap_log_p_values(
         seed: Seed of the draws.
         threads: Threads that share the draws; they do not change the result.
         limit: Draws at or below it are known no better than that, as the observed values were; None for all known.
+        num_unseen: Further pairs that are judged but take no part in the fit, none of them missing; `statistic` must
+            leave reciprocals as they are.
 
     Returns:
         Logarithms of the p-values, in the order of the draws, [B].
@@ -120,7 +134,11 @@ def bootstrap_log_p_values(
         draws[:, present] = family.sample(rng, parameters, (rows, int(present.sum())))
         values = statistic(draws if limit is None else np.maximum(draws, limit))
         counts = ~np.isnan(values[0])
-        return judge_extremes(values[:, counts], count_excluded(counts) if exclude else 0, family, limit).log_p_values
+        others = family.sample_largest(rng, parameters, num_unseen, rows) if num_unseen else None
+        num_pairs = int(counts.sum()) + num_unseen
+        num_excluded = count_excluded(counts) if exclude else 0
+        tests = judge_extremes(values[:, counts], num_excluded, family, limit, others=others, num_pairs=num_pairs)
+        return tests.log_p_values
 
     if threads == 1:
         blocks = [judge_block(index) for index in range(len(starts))]

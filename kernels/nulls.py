@@ -137,6 +137,26 @@ class NullFamily:
                 high = middle
         return high
 
+    def sample_largest(self, rng: Generator, parameters: Parameters, num_values: int, num_draws: int) -> Vector:
+        """The largest of `num_values` draws from one fit, drawn `num_draws` times by inversion, [B]."""
+        log_sfs = np.log(-np.expm1(np.log(rng.random(num_draws)) / num_values))
+        return self.quantiles(log_sfs, parameters)
+
+    def quantiles(self, log_sfs: Vector, parameters: Parameters) -> Vector:
+        """The values at which the logarithm of the survival function is each of `log_sfs` (negative), by bisection."""
+        row = np.asarray(parameters, dtype=np.float64)
+        every = np.broadcast_to(row, (len(log_sfs), len(row))).copy()
+        low, high = np.ones(len(log_sfs)), np.ones(len(log_sfs))
+        while np.any(short := self.log_sf(high, every) > log_sfs):
+            high[short] *= 2.0
+        while np.any(long := self.log_sf(low, every) < log_sfs):
+            low[long] *= 0.5
+        while np.any(high > low * (1.0 + 1e-13)):
+            middle = np.sqrt(low * high)
+            short = self.log_sf(middle, every) > log_sfs
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+        return high
+
     def _log_sf_at(self, value: float, parameters: Parameters) -> float:
         return float(self.log_sf(np.array([value], dtype=np.float64), np.array([parameters], dtype=np.float64))[0])
 

@@ -55,6 +55,20 @@ def checked_decisions(answer: Mapping[str, Any], num_images: int) -> NDArray[np.
     return decisions.astype(np.int64)
 
 
+def checked_sizes(answer: Mapping[str, Any], num_pairs: int) -> list[float]:
+    """Estimated sizes of all pairs, or none of them where the time was up.
+
+    Raises:
+        NoVerdictError: not one finite number of at least 0 a pair.
+    """
+    sizes = answer.get("sizes")
+    if not isinstance(sizes, np.ndarray) or sizes.dtype != np.float64 or sizes.shape not in ((num_pairs,), (0,)):
+        raise disbelief("an estimated size of every pair")
+    if not (np.isfinite(sizes).all() and (sizes >= 0.0).all()):
+        raise disbelief("estimated sizes that are possible")
+    return [float(size) for size in sizes]
+
+
 def checked_pair(event: Mapping[str, Any], pattern_shape: tuple[int, ...]) -> PairResult:
     """The result of one pair with its pattern.
 

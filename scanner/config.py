@@ -61,6 +61,8 @@ class ScanConfig:
     """Least clean accuracy; None is half the way between chance and 1."""
     output_name: str | None = None
     """Model output to scan; None is found."""
+    screen: str = "auto"
+    """`on` searches some pairs after a short look at all, `off` all, `auto` some where there are more than 5000."""
     detectors: tuple[str, ...] = ("pairwise", "features")
     """Names in the table of detectors."""
     cut: str | None = None
@@ -234,6 +236,7 @@ def _choices() -> dict[str, tuple[str, ...]]:
         "preprocess": ("auto", *CANDIDATES),
         "channel_order": ("rgb", "bgr"),
         "device": ("auto", "cpu", "cuda"),
+        "screen": ("auto", "on", "off"),
     }
 
 

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from backscan.converters.limits import IMPORT, INTAKE, SCAN
-from backscan.scanner.answers import checked, checked_decisions, checked_pair, checked_target, disbelief
+from backscan.scanner.answers import (
+    checked,
+    checked_decisions,
+    checked_pair,
+    checked_sizes,
+    checked_target,
+    disbelief,
+)
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
 from backscan.scanner.results import GraphFinding, Parity, SignatureRecord
@@ -240,6 +247,14 @@ class Subject:
         """Whether a result can be one of the detector that was prepared: it names it, and its pattern fits."""
         fits = result.pattern is None or result.pattern.shape == self._pattern_shape
         return fits and result.detector == detector
+
+    def look(self, detector: str, pairs: Sequence[tuple[int, int]], *, seconds: float | None) -> list[float]:
+        """Sizes of some pairs as a short look estimates them, in their order; none if the time was up."""
+        message = {"detector": detector, "pairs": [list(pair) for pair in pairs], "seconds": seconds}
+        sizes = checked_sizes(self._call("look", message, SCAN), len(pairs))
+        if len(sizes) < len(pairs) and seconds is None:
+            raise disbelief("every pair that was asked for")
+        return sizes
 
     def optimise(
         self,

@@ -4,6 +4,10 @@ What counts (XMK section 3.1.3 where pairs are missing). Of the n pairs that hav
 are left out of the fit as pairs with a statistic share one target: K - 1 when none is missing, for an attack with one
 target can hold no more. The null is fitted to the others, (K - 1)^2 when none is missing, conditional on lying below
 the smallest left out, and n is the exponent of equation (4).
+
+Where only some pairs were searched (`screen`), all this is done with those that were drawn at random, which are a
+sample of all; the largest statistic of every searched pair is judged, and the exponent is the number of all pairs. The
+largest of the searched pairs is at most the largest of all, so the test can only be conservative.
 """
 
 from __future__ import annotations
@@ -66,6 +70,16 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Screened:
+    """How the searched pairs stand for all pairs of a model with many classes."""
+
+    drawn: NDArray[np.bool_]
+    """Pairs that were drawn at random, to which the null is fitted, [K, K]."""
+    num_pairs: int
+    """All pairs whose source has images, searched or not: the exponent of equation (4)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Assessment:
     """What the test says about one matrix of reciprocals."""
 
@@ -87,20 +101,18 @@ class Assessment:
     """Size at which half of the pairs, had they been planted, would have been detected; None if unknown."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
-
-    @property
-    def num_pairs(self) -> int:
-        """Pairs that count: the exponent of equation (4)."""
-        return int(np.count_nonzero(~np.isnan(self.values)))
+    num_pairs: int = 0
+    """Pairs that count: the exponent of equation (4)."""
 
 
-def assess(reciprocals: Matrix, terms: Terms) -> Assessment:
+def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) -> Assessment:
     """Test whether the largest statistic of all pairs is too large for the null. XMK section 3.1.3.
 
     Args:
         reciprocals: 1 / size of each (source, target) pair, positive, [K, K]; NaN on the diagonal and where a pair
             does not count. For the corrected inference they are the corrected ones.
         terms: How to judge.
+        screened: Which of the pairs stand for all, if only some were searched; None if all were.
 
     Returns:
         The assessment. A null at the boundary has p = 1, a failed one no p; where the reciprocals themselves have no
@@ -116,10 +128,10 @@ def assess(reciprocals: Matrix, terms: Terms) -> Assessment:
             f"{int(np.count_nonzero(~((given > 0.0) & np.isfinite(given))))} that are not"
         )
     values = STATISTICS[terms.statistic](reciprocals)
-    if np.isnan(values).all():
+    if np.isnan(values if screened is None else values[screened.drawn]).all():
         return Assessment(values, remarks=("no pair has a statistic, so nothing was tested",))
-    observed = _observe(values, terms)
-    raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms)
+    observed = _observe(values, terms, screened)
+    raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms, screened)
     log_p_draws = _bootstrap(raw, terms) if FitStatus.REACHED == raw.status == observed.status else np.empty(0)
     source, target = _most_extreme(values, reciprocals)
     return Assessment(
@@ -131,7 +143,8 @@ def assess(reciprocals: Matrix, terms: Terms) -> Assessment:
         calibrated_p_value=_calibrated(observed, log_p_draws, terms),
         bootstrap_draws=log_p_draws.size,
         detectable_size=_detectable_size(observed, raw, log_p_draws, terms),
-        remarks=tuple(_remarks(observed, raw, terms)),
+        remarks=tuple(_remarks(observed, raw, terms, screened)),
+        num_pairs=observed.num_pairs,
     )
 
 
@@ -148,6 +161,10 @@ class _Observed:
 
     values: Matrix
     """Statistics, [K, K] or [1, K], NaN where there is none."""
+    present: NDArray[np.bool_]
+    """Where there is a statistic that the null may be fitted to, in the shape of `values`."""
+    num_pairs: int
+    """Exponent of equation (4)."""
     status: FitStatus
     """How the fit of the null ended."""
     parameters: tuple[float, ...]
@@ -160,23 +177,23 @@ class _Observed:
     """Logarithm of the order-statistic p-value."""
 
     @property
-    def present(self) -> NDArray[np.bool_]:
-        """Where there is a statistic, in the shape of `values`."""
-        return ~np.isnan(self.values)
-
-    @property
     def sample(self) -> Vector:
         """The statistics, [n]."""
-        return self.values[self.present]
+        return self.values[~np.isnan(self.values)]
 
 
-def _observe(values: Matrix, terms: Terms) -> _Observed:
+def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observed:
     """Run the test on one matrix."""
-    present = ~np.isnan(values)
+    known = ~np.isnan(values)
+    present = known if screened is None else known & screened.drawn
+    num_pairs = int(np.count_nonzero(known)) if screened is None else screened.num_pairs
     num_excluded = count_excluded(present) if terms.excludes_largest else 0
-    tests = judge_extremes(values[present][None], num_excluded, terms.family)
+    others = np.array([values[known & ~present].max(initial=0.0)])
+    tests = judge_extremes(values[present][None], num_excluded, terms.family, others=others, num_pairs=num_pairs)
     return _Observed(
         values=values,
+        present=present,
+        num_pairs=num_pairs,
         status=FitStatus(tests.fits.statuses[0]),
         parameters=tuple(tests.fits.parameters[0].tolist()),
         cutoff=None if tests.cutoffs is None else float(tests.cutoffs[0]),
@@ -198,6 +215,7 @@ def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
         num_draws=terms.bootstrap_draws,
         seed=terms.seed,
         threads=terms.threads,
+        num_unseen=raw.num_pairs - int(np.count_nonzero(raw.present)),
     )
 
 
@@ -245,7 +263,7 @@ def _detectable_size(observed: _Observed, raw: _Observed, log_p_draws: Vector, t
     log_p = math.log(significance) if terms.published_p else _critical_log_p(log_p_draws, significance)
     if log_p == 0.0:
         return None
-    log_sf = log_sf_of_order_p_value(log_p, observed.sample.size)
+    log_sf = log_sf_of_order_p_value(log_p, observed.num_pairs)
     critical = terms.family.quantile(log_sf, observed.parameters)
     return float(np.nanmedian(observed.values / raw.values) / critical)
 
@@ -258,8 +276,14 @@ def _critical_log_p(log_p_draws: Vector, significance: float) -> float:
     return float(np.partition(log_p_draws, allowed)[allowed])
 
 
-def _remarks(observed: _Observed, raw: _Observed, terms: Terms) -> Iterator[str]:
+def _remarks(observed: _Observed, raw: _Observed, terms: Terms, screened: Screened | None) -> Iterator[str]:
     """What a reader should know about the fit and the pairs that a statistic cannot use."""
+    if screened is not None:
+        yield (
+            f"{observed.sample.size} of {observed.num_pairs} pairs were searched; the null is that of "
+            f"{np.count_nonzero(observed.present)} drawn at random, and the smallest searched is judged as if it were "
+            "the smallest of all"
+        )
     lost = raw.sample.size - observed.sample.size
     if lost and observed.values.shape == raw.values.shape:
         yield f"{lost} pairs lack the pair that the {terms.statistic} statistic compares them with and do not count"

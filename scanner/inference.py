@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backscan.scanner.errors import InternalError
+from backscan.scanner.errors import InternalError, OptionError
+from backscan.scanner.screen import STATISTIC, positions
 
 # The command line reads the table to list its choices, so what is heavy is imported where it is used.
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
+    from backscan.scanner.hypothesis import Screened
     from backscan.scanner.results import Inference, PairResult
 
 
@@ -81,11 +83,38 @@ def infer_pairs(
     """
     prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
     reciprocals = reciprocal_matrix(prepared, num_classes)
-    return tuple(_infer(reciprocals, name, config, detector=detector, space=space) for name in config.statistics)
+    screened = _screened(prepared, config, num_classes)
+    statistics = config.statistics if screened is None else (STATISTIC,)
+    return tuple(_infer(reciprocals, name, config, screened, detector=detector, space=space) for name in statistics)
+
+
+def _screened(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> Screened | None:
+    """How the searched pairs stand for all of them; None where all that were wanted are there.
+
+    Raises:
+        OptionError: a statistic is asked for that a screened search cannot give.
+    """
+    num_wanted = num_classes * (num_classes - 1)
+    if len(pairs) >= num_wanted or config.pairs is not None or config.targets is not None:
+        return None
+    from backscan.scanner.hypothesis import Screened
+    from backscan.scanner.results import PairStatus
+
+    if STATISTIC not in config.statistics:
+        raise OptionError(f"expected --statistic {STATISTIC} for a scan that searched only some pairs: add it")
+    drawn = [(pair.source, pair.target) for pair in pairs if not pair.chosen]
+    num_without_images = sum(pair.status is PairStatus.NO_IMAGES for pair in pairs)
+    return Screened(positions(drawn, num_classes), num_wanted - num_without_images)
 
 
 def _infer(
-    reciprocals: NDArray[np.float64], statistic: str, config: ScanConfig, *, detector: str, space: str
+    reciprocals: NDArray[np.float64],
+    statistic: str,
+    config: ScanConfig,
+    screened: Screened | None,
+    *,
+    detector: str,
+    space: str,
 ) -> Inference:
     """The conclusion from one statistic of the reciprocals [K, K]."""
     from backscan.scanner.hypothesis import Terms, assess
@@ -96,13 +125,13 @@ def _infer(
         excludes_largest=INFERENCES[config.inference].excludes_largest,
         null=config.null,
         significance=config.significance,
-        num_tests=config.num_tests,
+        num_tests=config.num_tests if screened is None else config.num_tests // len(config.statistics),
         published_p=config.published_p,
         bootstrap_draws=config.bootstrap_draws,
         seed=config.seed,
         threads=config.threads or os.cpu_count() or 1,
     )
-    assessment = assess(reciprocals, terms)
+    assessment = assess(reciprocals, terms, screened)
     deciding = assessment.p_value if terms.published_p else assessment.calibrated_p_value
     return Inference(
         detector=detector,

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,7 @@ class Journal:
         self._lines = lines
         self._chunks: dict[str, list[PairResult]] = {}
         self._written: dict[str, dict[Pair, PairResult]] = {}
+        self._looks: dict[str, list[float]] = {}
 
     @classmethod
     def open(cls, folder: Path, key: Mapping[str, object], *, resume: bool) -> Self:
@@ -91,6 +93,23 @@ class Journal:
         """The results of a finished chunk, in the order of its pairs; None if it is not finished."""
         kept = {(result.source, result.target): result for result in self._chunks.get(_chunk_name(section, pairs), ())}
         return [kept[pair] for pair in pairs] if kept.keys() == set(pairs) else None
+
+    def looks(self, section: str, pairs: Sequence[Pair]) -> list[float] | None:
+        """The sizes that a short look at some pairs gave, in their order; None if it was not taken."""
+        return self._looks.get(_chunk_name(section, pairs))
+
+    def keep_looks(self, section: str, pairs: Sequence[Pair], sizes: Sequence[float]) -> None:
+        """Keep what a short look at some pairs gave.
+
+        Raises:
+            UserError: The disk is full or gone.
+        """
+        name = _chunk_name(section, pairs)
+        try:
+            self._append({"kind": "looks", "chunk": name, "num_pairs": len(pairs), "sizes": list(sizes)})
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+        self._looks[name] = list(sizes)
 
     def finished(self) -> list[PairResult]:
         """The results of all finished chunks."""
@@ -170,6 +189,11 @@ class Journal:
         self._written.clear()  # a chunk that was not finished is searched again, and written again
 
     def _take(self, record: Mapping[str, Any]) -> None:
+        if record["kind"] == "looks":
+            sizes = [float(size) for size in record["sizes"]]
+            if len(sizes) == record["num_pairs"] and all(0.0 <= size < math.inf for size in sizes):
+                self._looks[record["chunk"]] = sizes
+            return
         kept = self._written.setdefault(record["chunk"], {})
         if record["kind"] == "chunk":
             pairs = [(source, target) for source, target in record["pairs"]]

@@ -109,7 +109,7 @@ def judge(
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     if not abnormal:
         reason = f"the most extreme pair, {_pair_name(suspect)}, is not abnormal among the others ({strength})"
-        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(suspect, inferences)))
+        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(suspect, inferences), *_basis(inferences)))
     if verification is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
     return Judgement(
@@ -204,3 +204,18 @@ def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ..
     if known is None:
         return ()
     return (f"a planted pair of size up to {known.detectable_size:.3g} ({known.norm}) would have been found",)
+
+
+def _basis(inferences: Sequence[Inference]) -> tuple[str, ...]:
+    """What the verdict rests on where a screen left pairs out, as a sentence for each detector."""
+    counted = [
+        (entry, sum(value is not None for row in entry.values for value in row))
+        for entry in inferences
+        if entry.decides
+    ]
+    return tuple(
+        f"detector {entry.detector} searched {num_searched} of {entry.num_pairs} pairs: one that a short look did not "
+        "show among the smallest would have been missed"
+        for entry, num_searched in counted
+        if num_searched < entry.num_pairs
+    )

@@ -67,6 +67,14 @@ MinAccuracy = Annotated[
 OutputName = Annotated[str | None, typer.Option(help="Model output to scan.", rich_help_panel=_SEARCH)]
 Targets = Annotated[str | None, typer.Option(help="Only these target classes: 3,5", rich_help_panel=_SEARCH)]
 Pairs = Annotated[str | None, typer.Option(help="Only these pairs source:target: 1:9,2:7", rich_help_panel=_SEARCH)]
+Screen = Annotated[
+    str | None,
+    typer.Option(
+        help="on: search only the pairs that a short look shows as smallest, and some at random; off: all; "
+        "auto: on with more than 5000 pairs (72 classes).",
+        rich_help_panel=_SEARCH,
+    ),
+]
 DetectorNames = Annotated[
     list[str] | None,
     typer.Option(

@@ -140,6 +140,8 @@ class PairResult:
         default=None, compare=False, repr=False
     )
     """The found pattern [C, H, W] or in feature shape; only the detected pair's is kept in reports."""
+    chosen: bool = False
+    """Whether a screen chose the pair because it looked small: it is tested, but the null is not fitted to it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields without the pattern, which travels beside them as an array."""
@@ -156,6 +158,20 @@ class PairResult:
             ValueError: a field is missing, unknown or of the wrong type.
         """
         return replace(_PAIR_ADAPTER.validate_python(document), pattern=pattern)
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class ScreenRecord:
+    """Which pairs of a model with many classes one detector searched."""
+
+    detector: str
+    """Detector that searched."""
+    num_pairs: int
+    """Pairs that had a short look, or were drawn: all whose source has images."""
+    num_drawn: int
+    """Pairs drawn at random and searched: the null is fitted to them."""
+    num_chosen: int
+    """Further pairs that looked smallest and were searched."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -568,6 +584,8 @@ class ScanResult:
     """What each detector and statistic concluded."""
     pairs: tuple[PairResult, ...] = ()
     """Every pair, in order of detector, source, target."""
+    screens: tuple[ScreenRecord, ...] = ()
+    """Which pairs were searched, by each detector that did not search all; empty where all were."""
     targets: tuple[TargetResult, ...] = ()
     """Every target class of the detectors that search once a class, in order of detector and target."""
     null: NullFit | None = None

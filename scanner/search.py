@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from backscan.scanner import screen
 from backscan.scanner.detectors import searching
 from backscan.scanner.draft import Draft, Settled
 from backscan.scanner.errors import OptionError
-from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verdict
+from backscan.scanner.results import PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.executors import OpenedModel, Subject
+    from backscan.scanner.executors import OpenedModel, Preparation, Subject
     from backscan.scanner.journal import Journal
 
 Pair = tuple[int, int]
 
 # Sources whose pairs form one chunk: enough to keep all threads or a GPU busy. The journal keeps whole chunks.
 _SOURCES_PER_CHUNK = {"cpu": 4, "cuda": 16}
+# A short look takes few passes (`glance`), so more sources make a chunk.
+_SOURCES_PER_LOOK = 48
 # Passes over the images that a pair takes, for the estimate of time only.
 _TYPICAL_PASSES = 18
 
@@ -57,20 +60,23 @@ class PairSearch:
         self._leave_out_others(len(wanted))
         todo = [pair for pair in wanted if pair[0] in self.images_by_class]
         detectors = searching(self.config)
+        screened = screen.is_screened(self.config, self.opened.num_classes)
+        num_searched = 0
         results = [
             without_images(name, pair) for name in detectors for pair in wanted if pair[0] not in self.images_by_class
         ]
         deadline = None if self.config.time_limit is None else time.monotonic() + self.config.time_limit
         with self.draft.phase("search"):
             for name in detectors:
-                for chunk in self._chunks(name, todo, deadline):
-                    results += chunk
+                prepared = self.subject.prepare(name, self.images_by_class, self.config, seconds=_left(deadline))
+                drawn, chosen = self._screened(name, todo, deadline) if screened else (set(todo), set())
+                pairs = [pair for pair in todo if pair in drawn or pair in chosen]
+                num_searched += len(pairs)
+                for chunk in self._chunks(name, pairs, prepared, deadline):
+                    results += [replace(r, chosen=(r.source, r.target) not in drawn) for r in chunk]
                     self.draft.set(pairs=self._ordered(results))
-        if len(results) < len(wanted) * len(detectors):
-            raise Settled(
-                Verdict.INCONCLUSIVE,
-                f"the time limit of {self.config.time_limit:g} s ended the search: raise --time-limit",
-            )
+        if len(results) < num_searched + (len(wanted) - len(todo)) * len(detectors):
+            raise self._out_of_time()
         return self._ordered(results)
 
     def _leave_out_others(self, num_wanted: int) -> None:
@@ -81,9 +87,54 @@ class PairSearch:
                 f"{num_pairs - num_wanted} of {num_pairs} class pairs, left out by --targets or --pairs"
             )
 
-    def _chunks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> Iterator[list[PairResult]]:
+    def _screened(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> tuple[set[Pair], set[Pair]]:
+        """The pairs that are drawn, and those that a short look at all of them chooses.
+
+        Raises:
+            Settled: the time limit ended the look.
+        """
+        drawn = screen.draw(pairs, self.config.seed)
+        if len(drawn) == len(pairs):
+            return drawn, set()
+        self.draft.progress.message(f"a short look at {len(pairs)} class pairs")
+        sizes: dict[Pair, float] = {}
+        for portion in by_sources(pairs, _SOURCES_PER_LOOK):
+            found = self._looks(name, portion, deadline)
+            if len(found) < len(portion):
+                raise self._out_of_time()
+            sizes |= zip(portion, found, strict=True)
+        chosen = screen.choose(sizes, self.opened.num_classes)
+        record = ScreenRecord(name, len(pairs), num_drawn=len(drawn), num_chosen=len(chosen - drawn))
+        others = [each for each in self.draft.fields.get("screens", ()) if each.detector != name]
+        self.draft.set(screens=(*others, record))
+        self.draft.leave_out(f"with detector {name} {screen.left_out(len(pairs), drawn, chosen)}")
+        unused = [statistic for statistic in self.config.statistics if statistic != screen.STATISTIC]
+        if unused:
+            self.draft.leave_out(f"statistic {', '.join(unused)}, which needs every pair (--screen off)")
+        return drawn, chosen
+
+    def _looks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> list[float]:
+        """Estimated sizes of some pairs, from the journal if it has them; none if the time was up."""
+        section = self._section(f"look-{name}")
+        kept = self.journal.looks(section, pairs) if self.journal else None
+        if kept is not None:
+            return kept
+        sizes = self.subject.look(name, pairs, seconds=_left(deadline))
+        if self.journal and len(sizes) == len(pairs):
+            self.journal.keep_looks(section, pairs, sizes)
+        return sizes
+
+    def _out_of_time(self) -> Settled:
+        """The end of a search by its time limit, to be raised."""
+        return Settled(
+            Verdict.INCONCLUSIVE,
+            f"the time limit of {self.config.time_limit:g} s ended the search: raise --time-limit",
+        )
+
+    def _chunks(
+        self, name: str, pairs: Sequence[Pair], prepared: Preparation, deadline: float | None
+    ) -> Iterator[list[PairResult]]:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
-        prepared = self.subject.prepare(name, self.images_by_class, self.config, seconds=_left(deadline))
         num_images = max(len(images) for images in self.images_by_class.values())
         seconds_per_pair = _TYPICAL_PASSES * num_images * prepared.seconds_per_image
         self.draft.progress.plan(len(pairs), len(pairs) * seconds_per_pair)
@@ -153,12 +204,18 @@ def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
 
 
 def chunks(pairs: Sequence[Pair], device: str) -> Iterator[list[Pair]]:
+    """Pairs in the portions in which a device searches them."""
+    return by_sources(pairs, _SOURCES_PER_CHUNK["cpu" if device == "cpu" else "cuda"])
+
+
+def by_sources(pairs: Sequence[Pair], num_sources: int) -> Iterator[list[Pair]]:
     """Pairs in fixed portions of whole sources."""
-    sources = sorted({source for source, _ in pairs})
-    size = _SOURCES_PER_CHUNK["cpu" if device == "cpu" else "cuda"]
-    for start in range(0, len(sources), size):
-        portion = set(sources[start : start + size])
-        yield [pair for pair in pairs if pair[0] in portion]
+    by_source: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        by_source.setdefault(pair[0], []).append(pair)
+    sources = sorted(by_source)
+    for start in range(0, len(sources), num_sources):
+        yield [pair for source in sources[start : start + num_sources] for pair in by_source[source]]
 
 
 def without_images(detector: str, pair: Pair) -> PairResult:

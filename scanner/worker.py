@@ -171,17 +171,22 @@ class Worker:
         taken = time.monotonic() - started
         return {"step_size": pilot.step_size, "seconds_per_image": taken / max(1, pilot.num_images)}
 
+    def look(self, message: Message) -> Message:
+        """Take a short look at some pairs; no sizes if the time was up."""
+        from backscan.scanner.detectors import DETECTORS
+
+        pairs = self._begin(message)
+        sizes = DETECTORS[message["detector"]].look(self.examination, pairs)
+        return {"sizes": np.array(sizes, dtype=np.float64)}
+
     def optimise(self, message: Message) -> Generator[Message, None, Message]:
         """Search some pairs; every finished pair is an event, the answer says whether the time was enough."""
         from backscan.scanner.detectors import DETECTORS
 
-        if self._examination is None:
-            raise RuntimeError("expected `prepare` before `optimise`")
-        self._deadline = float("inf") if message["seconds"] is None else time.monotonic() + message["seconds"]
-        pairs = [(int(source), int(target)) for source, target in message["pairs"]]
+        pairs = self._begin(message)
         detector = DETECTORS[message["detector"]]
         finished = 0
-        for result in detector.optimise(self._examination, pairs, message["step_size"]):
+        for result in detector.optimise(self.examination, pairs, message["step_size"]):
             finished += 1
             yield {"pair": result.to_dict(), "pattern": result.pattern}
         return {"finished": finished}
@@ -196,6 +201,18 @@ class Worker:
             finished += 1
             yield {"target": result.to_dict()}
         return {"finished": finished}
+
+    def _begin(self, message: Message) -> list[tuple[int, int]]:
+        """Set the time that is allowed for some pairs, and give them."""
+        self._deadline = float("inf") if message["seconds"] is None else time.monotonic() + message["seconds"]
+        return [(int(source), int(target)) for source, target in message["pairs"]]
+
+    @property
+    def examination(self) -> Examination:
+        """What detectors work on."""
+        if self._examination is None:
+            raise RuntimeError("expected `prepare` before this step")
+        return self._examination
 
     @property
     def runtime(self) -> OrtClassifier:

@@ -65,6 +65,13 @@ class Optimise(Protocol):
         """Results as they finish; pairs that were not begun when the time was up are missing."""
 
 
+class Look(Protocol):
+    """Takes a short look at some pairs."""
+
+    def __call__(self, examination: Examination, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        """Estimated sizes in the order of the pairs; none if the time was up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detector:
     """One way to search every class pair and to judge."""
@@ -73,6 +80,8 @@ class Detector:
     """The step size for this model, from a few pilot pairs."""
     optimise: Optimise
     """Search for patterns."""
+    look: Look
+    """Estimate sizes quickly, for models with many classes."""
     infer: Callable[[Sequence[PairResult], ScanConfig, int], tuple[Inference, ...]]
     """(pair results, options, number of classes) -> conclusions, the deciding one first."""
     objective: str
@@ -95,9 +104,14 @@ class TargetDetector:
 
 DETECTORS: Mapping[str, Detector] = MappingProxyType(
     {
-        "pairwise": Detector(pairwise.find_step_size, pairwise.optimise, pairwise.infer, objective="ce"),
+        "pairwise": Detector(pairwise.find_step_size, pairwise.optimise, pairwise.look, pairwise.infer, objective="ce"),
         "features": Detector(
-            features.find_step_size, features.optimise, features.infer, objective="J", acts_on_features=True
+            features.find_step_size,
+            features.optimise,
+            features.look,
+            features.infer,
+            objective="J",
+            acts_on_features=True,
         ),
     }
 )

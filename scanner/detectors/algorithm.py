@@ -90,6 +90,29 @@ def optimise(examination: Examination, place: Place, pairs: Sequence[Pair], step
     return search.run(_sources(examination, place, pairs), pairs, Work(), stopped=examination.stopped)
 
 
+def look(examination: Examination, place: Place, pairs: Sequence[Pair]) -> list[float]:
+    """Estimate the size of every pair to first order, from a few images; empty if the time was up.
+
+    Args:
+        examination: The model, its source images and the options.
+        place: Where patterns act.
+        pairs: (source, target) pairs; every source must have images.
+    """
+    from backscan.scanner.glance import NUM_IMAGES, Glance
+
+    config = examination.config
+    sources = _sources(examination, place, pairs, limit=NUM_IMAGES)
+    device = sources.encoded.device.type
+    glance = Glance(
+        space=place.space,
+        goal_rate=config.goal_rate,
+        norm=NORMS[config.norm],
+        sources_a_pass=max(1, _IMAGES_PER_PASS[device] // NUM_IMAGES),
+        threads=(config.threads or os.cpu_count() or 1) if device == "cpu" else 1,
+    )
+    return glance.run(sources, pairs, stopped=examination.stopped)
+
+
 def _search(examination: Examination, place: Place, step_size: float, *, max_steps: int, refine: bool) -> Search:
     from backscan.scanner.perturb import Search
 

@@ -39,6 +39,11 @@ def optimise(examination: Examination, pairs: Sequence[Pair], step_size: float) 
     return algorithm.optimise(examination, _place(examination), pairs, step_size)
 
 
+def look(examination: Examination, pairs: Sequence[Pair]) -> list[float]:
+    """Estimate the size of every pair to first order, from a few images."""
+    return algorithm.look(examination, _place(examination), pairs)
+
+
 def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
     """Whether the most extreme pair is abnormal among the others; says so when the model could not be cut."""
     if config.cut is None:

@@ -219,6 +219,7 @@ LEAVES = {
     "significance": 0.1,
     "published_p": True,
     "bootstrap_draws": 99,
+    "screen": "on",
     "time_limit": 9.0,
     "threads": 2,
     "images_in_report": False,

@@ -117,6 +117,7 @@ def test_the_top_level_is_that_of_the_contract():
         *("controls", "parity", "findings", "model", "data", "preprocessing", "clean_accuracy", "warnings"),
         *("not_tested", "timings", "config", "provenance"),
         "targets",  # of detectors that search once a target class
+        "screens",  # of detectors that search some pairs of many
     }
     assert set(written(examples.detected(3))) == contract
     pair = written(examples.detected(3))["pairs"][0]

@@ -219,7 +219,7 @@ def test_nothing_works_before_the_model_is_open(step):
 
 
 def test_searching_needs_images():
-    with pytest.raises(RuntimeError, match="expected `prepare` before `optimise`"):
+    with pytest.raises(RuntimeError, match="expected `prepare` before this step"):
         search(opened(), [(0, 1)], 0.1)
 
 

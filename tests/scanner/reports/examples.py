@@ -29,6 +29,7 @@ from backscan.scanner.results import (
     PreprocessingRecord,
     Provenance,
     ScanResult,
+    ScreenRecord,
     SignatureRecord,
     TargetResult,
     Trajectory,
@@ -118,6 +119,7 @@ def with_findings() -> ScanResult:
         reasons=("an input that takes the branch changes the decision from cat (3) to frog (6)",),
         source=3,
         target=6,
+        screens=(ScreenRecord("pairwise", 90, num_drawn=60, num_chosen=20),),
         findings=(
             GraphFinding(
                 rule="selected-by-predicate",

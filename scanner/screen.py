@@ -1,0 +1,101 @@
+"""Models with many classes: which pairs are searched when a search of all K(K-1) would take too long.
+
+A short look at every pair estimates its size to first order from a few images (`glance`). Searched are the pairs that
+the looks show as smallest, some for every target and some for every source, so that an attack from one class is found
+as well as one from all; and pairs drawn at random, whatever their looks: only to those is the null fitted, as pairs
+that were chosen for being small are no sample of all (`hypothesis.Screened`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.errors import OptionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.scanner.config import ScanConfig
+
+Pair = tuple[int, int]
+
+STATISTIC = "plain"
+"""The only statistic that needs no other pairs of the same source or target, most of which a screen leaves out."""
+
+# From here on (72 classes) at most a seventh of the pairs is searched, and a look costs less than a tenth of a search.
+# With fewer pairs that saves too little to give up the other statistics and what a look does not show.
+_MOST_PAIRS_UNSCREENED = 5000
+# Enough for the shape of the null: benchmarks/many_classes.py gives what more would buy.
+_NUM_DRAWN = 300
+_KEPT_PER_TARGET, _KEPT_PER_SOURCE = 4, 2
+# Keeps the draw apart from every other use of the seed.
+_PURPOSE = 11
+
+
+def is_screened(config: ScanConfig, num_classes: int) -> bool:
+    """Whether only some pairs are searched.
+
+    Raises:
+        OptionError: a screen is asked for where there can be none.
+    """
+    obstacle = _obstacle(config)
+    if config.screen == "on" and obstacle:
+        raise OptionError(f"expected {obstacle} with --screen on: change it or leave --screen out")
+    has_many = num_classes * (num_classes - 1) > _MOST_PAIRS_UNSCREENED
+    wanted = config.screen == "on" or (config.screen == "auto" and has_many)
+    return wanted and not obstacle
+
+
+def _obstacle(config: ScanConfig) -> str:
+    """What a screen needs and the options do not give; empty if they do."""
+    if STATISTIC not in config.statistics:
+        return f"--statistic {STATISTIC}"
+    if config.step_rule != "unit":
+        return "--step-rule unit"
+    if config.pairs is not None or config.targets is not None:
+        return "no --pairs and no --targets, which are all searched,"
+    return ""
+
+
+def draw(pairs: Sequence[Pair], seed: int) -> set[Pair]:
+    """Pairs to which the null is fitted, at random and without regard to anything else."""
+    order = np.random.default_rng((seed, _PURPOSE)).permutation(len(pairs))[:_NUM_DRAWN]
+    return {pairs[index] for index in order}
+
+
+def choose(sizes: Mapping[Pair, float], num_classes: int) -> set[Pair]:
+    """The pairs that look smallest: some of every target and some of every source.
+
+    Args:
+        sizes: Estimated size of every pair that was looked at.
+        num_classes: Classes of the model.
+    """
+    matrix = np.full((num_classes, num_classes), np.inf)
+    for (source, target), size in sizes.items():
+        matrix[source, target] = size
+    by_target = matrix.argsort(axis=0, kind="stable")[:_KEPT_PER_TARGET]
+    by_source = matrix.argsort(axis=1, kind="stable")[:, :_KEPT_PER_SOURCE]
+    chosen = {(int(source), target) for target in range(num_classes) for source in by_target[:, target]}
+    chosen |= {(source, int(target)) for source in range(num_classes) for target in by_source[source]}
+    return chosen & sizes.keys()
+
+
+def left_out(num_pairs: int, drawn: set[Pair], chosen: set[Pair]) -> str:
+    """What a reader has to know about the pairs that are not searched."""
+    num_searched = len(drawn | chosen)
+    return (
+        f"{num_pairs - num_searched} of {num_pairs} class pairs, which had only a short look: searched were "
+        f"{len(chosen - drawn)} that looked smallest and {len(drawn)} drawn at random; an attack that the look does "
+        "not show is missed (--screen off searches all)"
+    )
+
+
+def positions(pairs: Sequence[Pair], num_classes: int) -> NDArray[np.bool_]:
+    """Where some pairs are, bool [K, K]."""
+    where = np.zeros((num_classes, num_classes), dtype=bool)
+    for source, target in pairs:
+        where[source, target] = True
+    return where
