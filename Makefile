@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 
-.PHONY: demo test speed lint types docs hostile install clean
+.PHONY: demo test speed counts lint types docs hostile install clean
 
 demo: $(VENV)/.installed
 	$(BIN)/scanner demo --report demo.html
@@ -18,6 +18,10 @@ test: $(VENV)/.installed
 # Counts exactly, times as ratios in the same run; the tests have warmed the compiled kernels.
 speed: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/speed
+
+# Steps on the demo's models, exactly, here and at the commit before.
+counts: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.base_counts
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

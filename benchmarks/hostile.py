@@ -1,6 +1,6 @@
-"""`scanner check` on hostile and broken inputs, in one process that must outlive them all.
+"""`scanner check` on hostile and broken inputs, in two processes that must outlive them all.
 
-    python -m benchmarks.hostile [--seed 94121] [--generated 90] [--only TEXT] [--out benchmarks/results]
+    python -m benchmarks.hostile [--seed 94121] [--generated 90] [--only TEXT] [--jobs 2] [--out benchmarks/results]
 
 Each row is run like the command line runs it; the table shows its exit code, time and the largest memory of its child
 process. A row fails if it ends in another exit code than it should, says more than a sentence or nothing at all, or
@@ -9,13 +9,16 @@ takes longer or more than allowed. The exit code of this command says whether an
 
 import argparse
 import json
+import multiprocessing
 import resource
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +26,16 @@ from typer.testing import CliRunner
 
 from backscan.scanner.cli import app
 from benchmarks.fuzz import MEMORY
-from benchmarks.hostile_inputs import BEHAVIOUR, DATA, FILES, MODELS, HostileInput, generated
+from benchmarks.hostile_inputs import BEHAVIOUR, DATA, FILES, HONEST, MODELS, HostileInput, generated
+from benchmarks.provenance import circumstances
 
 MAX_SECONDS = 120.0
+_LIBRARIES = ("onnx", "onnxruntime", "torch", "protobuf")
 _OPTIONS = (
     "--quiet",
     "check",
+    "--threads",
+    "1",
     "--format",
     "json",
     "--preprocess",
@@ -114,6 +121,40 @@ def check(row: HostileInput, seed: int) -> Outcome:
     return Outcome(**{**asdict(outcome), "fault": _fault(outcome, result.exception)})
 
 
+def inputs(generated_count: int, seed: int) -> list[HostileInput]:
+    """All rows of the table, the generated ones last."""
+    return [*MODELS, *BEHAVIOUR, *FILES, *DATA, *generated(generated_count, seed)]
+
+
+def check_all(names: Sequence[str], generated_count: int, seed: int, jobs: int) -> Iterator[Outcome]:
+    """Run rows in a few processes, each of which must live to the end.
+
+    Args:
+        names: Of the inputs.
+        generated_count: How many inputs are generated.
+        seed: Of what they make.
+        jobs: Processes.
+
+    Yields:
+        Their outcomes, in the order of the names.
+
+    Raises:
+        BrokenProcessPool: An input took the process with it that was scanning.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_limit_memory) as pool:
+        yield from pool.map(partial(_check_named, generated_count, seed), names)
+
+
+def _check_named(generated_count: int, seed: int, name: str) -> Outcome:
+    """Rows hold functions, which cannot be sent to another process; names can."""
+    return check(next(row for row in inputs(generated_count, seed) if row.name == name), seed)
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
 def _message(stdout: str, stderr: str) -> str:
     """The verdict with its first reason, or the last line of the messages."""
     try:
@@ -153,16 +194,16 @@ def main() -> int:
     parser.add_argument("--generated", type=int, default=120, help="how many inputs are generated")
     parser.add_argument("--only", default="", help="rows whose name holds this text")
     parser.add_argument("--out", type=Path, help="folder for hostile.json and hostile.md")
+    parser.add_argument("--jobs", type=int, default=2, help="inputs at a time")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    rows = [*MODELS, *BEHAVIOUR, *FILES, *DATA, *generated(options.generated, options.seed)]
-    outcomes = []
-    for row in rows:
-        if options.only in row.name:
-            outcomes.append(check(row, options.seed))
-            print(json.dumps(asdict(outcomes[-1])), file=sys.stderr, flush=True)
+    names = [row.name for row in inputs(options.generated, options.seed) if options.only in row.name]
+    check(HONEST, options.seed)  # the first scan of an installation compiles the kernels, which is no row's fault
+    outcomes, start = [], time.monotonic()
+    for outcome in check_all(names, options.generated, options.seed, options.jobs):
+        outcomes.append(outcome)
+        print(json.dumps(asdict(outcome)), file=sys.stderr, flush=True)
     failed = [outcome for outcome in outcomes if outcome.fault]
-    seconds = sum(outcome.seconds for outcome in outcomes)
+    seconds = time.monotonic() - start
     print(table(outcomes), f"\n{len(outcomes)} inputs in {seconds:.0f} s, {len(failed)} failed")
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -170,8 +211,11 @@ def main() -> int:
             json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n"
         )
         command = f"python -m benchmarks.hostile --seed {options.seed} --generated {options.generated}"
-        heading = f"# Hostile and broken inputs\n\nMade by `{command}`: {len(outcomes)} inputs, {len(failed)} failed."
-        (options.out / "hostile.md").write_text(f"{heading}\n\n{table(outcomes)}\n")
+        (options.out / "hostile.md").write_text(
+            f"# Hostile and broken inputs\n\nMade by `{command}` {circumstances(_LIBRARIES)}.\n\n"
+            f"{len(outcomes)} inputs in {seconds:.0f} s, {options.jobs} at a time, {len(failed)} failed.\n\n"
+            f"{table(outcomes)}\n"
+        )
     return 1 if failed else 0
 
 

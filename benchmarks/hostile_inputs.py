@@ -195,6 +195,8 @@ def _flat_input() -> bytes:
     return model.SerializeToString()
 
 
+HONEST = HostileInput("nothing is hostile or broken", ANY, _check)
+
 MODELS = [
     HostileInput(f"model: {name}", NO_VERDICT if entry.rule else ANY - USER, _model(entry.make))
     for name, entry in HOSTILE_MODELS.items()

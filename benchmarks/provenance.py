@@ -19,9 +19,16 @@ def circumstances(libraries: Sequence[str]) -> str:
 
 
 def commit() -> str:
-    """The commit of the working tree, marked where something was changed since."""
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """The commit of the working tree, marked where something but results was changed since."""
+    head = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results")
+    return f"{head}-dirty" if head and changed else head or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the repository around the working folder; empty where it cannot."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def machine() -> str:

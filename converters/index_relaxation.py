@@ -1,7 +1,8 @@
 """When the largest values of a tensor stand at given places: the condition behind the comparison of an index.
 
 `Equal(TopK(x).indices, places)` has no gradient in any step of it. It holds where x at each place is the first,
-second, ... largest value and exceeds x at the next place, and these differences have gradients.
+second, ... largest value: where it exceeds x at the next place, and at all that are no place. These differences have
+gradients, and sums of what is missing are concave, so that an ascent is not caught where two values are equal.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ Store = Callable[[NDArray[Any]], str]
 
 _THROUGH = ("Cast", "Identity")
 _MOST_PLACES = 64
+_FAR = 1e9
+_FIRST = np.array([0])
 
 
 def index_source(
@@ -58,10 +61,33 @@ def largest_at(data: str, axis: int, places: NDArray[np.int64], margin: str, add
         Value as large as the index along the other axes, and as long as `places` along this.
     """
     count = len(places)
+    zero = store(np.array(0, np.float32))
     chosen = add("Gather", data, store(places), axis=axis)
-    largest = add("TopK", data, store(np.array([count + 1])), outputs=2, axis=axis)
-    due = add("Gather", largest, store(np.arange(count)), axis=axis)
-    left = add("Gather", largest, store(np.array([count])), axis=axis)
-    following = add("Concat", add("Gather", data, store(places[1:]), axis=axis), left, axis=axis)
+    others = _largest_others(data, axis, places, add, store)
+    following = add(
+        "Concat",
+        add("Gather", data, store(places[1:]), axis=axis),
+        add("Gather", others, store(_FIRST), axis=axis),
+        axis=axis,
+    )
     ahead = add("Sub", add("Sub", chosen, following), margin)
-    return add("Min", add("Sub", chosen, due), ahead)
+    # Each place is held against another value, so that a step moves as many of them as there are places.
+    rivals = add("Gather", others, store(np.arange(count)[::-1].copy()), axis=axis)
+    above = add("Sub", add("Sub", chosen, rivals), margin)
+    return add("Add", add("Min", ahead, zero), add("Min", above, zero))
+
+
+def _largest_others(data: str, axis: int, places: NDArray[np.int64], add: Add, store: Store) -> str:
+    """The largest values that stand at none of the places, as many as there are places.
+
+    One of the places among them would cancel out where two values are equal. Where there are fewer, far lower values
+    fill up.
+    """
+    count = len(places)
+    far = store(np.array(_FAR, np.float32))
+    low = add("Sub", add("Gather", data, store(np.zeros(2 * count, np.int64)), axis=axis), far)
+    largest = add("TopK", add("Concat", data, low, axis=axis), store(np.array([2 * count])), outputs=2, axis=axis)
+    at_place = [add("Equal", f"{largest}/1", store(np.array(place))) for place in places]
+    taken = add("Sum", *(add("Cast", equal, to=TensorProto.FLOAT) for equal in at_place))
+    rest = add("Sub", largest, add("Mul", taken, far))
+    return add("TopK", rest, store(np.array([count])), outputs=2, axis=axis)

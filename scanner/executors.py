@@ -225,13 +225,19 @@ class Subject:
         return checked(Parity, self._call("compare", {"images": images, "images_real": images_real}, IMPORT))
 
     def prepare(
-        self, detector: str, images_by_class: Mapping[int, NDArray[np.float32]], config: ScanConfig
+        self,
+        detector: str,
+        images_by_class: Mapping[int, NDArray[np.float32]],
+        config: ScanConfig,
+        *,
+        seconds: float | None = None,
     ) -> Preparation:
-        """Hand over the source images and find the detector's step size."""
+        """Hand over the source images and find the detector's step size, as well as the time (None: any) allows."""
         message = {
             "detector": detector,
             "images_by_class": {str(label): images for label, images in images_by_class.items()},
             "config": config.to_dict(),
+            "seconds": seconds,
         }
         image_shape = next(iter(images_by_class.values())).shape[1:]
         self._pattern_shape = self._cut_shape if DETECTORS[detector].acts_on_features else image_shape
@@ -244,6 +250,11 @@ class Subject:
         if len(sizes) < len(pairs) and seconds is None:
             raise disbelief("every pair that was asked for")
         return sizes
+
+    def could_give(self, detector: str, result: PairResult) -> bool:
+        """Whether a result can be one of the detector that was prepared: it names it, and its pattern fits."""
+        fits = result.pattern is None or result.pattern.shape == self._pattern_shape
+        return fits and result.detector == detector
 
     def optimise(
         self,

@@ -107,7 +107,9 @@ def _demonstrations(
     for steps, chosen in ((_FIRST_STEPS, range(len(groups))), (_MORE_STEPS, hard)):
         for index in chosen:
             if shown.get(index) is None and time.monotonic() < deadline:
-                shown[index] = trial.demonstrate(groups[index], steps=steps)
+                demonstration = trial.demonstrate(groups[index], steps=steps)
+                if demonstration is not None or time.monotonic() < deadline:  # else it was cut off
+                    shown[index] = demonstration
     return shown
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import os
 import re
@@ -21,10 +20,19 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
+from backscan.scanner.answers import is_possible
 from backscan.scanner.errors import JournalMismatchError, OptionError, UserError
-from backscan.scanner.results import PairResult
+from backscan.scanner.journal_files import (
+    MAX_LINE_BYTES,
+    MAX_PATTERN_BYTES,
+    odd_file,
+    read_pattern,
+    replace_file,
+    whole_lines,
+    write_pattern,
+)
+from backscan.scanner.plain_text import read_bytes
+from backscan.scanner.results import PairResult, PairStatus
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,7 +71,7 @@ class Journal:
             OptionError: There is a journal and `resume` is not set, or another scan is using it.
             UserError: The folder cannot be written.
         """
-        _refuse_links(folder)
+        _refuse_odd_files(folder)
         try:
             (folder / "patterns").mkdir(parents=True, exist_ok=True)
             # No buffer: what a full disk did not take would be written again, and fail again, on closing.
@@ -82,11 +90,13 @@ class Journal:
 
     def chunk(self, section: str, pairs: Sequence[Pair]) -> list[PairResult] | None:
         """The results of a finished chunk, in the order of its pairs; None if it is not finished."""
-        return self._chunks.get(_chunk_name(section, pairs))
+        kept = {(result.source, result.target): result for result in self._chunks.get(_chunk_name(section, pairs), ())}
+        return [kept[pair] for pair in pairs] if kept.keys() == set(pairs) else None
 
     def looks(self, section: str, pairs: Sequence[Pair]) -> list[float] | None:
         """The sizes that a short look at some pairs gave, in their order; None if it was not taken."""
-        return self._looks.get(_chunk_name(section, pairs))
+        sizes = self._looks.get(_chunk_name(section, pairs), ())
+        return list(sizes) if len(sizes) == len(pairs) else None
 
     def keep_looks(self, section: str, pairs: Sequence[Pair], sizes: Sequence[float]) -> None:
         """Keep what a short look at some pairs gave.
@@ -96,7 +106,7 @@ class Journal:
         """
         name = _chunk_name(section, pairs)
         try:
-            self._append({"kind": "looks", "chunk": name, "num_pairs": len(pairs), "sizes": list(sizes)})
+            self._append({"kind": "looks", "chunk": name, "sizes": list(sizes)})
         except OSError as error:
             raise _unwritable(self._folder, error) from error
         self._looks[name] = list(sizes)
@@ -159,24 +169,18 @@ class Journal:
         """Write the pattern, whole or not at all; return its digest for the line that names it."""
         if result.pattern is None:
             return None
-        buffer = io.BytesIO()
-        np.save(buffer, result.pattern, allow_pickle=False)
+        data = write_pattern(result.pattern)
         path = self._pattern_path(section, result.source, result.target)
         path.parent.mkdir(exist_ok=True)
-        _replace(path, buffer.getvalue())
-        return _digest(buffer.getvalue())
+        replace_file(path, data)
+        return _digest(data)
 
     def _pattern_path(self, section: str, source: int, target: int) -> Path:
         return self._folder / "patterns" / re.sub(r"[^A-Za-z0-9_=-]", "_", section) / f"{source}-{target}.npy"
 
     def _read(self) -> None:
         """Take up what is there, and cut off what follows the last whole line."""
-        self._lines.seek(0)
-        content = self._lines.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            self._lines.truncate(len(whole))
-        for line in whole.splitlines():
+        for line in whole_lines(self._lines):
             record = _unseal(line)
             if record is not None:
                 # A sealed line may still hold anything: a journal can come from somebody else.
@@ -186,9 +190,7 @@ class Journal:
 
     def _take(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "looks":
-            sizes = [float(size) for size in record["sizes"]]
-            if len(sizes) == record["num_pairs"]:
-                self._looks[record["chunk"]] = sizes
+            self._looks[record["chunk"]] = [float(size) for size in record["sizes"]]
             return
         kept = self._written.setdefault(record["chunk"], {})
         if record["kind"] == "chunk":
@@ -201,28 +203,30 @@ class Journal:
             kept[result.source, result.target] = result
 
     def _restore(self, record: Mapping[str, Any]) -> PairResult | None:
-        """The result of a line with its pattern, or None where that is damaged."""
+        """The result of a line with its pattern, or None where that is damaged, or none that a search can give."""
         try:
             result = PairResult.from_dict(record["result"])
+            if not is_possible(result):
+                return None
             if record["pattern"] is None:
-                return result
-            data = self._pattern_path(record["section"], result.source, result.target).read_bytes()
+                return result if result.status is PairStatus.NO_IMAGES else None
+            path = self._pattern_path(record["section"], result.source, result.target)
+            data = read_bytes(path, max_bytes=MAX_PATTERN_BYTES)
             if _digest(data) != record["pattern"]:
                 return None
-            return replace(result, pattern=np.load(io.BytesIO(data), allow_pickle=False))
+            return replace(result, pattern=read_pattern(data))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
-def _refuse_links(folder: Path) -> None:
+def _refuse_odd_files(folder: Path) -> None:
     """Refuse a journal with a link, pipe or device in it: a journal can come from somebody else.
 
     Raises:
-        UserError: Something in the folder is neither a plain file nor a folder.
+        UserError: Something in the folder is neither a folder nor a plain file with one name.
     """
     try:
-        entries = list(folder.rglob("*"))
-        odd = next((path for path in entries if path.is_symlink() or not (path.is_file() or path.is_dir())), None)
+        odd = odd_file(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
     if odd is not None:
@@ -246,14 +250,14 @@ def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> 
     path = folder / "header.json"
     if not path.exists():
         try:
-            _replace(path, json.dumps(key, indent=1).encode() + b"\n")
+            replace_file(path, json.dumps(key, indent=1).encode() + b"\n")
         except OSError as error:
             raise _unwritable(folder, error) from error
         return
     if not resume:
         raise OptionError(f"expected no journal in {folder}, found one: pass --resume to continue it or another folder")
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bytes(path, max_bytes=MAX_LINE_BYTES))
         entries = {**found}
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise JournalMismatchError(
@@ -286,21 +290,6 @@ def _unseal(line: bytes) -> dict[str, Any] | None:
         return record if digest == _digest(json.dumps(record).encode()) else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put a file in place whole: after a power cut there is the old one or the new one."""
-    temporary = path.with_suffix(".part")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _digest(data: bytes) -> str:

@@ -21,13 +21,22 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
         OSError: It cannot be read, is no regular file (a pipe or device may never end), or is too large.
         UnicodeDecodeError: It is no text.
     """
+    return read_bytes(path, max_bytes=max_bytes).decode("utf-8")
+
+
+def read_bytes(path: Path, *, max_bytes: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: As for `read_text`.
+    """
     with open(path, "rb", opener=_open_without_waiting) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{path.name} is no regular file")
         if status.st_size > max_bytes:
             raise OSError(f"{path.name} has {status.st_size:,} bytes, more than {max_bytes:,}")
-        return file.read(status.st_size).decode("utf-8")
+        return file.read(status.st_size)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

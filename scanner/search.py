@@ -68,7 +68,7 @@ class PairSearch:
         deadline = None if self.config.time_limit is None else time.monotonic() + self.config.time_limit
         with self.draft.phase("search"):
             for name in detectors:
-                prepared = self.subject.prepare(name, self.images_by_class, self.config)
+                prepared = self.subject.prepare(name, self.images_by_class, self.config, seconds=_left(deadline))
                 drawn, chosen = self._screened(name, todo, deadline) if screened else (set(todo), set())
                 pairs = [pair for pair in todo if pair in drawn or pair in chosen]
                 num_searched += len(pairs)
@@ -119,8 +119,7 @@ class PairSearch:
         kept = self.journal.looks(section, pairs) if self.journal else None
         if kept is not None:
             return kept
-        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-        sizes = self.subject.look(name, pairs, seconds=seconds)
+        sizes = self.subject.look(name, pairs, seconds=_left(deadline))
         if self.journal and len(sizes) == len(pairs):
             self.journal.keep_looks(section, pairs, sizes)
         return sizes
@@ -150,6 +149,8 @@ class PairSearch:
     def _recorded(self, name: str, chunk: Sequence[Pair]) -> list[PairResult] | None:
         """The chunk as an earlier run left it in the journal, or None."""
         done = self.journal.chunk(self._section(name), chunk) if self.journal else None
+        if done and not all(self.subject.could_give(name, result) for result in done):
+            return None  # written by somebody else
         for result in done or ():
             self.draft.progress.pair(result, 0)
         return done
@@ -160,8 +161,7 @@ class PairSearch:
                 self.journal.add(self._section(name), chunk, result)
             self.draft.progress.pair(result, (result.steps + 1) * len(self.images_by_class[result.source]))
 
-        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-        done = self.subject.optimise(name, chunk, step_size, seconds=seconds, on_pair=take)
+        done = self.subject.optimise(name, chunk, step_size, seconds=_left(deadline), on_pair=take)
         if self.journal and len(done) == len(chunk):
             self.journal.record(self._section(name), chunk, done)
         return done
@@ -173,6 +173,11 @@ class PairSearch:
         """By detector, source and target."""
         place = self.config.detectors.index
         return tuple(sorted(results, key=lambda result: (place(result.detector), result.source, result.target)))
+
+
+def _left(deadline: float | None) -> float | None:
+    """Seconds to a time on the monotonic clock; None if there is no limit."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:

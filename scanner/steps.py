@@ -86,6 +86,7 @@ def find_step_size(rule: StepRule, steps_needed: Callable[[float], Sequence[int]
     Args:
         rule: Step rule, with the wanted range of steps.
         steps_needed: Steps of each pilot pair at a step size; a pair that does not arrive counts as its step limit.
+            None at all once the time is up, which ends the trials.
         start: First step size tried, in pixel units for `unit`.
 
     Returns:
@@ -94,13 +95,16 @@ def find_step_size(rule: StepRule, steps_needed: Callable[[float], Sequence[int]
     wanted = (rule.fewest * rule.most) ** 0.5
     size, trials = start, []
     for _ in range(_MOST_TRIALS):
-        median = statistics.median(steps_needed(size))
+        needed = steps_needed(size)
+        if not needed:
+            break
+        median = statistics.median(needed)
         trials.append((_ratio(median, wanted), size))
         if rule.fewest <= median <= rule.most:
             return size
         # Steps are about inversely proportional to their length; the bounds keep one odd trial from leaping away.
         size *= min(max(median / wanted, 0.1), 8.0)
-    return min(trials)[1]
+    return min(trials)[1] if trials else start
 
 
 def _ratio(a: float, b: float) -> float:

@@ -41,7 +41,7 @@ def search(
         starts: Where to begin, [N, C, H, W] in [0, 1].
         turned: Which of the images turn the switch, asked after every step.
         sign: 1 to open the gate, -1 to close it.
-        steps: Longest search.
+        steps: Longest search; it also ends where no image has a gradient, as for what is multiplied by zero.
         deadline: When to give up, on the monotonic clock.
 
     Yields:
@@ -51,7 +51,8 @@ def search(
 
     ascent = _Ascent(twin, torch.from_numpy(np.ascontiguousarray(starts)), sign)
     for _ in range(steps):
-        ascent.step()
+        if not ascent.step():
+            break
         images = ascent.images.numpy()
         if turned(images).any():
             yield images
@@ -72,11 +73,13 @@ class _Ascent:
         self._waited = torch.zeros(len(images))
         self._scale: torch.Tensor | None = None
 
-    def step(self) -> None:
-        """Move every image once."""
+    def step(self) -> bool:
+        """Move every image once; False if the twin is flat at all of them, so that they stay where they are."""
         import torch
 
         openness, gradient = self._evaluate()
+        if not gradient.any():
+            return False
         if self._scale is None:
             self._scale = openness.abs()
         self._waited = torch.where(openness > -_NEAR * self._scale, self._waited + 1, 0)
@@ -84,6 +87,7 @@ class _Ascent:
         push = (openness >= 0) | (self._waited > _PATIENCE)
         length = torch.where(push, _PUSH, -openness / squared.sqrt()).clamp_max(self._longest)
         self.images = (self.images + (length / squared.sqrt())[:, None, None, None] * gradient).clamp(0.0, 1.0)
+        return True
 
     def _evaluate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Openness [N] and its gradient [N, C, H, W], without what the bounds block."""

@@ -160,14 +160,16 @@ class Worker:
         }
 
     def prepare(self, message: Message) -> Message:
-        """Take the source images and find the step size of a detector."""
+        """Take the source images and find the step size of a detector, as well as the time allows."""
         from backscan.scanner.detectors import DETECTORS
 
         started = time.monotonic()
+        seconds = message.get("seconds")
+        self._deadline = float("inf") if seconds is None else started + seconds
         self._examination = self._examine(message)
         pilot = DETECTORS[message["detector"]].find_step_size(self._examination)
-        seconds = time.monotonic() - started
-        return {"step_size": pilot.step_size, "seconds_per_image": seconds / max(1, pilot.num_images)}
+        taken = time.monotonic() - started
+        return {"step_size": pilot.step_size, "seconds_per_image": taken / max(1, pilot.num_images)}
 
     def look(self, message: Message) -> Message:
         """Take a short look at some pairs; no sizes if the time was up."""

@@ -68,7 +68,8 @@ def find_step_size(examination: Examination, place: Place) -> Pilot:
 
     def steps_needed(step_size: float) -> list[int]:
         search = _search(examination, place, step_size, max_steps=4 * rule.most, refine=False)
-        return [pair.steps for pair in search.run(sources, pilots, work)]
+        done = [pair.steps for pair in search.run(sources, pilots, work, stopped=examination.stopped)]
+        return [] if examination.stopped() else done
 
     step_size = steps.find_step_size(rule, steps_needed, start=_FIRST_SHARE * place.largest_size("l2"))
     return Pilot(step_size, num_images=work.gradients + work.forwards)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzz import base_models, look, mutate, run
-from benchmarks.hostile import check, table
+from benchmarks.hostile import check, check_all, table
 from benchmarks.hostile_inputs import BEHAVIOUR, DATA, FILES, MODELS, HostileInput, generated
 
 ROWS = {row.name: row for row in (*MODELS, *BEHAVIOUR, *FILES, *DATA)}
@@ -31,6 +31,13 @@ def test_row_with_another_end_is_a_fault() -> None:
     outcome = check(wrong, seed=0)
     assert outcome.fault == "expected exit code 0"
     assert "**expected exit code 0**" in table([outcome])
+
+
+def test_rows_come_in_their_order_whichever_ends_first() -> None:
+    names = ["model: functions-10^9", "no such model", "model is a named pipe"]
+    outcomes = list(check_all(names, 0, seed=0, jobs=2))
+    assert [outcome.name for outcome in outcomes] == names
+    assert [outcome.fault for outcome in outcomes] == [""] * 3
 
 
 def test_generated_inputs_depend_on_their_seed_alone(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def test_standard_output_that_takes_nothing_is_told(
     monkeypatch.setattr("sys.stdout", output)
     with pytest.raises(UserError, match="standard output"):
         delivery.print_text("text\n")
-    if output is not None:
-        sys.stdout.close()  # what took the place of the full one
+    if sys.stdout is not None:
+        sys.stdout.close()  # the null device that took its place
 
 
 def test_the_pattern_as_array_and_as_picture(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # ruff: noqa: D102 - forward needs no words
 """Backdoors built into the graph are found and shown at work; what exporters write is left alone."""
 
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from backscan.converters import (
 from backscan.converters.errors import ConverterError
 from backscan.scanner.graph_findings import find_graph_findings
 from backscan.scanner.results import GraphFinding
+from backscan.scanner.switch_trial import Trial
 from benchmarks.hostile_models import classifier
 from benchmarks.planter import TARGET, Planter
 from benchmarks.switch_backdoors import SWITCHES, plant_switch, triggered
@@ -128,12 +130,16 @@ def images() -> NDArray[np.float32]:
     return np.clip(0.8 * rng.random((40, 3, 1, 1)) + 0.3 * texture, 0, 0.94).astype(np.float32)
 
 
-def findings(model: onnx.ModelProto, images: NDArray[np.float32] | None) -> tuple[GraphFinding, ...]:
+def findings(
+    model: onnx.ModelProto, images: NDArray[np.float32] | None, *, seconds: float = 60.0
+) -> tuple[GraphFinding, ...]:
     artifact = artifact_from_bytes("model.onnx", model.SerializeToString())
     assert audit(artifact.data).accepted
     signature = read_signature(artifact)
     runtime = open_runtime(artifact, signature)
-    return find_graph_findings(artifact, signature, runtime.normalisation, images, decisions=runtime.decisions)
+    return find_graph_findings(
+        artifact, signature, runtime.normalisation, images, decisions=runtime.decisions, seconds=seconds
+    )
 
 
 def decisions(model: onnx.ModelProto, images: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -231,6 +237,20 @@ def test_predicate_that_no_image_turns_is_a_warning(images: NDArray[np.float32],
     (finding,) = findings(planted, images)
     assert (finding.severity, finding.demonstrated, finding.target) == ("warning", False, None)
     assert "no image was found" in finding.evidence
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_switch_whose_search_is_cut_short_is_told(
+    monkeypatch: pytest.MonkeyPatch, images: NDArray[np.float32], plain: onnx.ModelProto, seconds: float
+) -> None:
+    """Not begun, or begun and stopped by the clock: a side path that was not searched is not a harmless one."""
+
+    def demonstrate(*_: object, **__: object) -> None:
+        time.sleep(2 * seconds)
+
+    monkeypatch.setattr(Trial, "demonstrate", demonstrate)
+    (finding,) = findings(plant_switch("relu-path", plain, SHAPE, CLASSES), images, seconds=seconds)
+    assert (finding.rule, finding.severity) == ("unexamined-switches", "warning")
 
 
 def test_predicate_that_acts_on_ordinary_images_is_a_warning(

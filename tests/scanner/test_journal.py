@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -213,14 +213,14 @@ def test_disk_that_takes_a_part_of_a_record_is_told_and_loses_nothing(tmp_path: 
 @pytest.mark.parametrize(
     "name", ["pairs.jsonl", "header.json", "patterns", "patterns/pairwise", "patterns/pairwise/0-1.npy"]
 )
-@pytest.mark.parametrize("is_pipe", [True, False])
-def test_journal_with_links_or_pipes_is_refused(tmp_path: Path, name: str, *, is_pipe: bool) -> None:
+@pytest.mark.parametrize("put", [lambda path, _: os.mkfifo(path), Path.symlink_to, Path.hardlink_to])
+def test_journal_with_links_or_pipes_is_refused(tmp_path: Path, name: str, put: Callable[[Path, Path], object]) -> None:
     """Of somebody else: records would be appended to another file, or the scan would wait for a pipe for ever."""
     write(tmp_path / "journal")
     victim, path = tmp_path / "victim", tmp_path / "journal" / name
     victim.write_bytes(b"no newline at the end")
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    os.mkfifo(path) if is_pipe else path.symlink_to(victim)
+    put(path, victim)
     with pytest.raises(UserError, match=f"found {path.name}, which is a link or a device"):
         Journal.open(tmp_path / "journal", KEY, resume=True)
     assert victim.read_bytes() == b"no newline at the end"

@@ -82,9 +82,14 @@ class Model:
         self.asked: list[list[tuple[int, int]]] = []
         self.seconds: list[float | None] = []
 
-    def prepare(self, *_: object) -> Preparation:
+    def prepare(self, *_: object, seconds: float | None) -> Preparation:
         """The pilot."""
+        self.seconds.append(seconds)
         return Preparation(step_size=0.25, seconds_per_image=0.5)
+
+    def could_give(self, detector: str, result: PairResult) -> bool:
+        """Whether a result from a journal is believed."""
+        return result.detector == detector
 
     def optimise(
         self,
@@ -142,7 +147,7 @@ def test_every_pair_comes_back_in_order():
     found = a_search(model).run()
     assert [(r.source, r.target) for r in found] == wanted_pairs(ScanConfig(), NUM_CLASSES)
     assert [len(portion) for portion in model.asked] == [3, 3, 3, 3]
-    assert model.seconds == [None] * 4
+    assert model.seconds == [None] * (1 + 4)  # the pilot, four chunks
 
 
 def test_sources_without_images_get_a_status_and_no_search():
@@ -178,12 +183,12 @@ def test_time_that_is_just_enough_is_enough():
     assert len(a_search(Model(12), time_limit=2.5).run()) == 12
 
 
-def test_chunks_share_one_time_limit(monkeypatch):
-    now = iter([100.0] * 2 + [100.5, 101.0, 103.0, 104.0] + [105.0] * 9)  # the phase, the deadline, four chunks
+def test_pilots_and_chunks_share_one_time_limit(monkeypatch):
+    now = iter([100.0] * 2 + [100.25, 100.5, 101.0, 103.0, 104.0] + [105.0] * 9)  # phase, deadline, pilot, four chunks
     monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
     model = Model()
     a_search(model, time_limit=2.5).run()
-    assert model.seconds == [2.0, 1.5, 0.0, 0.0]
+    assert model.seconds == [2.25, 2.0, 1.5, 0.0, 0.0]
 
 
 def test_what_is_left_out_by_choice_is_told():

@@ -67,6 +67,12 @@ def test_without_a_fit_the_nearest_is_taken():
     assert size > 0.1
 
 
+@pytest.mark.parametrize(("trials", "expected"), [([[]], 0.3), ([[1000], [2], []], 8 * 0.3)])
+def test_the_nearest_so_far_is_taken_when_the_time_is_up(trials, expected):
+    left = iter(trials)
+    assert find_step_size(StepRule(unit_step, 10, 20), lambda _: next(left), start=0.3) == pytest.approx(expected)
+
+
 def test_the_search_for_a_length_ends():
     asked = []
     find_step_size(StepRule(unit_step, 10, 20), lambda size: asked.append(size) or [80], start=1.0)

@@ -186,6 +186,20 @@ def test_only_correct_images_count_for_jc():
     assert round(rates["Jc"][1] * len(images[0])) == pytest.approx(rates["Jc"][1] * len(images[0]))
 
 
+def test_pilots_end_when_the_time_is_up():
+    worker = opened()
+    answer = worker.prepare(
+        {
+            "detector": "pairwise",
+            "images_by_class": {str(label): array for label, array in by_class().items()},
+            "config": ScanConfig(threads=1).to_dict(),
+            "seconds": 0.0,
+        }
+    )
+    assert answer["step_size"] > 0
+    assert search(worker, [(0, 1)], answer["step_size"], seconds=None)[1] == {"finished": 1}
+
+
 def test_no_time_is_no_result():
     worker, images = opened(), by_class()
     step_size = prepared(worker, images)
