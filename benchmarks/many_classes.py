@@ -226,7 +226,7 @@ def look_cost(num_classes: int, num_sources: int) -> dict[str, Any]:
 def tasks(part: str, *, nulls: int, victims: int) -> list[Callable[[], dict[str, Any]]]:
     """What is measured for one part, a row each."""
     if part == "level":
-        return [partial(simulate, *case, nulls if case[1] == NUM_CLASSES else nulls // 2) for case in CASES]
+        return [partial(simulate, *case, nulls if case[1] == NUM_CLASSES else nulls // 4) for case in CASES]
     if part == "detection":
         return [partial(detect, seed, poisoned=poisoned) for seed in range(victims) for poisoned in (True, False)]
     if part == "cost":
@@ -337,7 +337,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append", help="part to measure; all by default")
     parser.add_argument("--victims", type=int, default=9, help="victims, and as many networks without an attack")
-    parser.add_argument("--nulls", type=int, default=2000, help="simulated models of 43 classes; half as many of 100")
+    parser.add_argument(
+        "--nulls", type=int, default=2000, help="simulated models of 43 classes; a quarter as many of 100"
+    )
     parser.add_argument("--out", type=Path, help="folder for many_classes.json, continued if it is there, and .md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -96,7 +96,8 @@ class Journal:
 
     def looks(self, section: str, pairs: Sequence[Pair]) -> list[float] | None:
         """The sizes that a short look at some pairs gave, in their order; None if it was not taken."""
-        return self._looks.get(_chunk_name(section, pairs))
+        sizes = self._looks.get(_chunk_name(section, pairs), ())
+        return list(sizes) if len(sizes) == len(pairs) else None
 
     def keep_looks(self, section: str, pairs: Sequence[Pair], sizes: Sequence[float]) -> None:
         """Keep what a short look at some pairs gave.
@@ -106,7 +107,7 @@ class Journal:
         """
         name = _chunk_name(section, pairs)
         try:
-            self._append({"kind": "looks", "chunk": name, "num_pairs": len(pairs), "sizes": list(sizes)})
+            self._append({"kind": "looks", "chunk": name, "sizes": list(sizes)})
         except OSError as error:
             raise _unwritable(self._folder, error) from error
         self._looks[name] = list(sizes)
@@ -191,7 +192,7 @@ class Journal:
     def _take(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "looks":
             sizes = [float(size) for size in record["sizes"]]
-            if len(sizes) == record["num_pairs"] and all(0.0 <= size < math.inf for size in sizes):
+            if all(0.0 <= size < math.inf for size in sizes):
                 self._looks[record["chunk"]] = sizes
             return
         kept = self._written.setdefault(record["chunk"], {})
