@@ -100,7 +100,7 @@ def judge(
     doubts = _doubts(pairs, inferences)
     if suspect is None or p_value is None:
         return Judgement(Verdict.INCONCLUSIVE, doubts or (_without_p_value(inferences),))
-    strength = _written(p_value, inferences, published=published)
+    strength = _written(p_value, suspect, inferences, published=published)
     finding = f"the pattern from {_pair_name(suspect)} is abnormally small ({strength})"
     abnormal = p_value <= significance and _doubt(pairs, suspect) is None
     if abnormal and verification is not None and verification.confirmed:
@@ -125,10 +125,11 @@ def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Jud
     return Judgement(Verdict.BACKDOOR_DETECTED, (*shown, *judgement.reasons))
 
 
-def _written(p_value: float, inferences: Sequence[Inference], *, published: bool) -> str:
-    """A p-value for reading; the least that the bootstrap can give is an upper bound and says so."""
+def _written(p_value: float, suspect: Inference, inferences: Sequence[Inference], *, published: bool) -> str:
+    """A p-value for reading; the least that the suspect's own bootstrap can give is an upper bound and says so."""
     deciding = [entry for entry in inferences if deciding_p_value(entry, published=published) is not None]
-    floor = 0.0 if published else max(len(deciding) / (entry.bootstrap_draws + 1) for entry in deciding)
+    has_draws = suspect.bootstrap_draws > 0 and not published
+    floor = len(deciding) / (suspect.bootstrap_draws + 1) if has_draws else 0.0
     return f"p <= {p_value:.2g}" if p_value <= floor else f"p = {p_value:.2g}"
 
 

@@ -259,3 +259,10 @@ def test_the_least_calibrated_p_is_written_as_a_bound(calibrated, written):
     pairs = examples.detected(10).pairs
     judgement = judge(pairs, [found], REPLAY, significance=0.05, published=False)
     assert f"({written})" in judgement.reasons[0]
+
+
+def test_a_p_value_is_no_bound_for_want_of_draws_elsewhere():
+    found = replace(FOUND, calibrated_p_value=0.004, bootstrap_draws=999)
+    boundary = replace(FOUND, statistic="target-contrast", calibrated_p_value=1.0, bootstrap_draws=0)
+    assert "(p = 0.008)" in verdict([found, boundary]).reasons[0]
+    assert "(p = 1)" in verdict([boundary]).reasons[0]
