@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from backscan.scanner import cli, pipeline
+from backscan.scanner import cli, pipeline, screen
 from backscan.scanner.demo import Demonstration
 from backscan.scanner.errors import Interrupted, NoVerdictError, UserError
 from backscan.scanner.executors import Subject
@@ -186,11 +186,11 @@ def functions_of_the_pipeline() -> list[str]:
 _ASIDE = {"renamed", "dataclass", "contextmanager", "field"}
 _WITHOUT_IMAGES = {"examine_without_images", "given_normalisation", "_difference_on_noise"}
 STEPS = [name for name in functions_of_the_pipeline() if name not in _ASIDE | _WITHOUT_IMAGES]
-# A scan calls every method but the one that only `inspect --tensors` needs.
+# A scan calls every method but the one that only `inspect --tensors` needs, and one that asks the model nothing.
 METHODS = sorted(
     name
     for name, value in vars(Subject).items()
-    if isinstance(value, FunctionType) and name[0] != "_" and name != "list_cuts"
+    if isinstance(value, FunctionType) and name[0] != "_" and name not in ("list_cuts", "could_give")
 )
 
 
@@ -221,8 +221,9 @@ def test_70_nor_is_one_in_a_scan_without_images(run, monkeypatch, folder, step):
 @pytest.mark.parametrize("method", METHODS)
 def test_70_an_exception_in_any_call_of_the_model_is_never_a_detection(run, monkeypatch, method):
     monkeypatch.setattr(Subject, method, broken)
-    detectors = {"cut": ["--detector", "features"], "search_targets": ["--detector", "margin"]}.get(method, [])
-    done = check(run, "attacked.onnx", "--images-per-class", "5", *detectors)
+    monkeypatch.setattr(screen, "_NUM_DRAWN", 4)
+    needed = {"cut": "--detector features", "search_targets": "--detector margin", "look": "--screen on"}
+    done = check(run, "attacked.onnx", "--images-per-class", "5", *needed.get(method, "").split())
     assert done.exit_code == 70
     assert "internal error, please report it: ValueError: math domain error" in done.stderr
 
