@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,12 +20,14 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+from backscan.scanner import Verdict
 from backscan.scanner.demo import BACKDOORED, UNATTACKED
+from benchmarks.speed_report import scan
 
 MOST_RISE = 1.1
 """Factor on the steps of a detector from which on a change is refused."""
 _PACKAGES = ("scanner", "kernels", "converters")
-_VERDICTS = (0, 1)  # exit codes
+_VERDICTS = (Verdict.BACKDOOR_DETECTED, Verdict.NOT_DETECTED)
 
 Counts = Mapping[str, int | str]
 
@@ -58,20 +58,9 @@ def count(model: Path, data: Path, packages: Path | None) -> Counts:
     Raises:
         RuntimeError: the scan ended without a verdict.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "backscan.scanner", "--quiet", "check", str(model), "--data", str(data)]
-        environment = os.environ if packages is None else {**os.environ, "PYTHONPATH": str(packages)}
-        done = subprocess.run(
-            [*command, "--preprocess", "none", "--report", str(report)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode not in _VERDICTS:
-            raise RuntimeError(f"expected a verdict on {model.name}, got exit code {done.returncode}: {done.stderr}")
-        found = json.loads(report.read_text(encoding="utf-8"))
+    found = scan(model, data, ("--preprocess", "none"), packages=packages).report
+    if found["verdict"] not in _VERDICTS:
+        raise RuntimeError(f"expected a verdict on {model.name}, found {found['verdict']}: {found['reasons']}")
     steps: dict[str, int] = {}
     for pair in found["pairs"]:
         steps[pair["detector"]] = steps.get(pair["detector"], 0) + pair["steps"]

@@ -50,13 +50,26 @@ class Run:
     """The JSON report."""
 
 
-def scan(model: Path, data: Path, options: Sequence[str] = ()) -> Run:
-    """Run `scanner check` as a user would."""
+def scan(model: Path, data: Path, options: Sequence[str] = (), *, packages: Path | None = None) -> Run:
+    """Run `scanner check` as a user would.
+
+    Args:
+        model: ONNX file.
+        data: Its clean images.
+        options: Further options of the command.
+        packages: Folder that holds the package to run; None is the installed one.
+
+    Raises:
+        RuntimeError: the scan left no report.
+    """
+    environment = None if packages is None else {**os.environ, "PYTHONPATH": str(packages)}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "backscan.scanner", "--quiet", "check", str(model), "--data", str(data)]
         started = time.perf_counter()
-        process = subprocess.Popen([*command, "--report", str(report), *options], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, "--report", str(report), *options], env=environment, stdout=subprocess.DEVNULL
+        )
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)

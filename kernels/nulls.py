@@ -123,19 +123,8 @@ class NullFamily:
         return -math.expm1(self._log_sf_at(value, parameters))
 
     def quantile(self, log_sf: float, parameters: Parameters) -> float:
-        """The value at which the logarithm of the survival function is `log_sf` (negative), by bisection."""
-        low = high = 1.0
-        while self._log_sf_at(high, parameters) > log_sf:
-            high *= 2.0
-        while self._log_sf_at(low, parameters) < log_sf:
-            low *= 0.5
-        while high > low * (1.0 + 1e-13):
-            middle = math.sqrt(low * high)
-            if self._log_sf_at(middle, parameters) > log_sf:
-                low = middle
-            else:
-                high = middle
-        return high
+        """The value at which the logarithm of the survival function is `log_sf` (negative)."""
+        return float(self.quantiles(np.array([log_sf], dtype=np.float64), parameters)[0])
 
     def sample_largest(self, rng: Generator, parameters: Parameters, num_values: int, num_draws: int) -> Vector:
         """The largest of `num_values` draws from one fit, drawn `num_draws` times by inversion, [B]."""

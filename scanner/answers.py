@@ -6,7 +6,8 @@ hide a backdoor, which no check here could tell; it cannot make the scanner fail
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -64,9 +65,14 @@ def checked_sizes(answer: Mapping[str, Any], num_pairs: int) -> list[float]:
     sizes = answer.get("sizes")
     if not isinstance(sizes, np.ndarray) or sizes.dtype != np.float64 or sizes.shape not in ((num_pairs,), (0,)):
         raise disbelief("an estimated size of every pair")
-    if not (np.isfinite(sizes).all() and (sizes >= 0.0).all()):
+    if not are_possible_sizes(found := sizes.tolist()):
         raise disbelief("estimated sizes that are possible")
-    return [float(size) for size in sizes]
+    return found
+
+
+def are_possible_sizes(sizes: Iterable[float]) -> bool:
+    """Whether all can be estimates of a size, whoever wrote them: finite numbers of at least 0."""
+    return all(0.0 <= size < math.inf for size in sizes)
 
 
 def checked_pair(event: Mapping[str, Any], pattern_shape: tuple[int, ...]) -> PairResult:

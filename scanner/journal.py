@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backscan.scanner.answers import is_possible
+from backscan.scanner.answers import are_possible_sizes, is_possible
 from backscan.scanner.errors import JournalMismatchError, OptionError, UserError
 from backscan.scanner.journal_files import (
     MAX_LINE_BYTES,
@@ -192,7 +191,7 @@ class Journal:
     def _take(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "looks":
             sizes = [float(size) for size in record["sizes"]]
-            if all(0.0 <= size < math.inf for size in sizes):
+            if are_possible_sizes(sizes):
                 self._looks[record["chunk"]] = sizes
             return
         kept = self._written.setdefault(record["chunk"], {})
