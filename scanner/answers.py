@@ -65,7 +65,8 @@ def checked_sizes(answer: Mapping[str, Any], num_pairs: int) -> list[float]:
     sizes = answer.get("sizes")
     if not isinstance(sizes, np.ndarray) or sizes.dtype != np.float64 or sizes.shape not in ((num_pairs,), (0,)):
         raise disbelief("an estimated size of every pair")
-    if not are_possible_sizes(found := sizes.tolist()):
+    found: list[float] = sizes.tolist()
+    if not are_possible_sizes(found):
         raise disbelief("estimated sizes that are possible")
     return found
 
