@@ -21,7 +21,7 @@ from backscan.scanner.results import to_json
 from benchmarks.datasets import LabelledImages
 from benchmarks.victims import Victim, clean_images
 
-FORMAT = 2
+FORMAT = 3
 """Counts changes of the search after which its results differ."""
 
 Search = Mapping[str, Any]

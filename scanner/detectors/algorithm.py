@@ -28,8 +28,6 @@ _IMAGES_PER_PASS = {"cpu": 128, "cuda": 8192}
 _GROUP_ON_GPU = 1 << 20
 _PILOT_PAIRS = 7
 _PILOT_IMAGES = 25
-# First step tried, as a share of the largest pattern tried.
-_FIRST_SHARE = 0.004
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,8 @@ class Place:
     """What is descended there."""
     largest: Tensor
     """A pattern [1, ...] as large as any that is tried, unless an option says otherwise."""
+    first_share: float
+    """First step of the pilots, as a share of that: too long a step costs them less than too short a one."""
     draft: Space | None = None
     """The space in reduced precision, for steps that are confirmed in float32."""
 
@@ -71,7 +71,7 @@ def find_step_size(examination: Examination, place: Place) -> Pilot:
         done = [pair.steps for pair in search.run(sources, pilots, work, stopped=examination.stopped)]
         return [] if examination.stopped() else done
 
-    step_size = steps.find_step_size(rule, steps_needed, start=_FIRST_SHARE * place.largest_size("l2"))
+    step_size = steps.find_step_size(rule, steps_needed, start=place.first_share * place.largest_size("l2"))
     return Pilot(step_size, num_images=work.gradients + work.forwards)
 
 

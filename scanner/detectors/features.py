@@ -27,6 +27,7 @@ NAME = "features"
 # apart, so a larger pattern hides what the image was; and unlike the features' own norm, the deviation is the same
 # whatever constant the layer adds. In image space half of black-to-white is about as much.
 _LARGEST_DEVIATION = 2.0
+_FIRST_SHARE = 0.02
 
 
 def find_step_size(examination: Examination) -> Pilot:
@@ -61,7 +62,7 @@ def _place(examination: Examination) -> Place:
     if examination.cut is None:
         raise RuntimeError(f"expected a model that is cut for the detector {NAME}, found none")
     largest = _LARGEST_DEVIATION * _deviations(examination, examination.cut)
-    return Place(NAME, Features(examination.cut), objective_of(examination.config, NAME), largest)
+    return Place(NAME, Features(examination.cut), objective_of(examination.config, NAME), largest, _FIRST_SHARE)
 
 
 def _deviations(examination: Examination, cut: Split) -> Tensor:

@@ -18,6 +18,7 @@ NAME = "pairwise"
 
 # Largest size tried, as a share of the pattern that turns black into white everywhere.
 _LARGEST_SHARE = 0.5
+_FIRST_SHARE = 0.004
 
 
 def find_step_size(examination: Examination) -> Pilot:
@@ -52,4 +53,4 @@ def _place(examination: Examination) -> Place:
     objective = objective_of(examination.config, NAME)
     largest = image.new_full(image.shape, _LARGEST_SHARE)
     draft = None if examination.draft is None else space(examination.draft)
-    return Place(NAME, space(examination.classifier), objective, largest, draft)
+    return Place(NAME, space(examination.classifier), objective, largest, _FIRST_SHARE, draft)
