@@ -90,6 +90,10 @@ class Batch:
         pairs = torch.arange(len(indices), device=indices.device).unsqueeze(1)
         return Batch(self.encoded[pairs, indices], self.counted[pairs, indices], self.targets)
 
+    def take(self, indices: list[int]) -> Batch:
+        """Some of the pairs."""
+        return Batch(self.encoded[indices], self.counted[indices], self.targets[indices])
+
     def split(self, log_posterior: Tensor) -> tuple[Tensor, Tensor]:
         """Log p(t|x) and log of the rest 1 - p(t|x), [P, N, K] -> both [P, N]."""
         log_p, others = self._of_target(log_posterior)

@@ -1,8 +1,8 @@
-"""Where a lane's last step crosses the goal rate, in float32 on all images: the size that enters the statistics.
+"""How far a pattern can be shrunk before it misses the goal rate: the size that enters the statistics, in float32.
 
-Along one short step the margin of an image, by how much its target's log posterior exceeds every other, is nearly
-linear. So the crossing is looked for where interpolated margins put it, with only those images whose decision differs
-between the ends of the step; the pattern found is measured once more on all of them.
+Along the ray from no pattern to the one that reached the goal, the margin of an image, by how much its target's log
+posterior exceeds every other, is nearly linear. So the crossing is looked for where interpolated margins put it. All
+images are asked there, and what was asked is what is told: no pattern enters the statistics that was not measured.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from backscan.scanner.perturb import Work
     from backscan.scanner.spaces import Space
 
-# A 64th of one step among ten or more leaves the size uncertain by less than 0.2 %.
-_TOLERANCE = 1 / 64
-_MOST_ROUNDS = 8
+# Share of the pattern within which the crossing is found: a fifth of what the choice of steps moves a size by.
+TOLERANCE = 1 / 128
+_MOST_ROUNDS = 6
+# An image that crosses this much earlier than the goal rate does, by the first straight line, has crossed by then.
+_WIDTH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,6 @@ class Measured:
     """Whether the image is decided as the target, bool [L, N]."""
     rates: Tensor
     """Group misclassification rates, float64 [L]."""
-
-    def where(self, chosen: Tensor, other: Measured) -> Measured:
-        """These lanes, but those that are `chosen` (bool [L]) from `other`."""
-        return Measured(*(_choose(chosen, getattr(other, name), getattr(self, name)) for name in self.__slots__))
 
     @classmethod
     def stack(cls, points: Sequence[Measured]) -> Measured:
@@ -61,103 +59,105 @@ def measure(space: Space, batch: Batch, patterns: Tensor, work: Work) -> Measure
     return Measured(patterns, batch.margins(log_posterior), decided, batch.rates(decided))
 
 
-@dataclass(frozen=True, slots=True)
-class Bracket:
-    """Patterns on both sides of the goal rate, for each lane."""
-
-    below: Measured
-    """Patterns below the goal rate."""
-    above: Measured
-    """Patterns at or above it."""
-    num_steps: Tensor
-    """Steps between them, [L]; 1 where both were measured one after the other."""
-
-
-def refine(space: Space, batch: Batch, bracket: Bracket, goal_rate: float, work: Work) -> Measured:
-    """The crossing of the goal rate between two measured patterns of each lane.
+def shrink(space: Space, batch: Batch, clean: Measured, arrived: Measured, goal_rate: float, work: Work) -> Measured:
+    """The smallest multiple of each pattern that still reaches the goal rate, to within `TOLERANCE` of itself.
 
     Args:
         space: Where patterns act, in float32.
         batch: The source images of the lanes.
-        bracket: The patterns.
-        goal_rate: Rate to cross.
+        clean: What they say without a pattern.
+        arrived: Patterns that reach the goal rate.
+        goal_rate: Rate to reach.
         work: Counts, added to.
 
     Returns:
-        The patterns nearest to `below` that were seen to reach the goal rate, measured on all images.
+        Patterns that were seen to reach the goal rate, measured on all images.
     """
-    interval = _Interval(batch, bracket, goal_rate)
-    few = batch.images(interval.changing)
+    each = [[i] for i in range(len(arrived.patterns))]
+    rays = [_Ray(batch.take(i), clean.take(i), arrived.take(i), goal_rate) for i in each]
+    _look(space, batch, rays, work)
     for _ in range(_MOST_ROUNDS):
-        if interval.is_narrow():
+        unsure = [i for i, ray in enumerate(rays) if not ray.is_found()]
+        if not unsure:
             break
-        with torch.no_grad():
-            log_posterior = space.log_posterior(few.encoded, interval.at(interval.guess()))
-        work.forwards += few.num_images
-        interval.narrow(few.decided(log_posterior), few.margins(log_posterior))
-    found = measure(space, batch, interval.at(interval.high), work)
-    missed = found.rates < goal_rate
-    # An image that changed its mind twice within one step: what is known to reach the goal stays.
-    return found.where(missed, bracket.above) if bool(missed.any()) else found
+        patterns = torch.cat([rays[i].next() for i in unsure])
+        found = measure(space, batch.take(unsure), patterns, work)
+        for place, i in enumerate(unsure):
+            rays[i].narrow(found.take([place]))
+    return Measured.stack([ray.above for ray in rays])
 
 
-class _Interval:
-    """Shares of the way between which each lane crosses, and the margins of the changing images there."""
-
-    def __init__(self, batch: Batch, bracket: Bracket, goal_rate: float) -> None:
-        below, above = bracket.below, bracket.above
-        self._below, self._above = below, above
-        self._tolerance = _TOLERANCE / bracket.num_steps.double()
-        differs = (below.decided != above.decided) & batch.counted
-        most = int(differs.sum(dim=1).max())
-        self.changing = differs.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-        """Images whose decision differs, padded with others, [L, c]."""
-        self._differs = differs.gather(1, self.changing)
-        always = (below.decided & above.decided & batch.counted).sum(dim=1)
-        # The comparison of rates with the goal, in whole images.
-        self._missing = (goal_rate * batch.counted.sum(dim=1).double() - 1e-9).ceil() - always
-        self.low = torch.zeros(len(always), dtype=torch.float64, device=always.device)
-        self.high = torch.ones_like(self.low)
-        self._low_margins, self._high_margins = (
-            side.margins.gather(1, self.changing).double() for side in (below, above)
-        )
-        self._asked = self.high
-
-    def is_narrow(self) -> bool:
-        return bool((self.high - self.low <= self._tolerance * 1.01).all())
-
-    def at(self, shares: Tensor) -> Tensor:
-        """Patterns at shares [L] of the way."""
-        return torch.lerp(self._below.patterns, self._above.patterns, _like(shares, self._above.patterns))
-
-    def guess(self) -> Tensor:
-        """Shares to try next, [L]: just beyond the interpolated crossing, or just before it once that reached."""
-        width = self.high - self.low
-        rise = self._high_margins - self._low_margins
-        places = torch.where(self._differs & (rise > 0), -self._low_margins / rise.clamp_min(1e-30), 2.0)
-        order = places.sort(dim=1).values
-        wanted = (self._missing.long() - 1).clamp(0, order.shape[1] - 1)
-        crossing = self.low + width * order.gather(1, wanted.unsqueeze(1)).squeeze(1).clamp(0.0, 1.0)
-        offset = torch.where(self.high < 1.0, -self._tolerance / 2, self._tolerance / 2)
-        edge = torch.minimum(width / 2, self._tolerance)
-        self._asked = (crossing + offset).clamp(self.low + edge, self.high - edge)
-        return self._asked
-
-    def narrow(self, decided: Tensor, margins: Tensor) -> None:
-        """Take the answers [L, c] at the shares asked for."""
-        reached = (decided & self._differs).sum(dim=1) >= self._missing
-        self.high = torch.where(reached, self._asked, self.high)
-        self.low = torch.where(reached, self.low, self._asked)
-        self._high_margins = _choose(reached, margins.double(), self._high_margins)
-        self._low_margins = _choose(~reached, margins.double(), self._low_margins)
+def _look(space: Space, batch: Batch, rays: Sequence[_Ray], work: Work) -> None:
+    """Bend each line to what is near the crossing, asking only the images that may change their decision there."""
+    wavering = torch.stack([ray.wavering() for ray in rays])
+    images = wavering.int().argsort(dim=1, descending=True, stable=True)[:, : int(wavering.sum(dim=1).max())]
+    few = batch.images(images)
+    with torch.no_grad():
+        log_posterior = space.log_posterior(few.encoded, torch.cat([ray.next() for ray in rays]))
+    work.forwards += few.num_images
+    for ray, numbers, margins in zip(rays, images, few.margins(log_posterior), strict=True):
+        ray.bend(numbers, margins)
 
 
-def _choose(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Rows of `yes` where `chosen` [L], of `no` elsewhere."""
-    return torch.where(_like(chosen, yes), yes, no)
+class _Ray:
+    """The multiples of one lane's pattern between which the goal rate is crossed."""
 
+    def __init__(self, batch: Batch, clean: Measured, arrived: Measured, goal_rate: float) -> None:
+        self._goal_rate, self._counted = goal_rate, batch.counted[0]
+        self._least = int((goal_rate * self._counted.sum().double() - 1e-9).ceil())
+        self._whole = arrived.patterns
+        self.above = arrived
+        self._low, self._high = 0.0, 1.0
+        # The two multiples that were measured last, with their margins: those nearest to the crossing.
+        self._before, self._last = (0.0, clean.margins[0]), (1.0, arrived.margins[0])
+        self._crossing = self._line()
+        self._asked = 1.0
 
-def _like(values: Tensor, other: Tensor) -> Tensor:
-    """`values` [L] with the axes and, for numbers, the type of `other`, for broadcasting."""
-    shaped = values.reshape(-1, *([1] * (other.dim() - 1)))
-    return shaped if values.dtype == torch.bool else shaped.to(other.dtype)
+    def is_found(self) -> bool:
+        """Whether the crossing lies within the tolerance of the multiple that is known to reach the goal.
+
+        Margins on a line are as good as measured ones close to a measured multiple, so the crossing is known even where
+        nothing was measured on the other side of it.
+        """
+        return self._high - self._crossing <= TOLERANCE * self._high
+
+    def next(self) -> Tensor:
+        """The pattern to measure next, [1, ...]: just beyond the crossing."""
+        beyond = TOLERANCE * self._crossing / 2
+        edge = min(beyond, (self._high - self._low) / 2)
+        self._asked = min(max(self._crossing + beyond, self._low + edge), self._high - edge)
+        return self._whole * self._asked
+
+    def wavering(self) -> Tensor:
+        """Which images may change their decision near the crossing, bool [N]; the others are the target's there."""
+        return self._counted & (self._shares() > self._crossing - _WIDTH)
+
+    def bend(self, images: Tensor, margins: Tensor) -> None:
+        """Take the margins [c] of some images, by number, at the pattern that was asked for."""
+        every = self._last[1].clone()
+        every[images] = margins
+        self._take(every)
+
+    def narrow(self, measured: Measured) -> None:
+        """Take what all images made of the pattern that was asked for."""
+        if float(measured.rates[0]) >= self._goal_rate:
+            self.above, self._high = measured, self._asked
+        else:
+            self._low = self._asked
+        self._take(measured.margins[0])
+
+    def _take(self, margins: Tensor) -> None:
+        self._before, self._last = self._last, (self._asked, margins)
+        self._crossing = min(max(self._line(), self._low), self._high)
+
+    def _line(self) -> float:
+        """Where enough images have crossed."""
+        return min(max(float(self._shares()[self._counted].sort().values[self._least - 1]), 0.0), 1.0)
+
+    def _shares(self) -> Tensor:
+        """Where each image's margin is zero on the line through the two multiples measured last, [N]."""
+        (start, low), (end, high) = sorted((self._before, self._last), key=lambda measured: measured[0])
+        low, high = low.double(), high.double()
+        rise = high - low
+        shares = torch.where(rise > 0, -low / rise.clamp_min(1e-30), torch.where(high > 0, -torch.inf, torch.inf))
+        return start + (end - start) * shares

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from backscan.scanner.batch import Batch, clean_posterior
-from backscan.scanner.crossing import Bracket, Measured, measure, refine
+from backscan.scanner.crossing import Measured, measure, shrink
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from backscan.scanner.seeds import generator
 from backscan.scanner.steps import FEWEST_STEPS, SHORTER
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from backscan.scanner.perturb import Search, Work
 
 _MOST_RESTARTS = 6
-# Patterns kept to go back to, where the goal was passed before it was asked about.
-_KEPT = 3
 _STRIDES_UNTIL = 0.25
-# A rate of the last two portions this far below the goal may be the goal on all images.
-_NEAR = 0.1
+# A rate of the last few portions this far below the goal may be the goal on all images.
+_NEAR = 0.05
+_RECENT = 4
 
 
 @dataclass(slots=True)
@@ -39,13 +38,11 @@ class Lane:
 
     pair: Pair
     step_size: float
-    below: Measured
-    """The last pattern that all images were asked about; first none at all."""
     sizes: list[float]
     rates: list[float]
     restarts: int = 0
     asked: int = 0
-    """Step of `below`."""
+    """The last step at which all images were asked."""
 
     @property
     def steps(self) -> int:
@@ -58,11 +55,11 @@ class Lane:
             del self.sizes[-2], self.rates[-2]
         self.sizes[-1], self.rates[-1] = size, rate
 
-    def restart(self, clean: Measured) -> None:
+    def restart(self) -> None:
         """Begin again with a shorter step."""
         self.step_size *= SHORTER
         self.restarts += 1
-        self.below, self.asked = clean, 0
+        self.asked = 0
         self.sizes, self.rates = [0.0], self.rates[:1]
 
 
@@ -78,8 +75,6 @@ class Lanes:
         points = sources.encoded
         self._zero = torch.zeros((1, *points.shape[2:]), dtype=points.dtype, device=points.device)
         self._patterns = self._zero[:0]
-        self._earlier: list[Tensor] = []
-        """Patterns one step ago, two steps ago and so on."""
 
     @property
     def _is_exact(self) -> bool:
@@ -90,9 +85,8 @@ class Lanes:
         """Give each pair a lane with a zero pattern (Algorithm 1, line 1); results of those that are there already."""
         results, staying = [], 0
         for pair in pairs:
-            clean = self._clean(pair)
-            rate = float(clean.rates[0])
-            lane = Lane(pair, self._search.step_size, clean, [0.0], [rate])
+            rate = float(self._clean(pair).rates[0])
+            lane = Lane(pair, self._search.step_size, [0.0], [rate])
             if rate >= self._search.goal_rate:
                 results.append(self._result(lane, PairStatus.ALREADY_CONFUSED, None, self._zero[0]))
             else:
@@ -100,7 +94,6 @@ class Lanes:
                 staying += 1
         start = self._zero.expand(staying, *self._zero.shape[1:])
         self._patterns = torch.cat([self._patterns, start])
-        self._earlier = [torch.cat([patterns, start]) for patterns in self._earlier]
         return results
 
     def advance(self) -> list[PairResult]:
@@ -117,7 +110,7 @@ class Lanes:
         done = [i for i in ended if i not in again]
         results = self._finish(done, measured, set(arrived))
         for i in measured.keys() - set(ended):
-            self.active[i].below, self.active[i].asked = measured[i], self.active[i].steps
+            self.active[i].asked = self.active[i].steps
         if len(done) + len(again) == len(self.active):
             self._work.forwards += batch.num_images
         else:
@@ -155,7 +148,7 @@ class Lanes:
         return {i: found.take([place]) for place, i in enumerate(indices)}
 
     def _is_near(self, lane: Lane) -> bool:
-        recent = lane.rates[1:][-min(2, self._portions) :]
+        recent = lane.rates[1:][-min(_RECENT, self._portions) :]
         if not recent:
             return False
         # Asked a step ago all images said no: now only portions that say yes are worth asking them again.
@@ -183,7 +176,6 @@ class Lanes:
             [lane.step_size * self._stride(lane) for lane in self.active], dtype=step.dtype, device=step.device
         )
         before = self._patterns.detach()
-        self._earlier = [before, *self._earlier][:_KEPT]
         moved = before + step * lengths.reshape(-1, *([1] * (step.dim() - 1)))
         self._patterns = self._search.space.project(moved, Batch.of(self._pairs(), self._sources).encoded)
         for lane, size in zip(self.active, self._search.norm(self._patterns).tolist(), strict=True):
@@ -204,10 +196,10 @@ class Lanes:
         return step
 
     def _finish(self, done: list[int], measured: dict[int, Measured], arrived: set[int]) -> list[PairResult]:
-        """Results of the lanes that are done, the crossing of those that arrived refined."""
+        """Results of the lanes that are done, those that arrived shrunk to the crossing."""
         crossed = [i for i in done if i in arrived]
         if crossed and self._search.refine:
-            measured |= self._refined(crossed, measured)
+            measured |= self._shrunk(crossed, measured)
         results = []
         for i in done:
             lane, point = self.active[i], measured[i]
@@ -221,29 +213,18 @@ class Lanes:
                 results.append(self._result(lane, limit, largest, point.patterns[0]))
         return results
 
-    def _refined(self, indices: list[int], measured: dict[int, Measured]) -> dict[int, Measured]:
-        """The crossing of each lane along the step that made it."""
-        batch = Batch.of(self._pairs(indices), self._sources)
-        found = refine(
-            self._search.space, batch, self._bracket(batch, indices, measured), self._search.goal_rate, self._work
+    def _shrunk(self, indices: list[int], measured: dict[int, Measured]) -> dict[int, Measured]:
+        """The pattern of each lane made as small as the goal rate allows."""
+        pairs = self._pairs(indices)
+        found = shrink(
+            self._search.space,
+            Batch.of(pairs, self._sources),
+            Measured.stack([self._clean(pair) for pair in pairs]),
+            Measured.stack([measured[i] for i in indices]),
+            self._search.goal_rate,
+            self._work,
         )
         return {i: found.take([place]) for place, i in enumerate(indices)}
-
-    def _bracket(self, batch: Batch, indices: list[int], measured: dict[int, Measured]) -> Bracket:
-        """The last pattern of each lane, or an earlier one that had reached the goal, and the one before that."""
-        lanes = [self.active[i] for i in indices]
-        below, above = Measured.stack([lane.below for lane in lanes]), Measured.stack([measured[i] for i in indices])
-        num_steps = torch.tensor([lane.steps - lane.asked for lane in lanes], device=above.rates.device)
-        unsettled = num_steps > 1
-        for earlier in self._earlier:
-            if not bool(unsettled.any()):
-                break
-            before = measure(self._search.space, batch, earlier[indices], self._work)
-            reached = unsettled & (before.rates >= self._search.goal_rate)
-            below, above = below.where(unsettled & ~reached, before), above.where(reached, before)
-            num_steps = torch.where(unsettled & ~reached, 1, torch.where(reached, num_steps - 1, num_steps))
-            unsettled = reached & (num_steps > 1)
-        return Bracket(below, above, num_steps)
 
     def _result(self, lane: Lane, status: PairStatus, size: float | None, pattern: Tensor) -> PairResult:
         source, target = lane.pair
@@ -266,11 +247,10 @@ class Lanes:
             self._patterns = self._patterns.detach().clone()
             self._patterns[again] = 0.0
         for index in again:
-            self.active[index].restart(self._clean(self.active[index].pair))
+            self.active[index].restart()
 
     def _drop(self, done: list[int]) -> None:
         """Take the lanes that are done out of the batch."""
         kept = [i for i in range(len(self.active)) if i not in done]
         self.active = [self.active[i] for i in kept]
         self._patterns = self._patterns.detach()[kept]
-        self._earlier = [patterns[kept] for patterns in self._earlier]

@@ -76,7 +76,7 @@ class Search:
     threads: int = 1
     """Groups in work at once."""
     refine: bool = True
-    """Refine the crossing and repeat pairs that cross too soon; off in pilots."""
+    """Shrink patterns to the crossing and repeat pairs that cross too soon; off in pilots."""
     draft: Space | None = None
     """The same in reduced precision, for the steps; None takes them in `space`."""
 

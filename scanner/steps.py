@@ -21,7 +21,7 @@ SHORTER = 0.25
 
 _MOST_TRIALS = 12
 # Portions of fewer images say too little about direction and rate.
-_FEWEST_IN_PORTION = 20
+_FEWEST_IN_PORTION = 10
 
 
 def unit_step(direction: Tensor, log_scale: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class StepRule:
 STEP_RULES: Mapping[str, StepRule] = MappingProxyType(
     {
         # Pilots see few images, which agree sooner: 8 to 16 of their steps are 10 to 20 of a search.
-        "unit": StepRule(unit_step, fewest=8, most=16, portions=5, stride=2.0),
+        "unit": StepRule(unit_step, fewest=8, most=16, portions=10, stride=2.0),
         "plain": StepRule(plain_step, fewest=10, most=60),
     }
 )

@@ -1,4 +1,4 @@
-"""The crossing of the goal rate, against the least share of the step that reaches it on paper."""
+"""The smallest multiple of a pattern that reaches the goal rate, against the least one on paper."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import math
 import pytest
 import torch
 
-from backscan.scanner.batch import Batch, Sources
-from backscan.scanner.crossing import Bracket, measure, refine
+from backscan.scanner.batch import Batch, Sources, clean_posterior
+from backscan.scanner.crossing import TOLERANCE, Measured, measure, shrink
 from backscan.scanner.perturb import Work
 from backscan.scanner.spaces import ClippedImage
 from tests.scanner.linear import GOAL, LinearClassifier, grey_images, linear_classifier
 
-STEP = 0.1
 NUM_IMAGES = 40
 
 
@@ -31,46 +30,62 @@ def sources(classifier) -> Sources:
     return Sources.gather(by_class, ClippedImage(classifier), counted)
 
 
-def ends(classifier, sources, pairs, offsets):
-    """Batch, and patterns along the weights one step apart, the crossing in between at a share given by `offsets`."""
+def ends(space, sources, pairs, factors):
+    """Batch, what it makes of no pattern and of patterns `factors` times as long as the least, and the least sizes."""
     batch = Batch.of(pairs, sources)
-    direction = classifier.weights / classifier.weights.norm()
+    classifier = space.classifier
     least = torch.tensor(
         [
             float(classifier.least_sizes(images[counted]).sort().values[math.ceil(GOAL * int(counted.sum())) - 1])
             for images, counted in zip(batch.encoded, batch.counted, strict=True)
         ]
     )
-    lengths = least - STEP * torch.tensor(offsets)
+    direction = classifier.weights / classifier.weights.norm()
+    lengths = least * torch.tensor(factors)
+    log_posterior = clean_posterior(pairs, sources)
+    decided = batch.decided(log_posterior)
+    zero = torch.zeros(len(pairs), *direction.shape[-3:])
+    clean = Measured(zero, batch.margins(log_posterior), decided, batch.rates(decided))
+    return batch, clean, measure(space, batch, lengths.reshape(-1, 1, 1, 1) * direction, Work()), least
+
+
+@pytest.mark.parametrize("factor", [1.0005, 1.02, 1.3, 2.5])
+def test_finds_the_least_multiple(classifier, sources, factor):
     space = ClippedImage(classifier)
-    below, above = (
-        measure(space, batch, (lengths + step).reshape(-1, 1, 1, 1) * direction, Work()) for step in (0.0, STEP)
-    )
-    return batch, below, above, least
-
-
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.71, 0.98])
-def test_finds_the_crossing_to_a_64th_of_the_step(classifier, sources, share):
-    batch, below, above, least = ends(classifier, sources, [(0, 1), (2, 1)], [share, 1 - share])
+    batch, clean, arrived, least = ends(space, sources, [(0, 1), (2, 1)], [factor, 1 + (factor - 1) / 2])
     work = Work()
-    found = refine(ClippedImage(classifier), batch, Bracket(below, above, torch.ones(len(batch.targets))), GOAL, work)
+    found = shrink(space, batch, clean, arrived, GOAL, work)
     assert bool((found.rates >= GOAL).all())
     sizes = found.patterns.flatten(1).norm(dim=1)
     assert bool((sizes >= least - 1e-5).all())
-    assert bool((sizes <= least + STEP / 64 + 1e-5).all())
-    # Six bisections of all images would be 480 image passes.
-    assert work.forwards < 250
+    assert bool((sizes <= least * (1 + TOLERANCE) + 1e-5).all())
+    # Eight bisections of all images would be 640 image passes.
+    assert work.forwards <= 2.5 * 2 * NUM_IMAGES
 
 
-def test_images_between_the_ends_that_go_back_leave_the_known_pattern(classifier, sources):
-    """Where the rate in between is not what the ends promise, the end that is known to reach the goal stays."""
+def test_what_is_told_was_measured(classifier, sources):
+    """Rates and margins are those that all images give for the very pattern, whatever was interpolated."""
+    space = ClippedImage(classifier)
+    batch, clean, arrived, _ = ends(space, sources, [(0, 1), (2, 1)], [1.4, 1.1])
+    found = shrink(space, batch, clean, arrived, GOAL, Work())
+    again = measure(space, batch, found.patterns, Work())
+    for name in Measured.__slots__:
+        torch.testing.assert_close(getattr(found, name), getattr(again, name))
 
-    class Fickle(ClippedImage):
+
+def test_a_rate_that_is_lost_on_the_way_leaves_the_known_pattern(classifier, sources):
+    """Where shorter patterns never reach the goal, whatever their margins promise, the known one stays."""
+
+    class OnlyTheWhole(ClippedImage):
         def log_posterior(self, encoded, pattern):
             values = super().log_posterior(encoded, pattern)
-            return values if encoded.shape[1] < NUM_IMAGES else values.roll(1, dims=2)
+            whole = pattern.flatten(1).norm(dim=1) >= sizes - 1e-6
+            return torch.where(whole.reshape(-1, 1, 1), values, values.roll(2, dims=2))
 
-    batch, below, above, _ = ends(classifier, sources, [(0, 1)], [0.5])
-    found = refine(Fickle(classifier), batch, Bracket(below, above, torch.ones(len(batch.targets))), GOAL, Work())
-    torch.testing.assert_close(found.patterns, above.patterns)
-    assert found.rates.tolist() == above.rates.tolist()
+    sizes = torch.zeros(1)
+    space = OnlyTheWhole(classifier)
+    batch, clean, arrived, _ = ends(space, sources, [(0, 1)], [1.5])
+    sizes = arrived.patterns.flatten(1).norm(dim=1)
+    found = shrink(space, batch, clean, arrived, GOAL, Work())
+    torch.testing.assert_close(found.patterns, arrived.patterns)
+    assert found.rates.tolist() == arrived.rates.tolist()
