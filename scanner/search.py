@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Pair = tuple[int, int]
 
 # Sources whose pairs form one chunk: enough to keep all threads or a GPU busy. The journal keeps whole chunks.
-_SOURCES_PER_CHUNK = {"cpu": 4, "cuda": 16}
+_SOURCES_PER_CHUNK = {"cpu": 5, "cuda": 16}
 # A short look takes few passes (`glance`), so more sources make a chunk.
 _SOURCES_PER_LOOK = 48
 # Passes over the images that a pair takes, for the estimate of time only.

@@ -20,7 +20,7 @@ from backscan.scanner.steps import STEP_RULES
 from benchmarks.prototypes import Prototypes
 
 _STEP_SIZES = {"unit": 0.09, "plain": 0.02}
-_IMAGES_PER_PASS = 128
+_IMAGES_PER_PASS = 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from backscan.scanner.results import PairResult
     from backscan.scanner.spaces import Space
 
-# Images of one forward pass: what fills the caches of a CPU core, and what keeps a GPU busy.
-_IMAGES_PER_PASS = {"cpu": 128, "cuda": 8192}
+# Images of one forward pass: enough for a CPU core, yet so few that a chunk makes many groups for all cores to share;
+# and what keeps a GPU busy.
+_IMAGES_PER_PASS = {"cpu": 48, "cuda": 8192}
 # A GPU works on all pairs of a chunk as one group.
 _GROUP_ON_GPU = 1 << 20
 _PILOT_PAIRS = 7
