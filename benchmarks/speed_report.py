@@ -4,10 +4,9 @@
         --data ../shared/data/cifar10_clean.npz --out benchmarks/results
 
 About an hour on two quiet cores, most of it in the first reference; `--runs 1 --published-pairs 3` make it twenty
-minutes. A scan is the command line in a new
-process, all options at their defaults: start, intake, import, preprocessing, parity, pilots, search, inference and
-replay. References get all cores as well. Processor time stands beside elapsed time, because it is what a loaded machine
-measures rightly.
+minutes. A scan is the command line in a new process, all options at their defaults: start, intake, import,
+preprocessing, parity, pilots, search, inference and replay. References get all cores as well. Processor time stands
+beside elapsed time, because it is what a loaded machine measures rightly.
 """
 
 from __future__ import annotations
@@ -190,8 +189,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "",
         f"Made by `{result['command']}` {result['circumstances']}; load at the start {result['load']:.1f}. "
         f"Model {result['model']}; medians of {scanned['runs']} scans; bfloat16 "
-        f"{'in' if result['bfloat16'] else 'not in'} hardware. Ratios are elapsed time, processor time in brackets. The "
-        "references search the image only, as `--detector pairwise` does; the default searches features too.",
+        f"{'in' if result['bfloat16'] else 'not in'} hardware. Ratios are of elapsed time, of processor time in brackets. "
+        "The references search the image only, as `--detector pairwise` does; the default searches features too.",
         "",
         "| what | elapsed s | processor s | times the default | times the image search alone | wanted |",
         "|---|---|---|---|---|---|",
