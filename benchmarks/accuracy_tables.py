@@ -15,7 +15,8 @@ from benchmarks.table import Table
 SIGNIFICANCE = 0.05
 _ATTACK_GONE = 0.2
 
-_PAPER_GROUPS = ("BD-P-S", "BD-G-S", "BD-G-M", "Clean")
+PAPER_GROUPS = ("BD-P-S", "BD-G-S", "BD-G-M", "Clean")
+"""The groups of XMK section 5.2.1."""
 
 # XMK Tables 2 to 5 and section 5.2.3: shares of 25 victims in the groups above.
 _PAPER: Mapping[tuple[str, float], tuple[float, float, float, float]] = MappingProxyType(
@@ -99,7 +100,7 @@ def detection(study: Study, significance: float, of: str) -> Table:
             name,
             *(
                 _beside(study.share(group, judge, significance=significance, of=of), name, significance, place, of)
-                for place, group in enumerate(_PAPER_GROUPS)
+                for place, group in enumerate(PAPER_GROUPS)
             ),
         )
         for name, judge in JUDGES.items()
@@ -108,7 +109,7 @@ def detection(study: Study, significance: float, of: str) -> Table:
         f"Variants of the paper at {significance:g}, right {of} named",
         f"XMK {_PAPER_NAMES[significance]} (naive: Table 5); published p-value. Victims judged rightly: alarm with the "
         f"right {of}, or no alarm on Clean; in brackets the paper's share of 25, which counts right pairs.",
-        ("variant", *_PAPER_GROUPS),
+        ("variant", *PAPER_GROUPS),
         tuple(rows),
     )
 
@@ -136,8 +137,8 @@ def _pooled_cells(study: Study, setting: str) -> Iterator[str]:
     for group, members in study.groups.items():
         rights = [_pooled_right(each, setting) for each in members if setting in each.scans]
         counted, paper = share(sum(rights), len(rights)), _PAPER_CLEANSE.get(setting)
-        beside = counted and paper is not None and group in _PAPER_GROUPS
-        yield f"{counted} [{paper[_PAPER_GROUPS.index(group)]:.2f}]" if beside and paper else counted
+        beside = counted and paper is not None and group in PAPER_GROUPS
+        yield f"{counted} [{paper[PAPER_GROUPS.index(group)]:.2f}]" if beside and paper else counted
 
 
 def _pooled_right(examined: Examined, setting: str) -> bool:

@@ -23,13 +23,11 @@ import torch
 from backscan.scanner import PairResult, ScanConfig
 from backscan.scanner.inference import infer_pairs
 from benchmarks import reference
+from benchmarks.accuracy_tables import PAPER_GROUPS
 from benchmarks.provenance import circumstances, share
 from benchmarks.speed_report import Subject, scan
 from benchmarks.table import Table
 from benchmarks.victims import CACHE, Victim, clean_images, make_plans, obtain
-
-GROUPS = ("BD-P-S", "BD-G-S", "BD-G-M", "Clean")
-"""The paper's groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def _judged(results: Sequence[PairResult], config: ScanConfig, num_classes: int)
 
 def as_markdown(rows: Sequence[Agreement], command: str) -> str:
     """A table of counts by group, and one of the victims on which the two differ."""
-    groups = [group for group in GROUPS if any(row.group == group for row in rows)]
+    groups = [group for group in PAPER_GROUPS if any(row.group == group for row in rows)]
     by_group = {group: [row for row in rows if row.group == group] for group in groups}
     counts = Table(
         "Engine and reference (b)",
@@ -151,7 +149,7 @@ def main() -> None:
     """Compare, print and keep."""
     parser = argparse.ArgumentParser(description="Verdicts of the engine beside those of the later reference.")
     parser.add_argument("--preset", default="digits", help="scale of the victims")
-    parser.add_argument("--groups", nargs="*", default=list(GROUPS), help="groups of victims")
+    parser.add_argument("--groups", nargs="*", default=list(PAPER_GROUPS), help="groups of victims")
     parser.add_argument("--count", type=int, default=5, help="victims of each group")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps victims")
     parser.add_argument("--out", type=Path, help="folder for agreement.json and agreement.md")

@@ -189,7 +189,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "",
         f"Made by `{result['command']}` {result['circumstances']}; load at the start {result['load']:.1f}. "
         f"Model {result['model']}; medians of {scanned['runs']} scans; bfloat16 "
-        f"{'in' if result['bfloat16'] else 'not in'} hardware. Ratios are of elapsed time, of processor time in brackets. "
+        f"{'in' if result['bfloat16'] else 'not in'} hardware. "
+        "Ratios are of elapsed time, of processor time in brackets. "
         "The references search the image only, as `--detector pairwise` does; the default searches features too.",
         "",
         "| what | elapsed s | processor s | times the default | times the image search alone | wanted |",

@@ -41,6 +41,12 @@ class Measured:
     """Group misclassification rates, float64 [L]."""
 
     @classmethod
+    def of(cls, batch: Batch, patterns: Tensor, log_posterior: Tensor) -> Measured:
+        """What a batch makes of patterns [L, ...], from its log posterior [L, N, K]."""
+        decided = batch.decided(log_posterior)
+        return cls(patterns, batch.margins(log_posterior), decided, batch.rates(decided))
+
+    @classmethod
     def stack(cls, points: Sequence[Measured]) -> Measured:
         """Several lanes as one."""
         return cls(*(torch.cat([getattr(point, name) for point in points]) for name in cls.__slots__))
@@ -55,8 +61,7 @@ def measure(space: Space, batch: Batch, patterns: Tensor, work: Work) -> Measure
     with torch.no_grad():
         log_posterior = space.log_posterior(batch.encoded, patterns)
     work.forwards += batch.num_images
-    decided = batch.decided(log_posterior)
-    return Measured(patterns, batch.margins(log_posterior), decided, batch.rates(decided))
+    return Measured.of(batch, patterns, log_posterior)
 
 
 def shrink(space: Space, batch: Batch, clean: Measured, arrived: Measured, goal_rate: float, work: Work) -> Measured:

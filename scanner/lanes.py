@@ -125,9 +125,7 @@ class Lanes:
 
     def _clean(self, pair: Pair) -> Measured:
         """What the source images say without a pattern."""
-        batch, log_posterior = Batch.of([pair], self._sources), clean_posterior([pair], self._sources)
-        decided = batch.decided(log_posterior)
-        return Measured(self._zero, batch.margins(log_posterior), decided, batch.rates(decided))
+        return Measured.of(Batch.of([pair], self._sources), self._zero, clean_posterior([pair], self._sources))
 
     def _ask(self, batch: Batch, log_posterior: Tensor, decided: Tensor) -> dict[int, Measured]:
         """Record the rates of this step; all images in float32, of the lanes that may be at the goal or a limit."""
@@ -135,7 +133,7 @@ class Lanes:
             lane.rates[lane.steps :] = [lane.rates[0] if lane.steps == 0 else rate]
         patterns = self._patterns.detach()
         if self._is_exact:
-            every = Measured(patterns, batch.margins(log_posterior), decided, batch.rates(decided))
+            every = Measured.of(batch, patterns, log_posterior)
             return {i: every.take([i]) for i in range(len(self.active))}
         indices = [i for i, lane in enumerate(self.active) if self._is_near(lane) or self._at_limit(lane)]
         if not indices:

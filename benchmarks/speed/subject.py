@@ -12,6 +12,7 @@ from torch import Tensor
 from backscan.converters import TorchClassifier, artifact_from_bytes, import_model, read_signature
 from backscan.scanner import PairResult
 from backscan.scanner.batch import Pair, Sources
+from backscan.scanner.detectors.algorithm import pairs_a_pass
 from backscan.scanner.norms import NORMS
 from backscan.scanner.objectives import OBJECTIVES
 from backscan.scanner.perturb import Search, Work
@@ -20,7 +21,6 @@ from backscan.scanner.steps import STEP_RULES
 from benchmarks.prototypes import Prototypes
 
 _STEP_SIZES = {"unit": 0.09, "plain": 0.02}
-_IMAGES_PER_PASS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class SearchSubject:
         space = ClippedImage(self.classifier)
         counted = {label: torch.ones(len(array), dtype=torch.bool) for label, array in self.images_by_class.items()}
         longest = max(len(array) for array in self.images_by_class.values())
-        lanes = max(1, round(_IMAGES_PER_PASS * STEP_RULES[rule].portions_of(longest) / longest))
+        lanes = pairs_a_pass(STEP_RULES[rule], longest, "cpu")
         search = Search(
             space=space,
             objective=OBJECTIVES["ce"],

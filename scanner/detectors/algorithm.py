@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from backscan.scanner.perturb import Pair, Search, Sources
     from backscan.scanner.results import PairResult
     from backscan.scanner.spaces import Space
+    from backscan.scanner.steps import StepRule
 
 # Images of one forward pass: enough for a CPU core, yet so few that a chunk makes many groups for all cores to share;
 # and what keeps a GPU busy.
@@ -114,6 +115,17 @@ def look(examination: Examination, place: Place, pairs: Sequence[Pair]) -> list[
     return glance.run(sources, pairs, stopped=examination.stopped)
 
 
+def pairs_a_pass(rule: StepRule, num_images: int, device: str) -> int:
+    """Pairs whose portions make one forward pass.
+
+    Args:
+        rule: Step rule, which divides the images into portions.
+        num_images: Images of the largest class.
+        device: `cpu` or `cuda`.
+    """
+    return max(1, round(_IMAGES_PER_PASS[device] * rule.portions_of(num_images) / num_images))
+
+
 def _search(examination: Examination, place: Place, step_size: float, *, max_steps: int, refine: bool) -> Search:
     from backscan.scanner.perturb import Search
 
@@ -122,7 +134,7 @@ def _search(examination: Examination, place: Place, step_size: float, *, max_ste
     device = next(iter(examination.images_by_class.values())).device
     on_cpu = device.type == "cpu"
     rule = STEP_RULES[config.step_rule]
-    lanes = max(1, round(_IMAGES_PER_PASS[device.type] * rule.portions_of(longest) / longest))
+    lanes = pairs_a_pass(rule, longest, device.type)
     return Search(
         space=place.space,
         objective=place.objective,

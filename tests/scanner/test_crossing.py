@@ -42,10 +42,7 @@ def ends(space, sources, pairs, factors):
     )
     direction = classifier.weights / classifier.weights.norm()
     lengths = least * torch.tensor(factors)
-    log_posterior = clean_posterior(pairs, sources)
-    decided = batch.decided(log_posterior)
-    zero = torch.zeros(len(pairs), *direction.shape[-3:])
-    clean = Measured(zero, batch.margins(log_posterior), decided, batch.rates(decided))
+    clean = Measured.of(batch, torch.zeros(len(pairs), *direction.shape[-3:]), clean_posterior(pairs, sources))
     return batch, clean, measure(space, batch, lengths.reshape(-1, 1, 1, 1) * direction, Work()), least
 
 

@@ -53,7 +53,6 @@ def run_one(search: Search, sources: Sources, pair: tuple[int, int] = (0, 1)):
 def test_finds_the_least_pattern(classifier, images, objective):
     result = run_one(search_of(classifier, objective=OBJECTIVES[objective]), sources_of(classifier, c0=images))
     assert result.status is PairStatus.REACHED
-    # Bisection leaves one 64th of a step of 0.05.
     assert result.size == pytest.approx(least_common_size(classifier, images), rel=TOLERANCE)
     assert np.linalg.norm(result.pattern) == pytest.approx(result.size, rel=1e-5)
     cosine = (result.pattern.ravel() @ classifier.weights.numpy().ravel()) / (
