@@ -253,7 +253,7 @@ def test_a_screened_scan_that_is_interrupted_goes_on_without_new_looks(tmp_path:
         ),
     )
     resumed = scanned(tmp_path, screen="on", journal=tmp_path / "journal")
-    chunks = search.chunks(every(NUM_CLASSES), "cpu")
+    chunks = list(search.chunks(every(NUM_CLASSES), "cpu"))
     assert asked == [chunk[0][0] for chunk in chunks[1:]]
     assert len(asked) > 1
     assert without_times(resumed) == without_times(whole)
