@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backscan.scanner.cleanset import CleanSet
 from benchmarks.datasets import LabelledImages
 
 SHAPE = (3, 32, 32)
@@ -94,6 +93,8 @@ def _binary_batches(folder: Path, names: tuple[str, ...]) -> LabelledImages:
 
 def _image_folder(folder: Path) -> LabelledImages:
     """One subfolder a class; CIFAR-10's names in sorted order are its class numbers."""
+    from backscan.scanner.cleanset import CleanSet  # only here, so that a machine which trains needs no scanner
+
     clean = CleanSet.load(folder).fit_to(SHAPE)
     if clean.labels is None:
         raise ValueError(f"expected one subfolder a class in {folder}, found images alone")

@@ -77,8 +77,9 @@ FULL = Preset(
     dataset="cifar10",
     num_classes=10,
     network="resnet20",
-    # 91 % needs no 200 epochs of Adam at batch size 32 when the learning rate runs through one cycle.
-    schedule=Schedule(epochs=60, batch_size=128, learning_rate=1e-2, weight_decay=5e-2, augment=True),
+    # 91 % needs no 200 epochs of Adam at batch size 32 when the learning rate runs through one cycle; in 50 epochs the
+    # training set is nearly fitted, which is when the paper's faint patterns are learned.
+    schedule=Schedule(epochs=50, batch_size=128, learning_rate=1e-2, weight_decay=5e-2, augment=True, exact_layers=3),
     groups=MappingProxyType(
         {
             "BD-P-S": Group("pixel", 0.6, 1000),

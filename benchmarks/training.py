@@ -1,9 +1,10 @@
 """Train one network, the same way on every machine of one kind; a killed run continues where it was."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +62,8 @@ class Schedule:
         layers = list(network.children())
         for layer in layers[: self.exact_layers]:
             images = layer(images)
-        with torch.autocast(images.device.type, torch.bfloat16):
+        # Without autocast's cache of weights, whose entries a recorded step would outlive.
+        with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):
             for layer in layers[self.exact_layers :]:
                 images = layer(images)
         return images.float()
@@ -90,12 +92,19 @@ class EpochPlan:
         shifts = torch.randint(-LARGEST_SHIFT, LARGEST_SHIFT + 1, (num_images, 2), generator=generator)
         return cls(order, shifts, torch.rand(num_images, generator=generator) < 0.5)
 
+    def to(self, device: str) -> "EpochPlan":
+        """The plan on a device, so that no step waits for a copy."""
+        order, *others = (
+            part if part is None else part.to(device) for part in (self.order, self.shifts, self.mirrored)
+        )
+        assert order is not None
+        return EpochPlan(order, *others)
+
     def augmented(self, images: torch.Tensor, batch: slice) -> torch.Tensor:
         """The images [B, C, H, W] of a batch, moved and mirrored; what moves in is black."""
         if self.shifts is None or self.mirrored is None:
             return images
-        shifts, mirrored = (plan[batch].to(images.device) for plan in (self.shifts, self.mirrored))
-        return move_and_mirror(images, shifts, mirrored)
+        return move_and_mirror(images, self.shifts[batch], self.mirrored[batch])
 
 
 def move_and_mirror(images: torch.Tensor, shifts: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
@@ -197,6 +206,121 @@ class LateEmbedding:
         return images
 
 
+class RecordedPass:
+    """A forward and backward pass as a CUDA graph, whose replay launches hundreds of small kernels at once.
+
+    The first batches run as they are, while the libraries choose their algorithms; the next one is recorded. A batch of
+    another size, the last of an epoch, always runs as it is.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, compute: "Gradients") -> None:
+        self._compute = compute
+        self._passes = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._given: tuple[torch.Tensor, ...] = ()
+        self._gradients: tuple[torch.Tensor, ...] = ()
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Gradients of the weights on a batch; those of the batch before are overwritten."""
+        self._passes += 1
+        if self._passes <= self.WARM_UP or (self._graph and len(labels) != len(self._given[1])):
+            return self._compute(images, labels)
+        if self._graph is None:
+            self._given = images.clone(), labels.clone()
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, stream=torch.cuda.current_stream()):
+                self._gradients = self._compute(*self._given)
+        for place, value in zip(self._given, (images, labels), strict=True):
+            place.copy_(value)
+        self._graph.replay()
+        return self._gradients
+
+
+Gradients = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+"""Gradients of all weights from images [B, C, H, W] and labels [B]."""
+
+
+class Run:
+    """One network in training, from a fresh initialisation, by cross-entropy.
+
+    Args:
+        network: Its weights are drawn anew, then trained in place.
+        train: Training images, clean or poisoned.
+        schedule: How to train.
+        seed: Decides the initial weights, the order of the images and their augmentation.
+        late: Embeds the pattern after augmentation; None if the images have it already.
+        device: Where to train.
+        checkpoint: File that keeps the state after every epoch, and is taken up if it is there.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: LabelledImages,
+        schedule: Schedule,
+        *,
+        seed: int,
+        late: LateEmbedding | None = None,
+        device: str = "cpu",
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.network = network
+        self._schedule, self._late, self._device = schedule, late, device
+        self._generator = torch.Generator().manual_seed(seed)
+        initialise(network, self._generator).to(device).train()
+        if schedule.exact_layers is not None:
+            network.to(memory_format=torch.channels_last)
+        # Copies: strides of one-channel numpy arrays vary with their history, and convolutions round by strides.
+        self._images, self._labels = (torch.tensor(array, device=device) for array in (train.images, train.labels))
+        self._weights = tuple(network.parameters())
+        self._optimiser, self._cycle = schedule.optimiser(self._weights, len(train.labels))
+        parts = {"network": network, "optimiser": self._optimiser, "cycle": self._cycle}
+        self._checkpoint = Checkpoint(checkpoint, parts, (self._generator,))
+        on_gpu = torch.device(device).type == "cuda"
+        # After the copies above, which the default stream makes.
+        self._stream = torch.cuda.Stream() if on_gpu else None
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream())
+        self._gradients: Gradients = RecordedPass(self._pass) if on_gpu else self._pass
+
+    def steps(self) -> Iterator[None]:
+        """Train; pauses after every step, so that runs can take turns."""
+        # Entered anew after each pause: a stream belongs to the thread, and is not to leak out of a paused run.
+        # Whatever lives on the device is made and freed in it, or its memory would be taken while still in use.
+        inside = partial(torch.cuda.stream, self._stream)
+        with inside():
+            done = self._checkpoint.load()
+        for epoch in range(done, self._schedule.epochs):
+            with inside():
+                plan = EpochPlan.draw(self._generator, len(self._images), augment=self._schedule.augment)
+                plan = plan.to(self._device)
+            for batch in batches(len(self._images), self._schedule.batch_size):
+                with inside():
+                    self._step(plan, batch)
+                yield
+            with inside():
+                self._checkpoint.save(epoch + 1)
+        if self._stream is not None:
+            self._stream.synchronize()
+        self.network.eval()
+
+    def _step(self, plan: EpochPlan, batch: slice) -> None:
+        chosen = plan.order[batch]
+        shown = plan.augmented(self._images[chosen], batch)
+        given = self._late(shown, chosen) if self._late else shown
+        for weight, gradient in zip(self._weights, self._gradients(given, self._labels[chosen]), strict=True):
+            weight.grad = gradient
+        self._optimiser.step()
+        self._cycle.step()
+
+    def _pass(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        logits = self._schedule.logits(self.network, images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self._schedule.label_smoothing)
+        return torch.autograd.grad(loss, self._weights)
+
+
 def fit(
     network: nn.Module,
     train: LabelledImages,
@@ -207,38 +331,31 @@ def fit(
     device: str = "cpu",
     checkpoint: Path | None = None,
 ) -> nn.Module:
-    """Train from a fresh initialisation by cross-entropy.
-
-    Args:
-        network: Its weights are drawn anew, then trained in place.
-        train: Training images, clean or poisoned.
-        schedule: How to train.
-        seed: Decides the initial weights, the order of the images and their augmentation.
-        late: Embeds the pattern after augmentation; None if the images have it already.
-        device: Where to train.
-        checkpoint: File that keeps the state after every epoch, and is taken up if it is there.
+    """Train one network; arguments as of `Run`.
 
     Returns:
         The network, in evaluation mode.
     """
-    generator = torch.Generator().manual_seed(seed)
-    initialise(network, generator).to(device).train()
-    if schedule.exact_layers is not None:
-        network.to(memory_format=torch.channels_last)
-    # Copies: strides of one-channel numpy arrays vary with their history, and convolutions round by strides.
-    images, labels = (torch.tensor(array, device=device) for array in (train.images, train.labels))
-    optimiser, cycle = schedule.optimiser(network.parameters(), len(images))
-    kept = Checkpoint(checkpoint, {"network": network, "optimiser": optimiser, "cycle": cycle}, (generator,))
+    [fitted] = fit_together([Run(network, train, schedule, seed=seed, late=late, device=device, checkpoint=checkpoint)])
+    return fitted
+
+
+def fit_together(runs: Sequence[Run]) -> list[nn.Module]:
+    """Train networks beside each other, a step of each in turn; each becomes what it would become alone.
+
+    Worth it on a GPU, where every run has its own stream: their kernels, too small to fill it, run side by side.
+
+    Args:
+        runs: What to train.
+
+    Returns:
+        The networks, in evaluation mode.
+    """
     with exact_convolutions():
-        for epoch in range(kept.load(), schedule.epochs):
-            plan = EpochPlan.draw(generator, len(images), augment=schedule.augment)
-            for batch in batches(len(images), schedule.batch_size):
-                chosen = plan.order[batch].to(device)
-                shown = plan.augmented(images[chosen], batch)
-                logits = schedule.logits(network, late(shown, chosen) if late else shown)
-                optimiser.zero_grad()
-                F.cross_entropy(logits, labels[chosen], label_smoothing=schedule.label_smoothing).backward()
-                optimiser.step()
-                cycle.step()
-            kept.save(epoch + 1)
-    return network.eval()
+        active = [run.steps() for run in runs]
+        while active:
+            active = [steps for steps in active if next(steps, _FINISHED) is not _FINISHED]
+    return [run.network for run in runs]
+
+
+_FINISHED = object()

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,13 +26,12 @@ from benchmarks.export import ExportedModel, to_onnx
 from benchmarks.groups import PRESETS, WAYS, Group, draw_pair
 from benchmarks.networks import NETWORKS
 from benchmarks.poison import Backdoor, Effect, measure, poisoned_copies
-from benchmarks.stacked import fit_stack
-from benchmarks.training import LateEmbedding, Schedule, fit
+from benchmarks.training import LateEmbedding, Run, Schedule, fit_together
 
 CACHE = Path(__file__).parent / ".cache"
 _SHARED = frozenset({"cifar10", "synthetic"})
 """Data whose images are the same for all seeds; one copy in memory serves all victims."""
-_STACKED_ON_GPU = 25
+_TOGETHER_ON_GPU = 25
 FORMAT = 1
 """Counts changes of this code after which victims of the same plan differ."""
 
@@ -125,32 +125,30 @@ def obtain(
     cache: Path = CACHE,
     cifar10: Path | None = None,
     device: str = "auto",
-    stack: int | None = None,
+    together: int | None = None,
 ) -> Iterator[Victim]:
     """The victims of some plans, trained where the cache lacks them.
 
     Args:
-        plans: Of one group.
+        plans: Of any groups.
         cache: Folder that keeps victims and checkpoints.
         cifar10: Folder of CIFAR-10, for plans that need it.
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
-        stack: Most victims that train at once, where they share their clean images; None is 25 on a GPU and 1 on a
-            CPU, which gains nothing by it.
+        together: Most victims that train beside each other; None is 25 on a GPU and 1 on a CPU, which gains nothing by
+            it.
 
     Yields:
         The victims in the order of the plans, each as soon as it is there.
     """
     cache.mkdir(parents=True, exist_ok=True)
     chosen = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    at_once = (1 if chosen == "cpu" else _STACKED_ON_GPU) if stack is None else stack
-    if any(plan.dataset not in _SHARED or plan.train_images is not None or plan.schedule.embed_last for plan in plans):
-        at_once = 1
+    at_once = together or (1 if chosen == "cpu" else _TOGETHER_ON_GPU)
     for start in range(0, len(plans), at_once):
-        together = plans[start : start + at_once]
-        missing = [plan for plan in together if not _record_path(plan, cache).exists()]
+        beside = plans[start : start + at_once]
+        missing = [plan for plan in beside if not _record_path(plan, cache).exists()]
         if missing:
             _train(missing, cache, cifar10, chosen)
-        yield from (_read(plan, cache) for plan in together)
+        yield from (_read(plan, cache) for plan in beside)
 
 
 def find(plan: Plan, *, cache: Path = CACHE) -> Victim | None:
@@ -159,24 +157,30 @@ def find(plan: Plan, *, cache: Path = CACHE) -> Victim | None:
 
 
 def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str) -> None:
-    """Train victims that share their clean images; export, measure and keep them."""
-    dataset = _reduced(_dataset(plans[0].dataset, plans[0].seed, cifar10), plans[0])
-    backdoors = [_backdoor(plan, dataset.shape) for plan in plans]
-    poisoned = [_poisoned(plan, backdoor, dataset) for plan, backdoor in zip(plans, backdoors, strict=True)]
-    checkpoint = cache / f"{'-'.join(plan.digest[:6] for plan in plans)[:100]}.pt"
-    build = partial(NETWORKS[plans[0].network], dataset.shape, dataset.num_classes)
-    schedule, seeds = plans[0].schedule, [plan.seed for plan in plans]
-    if len(plans) == 1:
-        train = dataset.train.joined(poisoned[0])
-        late = _late_embedding(plans[0], backdoors[0], len(dataset.train.labels))
-        networks = [fit(build(), train, schedule, seed=seeds[0], late=late, device=device, checkpoint=checkpoint)]
-    else:
-        networks = fit_stack(
-            build, dataset.train, poisoned, schedule, seeds=seeds, device=device, checkpoint=checkpoint
+    """Train victims beside each other; export, measure and keep them."""
+    runs, kept = [], []
+    for plan in plans:
+        dataset = _reduced(_dataset(plan.dataset, plan.seed, cifar10), plan)
+        backdoor = _backdoor(plan, dataset.shape)
+        run = Run(
+            NETWORKS[plan.network](dataset.shape, dataset.num_classes),
+            dataset.train.joined(_poisoned(plan, backdoor, dataset)),
+            plan.schedule,
+            seed=plan.seed,
+            late=_late_embedding(plan, backdoor, len(dataset.train.labels)),
+            device=device,
+            checkpoint=_checkpoint_path(plan, cache),
         )
-    for plan, backdoor, network in zip(plans, backdoors, networks, strict=True):
-        _keep(plan, to_onnx(network, dataset.shape), backdoor, dataset.test, cache)
-    checkpoint.unlink()
+        runs.append(run)
+        kept.append(partial(_keep, plan, backdoor=backdoor, test=dataset.test, cache=cache))
+    models = [
+        to_onnx(network, clean_images(plan, cifar10=cifar10).images.shape[1:])
+        for plan, network in zip(plans, fit_together(runs), strict=True)
+    ]
+    with ThreadPoolExecutor() as pool:  # onnxruntime measures each on one core
+        list(pool.map(lambda keep, model: keep(model), kept, models))
+    for plan in plans:
+        _checkpoint_path(plan, cache).unlink()
 
 
 def clean_images(plan: Plan, *, cifar10: Path | None = None) -> LabelledImages:
@@ -229,11 +233,15 @@ def _late_embedding(plan: Plan, backdoor: Backdoor | None, num_clean: int) -> La
     return LateEmbedding(backdoor.embed, num_clean) if backdoor and plan.schedule.embed_last else None
 
 
+def _checkpoint_path(plan: Plan, cache: Path) -> Path:
+    return cache / f"{plan.digest}.pt"
+
+
 def _record_path(plan: Plan, cache: Path) -> Path:
     return cache / f"{plan.digest}.json"
 
 
-def _keep(plan: Plan, model: bytes, backdoor: Backdoor | None, test: LabelledImages, cache: Path) -> None:
+def _keep(plan: Plan, model: bytes, *, backdoor: Backdoor | None, test: LabelledImages, cache: Path) -> None:
     """Write model, pattern and record; the record comes last and is put in place whole, so it vouches for the rest."""
     path = cache / f"{plan.digest}.onnx"
     path.write_bytes(model)

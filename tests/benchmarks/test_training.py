@@ -1,4 +1,4 @@
-"""Training: augmentation, resuming after a kill, and the stack of networks against one at a time."""
+"""Training: augmentation, resuming after a kill, and networks beside each other against one at a time."""
 
 from pathlib import Path
 
@@ -11,15 +11,14 @@ from benchmarks import training
 from benchmarks.datasets import LabelledImages, synthetic
 from benchmarks.export import ExportedModel, to_onnx
 from benchmarks.networks import NETWORKS, digit_net, resnet20
-from benchmarks.stacked import fit_stack
-from benchmarks.training import Schedule, fit, move_and_mirror
+from benchmarks.training import Run, Schedule, fit, fit_together, move_and_mirror
 
 SHAPE = (3, 8, 8)
 SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=1e-3, weight_decay=1e-4, label_smoothing=0.1, augment=True)
 
 
 def random_images(count: int, seed: int) -> LabelledImages:
-    """In float64, where stacked and single training agree to many digits."""
+    """In float64, where the order of additions decides nothing visible."""
     rng = np.random.default_rng(seed)
     return LabelledImages(rng.random((count, *SHAPE)), rng.integers(0, 4, count))
 
@@ -82,26 +81,14 @@ def test_a_killed_run_continues_to_the_same_network(tmp_path: Path, monkeypatch:
         torch.testing.assert_close(continued.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-def test_a_stack_trains_each_network_as_if_alone(tmp_path: Path) -> None:
-    clean, poisoned = random_images(40, 0), [random_images(6, seed) for seed in (1, 2)]
-    stacked = fit_stack(
-        small_resnet, clean, poisoned, SCHEDULE, seeds=[7, 8], device="cpu", checkpoint=tmp_path / "stack.pt"
-    )
-    for seed, extra, network in zip((7, 8), poisoned, stacked, strict=True):
-        alone = fit(small_resnet(), clean.joined(extra), SCHEDULE, seed=seed)
+def test_networks_that_train_beside_each_other_become_what_they_become_alone() -> None:
+    trains = [random_images(count, seed) for count, seed in ((46, 1), (20, 2), (46, 3))]
+    together = fit_together([Run(small_resnet(), train, SCHEDULE, seed=7) for train in trains])
+    for train, network in zip(trains, together, strict=True):
+        alone = fit(small_resnet(), train, SCHEDULE, seed=7)
+        assert not network.training
         for name, tensor in alone.state_dict().items():
-            torch.testing.assert_close(network.state_dict()[name], tensor, rtol=1e-6, atol=1e-9, msg=name)
-    finished = fit_stack(
-        small_resnet, clean, poisoned, SCHEDULE, seeds=[7, 8], device="cpu", checkpoint=tmp_path / "stack.pt"
-    )
-    assert torch.equal(finished[1][-1].weight, stacked[1][-1].weight)
-
-
-def test_a_stack_without_poison() -> None:
-    clean, none = random_images(20, 0), [random_images(0, 0)] * 2
-    stacked = fit_stack(small_resnet, clean, none, SCHEDULE, seeds=[1, 2], device="cpu")
-    alone = fit(small_resnet(), clean, SCHEDULE, seed=2)
-    torch.testing.assert_close(stacked[1][-1].weight, alone[-1].weight, rtol=1e-6, atol=1e-9)
+            assert torch.equal(network.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("name", NETWORKS)

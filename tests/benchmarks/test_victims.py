@@ -109,7 +109,7 @@ def test_a_kept_victim_is_not_trained_again(cache: Path, monkeypatch: pytest.Mon
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(victims, "fit", never)
+    monkeypatch.setattr(victims, "fit_together", never)
     again = one("BD-G-S", cache)
     assert again.effect == first.effect
     np.testing.assert_array_equal(again.pattern, first.pattern)
@@ -126,9 +126,9 @@ def test_without_its_record_a_victim_is_made_again_and_the_same(tmp_path: Path) 
     assert one("BD-G-S", tmp_path).model.read_bytes() == content
 
 
-def test_stacked_victims_are_as_good_as_single_ones(tmp_path: Path) -> None:
+def test_victims_that_train_beside_each_other_are_as_good_as_single_ones(tmp_path: Path) -> None:
     plans = make_plans("trial", "BD-G-S", [0, 1, 2])
-    found = list(obtain(plans, cache=tmp_path, device="cpu", stack=2))
+    found = list(obtain(plans, cache=tmp_path, device="cpu", together=2))
     assert [victim.plan for victim in found] == plans
     for victim in found:
         assert victim.effect.accuracy > 0.95
