@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
-# Sources whose pairs form one chunk: enough to keep all threads or a GPU busy. The journal keeps whole chunks.
-_SOURCES_PER_CHUNK = {"cpu": 5, "cuda": 16}
+# Sources whose pairs form one chunk. Threads wait for each other at its end, so it is to be long; the journal keeps
+# whole chunks, and the images of a chunk are held once more: on a CPU as many as this memory takes, but not too few.
+_SOURCES_PER_CHUNK = {"cpu": 10, "cuda": 16}
+_CHUNK_BYTES = 1 << 26
+_FEWEST_SOURCES = 5
 # A short look takes few passes (`glance`), so more sources make a chunk.
 _SOURCES_PER_LOOK = 48
 # Passes over the images that a pair takes, for the estimate of time only.
@@ -135,10 +138,10 @@ class PairSearch:
         self, name: str, pairs: Sequence[Pair], prepared: Preparation, deadline: float | None
     ) -> Iterator[list[PairResult]]:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
-        num_images = max(len(images) for images in self.images_by_class.values())
-        seconds_per_pair = _TYPICAL_PASSES * num_images * prepared.seconds_per_image
+        largest = max(self.images_by_class.values(), key=len)
+        seconds_per_pair = _TYPICAL_PASSES * len(largest) * prepared.seconds_per_image
         self.draft.progress.plan(len(pairs), len(pairs) * seconds_per_pair)
-        for chunk in chunks(pairs, self.opened.device):
+        for chunk in chunks(pairs, self.opened.device, bytes_a_source=largest.nbytes):
             done = self._recorded(name, chunk)
             if done is None:
                 done = self._search(name, chunk, prepared.step_size, deadline)
@@ -203,9 +206,18 @@ def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
     return wanted
 
 
-def chunks(pairs: Sequence[Pair], device: str) -> Iterator[list[Pair]]:
-    """Pairs in the portions in which a device searches them."""
-    return by_sources(pairs, _SOURCES_PER_CHUNK["cpu" if device == "cpu" else "cuda"])
+def chunks(pairs: Sequence[Pair], device: str, *, bytes_a_source: int) -> Iterator[list[Pair]]:
+    """Pairs in the portions in which a device searches them.
+
+    Args:
+        pairs: Source by source.
+        device: `cpu`, or the name of a GPU.
+        bytes_a_source: Memory of the images of a source.
+    """
+    if device != "cpu":
+        return by_sources(pairs, _SOURCES_PER_CHUNK["cuda"])
+    fitting = max(_FEWEST_SOURCES, _CHUNK_BYTES // bytes_a_source)
+    return by_sources(pairs, min(_SOURCES_PER_CHUNK["cpu"], fitting))
 
 
 def by_sources(pairs: Sequence[Pair], num_sources: int) -> Iterator[list[Pair]]:

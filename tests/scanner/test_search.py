@@ -62,12 +62,16 @@ def test_pairs_and_targets_without_a_common_pair_are_refused():
         wanted_pairs(ScanConfig(pairs=((0, 1),), targets=(2,)), NUM_CLASSES)
 
 
-def test_chunks_hold_whole_sources_and_every_pair_once():
+@pytest.mark.parametrize(
+    ("device", "bytes_a_source", "sources"),
+    [("cpu", 1000, 10), ("cpu", 8 << 20, 8), ("cpu", 1 << 30, 5), ("NVIDIA H200", 1 << 30, 16)],
+)
+def test_chunks_hold_whole_sources_and_every_pair_once(monkeypatch, device, bytes_a_source, sources):
+    monkeypatch.undo()  # the length that chunks really have
     pairs = wanted_pairs(ScanConfig(), 40)
-    for device, sources in (("cpu", 1), ("NVIDIA H200", 16)):
-        portions = list(chunks(pairs, device))
-        assert [pair for portion in portions for pair in portion] == pairs
-        assert {len({source for source, _ in portion}) for portion in portions[:-1]} == {sources}
+    portions = list(chunks(pairs, device, bytes_a_source=bytes_a_source))
+    assert [pair for portion in portions for pair in portion] == pairs
+    assert {len({source for source, _ in portion}) for portion in portions[:-1]} == {sources}
 
 
 class Model:
