@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 # Share of the pattern within which the crossing is found: a fifth of what the choice of steps moves a size by.
 TOLERANCE = 1 / 128
 _MOST_ROUNDS = 6
-# An image that crosses this much earlier than the goal rate does, by the first straight line, has crossed by then.
-_WIDTH = 0.1
+# Looks before the first measurement: an image that crosses farther from where the goal rate does than this share of the
+# pattern, by the line so far, is taken to decide as it does there.
+_WIDTHS = (0.1, 0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ def shrink(space: Space, batch: Batch, clean: Measured, arrived: Measured, goal_
     """
     each = [[i] for i in range(len(arrived.patterns))]
     rays = [_Ray(batch.take(i), clean.take(i), arrived.take(i), goal_rate) for i in each]
-    _look(space, batch, rays, work)
+    for width in _WIDTHS:
+        _look(space, batch, rays, width, work)
     for _ in range(_MOST_ROUNDS):
         unsure = [i for i, ray in enumerate(rays) if not ray.is_found()]
         if not unsure:
@@ -92,10 +94,13 @@ def shrink(space: Space, batch: Batch, clean: Measured, arrived: Measured, goal_
     return Measured.stack([ray.above for ray in rays])
 
 
-def _look(space: Space, batch: Batch, rays: Sequence[_Ray], work: Work) -> None:
+def _look(space: Space, batch: Batch, rays: Sequence[_Ray], width: float, work: Work) -> None:
     """Bend each line to what is near the crossing, asking only the images that may change their decision there."""
-    wavering = torch.stack([ray.wavering() for ray in rays])
-    images = wavering.int().argsort(dim=1, descending=True, stable=True)[:, : int(wavering.sum(dim=1).max())]
+    wavering = torch.stack([ray.wavering(width) for ray in rays])
+    most = int(wavering.sum(dim=1).max())
+    if most == 0:
+        return
+    images = wavering.int().argsort(dim=1, descending=True, stable=True)[:, :most]
     few = batch.images(images)
     with torch.no_grad():
         log_posterior = space.log_posterior(few.encoded, torch.cat([ray.next() for ray in rays]))
@@ -113,8 +118,10 @@ class _Ray:
         self._whole = arrived.patterns
         self.above = arrived
         self._low, self._high = 0.0, 1.0
-        # The two multiples that were measured last, with their margins: those nearest to the crossing.
-        self._before, self._last = (0.0, clean.margins[0]), (1.0, arrived.margins[0])
+        # Of every image the two multiples at which it was asked last, the later one second, with its margins there.
+        margins = torch.stack([clean.margins[0], arrived.margins[0]]).double()
+        self._margins, self._multiples = margins, torch.zeros_like(margins)
+        self._multiples[1] = 1.0
         self._crossing = self._line()
         self._asked = 1.0
 
@@ -133,15 +140,17 @@ class _Ray:
         self._asked = min(max(self._crossing + beyond, self._low + edge), self._high - edge)
         return self._whole * self._asked
 
-    def wavering(self) -> Tensor:
-        """Which images may change their decision near the crossing, bool [N]; the others are the target's there."""
-        return self._counted & (self._shares() > self._crossing - _WIDTH)
+    def wavering(self, width: float) -> Tensor:
+        """Which images may change their decision near the crossing, bool [N]; the others have, or will not."""
+        return self._counted & (self._shares() > self._crossing - width) & (self._shares() < self._crossing + 2 * width)
 
     def bend(self, images: Tensor, margins: Tensor) -> None:
         """Take the margins [c] of some images, by number, at the pattern that was asked for."""
-        every = self._last[1].clone()
-        every[images] = margins
-        self._take(every)
+        self._margins[:, images] = torch.stack([self._margins[1, images], margins.double()])
+        self._multiples[:, images] = torch.stack(
+            [self._multiples[1, images], torch.full_like(margins, self._asked)]
+        ).double()
+        self._crossing = min(max(self._line(), self._low), self._high)
 
     def narrow(self, measured: Measured) -> None:
         """Take what all images made of the pattern that was asked for."""
@@ -149,20 +158,14 @@ class _Ray:
             self.above, self._high = measured, self._asked
         else:
             self._low = self._asked
-        self._take(measured.margins[0])
-
-    def _take(self, margins: Tensor) -> None:
-        self._before, self._last = self._last, (self._asked, margins)
-        self._crossing = min(max(self._line(), self._low), self._high)
+        self.bend(torch.arange(len(self._counted), device=self._counted.device), measured.margins[0])
 
     def _line(self) -> float:
         """Where enough images have crossed."""
         return min(max(float(self._shares()[self._counted].sort().values[self._least - 1]), 0.0), 1.0)
 
     def _shares(self) -> Tensor:
-        """Where each image's margin is zero on the line through the two multiples measured last, [N]."""
-        (start, low), (end, high) = sorted((self._before, self._last), key=lambda measured: measured[0])
-        low, high = low.double(), high.double()
-        rise = high - low
-        shares = torch.where(rise > 0, -low / rise.clamp_min(1e-30), torch.where(high > 0, -torch.inf, torch.inf))
-        return start + (end - start) * shares
+        """Where each image's margin is zero on the line through the two multiples it was asked at last, [N]."""
+        (before, last), (start, end) = self._margins, self._multiples
+        slope = (last - before) / torch.where(end == start, torch.inf, end - start)
+        return torch.where(slope > 0, end - last / slope.clamp_min(1e-30), torch.where(last > 0, -torch.inf, torch.inf))
