@@ -7,6 +7,7 @@ little. Weights and activations between are rounded to 8 bits of mantissa; sums 
 
 import copy
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +15,9 @@ from torch import Tensor, fx, nn
 from backscan.converters.batching import Rows
 from backscan.converters.builder import ORIGIN
 from backscan.converters.classifier import TorchClassifier
+from backscan.converters.split import Back
+
+Part = TypeVar("Part", TorchClassifier, Back)
 
 _WEIGHTED = frozenset({"Attention", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 """Operators that cost nearly all the time, and that reduced precision speeds up."""
@@ -45,10 +49,10 @@ class _Reduced(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Scores [N, num_scores], float32."""
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            scores: Tensor = self.network(inputs)
+        with torch.autocast(inputs[0].device.type, torch.bfloat16):
+            scores: Tensor = self.network(*inputs)
         return scores.float()
 
 
@@ -63,14 +67,24 @@ def reduce_precision(classifier: TorchClassifier, images: Tensor) -> TorchClassi
         The twin, or None: the processor has no bfloat16, the network is too shallow to gain, has steps that are not
         its own gradient's (rounding would move them), or the two disagree on the probe.
     """
-    if classifier.has_surrogates or not has_bfloat16(classifier.device) or not isinstance(classifier.network, Rows):
+    return None if classifier.has_surrogates else reduce_part(classifier, images)
+
+
+def reduce_part(part: Part, points: Tensor) -> Part | None:
+    """A classifier, or its part behind a cut, in bfloat16: as `reduce_precision`, which looks for surrogates as well.
+
+    Args:
+        part: The whole or a part, in float32.
+        points: What it takes, [N, ...]; a few dozen.
+    """
+    if not has_bfloat16(points.device) or not isinstance(part.network, Rows):
         return None
-    reduced = _twin(classifier.network)
+    reduced = _twin(part.network)
     if reduced is None:
         return None
-    twin = copy.copy(classifier)
-    twin._modules = {**classifier._modules, "network": reduced}
-    return twin if _agree(classifier, twin, images) else None
+    twin = copy.copy(part)
+    twin._modules = {**part._modules, "network": reduced}
+    return twin if _agree(part, twin, points) else None
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -117,21 +131,21 @@ def _is_weighted(node: fx.Node) -> bool:
     return node.op == "call_module" and node.meta.get(ORIGIN, {}).get("operator") in _WEIGHTED
 
 
-def _agree(exact: TorchClassifier, reduced: TorchClassifier, images: Tensor) -> bool:
+def _agree(exact: Part, reduced: Part, points: Tensor) -> bool:
     """Whether decisions and gradients on the probe are those of float32."""
     try:
-        decisions, gradient = _probe(exact, images)
-        others, other_gradient = _probe(reduced, images)
+        decisions, gradient = _probe(exact, points)
+        others, other_gradient = _probe(reduced, points)
     except RuntimeError:  # an operator without bfloat16; torch has many words for it
         return False
     cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), other_gradient.flatten(), dim=0)
     return bool((decisions == others).double().mean() >= _LEAST_AGREEMENT and cosine >= _LEAST_COSINE)
 
 
-def _probe(classifier: TorchClassifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Decisions [N], and the gradient of the mean log-odds between the two likeliest classes [C, H, W]."""
-    pattern = torch.zeros_like(images[0]).requires_grad_()
-    best = classifier.logits(images + pattern).topk(min(2, classifier.signature.num_scores), dim=1)
+def _probe(part: Part, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Decisions [N], and the gradient of the mean log-odds between the two likeliest classes, [...] as a point."""
+    pattern = torch.zeros_like(points[0]).requires_grad_()
+    best = part.logits(points + pattern).topk(min(2, part.signature.num_scores), dim=1)
     (gradient,) = torch.autograd.grad((best.values[:, 0] - best.values[:, -1]).sum(), pattern)
     return best.indices[:, 0], gradient
 

@@ -146,11 +146,17 @@ def _run_rounds(
     """Every candidate as its last round left it, in order of plausibility; at least one is tied with the best."""
     results: dict[str, PreprocessingCandidate] = {}
     left = list(fitting)
+    right = {name: np.zeros(len(labels), bool) for name in fitting}
+    before = np.empty(0, np.int64)
     for count, significance in _ROUNDS:
         judged = stratified(labels, len(labels) if count is None else count, seed)
-        correct = {name: decide(images[judged], fitting[name]) == labels[judged] for name in left}
-        results |= _compare(correct, significance)
+        new = np.setdiff1d(judged, before, assume_unique=True)  # each round has the images of those before it
+        if len(new):
+            for name in left:
+                right[name][new] = decide(images[new], fitting[name]) == labels[new]
+        results |= _compare({name: right[name][judged] for name in left}, significance)
         left = [name for name in left if results[name].tied]
+        before = judged
     return {name: results[name] for name in fitting}
 
 

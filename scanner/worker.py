@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -289,6 +289,8 @@ class Worker:
         }
         with torch.no_grad():
             decisions = {label: self.copy.log_posterior(array).argmax(dim=1) for label, array in images.items()}
+        probe = _spread(list(images.values())) if images else None
+        draft = None if probe is None else reduce_precision(self.copy, probe)
         return Examination(
             classifier=self.copy,
             images_by_class=images,
@@ -297,8 +299,21 @@ class Worker:
             config=ScanConfig.from_dict(message["config"]),
             stopped=lambda: time.monotonic() > self._deadline,
             cut=self._split,
-            draft=reduce_precision(self.copy, _spread(list(images.values()))) if images else None,
+            draft=draft,
+            cut_draft=None if draft is None or self._split is None or probe is None else _reduced(self._split, probe),
         )
+
+
+def _reduced(parts: Split, images: Tensor) -> Split | None:
+    """A cut model with the part behind the cut in reduced precision, if that gains something."""
+    import torch
+
+    from backscan.converters.reduced import reduce_part
+
+    with torch.no_grad():
+        features = parts.front(images)
+    back = reduce_part(parts.back, features)
+    return None if back is None else replace(parts, back=back)
 
 
 def _spread(images: Sequence[Tensor]) -> Tensor:

@@ -44,6 +44,8 @@ class Examination:
     """The model cut in two, if a detector adds patterns to features."""
     draft: TorchClassifier | None = None
     """The copy in reduced precision, for steps that are confirmed in float32; None where that gains nothing."""
+    cut_draft: Split | None = None
+    """The cut model, its part behind the cut in reduced precision; None likewise."""
 
 
 @dataclass(frozen=True, slots=True)

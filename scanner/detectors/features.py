@@ -62,7 +62,9 @@ def _place(examination: Examination) -> Place:
     if examination.cut is None:
         raise RuntimeError(f"expected a model that is cut for the detector {NAME}, found none")
     largest = _LARGEST_DEVIATION * _deviations(examination, examination.cut)
-    return Place(NAME, Features(examination.cut), objective_of(examination.config, NAME), largest, _FIRST_SHARE)
+    objective = objective_of(examination.config, NAME)
+    draft = None if examination.cut_draft is None else Features(examination.cut_draft)
+    return Place(NAME, Features(examination.cut), objective, largest, _FIRST_SHARE, draft)
 
 
 def _deviations(examination: Examination, cut: Split) -> Tensor:

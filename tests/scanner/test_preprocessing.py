@@ -76,8 +76,8 @@ def test_a_tie_of_like_scale_goes_to_the_more_plausible_and_is_named() -> None:
         levels = np.round((images[:, 0, 0, 0] - 0.1) / 0.25).astype(np.int64)
         if normalisation == CANDIDATES["cifar10"]:
             return levels
-        if normalisation == CANDIDATES["imagenet"]:  # two more mistakes among a thousand
-            levels[5:7] = (levels[5:7] + 1) % 4
+        if normalisation == CANDIDATES["imagenet"]:  # two more mistakes among a thousand, in the last round's 500
+            levels[5:7] = (levels[5:7] + (len(levels) == 500)) % 4
             return levels
         return np.zeros_like(levels)
 
