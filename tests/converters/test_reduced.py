@@ -103,32 +103,4 @@ def test_a_part_behind_a_cut_is_reduced_as_the_whole_is(deep, monkeypatch):
     assert not torch.equal(reduced.logits(features), before)
     assert torch.equal(parts.back.logits(features), before)
     monkeypatch.setattr("backscan.converters.reduced.has_bfloat16", lambda _: False)
-    assert reduce_precision(deep, images()) is None
-
-
-def test_disagreement_on_the_probe_gives_none(deep, monkeypatch):
-    monkeypatch.setattr("backscan.converters.reduced._LEAST_COSINE", 1.1)
-    assert reduce_precision(deep, images()) is None
-
-
-def test_the_hardware_is_asked():
-    assert isinstance(has_bfloat16(torch.device("cpu")), bool)
-
-
-def test_a_part_behind_a_cut_is_reduced_as_the_whole_is(deep, monkeypatch):
-    del deep  # has made the machine one with bfloat16
-    network = initialise(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), digit_net((3, 8, 8), 4)), torch.Generator())
-    artifact = artifact_from_bytes("model.onnx", to_onnx(network, (3, 8, 8)))
-    signature = read_signature(artifact)
-    first = next(cut.name for cut in cut_candidates(artifact, signature) if cut.is_first_convolution)
-    parts = split(artifact, signature, first)
-    with torch.no_grad():
-        features = parts.front(images())
-        before = parts.back.logits(features)
-        reduced = reduce_part(parts.back, features)
-        assert reduced is not None
-        torch.testing.assert_close(reduced.logits(features), before, rtol=0.05, atol=0.05)
-        assert not torch.equal(reduced.logits(features), before)
-        assert torch.equal(parts.back.logits(features), before)
-    monkeypatch.setattr("backscan.converters.reduced.has_bfloat16", lambda _: False)
     assert reduce_part(parts.back, features) is None
