@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # Share of the pattern within which the crossing is found: a fifth of what the choice of steps moves a size by.
 TOLERANCE = 1 / 128
 _MOST_ROUNDS = 6
-# Looks before the first measurement: an image that crosses farther from where the goal rate does than this share of the
-# pattern, by the line so far, is taken to decide as it does there.
+# Looks before the first measurement, the second where the first has moved the crossing: an image that crosses farther
+# from where the goal rate does than this share of the pattern, by its line so far, is taken to decide as it does there.
 _WIDTHS = (0.1, 0.02)
 
 
@@ -81,8 +81,11 @@ def shrink(space: Space, batch: Batch, clean: Measured, arrived: Measured, goal_
     """
     each = [[i] for i in range(len(arrived.patterns))]
     rays = [_Ray(batch.take(i), clean.take(i), arrived.take(i), goal_rate) for i in each]
+    bent = list(range(len(rays)))
     for width in _WIDTHS:
-        _look(space, batch, rays, width, work)
+        if bent:
+            _look(space, batch.take(bent), [rays[i] for i in bent], width, work)
+        bent = [i for i in bent if rays[i].is_bent]
     for _ in range(_MOST_ROUNDS):
         unsure = [i for i, ray in enumerate(rays) if not ray.is_found()]
         if not unsure:
@@ -124,6 +127,8 @@ class _Ray:
         self._multiples[1] = 1.0
         self._crossing = self._line()
         self._asked = 1.0
+        self.is_bent = True
+        """Whether what was asked last has moved the crossing by more than half the tolerance."""
 
     def is_found(self) -> bool:
         """Whether the crossing lies within the tolerance of the multiple that is known to reach the goal.
@@ -150,7 +155,8 @@ class _Ray:
         self._multiples[:, images] = torch.stack(
             [self._multiples[1, images], torch.full_like(margins, self._asked)]
         ).double()
-        self._crossing = min(max(self._line(), self._low), self._high)
+        before, self._crossing = self._crossing, min(max(self._line(), self._low), self._high)
+        self.is_bent = abs(self._crossing - before) > TOLERANCE * self._crossing / 2
 
     def narrow(self, measured: Measured) -> None:
         """Take what all images made of the pattern that was asked for."""
