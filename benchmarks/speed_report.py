@@ -3,8 +3,8 @@
     python -m benchmarks.speed_report --model ../shared/models/akamaster_cifar10_clean_resnet20.onnx \
         --data ../shared/data/cifar10_clean.npz --out benchmarks/results
 
-A quarter of an hour on two quiet cores, most of it in the first reference; `--runs 1 --published-pairs 3` make it ten
-minutes. A scan is the command line in a new process, all options at their defaults: start, intake, import,
+A quarter of an hour on two quiet cores, most of it in the first reference; `--runs 1 --published-pairs 3` do less
+of all. A scan is the command line in a new process, all options at their defaults: start, intake, import,
 preprocessing, parity, pilots, search, inference and replay. References get all cores as well. Processor time stands
 beside elapsed time, because it is what a loaded machine measures rightly.
 """

@@ -1,4 +1,4 @@
-"""Train one network, the same way on every machine of one kind; a killed run continues where it was."""
+"""Train networks, the same way on every machine of one kind; a killed run continues where it was."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -94,11 +94,9 @@ class EpochPlan:
 
     def to(self, device: str) -> "EpochPlan":
         """The plan on a device, so that no step waits for a copy."""
-        order, *others = (
-            part if part is None else part.to(device) for part in (self.order, self.shifts, self.mirrored)
-        )
-        assert order is not None
-        return EpochPlan(order, *others)
+        if self.shifts is None or self.mirrored is None:
+            return EpochPlan(self.order.to(device), None, None)
+        return EpochPlan(self.order.to(device), self.shifts.to(device), self.mirrored.to(device))
 
     def augmented(self, images: torch.Tensor, batch: slice) -> torch.Tensor:
         """The images [B, C, H, W] of a batch, moved and mirrored; what moves in is black."""
@@ -327,16 +325,14 @@ def fit(
     schedule: Schedule,
     *,
     seed: int,
-    late: LateEmbedding | None = None,
-    device: str = "cpu",
     checkpoint: Path | None = None,
 ) -> nn.Module:
-    """Train one network; arguments as of `Run`.
+    """Train one network on the CPU; arguments as of `Run`.
 
     Returns:
         The network, in evaluation mode.
     """
-    [fitted] = fit_together([Run(network, train, schedule, seed=seed, late=late, device=device, checkpoint=checkpoint)])
+    [fitted] = fit_together([Run(network, train, schedule, seed=seed, checkpoint=checkpoint)])
     return fitted
 
 

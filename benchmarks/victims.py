@@ -158,7 +158,7 @@ def find(plan: Plan, *, cache: Path = CACHE) -> Victim | None:
 
 def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str) -> None:
     """Train victims beside each other; export, measure and keep them."""
-    runs, kept = [], []
+    runs, shapes, kept = [], [], []
     for plan in plans:
         dataset = _reduced(_dataset(plan.dataset, plan.seed, cifar10), plan)
         backdoor = _backdoor(plan, dataset.shape)
@@ -172,11 +172,9 @@ def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str
             checkpoint=_checkpoint_path(plan, cache),
         )
         runs.append(run)
+        shapes.append(dataset.shape)
         kept.append(partial(_keep, plan, backdoor=backdoor, test=dataset.test, cache=cache))
-    models = [
-        to_onnx(network, clean_images(plan, cifar10=cifar10).images.shape[1:])
-        for plan, network in zip(plans, fit_together(runs), strict=True)
-    ]
+    models = [to_onnx(network, shape) for network, shape in zip(fit_together(runs), shapes, strict=True)]
     with ThreadPoolExecutor() as pool:  # onnxruntime measures each on one core
         list(pool.map(lambda keep, model: keep(model), kept, models))
     for plan in plans:

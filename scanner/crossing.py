@@ -147,7 +147,8 @@ class _Ray:
 
     def wavering(self, width: float) -> Tensor:
         """Which images may change their decision near the crossing, bool [N]; the others have, or will not."""
-        return self._counted & (self._shares() > self._crossing - width) & (self._shares() < self._crossing + 2 * width)
+        beyond = self._shares() - self._crossing
+        return self._counted & (beyond > -width) & (beyond < 2 * width)
 
     def bend(self, images: Tensor, margins: Tensor) -> None:
         """Take the margins [c] of some images, by number, at the pattern that was asked for."""

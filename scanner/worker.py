@@ -289,8 +289,12 @@ class Worker:
         }
         with torch.no_grad():
             decisions = {label: self.copy.log_posterior(array).argmax(dim=1) for label, array in images.items()}
-        probe = _spread(list(images.values())) if images else None
-        draft = None if probe is None else reduce_precision(self.copy, probe)
+        draft = cut_draft = None
+        if images:
+            probe = _spread(list(images.values()))
+            draft = reduce_precision(self.copy, probe)
+            if draft is not None and self._split is not None:
+                cut_draft = _reduced(self._split, probe)
         return Examination(
             classifier=self.copy,
             images_by_class=images,
@@ -300,7 +304,7 @@ class Worker:
             stopped=lambda: time.monotonic() > self._deadline,
             cut=self._split,
             draft=draft,
-            cut_draft=None if draft is None or self._split is None or probe is None else _reduced(self._split, probe),
+            cut_draft=cut_draft,
         )
 
 
