@@ -20,8 +20,8 @@ class Progress(Protocol):
     def phase(self, name: str) -> None:
         """A step begins, such as `import` or `optimise`."""
 
-    def plan(self, num_pairs: int, seconds_estimate: float | None) -> None:
-        """The search begins: class pairs to do and about how long that takes, None if unknown."""
+    def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
+        """A detector begins to search: class pairs to do and about how long that takes, None if unknown."""
 
     def pair(self, result: PairResult, images: int) -> None:
         """One pair is finished; `images` went through the model for it (0 if it came from a journal)."""
@@ -39,7 +39,7 @@ class SilentProgress:
     def phase(self, name: str) -> None:
         """Ignored."""
 
-    def plan(self, num_pairs: int, seconds_estimate: float | None) -> None:
+    def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
         """Ignored."""
 
     def pair(self, result: PairResult, images: int) -> None:
@@ -83,11 +83,11 @@ class ConsoleProgress:
             self._write(f"{name} ...", style="dim")
         self._restart(name, total=None, estimate=None)
 
-    def plan(self, num_pairs: int, seconds_estimate: float | None) -> None:
+    def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
         """Say what is to be done and start counting."""
         about = f", about {duration(seconds_estimate)}" if seconds_estimate is not None else ""
-        self.message(f"{num_pairs} class pairs to search{about}")
-        self._restart("search", total=num_pairs, estimate=seconds_estimate)
+        self.message(f"{detector}: {num_pairs} class pairs to search{about}")
+        self._restart(detector, total=num_pairs, estimate=seconds_estimate)
 
     def pair(self, result: PairResult, images: int) -> None:
         """Count the pair; pairs from a journal (0 images) do not enter the speed."""

@@ -99,7 +99,7 @@ class PairSearch:
         drawn = screen.draw(pairs, self.config.seed)
         if len(drawn) == len(pairs):
             return drawn, set()
-        self.draft.progress.message(f"a short look at {len(pairs)} class pairs")
+        self.draft.progress.message(f"{name}: a short look at {len(pairs)} class pairs")
         sizes: dict[Pair, float] = {}
         for portion in by_sources(pairs, _SOURCES_PER_LOOK):
             found = self._looks(name, portion, deadline)
@@ -140,7 +140,7 @@ class PairSearch:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
         largest = max(self.images_by_class.values(), key=len)
         seconds_per_pair = _TYPICAL_PASSES * len(largest) * prepared.seconds_per_image
-        self.draft.progress.plan(len(pairs), len(pairs) * seconds_per_pair)
+        self.draft.progress.plan(name, len(pairs), len(pairs) * seconds_per_pair)
         for chunk in chunks(pairs, self.opened.device, bytes_a_source=largest.nbytes):
             done = self._recorded(name, chunk)
             if done is None:

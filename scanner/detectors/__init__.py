@@ -1,7 +1,7 @@
 """Detectors: each searches for a planted pattern in its own way and judges what it found. One file, one table line.
 
-`optimise` runs where the model is open (the child process); `infer` runs where the verdict is made and imports no
-torch. A detector opens no file.
+`place` and `search` run where the model is open (the child process); `infer` runs where the verdict is made and imports
+no torch. A detector opens no file.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor
+from backscan.scanner.detectors import algorithm, features, margin, neural_cleanse, pairwise, tabor
 from backscan.scanner.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from backscan.converters import TorchClassifier
     from backscan.converters.split import Split
     from backscan.scanner.config import ScanConfig
+    from backscan.scanner.detectors.algorithm import Place
     from backscan.scanner.objectives import Objective
+    from backscan.scanner.perturb import Pair
     from backscan.scanner.results import Inference, PairResult, TargetResult
 
 
@@ -58,38 +60,30 @@ class Pilot:
     """Images that went through the model, for the estimate of time."""
 
 
-class Optimise(Protocol):
-    """Searches for a pattern for each of some pairs."""
-
-    def __call__(
-        self, examination: Examination, pairs: Sequence[tuple[int, int]], step_size: float
-    ) -> Iterator[PairResult]:
-        """Results as they finish; pairs that were not begun when the time was up are missing."""
-
-
-class Look(Protocol):
-    """Takes a short look at some pairs."""
-
-    def __call__(self, examination: Examination, pairs: Sequence[tuple[int, int]]) -> list[float]:
-        """Estimated sizes in the order of the pairs; none if the time was up."""
-
-
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """One way to search every class pair and to judge."""
+    """One way to search every class pair, by Algorithm 1, and to judge."""
 
-    find_step_size: Callable[[Examination], Pilot]
-    """The step size for this model, from a few pilot pairs."""
-    optimise: Optimise
-    """Search for patterns."""
-    look: Look
-    """Estimate sizes quickly, for models with many classes."""
+    place: Callable[[Examination], Place]
+    """Where its patterns act on this model."""
     infer: Callable[[Sequence[PairResult], ScanConfig, int], tuple[Inference, ...]]
     """(pair results, options, number of classes) -> conclusions, the deciding one first."""
     objective: str
     """Name of the objective that it descends unless an option says otherwise."""
     acts_on_features: bool = False
     """Whether patterns are added where the model is cut (`ScanConfig.cut`) instead of to the image."""
+
+    def find_step_size(self, examination: Examination) -> Pilot:
+        """The step size for this model, from a few pilot pairs."""
+        return algorithm.find_step_size(examination, self.place(examination))
+
+    def optimise(self, examination: Examination, pairs: Sequence[Pair], step_size: float) -> Iterator[PairResult]:
+        """Search for a pattern for each of some pairs; results as they finish, without those the time did not allow."""
+        return algorithm.optimise(examination, self.place(examination), pairs, step_size)
+
+    def look(self, examination: Examination, pairs: Sequence[Pair]) -> list[float]:
+        """Sizes of some pairs, quickly estimated, for models with many classes; none if the time was up."""
+        return algorithm.look(examination, self.place(examination), pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +100,8 @@ class TargetDetector:
 
 DETECTORS: Mapping[str, Detector] = MappingProxyType(
     {
-        "pairwise": Detector(pairwise.find_step_size, pairwise.optimise, pairwise.look, pairwise.infer, objective="ce"),
-        "features": Detector(
-            features.find_step_size,
-            features.optimise,
-            features.look,
-            features.infer,
-            objective="J",
-            acts_on_features=True,
-        ),
+        "pairwise": Detector(pairwise.place, pairwise.infer, objective="ce"),
+        "features": Detector(features.place, features.infer, objective="J", acts_on_features=True),
     }
 )
 

@@ -6,19 +6,16 @@ first convolution makes of it. Sizes are norms in the units of those features an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from backscan.scanner.detectors import algorithm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.converters.split import Split
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors import Examination, Pilot
+    from backscan.scanner.detectors import Examination
     from backscan.scanner.detectors.algorithm import Place
-    from backscan.scanner.perturb import Pair
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "features"
@@ -30,31 +27,8 @@ _LARGEST_DEVIATION = 2.0
 _FIRST_SHARE = 0.02
 
 
-def find_step_size(examination: Examination) -> Pilot:
-    """Step size with which the median of a few seeded pilot pairs arrives in the wanted number of steps."""
-    return algorithm.find_step_size(examination, _place(examination))
-
-
-def optimise(examination: Examination, pairs: Sequence[Pair], step_size: float) -> Iterator[PairResult]:
-    """Search for the smallest pattern of every pair (Algorithm 1 with equation (10))."""
-    return algorithm.optimise(examination, _place(examination), pairs, step_size)
-
-
-def look(examination: Examination, pairs: Sequence[Pair]) -> list[float]:
-    """Estimate the size of every pair to first order, from a few images."""
-    return algorithm.look(examination, _place(examination), pairs)
-
-
-def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
-    """Whether the most extreme pair is abnormal among the others; says so when the model could not be cut."""
-    if config.cut is None:
-        return (_without_cut(config),)
-    from backscan.scanner.inference import infer_pairs
-
-    return infer_pairs(pairs, config, num_classes, detector=NAME, space=config.cut)
-
-
-def _place(examination: Examination) -> Place:
+def place(examination: Examination) -> Place:
+    """Patterns are added to what the first part of the model makes of the image."""
     from backscan.scanner.detectors import objective_of
     from backscan.scanner.detectors.algorithm import Place
     from backscan.scanner.spaces import Features
@@ -65,6 +39,15 @@ def _place(examination: Examination) -> Place:
     objective = objective_of(examination.config, NAME)
     draft = None if examination.cut_draft is None else Features(examination.cut_draft)
     return Place(NAME, Features(examination.cut), objective, largest, _FIRST_SHARE, draft)
+
+
+def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
+    """Whether the most extreme pair is abnormal among the others; says so when the model could not be cut."""
+    if config.cut is None:
+        return (_without_cut(config),)
+    from backscan.scanner.inference import infer_pairs
+
+    return infer_pairs(pairs, config, num_classes, detector=NAME, space=config.cut)
 
 
 def _deviations(examination: Examination, cut: Split) -> Tensor:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from backscan.scanner.detectors import algorithm
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors import Examination, Pilot
+    from backscan.scanner.detectors import Examination
     from backscan.scanner.detectors.algorithm import Place
-    from backscan.scanner.perturb import Pair
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "pairwise"
@@ -21,29 +18,8 @@ _LARGEST_SHARE = 0.5
 _FIRST_SHARE = 0.004
 
 
-def find_step_size(examination: Examination) -> Pilot:
-    """Step size with which the median of a few seeded pilot pairs arrives in the wanted number of steps."""
-    return algorithm.find_step_size(examination, _place(examination))
-
-
-def optimise(examination: Examination, pairs: Sequence[Pair], step_size: float) -> Iterator[PairResult]:
-    """Search for the smallest pattern of every pair (Algorithm 1)."""
-    return algorithm.optimise(examination, _place(examination), pairs, step_size)
-
-
-def look(examination: Examination, pairs: Sequence[Pair]) -> list[float]:
-    """Estimate the size of every pair to first order, from a few images."""
-    return algorithm.look(examination, _place(examination), pairs)
-
-
-def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
-    """Whether the most extreme pair is abnormal among the others (XMK section 3.1.3)."""
-    from backscan.scanner.inference import infer_pairs
-
-    return infer_pairs(pairs, config, num_classes, detector=NAME, space="image")
-
-
-def _place(examination: Examination) -> Place:
+def place(examination: Examination) -> Place:
+    """Patterns are added to the image."""
     from backscan.scanner.detectors import objective_of
     from backscan.scanner.detectors.algorithm import Place
     from backscan.scanner.spaces import BoxedImage, ClippedImage
@@ -54,3 +30,10 @@ def _place(examination: Examination) -> Place:
     largest = image.new_full(image.shape, _LARGEST_SHARE)
     draft = None if examination.draft is None else space(examination.draft)
     return Place(NAME, space(examination.classifier), objective, largest, _FIRST_SHARE, draft)
+
+
+def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
+    """Whether the most extreme pair is abnormal among the others (XMK section 3.1.3)."""
+    from backscan.scanner.inference import infer_pairs
+
+    return infer_pairs(pairs, config, num_classes, detector=NAME, space="image")

@@ -145,7 +145,7 @@ def test_what_is_large_does_not_depend_on_what_the_layer_adds(offset):
     worker = opened(offset=offset)
     cut(worker)
     search(worker, max_steps=1)
-    place = features._place(worker._examination)
+    place = features.place(worker._examination)
     used = np.concatenate(list(by_class().values()))
     expected = 2.0 * np.sqrt(np.square(paper_features(used).std(axis=0)).sum())
     assert place.largest_size("l2") == pytest.approx(expected, rel=1e-3)

@@ -386,13 +386,13 @@ def test_progress_is_told_the_steps_in_their_order(scene):
 
 
 def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, monkeypatch):
-    """The same detector under two names, whose sizes differ by a factor: the calibrated p doubles."""
+    """The same detector under two names: the calibrated p doubles."""
     from backscan.scanner import detectors, evidence, executors, verification
     from backscan.scanner.detectors import pairwise
 
     twin = replace(
         detectors.DETECTORS["pairwise"],
-        optimise=lambda *args: (replace(p, detector="twin", size=2 * p.size) for p in pairwise.optimise(*args)),
+        place=lambda examination: replace(pairwise.place(examination), detector="twin"),
         infer=lambda *args: tuple(replace(found, detector="twin") for found in pairwise.infer(*args)),
     )
     table = {**detectors.DETECTORS, "twin": twin}

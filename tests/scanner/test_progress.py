@@ -23,7 +23,7 @@ def run(progress: Progress) -> None:
     progress.phase("import")
     progress.message("images found beside the model")
     progress.warn("node \x1b[31mred[/] is odd")
-    progress.plan(2, 200.0)
+    progress.plan("features", 2, 200.0)
     progress.pair(pair(0, 1), 100)
     progress.pair(pair(1, 0), 0)
 
@@ -35,7 +35,7 @@ def test_without_a_terminal_there_are_lines_but_no_bar() -> None:
     assert written(target).splitlines() == [
         "images found beside the model",
         "warning: node \\x1b[31mred[/] is odd",
-        "2 class pairs to search, about 3 min 20 s",
+        "features: 2 class pairs to search, about 3 min 20 s",
     ]
 
 
@@ -56,10 +56,11 @@ def test_verbose_names_phases() -> None:
 def test_a_terminal_shows_pairs_speed_and_time_left() -> None:
     target = console(terminal=True)
     with ConsoleProgress(target) as progress:
-        progress.plan(4, 200.0)
+        progress.plan("features", 4, 200.0)
         progress.pair(pair(0, 1), 100)
         progress._bar.refresh()
     shown = written(target)
+    assert "features" in shown
     assert "1/4 pairs" in shown
     assert "images/s" in shown
     assert "left" in shown
@@ -69,7 +70,7 @@ def test_a_terminal_shows_pairs_speed_and_time_left() -> None:
 def test_pairs_from_a_journal_do_not_enter_the_speed() -> None:
     target = console(terminal=True)
     with ConsoleProgress(target) as progress:
-        progress.plan(4, 200.0)
+        progress.plan("features", 4, 200.0)
         progress.pair(pair(0, 1), 0)
         progress._bar.refresh()
     assert "images/s" not in written(target)

@@ -125,12 +125,12 @@ class Observer(SilentProgress):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
-        self.plans: list[tuple[int, float | None]] = []
+        self.plans: list[tuple[str, int, float | None]] = []
         self.pairs: list[tuple[int, int, int]] = []
 
-    def plan(self, num_pairs: int, seconds_estimate: float | None) -> None:
+    def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
         """What is to be done."""
-        self.plans.append((num_pairs, seconds_estimate))
+        self.plans.append((detector, num_pairs, seconds_estimate))
 
     def pair(self, result: PairResult, images: int) -> None:
         """One is finished."""
@@ -170,7 +170,7 @@ def test_the_observer_gets_an_estimate_and_every_pair_with_its_images():
     search.run()
     observer = search.draft.progress
     # 18 passes a pair over at most 8 images at half a second.
-    assert observer.plans == [(12, 12 * 18 * 8 * 0.5)]
+    assert observer.plans == [("pairwise", 12, 12 * 18 * 8 * 0.5)]
     assert sorted(observer.pairs) == [(s, t, (3 + 1) * (s + 5)) for s, t in wanted_pairs(ScanConfig(), NUM_CLASSES)]
 
 
