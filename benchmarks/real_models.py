@@ -78,19 +78,32 @@ class Conclusion:
     """Its own calibrated p-value, not corrected for the other detectors."""
     anomaly_index: float | None
     """Index of detectors that have one."""
+    detected: bool
+    """What detectors without a p-value conclude from their index."""
     significance: float
     """Threshold of the scan."""
 
     @classmethod
     def of(cls, inference: Inference, significance: float) -> Conclusion:
         """What a row keeps of an inference."""
-        names = ("detector", "statistic", "source", "target", "p_value", "calibrated_p_value", "anomaly_index")
+        names = (
+            "detector",
+            "statistic",
+            "source",
+            "target",
+            "p_value",
+            "calibrated_p_value",
+            "anomaly_index",
+            "detected",
+        )
         return cls(**{name: getattr(inference, name) for name in names}, significance=significance)
 
     @property
     def alarms(self) -> bool:
-        """Whether its own calibrated p-value is below the threshold."""
-        return self.calibrated_p_value is not None and self.calibrated_p_value <= self.significance
+        """Whether its own calibrated p-value is below the threshold, or its index above its own."""
+        if self.calibrated_p_value is None:
+            return self.detected
+        return self.calibrated_p_value <= self.significance
 
     def __str__(self) -> str:
         """`plain 0.003 (8 -> 0)`."""
@@ -174,8 +187,9 @@ def table(rows: Sequence[tuple[KnownModel, Row]], config: ScanConfig, command: s
         f"Made by `{command}` at commit {commit()} on {machine()}, seed "
         f"{config.seed}, at most {config.images_per_class} images a class. Under each detector: statistic, its own "
         "calibrated p (or anomaly index), most extreme pair. Found by: detectors whose own p is at most "
-        f"{config.significance:g} with what is planted, or with anything where nothing is; the verdict corrects for "
-        "their number and replays what they found. Seconds are wall time of the whole scan.",
+        f"{config.significance:g}, or whose index is above {config.anomaly_threshold:g}, with what is planted, or with "
+        "anything where nothing is; the verdict corrects for their number and replays what they found. Seconds are wall "
+        "time of the whole scan.",
         "",
     ]
     cells = [header, ["---"] * len(header), *(_cells(model, row, detectors) for model, row in rows)]

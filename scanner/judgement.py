@@ -95,6 +95,19 @@ def judge(
         significance: Threshold on the deciding p-value.
         published: Whether the published p-value decides instead of the calibrated one.
     """
+    judgement = _decide(pairs, inferences, verification, significance=significance, published=published)
+    return Judgement(judgement.verdict, (*judgement.reasons, *_hints(inferences)))
+
+
+def _decide(
+    pairs: Sequence[PairResult],
+    inferences: Sequence[Inference],
+    verification: Verification | None,
+    *,
+    significance: float,
+    published: bool,
+) -> Judgement:
+    """The verdict by the detectors that decide."""
     suspect = accused(inferences, verification, published=published)
     p_value = None if suspect is None else corrected_p_value(suspect, inferences, published=published)
     doubts = _doubts(pairs, inferences)
@@ -114,6 +127,16 @@ def judge(
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
     return Judgement(
         Verdict.INCONCLUSIVE, (f"{finding}, but the original file does not confirm it: {verification.reason}",)
+    )
+
+
+def _hints(inferences: Sequence[Inference]) -> tuple[str, ...]:
+    """What detectors that only inform call abnormal, as a sentence each: no verdict, yet a reason to look."""
+    return tuple(
+        f"detector {entry.detector} calls class {entry.target} abnormal as a target "
+        f"(anomaly index {entry.anomaly_index:.2g}); it only informs"
+        for entry in inferences
+        if entry.detected and not entry.decides and entry.anomaly_index is not None
     )
 
 

@@ -55,7 +55,8 @@ _OUTSIDE_IMAGES = (
     "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern"
 )
 _OUTSIDE_FEATURES = (
-    "patterns that warp the image or differ from image to image: what the search adds is the same for all"
+    "patterns that warp the image or differ from image to image: what the search adds is the same for all; nor every "
+    "patch, which hides what it covers and is no sum (--detector neural-cleanse searches patches as such, and informs)"
 )
 
 

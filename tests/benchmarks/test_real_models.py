@@ -15,7 +15,11 @@ UNATTACKED = KnownModel("unattacked", "digits", "unattacked")
 
 
 def conclusion(detector: str, source: int | None, target: int, p_value: float | None) -> Conclusion:
-    return Conclusion(detector, "plain", source, target, p_value, p_value, None, significance=0.05)
+    return Conclusion(detector, "plain", source, target, p_value, p_value, None, detected=False, significance=0.05)
+
+
+def index(target: int, value: float, *, detected: bool) -> Conclusion:
+    return Conclusion("neural-cleanse", "mask", None, target, None, None, value, detected=detected, significance=0.05)
 
 
 def row(*conclusions: Conclusion, verdict: str = "backdoor_detected", source: int = 4, target: int = 7) -> Row:
@@ -48,6 +52,18 @@ def test_a_detector_found_it_if_its_own_p_names_what_is_planted() -> None:
     text = table([(ATTACKED, found)], ScanConfig(), "the command")
     assert "| pairwise | features | margin | tabor | found by |" in text
     assert "| plain 0.001 (1 -> 8) | plain 0.04 (4 -> 7) | plain 0.03 ( -> 7) |" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (index(7, 2.7, detected=True), ["neural-cleanse"]),
+        (index(7, 1.7, detected=False), []),
+        (index(8, 2.7, detected=True), []),
+    ],
+)
+def test_a_detector_without_a_p_value_found_it_if_its_index_is_abnormal(found: Conclusion, expected: list[str]) -> None:
+    assert found_by(ATTACKED, row(found)) == expected
 
 
 def test_killed_run_continues_and_the_command_is_the_one_that_ran(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -71,6 +71,18 @@ def test_power_is_told_where_nothing_was_found():
     assert len(verdict([replace(ordinary, detectable_size=None)]).reasons) == 1
 
 
+@pytest.mark.parametrize("p_value", [0.01, 0.4])
+def test_what_a_detector_that_only_informs_calls_abnormal_is_told_and_decides_nothing(p_value):
+    deciding = replace(FOUND, calibrated_p_value=p_value)
+    mask = replace(
+        FOUND, detector="neural-cleanse", source=None, target=5, p_value=None, decides=False, anomaly_index=2.7
+    )
+    alone, beside = verdict([deciding]), verdict([deciding, replace(mask, detected=True)])
+    hint = "detector neural-cleanse calls class 5 abnormal as a target (anomaly index 2.7); it only informs"
+    assert beside == replace(alone, reasons=(*alone.reasons, hint))
+    assert verdict([deciding, replace(mask, detected=False)]) == alone
+
+
 def test_calibrated_decides_unless_published_is_asked_for():
     alarm = replace(FOUND, p_value=0.001, calibrated_p_value=0.3)
     assert verdict([alarm]).verdict is Verdict.NOT_DETECTED
