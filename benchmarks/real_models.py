@@ -188,8 +188,8 @@ def table(rows: Sequence[tuple[KnownModel, Row]], config: ScanConfig, command: s
         f"{config.seed}, at most {config.images_per_class} images a class. Under each detector: statistic, its own "
         "calibrated p (or anomaly index), most extreme pair. Found by: detectors whose own p is at most "
         f"{config.significance:g}, or whose index is above {config.anomaly_threshold:g}, with what is planted, or with "
-        "anything where nothing is; the verdict corrects for their number and replays what they found. Seconds are wall "
-        "time of the whole scan.",
+        "anything where nothing is; the verdict corrects for their number and replays what they found. Seconds are "
+        "wall time of the whole scan.",
         "",
     ]
     cells = [header, ["---"] * len(header), *(_cells(model, row, detectors) for model, row in rows)]
