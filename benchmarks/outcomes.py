@@ -111,6 +111,9 @@ _STATISTICS = (
     ("plain", "target-contrast"),
     ("plain", "reverse-controlled"),
     ("plain", "reverse-controlled", "target-contrast"),
+    ("source-normalised",),
+    ("source-normalised", "target-contrast"),
+    ("plain", "source-normalised", "target-contrast"),
     ("residual", "target-contrast"),
     ("plain", "residual", "target-contrast"),
 )
@@ -121,7 +124,6 @@ CANDIDATES: Mapping[str, Judge] = MappingProxyType(
         "image, gamma, published p: plain": Judge(("pairwise",), published=True),
         "image, J, gamma: plain": Judge(("J",)),
         "image, L1, gamma: plain": Judge(("L1",)),
-        "image, gamma: source-normalised": Judge(("pairwise",), ("source-normalised",)),
         "image, exponential: plain": Judge(("pairwise",), null="exponential"),
         **{
             f"{search}, {null}: {' + '.join(statistics)}": Judge(settings, statistics, null=null)

@@ -47,13 +47,14 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
         **{f"seed {n}": {**_PLAIN, "images_per_class": 25, "seed": n} for n in (1, 2)},
         "margin": {"detectors": ("margin",), "images_per_class": 10},
         **{name: {**_CLEANSE, **PRESETS[name]} for name in PRESETS if name.startswith("NC-")},
+        "TABOR": {**_CLEANSE, "detectors": ("tabor",), "norm": "l1"},
     }
 )
 """What is searched, by name.
 
 The paper's objectives are searched with steps of unit length, whose sizes do not depend on the step; plain gradient
-steps, the paper's, stay below the goal rate on many pairs of networks whose softmax saturates. Neural Cleanse runs at a
-reduced effort, 10 images a class and 300 steps; the margins need no images.
+steps, the paper's, stay below the goal rate on many pairs of networks whose softmax saturates. Neural Cleanse and
+TABOR run at a reduced effort, 10 images a class and 300 steps; the margins need no images.
 """
 
 
