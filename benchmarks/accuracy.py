@@ -29,13 +29,13 @@ def main() -> None:
     place = Place(arguments.preset, arguments.cache, arguments.cifar10, arguments.images)
     groups = arguments.groups or list(PRESETS[arguments.preset].groups)
     seeds = range(arguments.count)
-    if not arguments.no_work:
-        arguments.cache.mkdir(parents=True, exist_ok=True)
-        for line in make(place, groups, arguments.settings or SETTINGS, seeds):
-            print(line, file=sys.stderr, flush=True)
     kept = read_rows(arguments.preset, arguments.rows)
     if kept.outdated:
         print(f"{kept.outdated} rows of another format, plan or search are left out", file=sys.stderr)
+    if not arguments.no_work:
+        arguments.cache.mkdir(parents=True, exist_ok=True)
+        for line in make(place, kept.rows, groups, arguments.settings or SETTINGS, seeds):
+            print(line, file=sys.stderr, flush=True)
     rows = harvest(place, kept.rows, groups, list(SETTINGS), seeds)
     write_rows(rows, arguments.preset, arguments.rows)
     study = collect(rows, list(PRESETS[arguments.preset].groups))

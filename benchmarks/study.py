@@ -97,11 +97,15 @@ class Study:
                 yield found.names_target(examined.victim, significance)
 
 
-def make(place: Place, groups: Iterable[str], settings: Iterable[str], seeds: Sequence[int]) -> Iterator[str]:
-    """Train and scan what is missing; a line for each scan as it is there."""
+def make(
+    place: Place, kept: Sequence[Row], groups: Iterable[str], settings: Iterable[str], seeds: Sequence[int]
+) -> Iterator[str]:
+    """Train and scan what has no row yet; a line for each scan as it is there."""
+    known = {row.order for row in kept}
     for setting in settings:
         for group in groups:
-            for victim in obtain(make_plans(place.preset, group, seeds), cache=place.cache, cifar10=place.cifar10):
+            wanted = [seed for seed in seeds if (group, seed, setting) not in known]
+            for victim in obtain(make_plans(place.preset, group, wanted), cache=place.cache, cifar10=place.cifar10):
                 images = defender_images(victim, cifar10=place.cifar10, most_images=place.most_images)
                 kept = obtain_scan(victim, setting, cache=place.cache, images=images, most_images=place.most_images)
                 yield f"{group} {victim.plan.seed}, {setting}: {kept.result.verdict.value}, {kept.seconds:.1f} s"

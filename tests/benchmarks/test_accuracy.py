@@ -35,7 +35,7 @@ GROUPS = ["BD-G-S", "Clean"]
 def place(tmp_path_factory) -> Place:
     """One attacked and one unattacked classifier of the trial preset, trained and scanned."""
     made = Place("trial", tmp_path_factory.mktemp("study"))
-    assert len(list(make(made, GROUPS, ["pairwise"], [0]))) == 2
+    assert len(list(make(made, (), GROUPS, ["pairwise"], [0]))) == 2
     return made
 
 
@@ -43,6 +43,12 @@ def place(tmp_path_factory) -> Place:
 def rows(place: Place) -> tuple[Row, ...]:
     """What is kept of them."""
     return harvest(place, (), GROUPS, list(SETTINGS), [0])
+
+
+def test_what_has_a_row_is_neither_trained_nor_scanned(rows: tuple[Row, ...], tmp_path: Path) -> None:
+    bare = Place("trial", tmp_path / "lost")
+    assert list(make(bare, rows, GROUPS, ["pairwise"], [0])) == []
+    assert not any(bare.cache.iterdir())
 
 
 def pair(rates: tuple[float, ...], status: PairStatus = PairStatus.REACHED) -> PairResult:
@@ -94,7 +100,7 @@ def test_planted_pair_is_found_and_counted(rows: tuple[Row, ...]) -> None:
 
 def test_what_is_there_is_not_made_again(place: Place) -> None:
     before = {path: path.stat().st_mtime_ns for path in place.cache.iterdir()}
-    list(make(place, GROUPS, ["pairwise"], [0]))
+    list(make(place, (), GROUPS, ["pairwise"], [0]))
     assert {path: path.stat().st_mtime_ns for path in place.cache.iterdir()} == before
 
 
