@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import polygamma
 
 from backscan.scanner.hypothesis import Terms, assess
+from backscan.scanner.statistics import STATISTICS
 from benchmarks.provenance import commit, wilson
 
 Matrix = NDArray[np.float64]
@@ -29,11 +30,10 @@ SHAPE = 5.0
 """Gamma shape of the reciprocals: a coefficient of variation of 0.45, about that of real models."""
 EFFECT = math.sqrt(float(polygamma(1, SHAPE)) / 3.0)
 """Standard deviation of the logarithm of an effect: a quarter of the variance in all."""
-STATISTICS = {
-    "gamma": ("plain", "reverse-controlled", "target-contrast"),
-    "inverse-gaussian": ("plain", "reverse-controlled", "target-contrast"),
-}
-"""Statistics that are tested with each null family."""
+FAMILIES = ("gamma", "inverse-gaussian")
+"""Null families that are fitted."""
+TESTED = ("plain", "reverse-controlled", "target-contrast")
+"""Statistics of the table of each family; any other has a table of its own."""
 
 
 def ideal(rng: np.random.Generator, num_classes: int) -> Matrix:
@@ -103,12 +103,12 @@ class Alarms:
     """Time of all tests on one core."""
 
 
-def cells(family: str, draws: int) -> Iterator[Cell]:
+def cells(family: str, draws: int, only: str | None = None) -> Iterator[Cell]:
     """All rows: ideal nulls of the family at every number of classes, the others at ten and twenty."""
     own, other = ("ideal", "ideal inverse Gaussian") if family == "gamma" else ("ideal inverse Gaussian", "ideal")
     for null in (own, *(name for name in NULLS if name not in (own, other))):
         for num_classes in (3, 5, 10, 20, 43) if null == own else (10, 20):
-            for statistic in STATISTICS[family]:
+            for statistic in (only,) if only else TESTED:
                 yield Cell(null, num_classes, statistic, family, draws)
 
 
@@ -151,7 +151,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nulls", type=int, default=2000, help="simulated models in each row")
     parser.add_argument("--draws", type=int, default=199, help="bootstrap draws of each test")
-    parser.add_argument("--family", choices=STATISTICS, default="gamma", help="null family that is fitted")
+    parser.add_argument("--family", choices=FAMILIES, default="gamma", help="null family that is fitted")
+    parser.add_argument("--statistic", choices=STATISTICS, help="only this one, in a table of its own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the table and its JSON")
     arguments = parser.parse_args()
@@ -160,6 +161,9 @@ def main() -> None:
     if arguments.family != "gamma":
         command += f" --family {arguments.family}"
     name = "calibration" if arguments.family == "gamma" else f"calibration_{arguments.family}"
+    if arguments.statistic:
+        command += f" --statistic {arguments.statistic}"
+        name += f"_{arguments.statistic}"
     provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": commit()}
     heading = (
         f"`{provenance['command']}`, commit {provenance['commit']}: share of {arguments.nulls} nulls with p of at most "
@@ -168,7 +172,7 @@ def main() -> None:
         "quarter of the variance of their logarithm. Boundary counts fits whose likelihood grows to the edge, p = 1."
     )
     rows: list[tuple[Cell, Alarms]] = []
-    for cell in cells(arguments.family, arguments.draws):
+    for cell in cells(arguments.family, arguments.draws, arguments.statistic):
         rows.append((cell, simulate(cell, arguments.nulls, arguments.seed)))
         print(table(rows[-1:], "").splitlines()[-1], flush=True)
         if arguments.out:
