@@ -66,7 +66,8 @@ def test_all_classes_and_statistics_are_simulated(family, own):
 )
 def test_committed_calibrated_rates_on_ideal_nulls_lie_in_the_promised_band(path):
     rows = [row for row in json.loads(path.read_text())["rows"] if row["null"].startswith("ideal")]
-    promised = [row for row in rows if row["statistic"] == "plain" and row["num_classes"] in (5, 10, 20, 43)]
+    first = rows[0]["statistic"]  # the one that the table is about
+    promised = [row for row in rows if row["statistic"] == first and row["num_classes"] in (5, 10, 20, 43)]
     assert len(promised) >= 4
     for row in promised:
         assert row["num_nulls"] >= 2000
