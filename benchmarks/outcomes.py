@@ -114,6 +114,8 @@ _STATISTICS = (
     ("source-normalised",),
     ("source-normalised", "target-contrast"),
     ("plain", "source-normalised", "target-contrast"),
+    ("source-adjusted",),
+    ("source-adjusted", "target-contrast"),
     ("residual", "target-contrast"),
     ("plain", "residual", "target-contrast"),
 )

@@ -35,6 +35,29 @@ def source_normalised(reciprocals: Reciprocals) -> Reciprocals:
     return reciprocals / medians
 
 
+def source_adjusted(reciprocals: Reciprocals) -> Reciprocals:
+    """r_st over the effect of its source, as far as the sources differ by more than chance.
+
+    The effect is the geometric mean of the source's row over that of all rows, its logarithm shrunk by the share of
+    the variance of row means that the variance within rows does not explain: the positive-part estimator of James and
+    Stein (1961). One planted pair adds to both variances alike and so leaves the share where it was; without effects
+    of sources, or with too few classes to see any, this is the plain statistic.
+    """
+    logs = np.log(reciprocals)
+    means = _mean(logs, axis=-1)
+    effects = means - _mean(means, axis=-2)
+    counts = np.count_nonzero(~np.isnan(logs), axis=-1, keepdims=True)
+    freedom = np.maximum(counts - 1, 0).sum(axis=-2, keepdims=True)
+    within = np.nansum((logs - means) ** 2, axis=(-1, -2), keepdims=True) / np.maximum(freedom, 1)
+    num_rows = np.count_nonzero(counts, axis=-2, keepdims=True)
+    observed = np.nansum(effects**2, axis=-2, keepdims=True) / np.maximum(num_rows - 1, 1)
+    by_chance = within * _mean(np.divide(1.0, counts, where=counts > 0, out=np.full(counts.shape, np.nan)), axis=-2)
+    excess = np.where(freedom > 0, np.maximum(observed - by_chance, 0.0), 0.0)
+    share = np.divide(excess, observed, where=observed > 0.0, out=np.zeros(excess.shape))
+    adjusted: Reciprocals = np.exp(logs - share * effects)
+    return adjusted
+
+
 def reverse_controlled(reciprocals: Reciprocals) -> Reciprocals:
     """r_st over the root of r_ts: natural similarity of two classes goes both ways, a backdoor does not.
 
@@ -90,6 +113,7 @@ STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = MappingProxyTyp
     {
         "plain": plain,
         "source-normalised": source_normalised,
+        "source-adjusted": source_adjusted,
         "reverse-controlled": reverse_controlled,
         "residual": residual,
         "residual-reverse-controlled": residual_reverse_controlled,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import f_oneway
 
 from backscan.scanner.statistics import STATISTICS
 
@@ -75,6 +76,34 @@ def test_source_normalised_removes_a_factor_of_the_source():
     scaled = matrices() * np.array([1.0, 5.0, 0.2, 1.0, 3.0])[:, None]
     np.testing.assert_allclose(
         STATISTICS["source-normalised"](scaled), STATISTICS["source-normalised"](matrices()), rtol=1e-12
+    )
+
+
+def test_source_adjusted_shrinks_the_effects_of_sources_by_the_f_ratio_of_the_rows():
+    given = matrices() * np.array([1.0, 5.0, 0.2, 1.0, 3.0])[:, None]
+    rows = [np.log(row[~np.isnan(row)]) for row in given]
+    share = 1.0 - 1.0 / f_oneway(*rows).statistic
+    assert 0.1 < share < 0.99
+    effects = np.array([row.mean() for row in rows]) - np.mean([row.mean() for row in rows])
+    np.testing.assert_allclose(
+        STATISTICS["source-adjusted"](given), given * np.exp(-share * effects)[:, None], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 10])
+def test_source_adjusted_takes_one_planted_pair_for_no_effect_of_its_source(num_classes):
+    given = np.ones((num_classes, num_classes))
+    given[np.eye(num_classes, dtype=bool)] = np.nan
+    given[0, 1] = 7.0
+    np.testing.assert_allclose(STATISTICS["source-adjusted"](given), given, rtol=1e-12)
+
+
+def test_source_adjusted_leaves_out_sources_without_pairs():
+    given = matrices(num_classes=6) * np.array([1.0, 5.0, 0.2, 1.0, 3.0, 2.0])[:, None]
+    given[2] = np.nan
+    rest = np.delete(given, 2, axis=0)
+    np.testing.assert_allclose(
+        np.delete(STATISTICS["source-adjusted"](given), 2, axis=0), STATISTICS["source-adjusted"](rest), rtol=1e-12
     )
 
 
