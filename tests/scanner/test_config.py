@@ -11,6 +11,7 @@ import pytest
 
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.errors import OptionError
+from backscan.scanner.statistics import STATISTICS
 
 SOME = ScanConfig(
     targets=(3, 5),
@@ -95,7 +96,7 @@ def test_a_damaged_option_of_a_report_is_named(name, value):
         ({"objective": "K"}, "--objective to be one of J, Jp, Jc, Jpc, ce, found 'K'"),
         ({"norm": "linf"}, "--norm to be one of l2, l1, found 'linf'"),
         ({"step_rule": "adam"}, "--step-rule to be one of unit, plain, found 'adam'"),
-        ({"statistics": ("x",)}, "--statistic to be one of plain, source-normalised, reverse-controlled, residual, "),
+        ({"statistics": ("x",)}, f"--statistic to be one of {', '.join(STATISTICS)}, found 'x'"),
         ({"inference": "x"}, "--inference to be one of principal, corrected, naive, found 'x'"),
         ({"null": "x"}, "--null to be one of gamma, exponential, inverse-gaussian, found 'x'"),
         ({"preprocess": "x"}, "--preprocess to be one of auto, none, imagenet, cifar10, mnist.*, found 'x'"),
