@@ -138,6 +138,13 @@ CANDIDATES: Mapping[str, Judge] = MappingProxyType(
 """Ways to conclude, among which the default is chosen."""
 
 
+def default() -> str:
+    """The candidate that `scanner check` concludes by: both searches, its own statistics and null."""
+    config = ScanConfig()
+    judge = Judge(_SEARCHES["both"], config.statistics, config.inference, config.null)
+    return next(name for name, candidate in CANDIDATES.items() if candidate == judge)
+
+
 def outcome(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> Outcome:
     """What a way of judging concludes.
 

@@ -15,10 +15,10 @@ from backscan.scanner.inference import infer_pairs
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from benchmarks import accuracy
 from benchmarks.accuracy_tables import tables
-from benchmarks.comparison import Record, area
+from benchmarks.comparison import Record, area, comparison
 from benchmarks.condense import at_rate
 from benchmarks.fine_pruning import last_layer, prune
-from benchmarks.outcomes import CANDIDATES, JUDGES, Judge, Outcome, anomaly, combined, outcome
+from benchmarks.outcomes import CANDIDATES, JUDGES, Judge, Outcome, anomaly, combined, default, outcome
 from benchmarks.provenance import share
 from benchmarks.rows import Row, ScanRow, read_rows, write_rows
 from benchmarks.scans import SETTINGS, find_scan
@@ -169,6 +169,15 @@ def test_few_false_alarms_come_first_then_detections_then_the_area() -> None:
     )
     assert sorted([loud, right, keen, poor], key=lambda each: each.rank) == [keen, right, poor, loud]
     assert area([0.1, 2.0, 0.3], [0.3, 0.5]) == pytest.approx((1.0 + 0.0 + 0.75) / 3)
+
+
+def test_tables_show_what_the_default_does_wherever_it_ranks(rows: tuple[Row, ...]) -> None:
+    judge, config = CANDIDATES[default()], ScanConfig()
+    assert (judge.statistics, judge.inference, judge.null) == (config.statistics, config.inference, config.null)
+    assert [SETTINGS[setting]["detectors"] for setting in judge.settings] == [(name,) for name in config.detectors]
+    features = [replace(row, setting="features J") for row in rows if isinstance(row, ScanRow)]
+    for table in comparison(collect((*rows, *features), GROUPS)):
+        assert [row[0] for row in table.rows].count(f"{default()} (default)") == 1
 
 
 def test_judges_ask_for_searches_that_exist() -> None:
