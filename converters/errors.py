@@ -6,6 +6,7 @@ ConverterError                    the model cannot be used; every message names 
 ├── PolicyError                   a model that the intake policy refuses
 │   └── LimitExceededError        more of something than the policy allows (`limit`, `actual`)
 ├── SignatureError                not an image classifier, or one whose inputs or outputs must be named
+│   └── OutputNameError           the output that was asked for is none, or does not classify
 ├── NodeError                     one node is to blame (`operator`, `domain`, `opset`, `node`)
 │   ├── UnsupportedOperatorError  no converter for this operator, opset and domain
 │   └── ConversionError           a converter exists but refused or failed at this node
@@ -48,6 +49,10 @@ class LimitExceededError(PolicyError):
 
 class SignatureError(ConverterError):
     """The model's inputs or outputs are not those of an image classifier."""
+
+
+class OutputNameError(SignatureError):
+    """The output that was asked for is none of the model's, or gives no scores."""
 
 
 class NodeError(ConverterError):

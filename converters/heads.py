@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from backscan.converters.engine import Arrays
-from backscan.converters.errors import SignatureError
+from backscan.converters.errors import OutputNameError, SignatureError
 from backscan.converters.graph import attributes, needed_nodes, producers
 
 _FOR_PROBABILITIES = frozenset({"DequantizeLinear", "Normalizer", "QuantizeLinear"})
@@ -93,12 +93,13 @@ def choose_output(
         An output name.
 
     Raises:
-        SignatureError: No output classifies, several do, or the one asked for does not.
+        SignatureError: No output classifies, or several do.
+        OutputNameError: The one asked for does not.
     """
     if wanted is not None:
         if wanted not in forms:
             reason = "gives no vector of scores for an image" if wanted in outputs else "is no output of the model"
-            raise SignatureError(f"'{wanted}' {reason}: pass --output-name with one of {_listed(forms or outputs)}")
+            raise OutputNameError(f"'{wanted}' {reason}: pass --output-name with one of {_listed(forms or outputs)}")
         return wanted
     vectors = [name for name, form in forms.items() if form.num_scores > 1] or list(forms)
     last = [name for name in vectors if not _leads_to_another(name, vectors, graph)]

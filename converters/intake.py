@@ -90,7 +90,8 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
         raise ArtifactError(
-            f"expected an ONNX model, found {len(data)} bytes that are none: the file is damaged, get it again"
+            f"expected an ONNX model, found {len(data)} bytes of something else: the file is damaged or no model, get "
+            "it again"
         ) from error
     if not _is_countable(model, violations):
         return _report(model, None, violations)

@@ -64,7 +64,8 @@ class Normalisation:
         """
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in {1, channels}:
-                raise ValueError(f"expected 1 or {channels} values of {name}, got {len(values)}")
+                wanted = f"1 or {channels} values" if channels > 1 else "1 value"
+                raise ValueError(f"expected {wanted} of {name}, got {len(values)}")
         mean, std = (np.broadcast_to(np.asarray(values, float), channels) for values in (self.mean, self.std))
         if self.channel_order == "bgr":
             mean, std = mean[::-1], std[::-1]

@@ -201,8 +201,8 @@ def open_cut(
     candidates = {candidate.name: candidate for candidate in cut_candidates(artifact, signature)}
     if tensor_name not in candidates:
         raise ConverterError(
-            f"the model cannot be cut at '{tensor_name}', which not all of the image passes through: choose one of "
-            f"{', '.join(candidates) or 'none'}"
+            f"the model cannot be cut at '{tensor_name}', which is no tensor that all of the image passes through: "
+            f"choose one of {', '.join(candidates) or 'none'}"
         )
     cut = candidates[tensor_name]
     session = open_session(_with_addition(artifact, cut), artifact.external, threads=threads, providers=providers)

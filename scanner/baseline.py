@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backscan.scanner.errors import ReportError
-from backscan.scanner.plain_text import read_text
+from backscan.scanner.plain_text import read_text, why_unreadable
 from backscan.scanner.reports.json_doc import parse
 from backscan.scanner.reports.rules import Finding, findings_of
 from backscan.scanner.results import ScanResult, Verdict
@@ -56,10 +56,10 @@ def read_baseline(path: Path) -> Baseline:
         text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ReportError(
-            f"expected a JSON report for --baseline at {path}, found: {error}; "
+            f"expected a JSON report for --baseline at {path}, found: {why_unreadable(error)}; "
             "write one with `scanner check ... --report FILE.json`"
         ) from error
-    return baseline_of(parse(text))
+    return baseline_of(parse(text, name=path.name))
 
 
 def baseline_of(results: Sequence[ScanResult]) -> Baseline:

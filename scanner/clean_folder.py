@@ -102,7 +102,7 @@ def _read_files(files: list[Path], root: Path, limits: ReadLimits) -> tuple[list
     """The images [C, H, W] of one channel count, and a note if grey ones had to become coloured."""
     if not files:
         raise CleanSetError(
-            f"expected image files (PNG, JPEG, ...) in {root.name}, found none: add some images of each class"
+            f"expected image files (PNG, JPEG, ...) in {root}, found none: add some images of each class"
         )
     images: list[NDArray[np.float32]] = []
     num_values = 0

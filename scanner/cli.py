@@ -475,13 +475,13 @@ _MAX_NAMES_BYTES = 1 << 20
 def _read_class_names(path: Path | None) -> list[str] | None:
     if path is None:
         return None
-    from backscan.scanner.plain_text import read_text
+    from backscan.scanner.plain_text import read_text, why_unreadable
 
     try:
         return [line.strip() for line in read_text(path, max_bytes=_MAX_NAMES_BYTES).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"expected a text file with one class name a line in --class-names, found {path.name}: {error}"
+            f"expected a text file with one class name a line in --class-names, found {path}: {why_unreadable(error)}"
         ) from error
 
 

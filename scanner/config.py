@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -181,10 +179,10 @@ class ScanConfig:
             ) from error
 
     @property
-    def pair_digest(self) -> str:
-        """Digest of what decides a pair's result: the key of journals."""
-        chosen = {name: getattr(self, name) for name in _PAIR_FIELDS}
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+    def pair_options(self) -> dict[str, Any]:
+        """The options that decide a pair's result: they enter the key of journals."""
+        options = self.to_dict()
+        return {name: options[name] for name in _PAIR_FIELDS}
 
     def with_preset(self, name: str) -> ScanConfig:
         """This configuration with the choices of a variant of the paper.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backscan.scanner.errors import OptionError, ReportError, UserError
-from backscan.scanner.plain_text import read_text
+from backscan.scanner.plain_text import read_text, why_unreadable
 from backscan.scanner.reports import format_of, render
 from backscan.scanner.reports.json_doc import parse
 
@@ -28,9 +28,12 @@ def read_reports(path: Path) -> tuple[ScanResult, ...]:
         ReportError: the file cannot be read or is no report.
     """
     try:
-        return parse(read_text(path))
+        return parse(read_text(path), name=path.name)
     except (OSError, UnicodeDecodeError) as error:
-        raise ReportError(f"expected a JSON report at {path}, found: {error}; check the path") from error
+        raise ReportError(
+            f"expected a JSON report at {path}, found: {why_unreadable(error)}; pass the file that "
+            "`--report FILE.json` wrote"
+        ) from error
 
 
 def read_report(path: Path) -> ScanResult:

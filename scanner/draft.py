@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from backscan.scanner.progress import Progress
 
 
+SEARCH_PHASE = "search"
+"""Name of the phase that searches class pairs."""
+
+
 class Settled(Exception):  # noqa: N818 - an outcome, not an error
     """A step found that nothing more can be said; carries the verdict and its reasons."""
 
@@ -55,6 +59,11 @@ class Draft:
     def leave_out(self, *texts: str) -> None:
         """Record what this scan cannot speak about, once."""
         self._not_tested = list(dict.fromkeys((*self._not_tested, *texts)))
+
+    @property
+    def has_searched(self) -> bool:
+        """Whether the search of class pairs began."""
+        return SEARCH_PHASE in self._timings
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

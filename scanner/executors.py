@@ -25,7 +25,7 @@ from backscan.scanner.answers import (
     disbelief,
 )
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.errors import InternalError, NoVerdictError, ScanError
+from backscan.scanner.errors import InternalError, NoVerdictError, OptionError, ScanError
 from backscan.scanner.results import GraphFinding, Parity, SignatureRecord
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class Subject:
 
         Raises:
             NoVerdictError: the model cannot be opened or imported.
+            OptionError: `--output-name` names no output that classifies.
         """
         answer = self._call(
             "open",
@@ -322,7 +323,7 @@ class Subject:
         limits: PhaseLimits,
         on_event: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Mapping[str, Any]:
-        from backscan.converters.errors import ConverterError
+        from backscan.converters.errors import ConverterError, OutputNameError
         from backscan.converters.sandbox_errors import SandboxError, UnexpectedError
 
         try:
@@ -331,6 +332,8 @@ class Subject:
             failure = InternalError(f"step {method!r} failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
             raise failure from error
+        except OutputNameError as error:
+            raise OptionError(str(error)) from error
         except (ConverterError, SandboxError) as error:
             raise NoVerdictError(str(error)) from error
 

@@ -37,7 +37,9 @@ from backscan.scanner.results import PairResult, PairStatus
 if TYPE_CHECKING:
     from types import TracebackType
 
-FORMAT = 1
+FORMAT = 2
+# Characters of a header's value in a message.
+_LONGEST_SHOWN = 40
 
 Pair = tuple[int, int]
 
@@ -268,10 +270,16 @@ def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> 
     for field in (*key, *(set(entries) - set(key))):
         if entries.get(field) != key.get(field):
             raise JournalMismatchError(
-                f"expected a journal of this scan in {folder}, but its {field} differs (there {entries.get(field)!r}, "
-                f"here {key.get(field)!r}): name another folder, or repeat the scan as it was begun",
+                f"expected a journal of this scan in {folder}, but its {field} differs (there "
+                f"{_short(entries.get(field))}, here {_short(key.get(field))}): name another folder, or repeat the "
+                "scan as it was begun",
                 field=field,
             )
+
+
+def _short(value: object) -> str:
+    """A value of the header in a sentence: of a digest its beginning."""
+    return json.dumps(value)[:_LONGEST_SHOWN].strip('"') if value is not None else "none"
 
 
 def _chunk_name(section: str, pairs: Sequence[Pair]) -> str:

@@ -177,7 +177,10 @@ def _confirmation(verification: Verification) -> str:
 def _without_p_value(inferences: Sequence[Inference]) -> str:
     if inferences and not any(entry.decides for entry in inferences):
         return "no detector gave a p-value that decides, those chosen only inform: add --detector pairwise"
-    return "no detector gave a p-value: add images or classes"
+    return (
+        "no detector gave a p-value, as the null needs pairs of several targets: add classes or images, or search more "
+        "pairs (--targets, --pairs)"
+    )
 
 
 def _doubts(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> tuple[str, ...]:
@@ -207,7 +210,7 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     if len(classes) < FEWEST_CLASSES:
         return (
             f"expected at least {FEWEST_CLASSES} classes with enough images, found {len(classes)}: "
-            "the null needs other pairs to compare with; add images"
+            "the null needs other pairs to compare with; add images, or pairs where --pairs names few"
         )
     unreached = [pair for pair in counting if pair.status is not PairStatus.REACHED]
     if len(unreached) > _MOST_UNREACHED * len(counting):
@@ -217,7 +220,7 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     if inference.null is not None and inference.null.status != "reached":
         return (
             f"the null distribution could not be fitted ({inference.null.status}): "
-            "the pairs differ too little or are too few; add classes or images"
+            "the pairs differ too little or are too few; add classes, images, or pairs where --pairs names few"
         )
     return None
 

@@ -35,8 +35,11 @@ def audit(subject: Subject, artifact: Artifact, folder: Path) -> Artifact:
     """The artifact with its external data, once the policy allows what the bytes hold.
 
     Raises:
-        NoVerdictError: the policy forbids something, or external data is missing or outside the model's folder.
+        NoVerdictError: the file is empty, the policy forbids something, or external data is missing or outside the
+            model's folder.
     """
+    if not artifact.data:  # which ONNX reads as a model without anything
+        raise NoVerdictError("expected an ONNX model, found an empty file: get it again")
     return admit(artifact, subject.audit(artifact), folder)
 
 

@@ -61,8 +61,8 @@ def given_normalisation(config: ScanConfig, channels: int) -> tuple[str, Normali
         normalisation.affine(channels)
     except ValueError as error:
         raise OptionError(
-            f"expected a normalisation for {channels} channels, found another: {error}; correct --preprocess, --mean, "
-            "--std or --range"
+            f"expected a normalisation for {channels} channel(s): {error}; correct --preprocess, --mean, --std "
+            "or --range"
         ) from error
     named = stated == (None, None, None) and config.channel_order is None
     return (config.preprocess if named else "given"), normalisation

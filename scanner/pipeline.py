@@ -127,12 +127,20 @@ def scan(
     except NoVerdictError as error:
         judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
     except KeyboardInterrupt as error:
+        tell_unsearched(draft)
         raise Interrupted(draft.result(Verdict.INCONCLUSIVE, ("the scan was interrupted",))) from error
+    tell_unsearched(draft)
     judgement = with_findings(judgement, draft.fields.get("findings", ()))
     result = draft.result(judgement.verdict, judgement.reasons)
     if entry and result.verdict is not Verdict.NO_VERDICT:
         entry.keep(result)
     return result
+
+
+def tell_unsearched(draft: Draft) -> None:
+    """Say that no pair was searched, where the scan ended before that."""
+    if not draft.has_searched:
+        draft.leave_out("every class pair: the scan ended before the search")
 
 
 def examine(
@@ -165,7 +173,7 @@ def examine(
     config = cut_model(subject, fitted.images, config, draft)
     on_features = any(DETECTORS[name].acts_on_features for name in searching(config))
     draft.leave_out(_OUTSIDE_FEATURES if on_features else _OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
-    with open_journal(journal, artifact, fitted, config, resume=resume) as kept:
+    with open_journal(journal, artifact, fitted, config, draft, resume=resume) as kept:
         examined = [
             examine_under(normalisation, name, subject, fitted, opened, config, draft, kept)
             for name, normalisation in zip(settlement.names, settlement.normalisations, strict=True)
@@ -218,7 +226,7 @@ def _difference_on_noise(subject: Subject, opened: OpenedModel, config: ScanConf
 
 @contextmanager
 def open_journal(
-    folder: Path | None, artifact: Artifact, clean: CleanSet, config: ScanConfig, *, resume: bool
+    folder: Path | None, artifact: Artifact, clean: CleanSet, config: ScanConfig, draft: Draft, *, resume: bool
 ) -> Iterator[Journal | None]:
     """The journal of this model, these images and this configuration; None without a folder.
 
@@ -231,7 +239,9 @@ def open_journal(
         return
     from backscan.scanner.journal import Journal
 
-    key = {"model": artifact.sha256, "data": clean.digest, "configuration": config.pair_digest}
+    key = {"model": artifact.sha256, "data": clean.digest, **config.pair_options}
+    if resume and not (folder / "header.json").exists():
+        draft.progress.message(f"no journal in {folder}: it begins there with this scan")
     with Journal.open(folder, key, resume=resume) as journal:
         yield journal
 
@@ -335,11 +345,16 @@ def cut_model(subject: Subject, images: NDArray[np.float32], config: ScanConfig,
 
     Returns:
         The configuration with the tensor at which the model is cut, None if it is not.
+
+    Raises:
+        OptionError: the model cannot be cut at the tensor of `--cut`.
     """
     if not any(name in DETECTORS and DETECTORS[name].acts_on_features for name in config.detectors):
         return config
     with draft.phase("cut"):
         cut = subject.cut(config.cut, _drawn(images, config))
+    if cut.obstacle and config.cut is not None:
+        raise OptionError(f"expected another --cut: {cut.obstacle}")
     if cut.obstacle:
         draft.leave_out(f"patterns on features inside the model: {cut.obstacle}")
     resolved = replace(config, cut=None if cut.obstacle else cut.tensor)

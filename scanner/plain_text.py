@@ -24,6 +24,13 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
     return read_bytes(path, max_bytes=max_bytes).decode("utf-8")
 
 
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """What `read_text` found instead of a text, without Python's words for it."""
+    if isinstance(error, UnicodeDecodeError):
+        return "a file that is no text"
+    return (error.strerror or str(error)).lower() if error.errno else str(error)
+
+
 def read_bytes(path: Path, *, max_bytes: int) -> bytes:
     """The content of a regular file.
 

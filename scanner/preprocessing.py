@@ -199,11 +199,16 @@ def _tie_note(tied: list[PreprocessingCandidate], repeated: list[str]) -> tuple[
     if len(tied) == 1:
         return ()
     shown = ", ".join(f"{candidate.name} {candidate.accuracy:.3f}" for candidate in tied)
-    again = f" and the scan is repeated under {repeated[0]}, whose scale differs" if repeated else ""
+    again = f", and the search is repeated with {_called(repeated[0])}, whose scale differs" if repeated else ""
     return (
-        f"preprocessing candidates explain {tied[0].num_images} images equally well ({shown}): {tied[0].name} is taken"
-        f"{again}; pass --preprocess to settle it",
+        f"preprocessing candidates explain {tied[0].num_images} images equally well ({shown}): {_called(tied[0].name)} "
+        f"is used{again}; pass --preprocess to settle it",
     )
+
+
+def _called(name: str) -> str:
+    """A candidate's name in a sentence, where `none` would read as if nothing were taken."""
+    return f"'{name}'{' (x/255)' if name == 'none' else ''}"
 
 
 def _accuracy(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, normalisation: Normalisation) -> float:

@@ -14,8 +14,8 @@ from backscan.scanner.errors import ReportError
 from backscan.scanner.executors import open_subject
 from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, corrected_p_value, judge, suspicions, with_findings
-from backscan.scanner.model_file import audit, read
-from backscan.scanner.results import FoundPattern, Inference, PairResult, ScanResult
+from backscan.scanner.model_file import audit, model_record, read
+from backscan.scanner.results import FoundPattern, Inference, PairResult, ScanResult, Verification
 from backscan.scanner.search import wanted_pairs
 from backscan.scanner.verification import decisions_with_pattern, replay
 
@@ -80,7 +80,7 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
 
     Args:
         result: A report of `scanner check` with a recovered pattern.
-        model: The ONNX file; a note is added when it is not the one of the report.
+        model: The ONNX file; where it is not the one of the report the result is about it, and a warning says so.
         clean: The images of the scan, or others of the same classes.
         sandbox: Whether the model is opened in a limited child process.
 
@@ -126,24 +126,37 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
             only_correct=objective_of(config, pair.detector).only_correct,
             searched_on=result.data is not None and clean.digest == result.data.digest,
         )
-    other = artifact.sha256 != result.model.sha256
-    judgement = _held_back(result) or with_findings(
+    held_back = _held_back(result)
+    if artifact.sha256 != result.model.sha256:
+        record = model_record(artifact, result.model.class_names)
+        result = replace(
+            result,
+            model=replace(record, num_classes=opened.num_classes, signature=opened.signature),
+            findings=(),
+            warnings=(*result.warnings, _other_file(result)),
+        )
+    if result.data is not None and clean.digest != result.data.digest:
+        result = replace(result, warnings=(*result.warnings, _other_images(clean, verification)))
+    judgement = held_back or with_findings(
         judge(
             result.pairs, result.detectors, verification, significance=config.significance, published=config.published_p
         ),
-        () if other else result.findings,
+        result.findings,
     )
-    note = (
-        (f"replayed on another file than the report's: {artifact.name}, sha256 {artifact.sha256[:16]}",)
-        if other
-        else ()
+    return replace(result, verdict=judgement.verdict, reasons=judgement.reasons, verification=verification)
+
+
+def _other_file(result: ScanResult) -> str:
+    return (
+        f"this is not the file of the report: all but the replay is of {result.model.name}, sha256 "
+        f"{result.model.sha256[:16]}"
     )
-    return replace(
-        result,
-        verdict=judgement.verdict,
-        reasons=judgement.reasons,
-        verification=verification,
-        warnings=(*result.warnings, *note),
+
+
+def _other_images(clean: CleanSet, verification: Verification) -> str:
+    return (
+        f"these are not the images of the scan: the replay took {verification.num_images + verification.num_held_out} "
+        f"of class {verification.source} from {clean.name}; all other counts of images are of the scan"
     )
 
 
@@ -164,7 +177,7 @@ def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
     if len(set(found)) != len(found) or not wanted.issuperset(found) or len(found) != len(wanted) - num_left_out:
         raise ReportError(
             f"expected all {len(wanted) - num_left_out} class pairs of the search, found "
-            f"{len(wanted.intersection(found))} of them: finish the scan with --resume, or scan again"
+            f"{len(wanted.intersection(found))} of them: let the scan finish first, from its --journal if it had one"
         )
     for pair in result.pairs:
         if not is_possible(pair):

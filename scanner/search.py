@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backscan.scanner import screen
 from backscan.scanner.detectors import searching
-from backscan.scanner.draft import Draft, Settled
+from backscan.scanner.draft import SEARCH_PHASE, Draft, Settled
 from backscan.scanner.errors import OptionError
 from backscan.scanner.results import PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
 
@@ -64,23 +66,34 @@ class PairSearch:
         todo = [pair for pair in wanted if pair[0] in self.images_by_class]
         detectors = searching(self.config)
         screened = screen.is_screened(self.config, self.opened.num_classes)
-        num_searched = 0
         results = [
             without_images(name, pair) for name in detectors for pair in wanted if pair[0] not in self.images_by_class
         ]
         deadline = None if self.config.time_limit is None else time.monotonic() + self.config.time_limit
-        with self.draft.phase("search"):
+        planned = {name: len(todo) for name in detectors}
+        with self._telling_unfinished(planned, results), self.draft.phase(SEARCH_PHASE):
             for name in detectors:
                 prepared = self.subject.prepare(name, self.images_by_class, self.config, seconds=_left(deadline))
                 drawn, chosen = self._screened(name, todo, deadline) if screened else (set(todo), set())
                 pairs = [pair for pair in todo if pair in drawn or pair in chosen]
-                num_searched += len(pairs)
+                planned[name] = len(pairs)
                 for chunk in self._chunks(name, pairs, prepared, deadline):
                     results += [replace(r, chosen=(r.source, r.target) not in drawn) for r in chunk]
                     self.draft.set(pairs=self._ordered(results))
-        if len(results) < num_searched + (len(wanted) - len(todo)) * len(detectors):
+        if _unfinished(planned, results):
             raise self._out_of_time()
         return self._ordered(results)
+
+    @contextmanager
+    def _telling_unfinished(self, planned: Mapping[str, int], results: Sequence[PairResult]) -> Iterator[None]:
+        """Tell of the pairs that were not searched when the time limit or the user ended the search."""
+        try:
+            yield
+        finally:
+            for name, missing in _unfinished(planned, results).items():
+                self.draft.leave_out(
+                    f"{missing} of {planned[name]} class pairs with detector {name}: the search did not finish"
+                )
 
     def _leave_out_others(self, num_wanted: int) -> None:
         """Tell of the pairs that the user's choice leaves out."""
@@ -140,7 +153,11 @@ class PairSearch:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
         largest = max(self.images_by_class.values(), key=len)
         seconds_per_pair = _TYPICAL_PASSES * len(largest) * prepared.seconds_per_image
-        self.draft.progress.plan(name, len(pairs), len(pairs) * seconds_per_pair)
+        left, estimate = _left(deadline), len(pairs) * seconds_per_pair
+        if left != 0:
+            self.draft.progress.plan(name, len(pairs), estimate)
+        elif self.journal:  # what it has needs no time
+            self.draft.progress.plan(name, len(pairs), None)
         for chunk in chunks(pairs, self.opened.device, bytes_a_source=largest.nbytes):
             done = self._recorded(name, chunk)
             if done is None:
@@ -181,6 +198,12 @@ class PairSearch:
 def _left(deadline: float | None) -> float | None:
     """Seconds to a time on the monotonic clock; None if there is no limit."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _unfinished(planned: Mapping[str, int], results: Sequence[PairResult]) -> dict[str, int]:
+    """How many pairs each detector has yet to search, of those that have any."""
+    done = Counter(result.detector for result in results if result.status is not PairStatus.NO_IMAGES)
+    return {name: count - done[name] for name, count in planned.items() if count > done[name]}
 
 
 def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:

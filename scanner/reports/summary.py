@@ -14,6 +14,7 @@ from backscan.scanner.reports.words import (
     counted,
     duration,
     listed,
+    num_tests,
     number,
     overall_text,
     p_text,
@@ -22,7 +23,16 @@ from backscan.scanner.reports.words import (
     size_text,
     times_text,
 )
-from backscan.scanner.results import GraphFinding, Inference, PairResult, ScanResult, Verdict, first_with_power
+from backscan.scanner.results import (
+    GraphFinding,
+    Inference,
+    PairResult,
+    PairStatus,
+    ScanResult,
+    Verdict,
+    Verification,
+    first_with_power,
+)
 
 LABELS = {
     Verdict.BACKDOOR_DETECTED: "Backdoor detected",
@@ -34,6 +44,12 @@ LABELS = {
 
 GRAPH_PHASE = "graph"
 """Name of the phase that searches the graph for switches."""
+
+# What natural likeness shows and a planted pattern seldom does: the way back is about as near, the arrangement of the
+# pattern matters little, other classes follow it too.
+_NEAR_REVERSE = 1.5
+_MUCH_SHUFFLED = 0.25
+_MUCH_COLLATERAL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +159,22 @@ def _detection(result: ScanResult) -> str:
 def _strength(result: ScanResult) -> str:
     if result.p_value is None:
         return ""
-    draws = f" ({result.bootstrap_draws} draws)" if result.bootstrap_draws else ""
+    origin = [_correction(result), f"{result.bootstrap_draws} draws" if result.bootstrap_draws else ""]
+    shown = f" ({', '.join(filter(None, origin))})" if any(origin) else ""
     decider = "published" if result.config.get("published_p") else "calibrated"
     return (
-        f"Calibrated p {overall_text(result)}{draws}, published p {p_text(result.p_value)}; "
+        f"Calibrated p {overall_text(result)}{shown}, published p {p_text(result.p_value)}; "
         f"threshold {number(result.significance)} on the {decider} p."
     )
+
+
+def _correction(result: ScanResult) -> str:
+    """How the p-value of one test became that of the verdict: `<= 0.001 x 4 tests`; empty with a single test."""
+    inference, tests = deciding(result), num_tests(result)
+    if inference is None or inference.calibrated_p_value is None or tests == 1:
+        return ""
+    capped = ", at most 1" if inference.calibrated_p_value * tests > 1 else ""
+    return f"{calibrated_text(inference).removeprefix('= ')} x {tests} tests{capped}"
 
 
 def _evidence(result: ScanResult) -> list[Fact]:
@@ -160,11 +186,11 @@ def _evidence(result: ScanResult) -> list[Fact]:
         facts.append(Fact("extreme pair", _extreme_pair(result, inference)))
     facts += _control_facts(result)
     facts += _replay_facts(result)
-    facts += [
-        Fact("detector", detector_text(result, each))
-        for each in result.detectors
-        if each is not inference or not each.decides
-    ]
+    facts += [Fact("caution", caution) for caution in _cautions(result)]
+    if len(result.detectors) > 1 or not all(each.decides for each in result.detectors):
+        facts += [
+            Fact("detector", detector_text(result, each, behind_verdict=each is inference)) for each in result.detectors
+        ]
     facts += [Fact("graph", _finding_text(finding)) for finding in result.findings]
     return facts
 
@@ -212,16 +238,49 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
     return facts
 
 
-def detector_text(result: ScanResult, inference: Inference) -> str:
-    """p-values or anomaly index of one detector, and where."""
+def _cautions(result: ScanResult) -> list[str]:
+    """What speaks for two classes that truly look alike and against a planted pattern, of a detection."""
+    if result.verdict is not Verdict.BACKDOOR_DETECTED:
+        return []
+    controls = result.controls
+    cautions = []
+    if controls and controls.size and controls.reversed_size and controls.reversed_size < _NEAR_REVERSE * controls.size:
+        cautions.append(
+            f"the reversed pair is about as near ({number(controls.reversed_size)} for {number(controls.size)}), as "
+            "between classes that truly look alike; a backdoor of one class works one way"
+        )
+    return cautions + _replay_cautions(result, result.verification) if result.verification else cautions
+
+
+def _replay_cautions(result: ScanResult, replay: Verification) -> list[str]:
+    cautions = []
+    if replay.rate_shuffled > _MUCH_SHUFFLED:
+        cautions.append(
+            f"shuffled, the pattern still changes {percent(replay.rate_shuffled)} of the images: part of its effect is "
+            "its size, not its arrangement"
+        )
+    above = [each for each in replay.collateral if each.rate > _MUCH_COLLATERAL]
+    if above:
+        cautions.append(
+            f"it sends most images of {listed([class_name(result.model, each.source) for each in above])} to the "
+            "target too: the attack is from several classes, or the target is near to all"
+        )
+    return cautions
+
+
+def detector_text(result: ScanResult, inference: Inference, *, behind_verdict: bool = False) -> str:
+    """p-values or anomaly index of one detector, and where; with a remark on the one behind the verdict."""
     pair = pair_name(result.model, inference.source, inference.target)
     if not inference.num_pairs:
         return f"{detector_name(inference)}: {listed(inference.remarks)}"
+    if inference.p_value is None and inference.anomaly_index is None:
+        return f"{detector_name(inference)}: no p-value"
     if inference.p_value is None:
         index = f"anomaly index {number(inference.anomaly_index)}{' (abnormal)' if inference.detected else ''}"
         return f"{detector_name(inference)}: {index} at {pair}; informs only"
     p_values = f"calibrated p {calibrated_text(inference)}, published p {p_text(inference.p_value)}"
-    return f"{detector_name(inference)}: {p_values} at {pair}" + ("" if inference.decides else "; informs only")
+    remark = "; informs only" if not inference.decides else "; the verdict rests on this" if behind_verdict else ""
+    return f"{detector_name(inference)}: {p_values} at {pair}{remark}"
 
 
 def detector_name(inference: Inference) -> str:
@@ -275,12 +334,15 @@ def _data_text(result: ScanResult) -> str:
 
 def _tested(result: ScanResult) -> list[str]:
     goal = percent(result.config.get("goal_rate"))
-    searched = {
-        (each.detector, each.space, counted(each.num_pairs, "class pair" if len(each.values) > 1 else "class")): None
-        for each in result.detectors
-        if each.num_pairs
-    }
-    tested = [f"{pairs} with detector {name}, space {space}, goal rate {goal}" for name, space, pairs in searched]
+    searched: dict[tuple[str, str], str] = {}
+    # Of one detector the statistic with most values has one for every pair that was searched.
+    for each in sorted(result.detectors, key=lambda inference: -inference.num_pairs):
+        if each.num_pairs:
+            what = "class pair" if len(each.values) > 1 else "class"
+            searched.setdefault((each.detector, each.space), counted(each.num_pairs, what))
+    tested = [
+        f"{pairs} with detector {name}, space {space}, goal rate {goal}" for (name, space), pairs in searched.items()
+    ]
     if result.findings or GRAPH_PHASE in result.timings:  # said only of scans that did search the graph
         tested.append(f"the graph, for switches: {counted(len(result.findings), 'finding')}")
     return tested
@@ -289,7 +351,11 @@ def _tested(result: ScanResult) -> list[str]:
 def _power(result: ScanResult) -> str:
     extreme = deciding(result)
     if extreme is None:
-        return "Power: no class pair was searched, so no planted pattern could have been found."
+        searched = sum(pair.status is not PairStatus.NO_IMAGES for pair in result.pairs)
+        if not searched:
+            return "Power: no class pair was searched, so no planted pattern could have been found."
+        pairs = counted(searched, "class pair")
+        return f"Power: none, as the search did not finish; {pairs} were searched, none judged."
     inference = first_with_power((extreme, *result.detectors))
     if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
@@ -316,7 +382,7 @@ _NEXT_STEPS = {
     ),
     Verdict.NO_VERDICT: (
         "Nothing is known about this model; do not treat it as examined.",
-        "See what the file holds and what would be refused: scanner inspect MODEL.",
+        "Do what the sentence above says; scanner inspect MODEL shows what of the file can be read.",
         "Ask for another export of the model (a plain classifier, opset 11 to 21, no custom operators).",
     ),
 }

@@ -15,7 +15,7 @@ from backscan.scanner.reports.blocks import block_picture
 from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.summary import Fact, Summary, summarise
 from backscan.scanner.reports.text import printable
-from backscan.scanner.reports.words import duration, number, overall_text, pair_name
+from backscan.scanner.reports.words import IMAGE, duration, number, overall_text, pair_name
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 _STYLES = {
@@ -106,7 +106,8 @@ def _print_pattern(console: Console, pattern: FoundPattern, display: Display) ->
         return
     console.print(Padding(picture, (0, 0, 0, 2)))
     norms = f"L2 {number(pattern.size_l2)}, L1 {number(pattern.size_l1)}"
-    caption = f"pattern in {pattern.space}: {norms}, largest change of a pixel {number(pattern.largest_change)}"
+    unit = " of a pixel" if pattern.space == IMAGE else ""
+    caption = f"pattern in {pattern.space}: {norms}, largest change{unit} {number(pattern.largest_change)}"
     console.print(_plain(f"  {caption}; amplified here", "dim"), end="\n\n")
 
 

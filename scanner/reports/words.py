@@ -40,10 +40,14 @@ def calibrated_text(inference: Inference) -> str:
     return p_text(inference.calibrated_p_value, floor=floor)
 
 
+def num_tests(result: ScanResult) -> int:
+    """Conclusions with a calibrated p-value that decide together, each detector by each statistic; at least 1."""
+    return max(1, sum(each.decides and each.calibrated_p_value is not None for each in result.detectors))
+
+
 def overall_text(result: ScanResult) -> str:
-    """Calibrated p-value behind the verdict, corrected for the number of detectors that decide."""
-    tests = sum(inference.decides and inference.calibrated_p_value is not None for inference in result.detectors)
-    floor = max(tests, 1) / (result.bootstrap_draws + 1) if result.bootstrap_draws else 0.0
+    """Calibrated p-value behind the verdict, corrected for the number of tests."""
+    floor = num_tests(result) / (result.bootstrap_draws + 1) if result.bootstrap_draws else 0.0
     return p_text(result.calibrated_p_value, floor=min(floor, 1.0))
 
 

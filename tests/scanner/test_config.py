@@ -233,11 +233,11 @@ def test_every_option_either_decides_a_pair_or_does_not():
 
 
 @pytest.mark.parametrize("name", DECIDES)
-def test_another_search_has_another_digest(name):
+def test_another_search_has_another_key(name):
     """The journal's key: pairs found under other options must not be taken for those of this scan."""
-    assert replace(ScanConfig(), **{name: DECIDES[name]}).pair_digest != ScanConfig().pair_digest
+    assert replace(ScanConfig(), **{name: DECIDES[name]}).pair_options != ScanConfig().pair_options
 
 
 @pytest.mark.parametrize("name", LEAVES)
 def test_other_statistics_may_continue_a_journal(name):
-    assert replace(ScanConfig(), **{name: LEAVES[name]}).pair_digest == ScanConfig().pair_digest
+    assert replace(ScanConfig(), **{name: LEAVES[name]}).pair_options == ScanConfig().pair_options

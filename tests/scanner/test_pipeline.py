@@ -337,6 +337,7 @@ def test_an_interrupted_scan_leaves_what_it_has(scene, monkeypatch):
     assert partial.verdict is Verdict.INCONCLUSIVE
     assert partial.reasons == ("the scan was interrupted",)
     assert partial.clean_accuracy == 1.0
+    assert "every class pair: the scan ended before the search" in partial.not_tested
     assert ScanResult.from_dict(json.loads(json.dumps(partial.to_dict()))).reasons == partial.reasons
 
 
@@ -364,7 +365,7 @@ def test_a_resumed_scan_gives_the_same_report(scene, tmp_path: Path, monkeypatch
 def test_a_journal_of_another_scan_is_refused(scene, tmp_path: Path):
     scan(*scene, journal=tmp_path / "journal")
     model, clean, config = scene
-    for changed, field in (({"goal_rate": 0.7}, "configuration"), ({"mean": (0.01,)}, "configuration")):
+    for changed, field in (({"goal_rate": 0.7}, "goal_rate"), ({"mean": (0.01,)}, "mean")):
         with pytest.raises(UserError, match=f"its {field} differs"):
             scan(model, clean, replace(config, **changed), journal=tmp_path / "journal", resume=True)
     again = scan(model, clean, replace(config, null="exponential"), journal=tmp_path / "journal", resume=True)

@@ -102,7 +102,7 @@ def test_a_tie_of_another_scale_asks_for_a_second_scan() -> None:
     assert settled.names == ("none", "raw")
     assert settled.normalisations == (CANDIDATES["none"], CANDIDATES["raw"])
     assert settled.record.repeated_as == ("raw",)
-    assert "repeated under raw" in settled.warnings[0]
+    assert "repeated with 'raw'" in settled.warnings[0]
 
 
 def test_low_accuracy_is_a_doubt_with_the_figures() -> None:
@@ -165,7 +165,7 @@ def test_the_channel_order_alone_leaves_the_rest_to_be_found() -> None:
 
 @pytest.mark.parametrize("options", [{"preprocess": "imagenet"}, {"mean": (0.1, 0.2)}, {"std": (0.0,)}])
 def test_a_normalisation_that_does_not_fit_is_the_users_mistake(options: dict[str, object]) -> None:
-    with pytest.raises(OptionError, match="expected a normalisation for 1 channels"):
+    with pytest.raises(OptionError, match=r"expected a normalisation for 1 channel\(s\)"):
         settle_preprocessing(grey_levels(channels=1), reads("none"), ScanConfig(**options))  # type: ignore[arg-type]
 
 

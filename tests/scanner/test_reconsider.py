@@ -112,7 +112,7 @@ def test_an_unfinished_search_is_not_judged():
     result = reread(scanned())
     partial = replace(result, pairs=result.pairs[:-1], verdict=Verdict.INCONCLUSIVE, detectors=())
     with pytest.raises(
-        ReportError, match="expected all 20 class pairs of the search, found 19 of them: finish the scan"
+        ReportError, match="expected all 20 class pairs of the search, found 19 of them: let the scan finish first"
     ):
         infer(partial, {})
 
@@ -186,13 +186,15 @@ def test_another_model_does_not_confirm(tmp_path, images, other):
     assert again.verdict is Verdict.INCONCLUSIVE
     assert not again.verification.confirmed
     assert "the original file does not confirm it" in again.reasons[0]
-    assert again.warnings[-1].startswith("replayed on another file than the report's: model.onnx, sha256 ")
+    [warning] = (text for text in again.warnings if text.startswith("this is not the file of the report"))
+    assert scanned().model.sha256[:16] in warning
+    assert again.model.sha256 != scanned().model.sha256
 
 
 def test_a_model_with_the_backdoor_trained_again_confirms_with_a_note(tmp_path, images):
     again = replayed(scanned(), write_model(tmp_path, opset=18), images)
     assert again.verdict is Verdict.BACKDOOR_DETECTED
-    assert "another file" in again.warnings[-1]
+    assert "not the file of the report" in again.warnings[-1]
 
 
 def test_other_images_of_the_same_classes_confirm(tmp_path):
@@ -200,6 +202,8 @@ def test_other_images_of_the_same_classes_confirm(tmp_path):
     others = write_images(tmp_path, "others.npz", per_class=60, seed=9)
     again = replayed(scanned(), write_model(tmp_path), others)
     assert again.verification.num_images > 40
+    num_replayed = again.verification.num_images + again.verification.num_held_out
+    assert f"the replay took {num_replayed} of class" in again.warnings[-1]
     assert again.verification.confirmed
     assert again.verdict is Verdict.BACKDOOR_DETECTED
 

@@ -181,6 +181,17 @@ def test_the_time_limit_keeps_what_is_finished_and_settles_nothing(allowed):
         search.run()
     assert caught.value.verdict is Verdict.INCONCLUSIVE
     assert len(search.draft.fields["pairs"]) == allowed
+    [text] = search.draft.result(Verdict.INCONCLUSIVE, ()).not_tested
+    assert text == f"{12 - allowed} of 12 class pairs with detector pairwise: the search did not finish"
+
+
+def test_no_time_is_estimated_once_it_is_up(monkeypatch):
+    now = iter([100.0] * 3 + [103.0] * 20)  # phase, deadline, pilot, then nothing is left
+    monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
+    search = a_search(Model(0), time_limit=2.5)
+    with pytest.raises(Settled):
+        search.run()
+    assert search.draft.progress.plans == []
 
 
 def test_time_that_is_just_enough_is_enough():
@@ -188,7 +199,8 @@ def test_time_that_is_just_enough_is_enough():
 
 
 def test_pilots_and_chunks_share_one_time_limit(monkeypatch):
-    now = iter([100.0] * 2 + [100.25, 100.5, 101.0, 103.0, 104.0] + [105.0] * 9)  # phase, deadline, pilot, four chunks
+    # Phase, deadline, pilot, plan, four chunks.
+    now = iter([100.0] * 2 + [100.25, 100.3, 100.5, 101.0, 103.0, 104.0] + [105.0] * 9)
     monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
     model = Model()
     a_search(model, time_limit=2.5).run()

@@ -67,7 +67,7 @@ def not_detected(num_classes: int = 10) -> ScanResult:
     pairs = _pairs(num_classes, planted=None)
     inference = _inference(pairs, num_classes, p_value=0.312, calibrated=0.41)
     return replace(
-        _scan(num_classes, pairs, (inference, _reverse_controlled(inference))),
+        _scan(num_classes, pairs, (inference, _reverse_controlled(inference, p_value=0.22, calibrated=0.5))),
         verdict=Verdict.NOT_DETECTED,
         reasons=("no pair needs abnormally little",),
         p_value=0.312,
@@ -289,13 +289,19 @@ def _inference(pairs: list[PairResult], num_classes: int, *, p_value: float, cal
     )
 
 
-def _reverse_controlled(plain: Inference) -> Inference:
+def _reverse_controlled(plain: Inference, *, p_value: float = 3e-9, calibrated: float = 0.02) -> Inference:
     """The same pairs under another statistic; it informs beside the plain one."""
     table = np.array([[np.nan if value is None else value for value in row] for row in plain.values])
     controlled = table / np.sqrt(table.T)
     values = tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in controlled)
     return replace(
-        plain, statistic="reverse-controlled", values=values, null=None, p_value=3e-9, calibrated_p_value=0.02
+        plain,
+        statistic="reverse-controlled",
+        values=values,
+        null=None,
+        p_value=p_value,
+        calibrated_p_value=calibrated,
+        detected=calibrated < 0.05,
     )
 
 

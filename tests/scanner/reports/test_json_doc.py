@@ -32,9 +32,10 @@ def test_several_models_are_a_list() -> None:
     [
         ("{", "no JSON"),
         ("[]", "found a JSON list"),
-        ("{}", "schema version"),
-        ('{"reports": 3}', "list of JSON reports"),
-        ('{"reports": [3]}', "list of JSON reports"),
+        ("{}", "without a schema_version: pass the file"),
+        ('{"schema_version": "0"}', "schema version"),
+        ('{"schema_version": "1", "reports": 3}', "list of JSON reports"),
+        ('{"schema_version": "1", "reports": [3]}', "list of JSON reports"),
         ("[" * 100_000, "no JSON"),
     ],
 )
