@@ -20,6 +20,21 @@ def digit_net(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     )
 
 
+def small_net(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Two strided convolutions and two linear layers, as in benchmarks of formal verification."""
+    channels, height, width = shape
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * (height // 4) * (width // 4), 100),
+        nn.ReLU(),
+        nn.Linear(100, num_classes),
+    )
+
+
 def initialise(network: nn.Module, generator: torch.Generator) -> nn.Module:
     """Draw the weights of all convolutions and linear layers anew (He et al. 2015), biases zero."""
     for module in network.modules():
@@ -64,5 +79,5 @@ def resnet20(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     )
 
 
-NETWORKS = {"digit_net": digit_net, "resnet20": resnet20}
+NETWORKS = {"digit_net": digit_net, "small_net": small_net, "resnet20": resnet20}
 """Structures by name: functions of the image shape (C, H, W) and the number of classes."""
