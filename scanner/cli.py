@@ -346,7 +346,12 @@ def verify(
 @_exits
 def render(
     report_file: options.Report,
-    format_: Annotated[str, typer.Option("--format", help="Name of a report format.")] = "terminal",
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format", help="terminal, json, html, markdown, sarif, junit, bom or attestation.", show_default=True
+        ),
+    ] = "terminal",
 ) -> ExitCode:
     """Write a JSON report in another format to stdout."""
     from backscan.scanner import delivery

@@ -134,8 +134,13 @@ class ScanConfig:
         for name in ("mean", "std", "range"):
             if not all(math.isfinite(value) for value in getattr(self, name) or ()):
                 raise OptionError(f"expected {_flag(name)} of finite numbers, found {getattr(self, name)}")
+        if self.cut is not None and "features" not in self.detectors:
+            raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
+        self._check_draws()
+
+    def _check_draws(self) -> None:
         # With fewer draws even the least p-value, corrected for the number of tests, is above the threshold.
         fewest = math.ceil(self.num_tests / self.significance - 1 - 1e-9)
         if not self.published_p and self.bootstrap_draws < fewest:

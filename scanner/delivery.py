@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.errors import OptionError, ReportError, UserError
 from backscan.scanner.plain_text import read_text, why_unreadable
-from backscan.scanner.reports import format_of, render
+from backscan.scanner.reports import RENDERERS, format_of, render
 from backscan.scanner.reports.json_doc import parse
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def check_destinations(files: Sequence[Path], format_: str, pattern: Path | None
         UserError: a folder that does not exist.
     """
     if format_ not in STDOUT_FORMATS:
-        raise OptionError(f"expected --format to be {' or '.join(STDOUT_FORMATS)}, found {format_!r}")
+        hint = ": write other formats to a file, --report FILE.html" if format_ in RENDERERS else ""
+        raise OptionError(f"expected --format to be {' or '.join(STDOUT_FORMATS)}, found {format_!r}{hint}")
     for file in files:
         format_of(file)
     if pattern is not None and pattern.suffix.lower() not in PATTERN_SUFFIXES:

@@ -78,7 +78,10 @@ Screen = Annotated[
 DetectorNames = Annotated[
     list[str] | None,
     typer.Option(
-        "--detector", help="pairwise, features, margin, neural-cleanse or tabor; repeatable.", rich_help_panel=_SEARCH
+        "--detector",
+        help="pairwise, features, margin, neural-cleanse or tabor; repeatable. By default pairwise and features; "
+        "without images margin.",
+        rich_help_panel=_SEARCH,
     ),
 ]
 Cut = Annotated[
@@ -96,14 +99,16 @@ Objective = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
-Norm = Annotated[str | None, typer.Option(help="Size of a pattern: l2 or l1.", rich_help_panel=_SEARCH)]
+Norm = Annotated[str | None, typer.Option(help="Size of a pattern: l2 (by default) or l1.", rich_help_panel=_SEARCH)]
 Box = Annotated[
     bool | None,
     typer.Option(
         "--box/--clip", help="Keep images in range by a box constraint, or by clipping.", rich_help_panel=_SEARCH
     ),
 ]
-StepRule = Annotated[str | None, typer.Option(help="unit, or plain as in the paper.", rich_help_panel=_SEARCH)]
+StepRule = Annotated[
+    str | None, typer.Option(help="unit (by default), or plain as in the paper.", rich_help_panel=_SEARCH)
+]
 MaskWeight = Annotated[
     float | None,
     typer.Option(
@@ -114,7 +119,8 @@ MaskWeight = Annotated[
 AnomalyThreshold = Annotated[
     float | None,
     typer.Option(
-        help="Anomaly index above which a target of Neural Cleanse or TABOR is named.", rich_help_panel=_STATISTICS
+        help="Anomaly index above which a target of Neural Cleanse or TABOR is named; 2 by default.",
+        rich_help_panel=_STATISTICS,
     ),
 ]
 GoalRate = Annotated[
@@ -140,21 +146,36 @@ Preset = Annotated[
 Statistic = Annotated[
     list[str] | None,
     typer.Option(
-        help="plain, target-contrast, target-wise, reverse-controlled, residual ...; repeatable.",
+        help="What is compared: plain, source-normalised, source-adjusted, reverse-controlled, residual, target-wise "
+        "or target-contrast; repeatable. By default plain and target-contrast.",
         rich_help_panel=_STATISTICS,
     ),
 ]
-Inference = Annotated[str | None, typer.Option(help="principal, corrected or naive.", rich_help_panel=_STATISTICS)]
-Order = Annotated[int | None, typer.Option(help="Order of the confusion polynomial (M).", rich_help_panel=_STATISTICS)]
-Null = Annotated[str | None, typer.Option(help="gamma, exponential or inverse-gaussian.", rich_help_panel=_STATISTICS)]
+Inference = Annotated[
+    str | None, typer.Option(help="principal (by default), corrected or naive.", rich_help_panel=_STATISTICS)
+]
+Order = Annotated[
+    int | None, typer.Option(help="Order of the confusion polynomial (M); 3 by default.", rich_help_panel=_STATISTICS)
+]
+Null = Annotated[
+    str | None,
+    typer.Option(help="gamma, exponential or inverse-gaussian (by default).", rich_help_panel=_STATISTICS),
+]
 Significance = Annotated[
-    float | None, typer.Option(help="Threshold on the deciding p-value (theta).", rich_help_panel=_STATISTICS)
+    float | None,
+    typer.Option(help="Threshold on the deciding p-value (theta); 0.05 by default.", rich_help_panel=_STATISTICS),
 ]
 PublishedP = Annotated[
     bool | None,
-    typer.Option("--published-p/--calibrated-p", help="Which p-value decides.", rich_help_panel=_STATISTICS),
+    typer.Option(
+        "--published-p/--calibrated-p",
+        help="Which p-value decides; the calibrated one by default.",
+        rich_help_panel=_STATISTICS,
+    ),
 ]
-BootstrapDraws = Annotated[int | None, typer.Option(help="Draws of the calibration.", rich_help_panel=_STATISTICS)]
+BootstrapDraws = Annotated[
+    int | None, typer.Option(help="Draws of the calibration; 999 by default.", rich_help_panel=_STATISTICS)
+]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=_RUN)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)]
 Threads = Annotated[int | None, typer.Option(help="Processor threads; all by default.", rich_help_panel=_RUN)]
@@ -172,10 +193,16 @@ NoSandbox = Annotated[
 Reports = Annotated[
     list[Path] | None,
     typer.Option(
-        "--report", help="Write a report, format by suffix; `-` is stdout; repeatable.", rich_help_panel=_OUTPUT
+        "--report",
+        help="Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json or .intoto.json; `-` "
+        "is JSON on stdout; repeatable.",
+        rich_help_panel=_OUTPUT,
     ),
 ]
-Format = Annotated[str, typer.Option("--format", help="terminal or json, on stdout.", rich_help_panel=_OUTPUT)]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="terminal or json, on stdout; --report writes the others.", rich_help_panel=_OUTPUT),
+]
 NoImages = Annotated[
     bool, typer.Option("--no-images", help="Keep example images out of reports.", rich_help_panel=_OUTPUT)
 ]

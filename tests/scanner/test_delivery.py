@@ -45,7 +45,7 @@ def test_names_that_no_encoding_takes_are_no_error(tmp_path: Path, monkeypatch: 
     ("files", "format_", "pattern", "kind", "said"),
     [
         (["report.pdf"], "terminal", None, OptionError, "report.pdf"),
-        ([], "html", None, OptionError, "--format to be terminal or json"),
+        ([], "html", None, OptionError, "--format to be terminal or json, found 'html': .*--report FILE.html"),
         ([], "json", "pattern.jpg", OptionError, r"\.npy or \.png"),
         (["missing/report.md"], "json", None, UserError, "no missing"),
         ([], "json", "missing/p.npy", UserError, "no missing"),

@@ -17,6 +17,7 @@ from backscan.scanner import pipeline
 from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.errors import CleanSetError, Interrupted, OptionError, UserError
 from backscan.scanner.pipeline import scan
+from backscan.scanner.progress import SilentProgress
 from backscan.scanner.results import PairStatus, ScanResult, Verdict, json_schema
 from backscan.scanner.search import PairSearch
 from tests import planted
@@ -360,6 +361,15 @@ def test_a_resumed_scan_gives_the_same_report(scene, tmp_path: Path, monkeypatch
     monkeypatch.setattr(PairSearch, "_search", search_chunk)
     resumed = scan(*scene, journal=tmp_path / "journal", resume=True)
     assert comparable(resumed) == comparable(scan(*scene))
+
+
+def test_resuming_without_a_journal_begins_one_and_says_so(scene, tmp_path: Path):
+    told: list[str] = []
+    progress = SilentProgress()
+    progress.message = told.append
+    scan(*scene, journal=tmp_path / "journal", resume=True, progress=progress)
+    assert f"no journal in {tmp_path / 'journal'}: it begins there with this scan" in told
+    assert (tmp_path / "journal").is_dir()
 
 
 def test_a_journal_of_another_scan_is_refused(scene, tmp_path: Path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backscan.scanner.plain_text import read_text
+from backscan.scanner.plain_text import read_text, why_unreadable
 
 
 def test_text_comes_back(tmp_path: Path) -> None:
@@ -20,6 +20,19 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(UnicodeDecodeError):
         read_text(path)
+
+
+def test_what_was_found_instead_is_told_in_plain_words(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"\xff\xfe")
+    told = []
+    for asked in (path, tmp_path / "missing.txt", tmp_path):
+        with pytest.raises((OSError, UnicodeDecodeError)) as caught:
+            read_text(asked)
+        told.append(why_unreadable(caught.value))
+    assert told[:2] == ["a file that is no text", "no such file or directory"]
+    assert "directory" in told[2] or "regular file" in told[2]
+    assert not any("Errno" in text or "codec" in text for text in told)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])

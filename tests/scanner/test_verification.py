@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -73,6 +74,16 @@ def test_a_pattern_that_works_on_new_images_is_confirmed():
     assert (found.rate_torch, found.rate_original, found.num_images) == (0.8, 0.8, 10)
     assert (found.rate_held_out, found.num_held_out) == (0.8, 10)
     assert (found.source, found.target, found.provider) == (SOURCE, TARGET, "CPUExecutionProvider")
+
+
+@pytest.mark.parametrize(("side", "only"), [(SIDE, False), (6 * SIDE, True)])
+def test_a_confirmation_claims_no_more_for_the_arrangement_than_it_shows(side, only, monkeypatch):
+    """In a small image shuffled pixels fall into the corner at times."""
+    monkeypatch.setattr(sys.modules[__name__], "SIDE", side)
+    found = verify(rate=1.0, optimised=images_of(SOURCE, [0.4] * 10), held_out=[0.4] * 20)
+    assert found.confirmed
+    assert (found.rate_shuffled <= 0.05) is only
+    assert ("only this arrangement" in found.reason) is only
 
 
 @pytest.mark.parametrize(("rate", "confirmed"), [(0.7, True), (0.9, True), (0.6, False), (1.0, False)])

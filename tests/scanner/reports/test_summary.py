@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from backscan.scanner.reports.summary import deciding, summarise
-from backscan.scanner.results import ScanResult
+from backscan.scanner.results import ScanResult, Verdict
 from tests.scanner.reports.examples import (
     ALL,
     bare,
@@ -58,6 +58,32 @@ def test_the_deciding_detector_is_the_one_with_the_smallest_p() -> None:
     informing = replace(detected(), detectors=(replace(first, decides=False), second))
     assert deciding(informing) is second
     assert deciding(no_verdict()) is None
+
+
+def test_the_p_value_says_for_how_many_tests_it_was_multiplied() -> None:
+    assert "0.82 (0.41 x 2 tests, 999 draws)" in summarise(not_detected()).strength
+    one = replace(not_detected(), detectors=not_detected().detectors[:1], calibrated_p_value=0.41)
+    assert "= 0.41 (999 draws)" in summarise(one).strength
+
+
+def cautions(result: ScanResult) -> list[str]:
+    return [fact.text for fact in summarise(result).evidence if fact.label == "caution"]
+
+
+def test_what_speaks_against_a_planted_pattern_is_told_of_detections_alone() -> None:
+    found = detected()
+    assert found.controls
+    assert found.controls.size
+    assert found.verification
+    assert cautions(found) == []
+    near = replace(found, controls=replace(found.controls, reversed_size=1.4 * found.controls.size))
+    assert "reversed pair is about as near" in cautions(near)[0]
+    anyhow = replace(found, verification=replace(found.verification, rate_shuffled=0.3))
+    assert "shuffled" in cautions(anyhow)[0]
+    collateral = (replace(found.verification.collateral[0], source=3, rate=0.6),)
+    all_classes = replace(found, verification=replace(found.verification, collateral=collateral))
+    assert "sends most images of cat (3)" in cautions(all_classes)[0]
+    assert cautions(replace(near, verdict=Verdict.NOT_DETECTED)) == []
 
 
 @pytest.mark.parametrize("result", [inconclusive(), no_verdict()])
