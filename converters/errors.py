@@ -7,6 +7,7 @@ ConverterError                    the model cannot be used; every message names 
 │   └── LimitExceededError        more of something than the policy allows (`limit`, `actual`)
 ├── SignatureError                not an image classifier, or one whose inputs or outputs must be named
 │   └── OutputNameError           the output that was asked for is none, or does not classify
+├── CutNameError                  the model cannot be cut at the tensor that was asked for
 ├── NodeError                     one node is to blame (`operator`, `domain`, `opset`, `node`)
 │   ├── UnsupportedOperatorError  no converter for this operator, opset and domain
 │   └── ConversionError           a converter exists but refused or failed at this node
@@ -53,6 +54,10 @@ class SignatureError(ConverterError):
 
 class OutputNameError(SignatureError):
     """The output that was asked for is none of the model's, or gives no scores."""
+
+
+class CutNameError(ConverterError):
+    """The tensor at which to cut the model is none, or not all of the image passes through it."""
 
 
 class NodeError(ConverterError):

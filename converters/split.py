@@ -17,7 +17,7 @@ from backscan.converters.batching import Rows, free_batch
 from backscan.converters.classifier import log_posterior
 from backscan.converters.cuts import CutCandidate, cut_candidates
 from backscan.converters.engine import CPU_ONLY, open_session
-from backscan.converters.errors import ConverterError
+from backscan.converters.errors import ConverterError, CutNameError
 from backscan.converters.graph import drop_unused, producers, rename_reads, set_nodes, set_outputs, sort_nodes
 from backscan.converters.importer import build, expose_logits, fix_input_size
 from backscan.converters.normalise import normalise
@@ -196,11 +196,12 @@ def open_cut(
     """The original artifact alone, ready to add patterns at a value; arguments as for `split`.
 
     Raises:
+        CutNameError: No such tensor, or not all of the image passes through it.
         ConverterError: The model cannot be cut there.
     """
     candidates = {candidate.name: candidate for candidate in cut_candidates(artifact, signature)}
     if tensor_name not in candidates:
-        raise ConverterError(
+        raise CutNameError(
             f"the model cannot be cut at '{tensor_name}', which is no tensor that all of the image passes through: "
             f"choose one of {', '.join(candidates) or 'none'}"
         )

@@ -93,7 +93,8 @@ def checked_pair(event: Mapping[str, Any], pattern_shape: tuple[int, ...]) -> Pa
         pair = PairResult.from_dict(event.get("pair", {}), pattern)
     except ValidationError as error:
         raise disbelief("the result of a pair") from error
-    if not (is_possible(pair) and np.isfinite(pattern).all()):
+    # Only pairs with images are asked for.
+    if not (is_possible(pair) and pair.status is not PairStatus.NO_IMAGES and np.isfinite(pattern).all()):
         raise disbelief("the result of a pair with possible sizes and rates")
     return pair
 

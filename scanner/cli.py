@@ -241,11 +241,19 @@ def check(
     names = _read_class_names(class_names)
     paths = expand(models)
     results: list[ScanResult] = []
+    mistakes: list[UserError] = []
     try:
         for path in paths:
             folder = _journal_of(path, journal) if len(paths) > 1 else journal
             kept = _cache() if cache else None
-            results.append(_scan(path, _clean_set(path, data, labels), config, names, folder, kept, resume=resume))
+            clean = _clean_set(path, data, labels)
+            try:
+                results.append(_scan(path, clean, config, names, folder, kept, resume=resume))
+            except UserError as error:
+                results.append(_without_verdict(error, several=len(paths) > 1))
+                mistakes.append(error)
+        if len(mistakes) == len(paths):
+            raise mistakes[0]
     except Interrupted as end:
         delivery.deliver(_named([*results, end.result], paths), report or [], format_)
         return _interrupted(journal)
@@ -300,7 +308,10 @@ def infer(
     report: options.Reports = None,
     format_: options.Format = "terminal",
 ) -> ExitCode:
-    """Judge the pairs of a report again with other statistics; opens no model."""
+    """Judge the pairs of a report again with other statistics; opens no model.
+
+    An option that is not given stays as in the report, whatever its default.
+    """
     from backscan.scanner import delivery, reconsider
 
     chosen = _given(
@@ -430,6 +441,17 @@ def _scan(
             cache=cache,
             command=_command(),
         )
+
+
+def _without_verdict(error: UserError, *, several: bool) -> ScanResult:
+    """What is left of one of several models that the options or images do not fit; the others are scanned.
+
+    Raises:
+        UserError: there is no other model, or the mistake is not about this one.
+    """
+    if not several or error.result is None:
+        raise error
+    return error.result
 
 
 def _journal_of(model: Path, journal: Path | None) -> Path | None:

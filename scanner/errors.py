@@ -41,6 +41,8 @@ class UserError(ScanError):
     """What was asked cannot be done as asked; the message says what to change."""
 
     exit_code = ExitCode.USER_ERROR
+    result: ScanResult | None = None
+    """What a scan that ended so leaves of the model: one of several models goes without a verdict."""
 
 
 class OptionError(UserError):

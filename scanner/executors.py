@@ -209,6 +209,9 @@ class Subject:
 
         Returns:
             The cut, or why there is none.
+
+        Raises:
+            OptionError: the model has no cut at this tensor.
         """
         message = {"tensor": tensor, "images": images, "runtime_only": images is None}
         answer = checked(CutModel, self._call("cut", message, IMPORT))
@@ -323,7 +326,7 @@ class Subject:
         limits: PhaseLimits,
         on_event: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Mapping[str, Any]:
-        from backscan.converters.errors import ConverterError, OutputNameError
+        from backscan.converters.errors import ConverterError, CutNameError, OutputNameError
         from backscan.converters.sandbox_errors import SandboxError, UnexpectedError
 
         try:
@@ -332,7 +335,7 @@ class Subject:
             failure = InternalError(f"step {method!r} failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
             raise failure from error
-        except OutputNameError as error:
+        except (CutNameError, OutputNameError) as error:
             raise OptionError(str(error)) from error
         except (ConverterError, SandboxError) as error:
             raise NoVerdictError(str(error)) from error

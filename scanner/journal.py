@@ -210,10 +210,8 @@ class Journal:
         """The result of a line with its pattern, or None where that is damaged, or none that a search can give."""
         try:
             result = PairResult.from_dict(record["result"])
-            if not is_possible(result):
+            if not is_possible(result) or result.status is PairStatus.NO_IMAGES or record["pattern"] is None:
                 return None
-            if record["pattern"] is None:
-                return result if result.status is PairStatus.NO_IMAGES else None
             path = self._pattern_path(record["section"], result.source, result.target)
             data = read_bytes(path, max_bytes=MAX_PATTERN_BYTES)
             if _digest(data) != record["pattern"]:
@@ -267,6 +265,11 @@ def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> 
         raise JournalMismatchError(
             f"expected the header of a journal in {path}, found something else: name another folder", field="format"
         ) from error
+    if entries.get("format") != key.get("format"):
+        raise JournalMismatchError(
+            f"expected a journal of this version of the scanner in {folder}, found one of another: name another folder",
+            field="format",
+        )
     for field in (*key, *(set(entries) - set(key))):
         if entries.get(field) != key.get(field):
             raise JournalMismatchError(

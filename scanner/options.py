@@ -79,8 +79,8 @@ DetectorNames = Annotated[
     list[str] | None,
     typer.Option(
         "--detector",
-        help="pairwise, features, margin, neural-cleanse or tabor; repeatable. By default pairwise and features; "
-        "without images margin.",
+        help="pairwise, features, margin, neural-cleanse or tabor; repeatable. By default pairwise and features, "
+        "which naming any replaces; without images margin.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -146,8 +146,9 @@ Preset = Annotated[
 Statistic = Annotated[
     list[str] | None,
     typer.Option(
-        help="What is compared: plain, source-normalised, source-adjusted, reverse-controlled, residual, target-wise "
-        "or target-contrast; repeatable. By default plain and target-contrast.",
+        help="What is compared: plain, source-normalised, source-adjusted, reverse-controlled, residual, "
+        "residual-reverse-controlled, target-wise or target-contrast; repeatable. By default plain and "
+        "target-contrast.",
         rich_help_panel=_STATISTICS,
     ),
 ]
@@ -201,7 +202,7 @@ Reports = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option("--format", help="terminal or json, on stdout; --report writes the others.", rich_help_panel=_OUTPUT),
+    typer.Option("--format", help="terminal or json, on stdout.", rich_help_panel=_OUTPUT),
 ]
 NoImages = Annotated[
     bool, typer.Option("--no-images", help="Keep example images out of reports.", rich_help_panel=_OUTPUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, conclude, objective_of, searching
 from backscan.scanner.draft import Draft, Settled
-from backscan.scanner.errors import Interrupted, NoVerdictError, OptionError
+from backscan.scanner.errors import Interrupted, NoVerdictError, OptionError, UserError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, accused, corrected_p_value, judge, suspicions, with_findings
@@ -99,7 +100,8 @@ def scan(
         The result. A model that cannot be scanned gives the verdict `no_verdict`, never an exception.
 
     Raises:
-        UserError: options, paths, images or labels that cannot be used as they are.
+        UserError: options, paths, images or labels that cannot be used as they are; carries what that leaves of the
+            model.
         Interrupted: Ctrl-C; carries what is finished.
     """
     config.check()
@@ -126,6 +128,11 @@ def scan(
         judgement = Judgement(end.verdict, end.reasons)
     except NoVerdictError as error:
         judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
+    except UserError as error:
+        tell_unsearched(draft)
+        found = with_findings(Judgement(Verdict.NO_VERDICT, (str(error),)), draft.fields.get("findings", ()))
+        error.result = draft.result(found.verdict, found.reasons)
+        raise
     except KeyboardInterrupt as error:
         tell_unsearched(draft)
         raise Interrupted(draft.result(Verdict.INCONCLUSIVE, ("the scan was interrupted",))) from error
@@ -240,9 +247,10 @@ def open_journal(
     from backscan.scanner.journal import Journal
 
     key = {"model": artifact.sha256, "data": clean.digest, **config.pair_options}
-    if resume and not (folder / "header.json").exists():
-        draft.progress.message(f"no journal in {folder}: it begins there with this scan")
+    begins = not os.path.exists(folder / "header.json")  # of a path that cannot be: what cannot be read, open tells
     with Journal.open(folder, key, resume=resume) as journal:
+        if resume and begins:
+            draft.progress.message(f"no journal in {folder}: it begins there with this scan")
         yield journal
 
 
@@ -347,14 +355,12 @@ def cut_model(subject: Subject, images: NDArray[np.float32], config: ScanConfig,
         The configuration with the tensor at which the model is cut, None if it is not.
 
     Raises:
-        OptionError: the model cannot be cut at the tensor of `--cut`.
+        OptionError: the model has no cut at the tensor of `--cut`.
     """
     if not any(name in DETECTORS and DETECTORS[name].acts_on_features for name in config.detectors):
         return config
     with draft.phase("cut"):
         cut = subject.cut(config.cut, _drawn(images, config))
-    if cut.obstacle and config.cut is not None:
-        raise OptionError(f"expected another --cut: {cut.obstacle}")
     if cut.obstacle:
         draft.leave_out(f"patterns on features inside the model: {cut.obstacle}")
     resolved = replace(config, cut=None if cut.obstacle else cut.tensor)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from backscan.scanner.answers import is_possible
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, conclude, objective_of, searching
-from backscan.scanner.errors import ReportError
+from backscan.scanner.errors import OptionError, ReportError
 from backscan.scanner.executors import open_subject
 from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, corrected_p_value, judge, suspicions, with_findings
 from backscan.scanner.model_file import audit, model_record, read
-from backscan.scanner.results import FoundPattern, Inference, PairResult, ScanResult, Verification
+from backscan.scanner.results import FoundPattern, Inference, PairResult, ScanResult, Verdict, Verification
 from backscan.scanner.search import wanted_pairs
 from backscan.scanner.verification import decisions_with_pattern, replay
 
 if TYPE_CHECKING:
-    from backscan.converters import Normalisation
+    from backscan.converters import Artifact, Normalisation
     from backscan.scanner.cleanset import CleanSet
     from backscan.scanner.executors import OpenedModel, Subject
 
@@ -80,7 +80,8 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
 
     Args:
         result: A report of `scanner check` with a recovered pattern.
-        model: The ONNX file; where it is not the one of the report the result is about it, and a warning says so.
+        model: The ONNX file; where it is not the one of the report the result is about it, and a warning says so. Such
+            a file was not searched, so nothing clears it.
         clean: The images of the scan, or others of the same classes.
         sandbox: Whether the model is opened in a limited child process.
 
@@ -88,17 +89,19 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         The report with the new replay. `backdoor_detected` only if the replay confirms and the statistics detect.
 
     Raises:
-        ReportError: the report has no pattern or no preprocessing.
+        ReportError: the report has no pattern or no preprocessing, or is one of a replay on another file.
         UserError: the model or the images cannot be used.
     """
     if not result.patterns or result.preprocessing is None:
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
+    if any(warning.startswith(_OTHER_FILE) for warning in result.warnings):
+        raise ReportError("expected the report of a scan, found one of a replay on another file: pass that of the scan")
     config = replace(ScanConfig.from_dict(result.config), sandbox=sandbox)
     artifact = read(model)
     pattern, pair = result.patterns[0].values.decode(), _pair(result)
     with open_subject(config) as subject:
         artifact = audit(subject, artifact, model.parent)
-        opened = subject.open(artifact, config, runtime_only=True)
+        opened = _open(subject, artifact, config)
         subject.settle(_normalisation(result))
         shape = _shape_of_patterns(subject, opened, result.patterns[0])
         if pattern.shape != shape:
@@ -127,13 +130,17 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
             searched_on=result.data is not None and clean.digest == result.data.digest,
         )
     held_back = _held_back(result)
-    if artifact.sha256 != result.model.sha256:
+    other_file = artifact.sha256 != result.model.sha256
+    if other_file:
         record = model_record(artifact, result.model.class_names)
         result = replace(
             result,
             model=replace(record, num_classes=opened.num_classes, signature=opened.signature),
             findings=(),
-            warnings=(*result.warnings, _other_file(result)),
+            warnings=(
+                *result.warnings,
+                f"{_OTHER_FILE}: all but the replay is of {result.model.name}, sha256 {result.model.sha256[:16]}",
+            ),
         )
     if result.data is not None and clean.digest != result.data.digest:
         result = replace(result, warnings=(*result.warnings, _other_images(clean, verification)))
@@ -143,21 +150,40 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         ),
         result.findings,
     )
+    if other_file and judgement.verdict is Verdict.NOT_DETECTED:
+        judgement = Judgement(
+            Verdict.INCONCLUSIVE,
+            (
+                "this file was not searched, only the pattern of another file's report was replayed on it: run "
+                "`scanner check` on it",
+            ),
+        )
     return replace(result, verdict=judgement.verdict, reasons=judgement.reasons, verification=verification)
 
 
-def _other_file(result: ScanResult) -> str:
-    return (
-        f"this is not the file of the report: all but the replay is of {result.model.name}, sha256 "
-        f"{result.model.sha256[:16]}"
-    )
+_OTHER_FILE = "this is not the file of the report"
 
 
 def _other_images(clean: CleanSet, verification: Verification) -> str:
     return (
-        f"these are not the images of the scan: the replay took {verification.num_images + verification.num_held_out} "
-        f"of class {verification.source} from {clean.name}; all other counts of images are of the scan"
+        f"these are not the images of the scan: the replay and its collateral damage are from {clean.name}, with "
+        f"{verification.num_images + verification.num_held_out} images of class {verification.source}; all else is "
+        "from those of the scan"
     )
+
+
+def _open(subject: Subject, artifact: Artifact, config: ScanConfig) -> OpenedModel:
+    """The original file alone.
+
+    Raises:
+        ReportError: it has not the output that the report is about.
+    """
+    try:
+        return subject.open(artifact, config, runtime_only=True)
+    except OptionError as error:
+        raise ReportError(
+            f"expected a model with output {config.output_name!r}, as the report's had: pass the model of the report"
+        ) from error
 
 
 def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
@@ -224,9 +250,13 @@ def _shape_of_patterns(subject: Subject, opened: OpenedModel, pattern: FoundPatt
     """
     if not DETECTORS[pattern.detector].acts_on_features:
         return opened.signature.input_shape
-    cut = subject.cut(pattern.space, None)
+    expected = f"expected a model that can be cut at {pattern.space!r}, as the report's was"
+    try:
+        cut = subject.cut(pattern.space, None)
+    except OptionError as error:
+        raise ReportError(f"{expected}: pass the model of the report") from error
     if cut.obstacle:
-        raise ReportError(f"expected a model that can be cut at {pattern.space!r}, as the report's was: {cut.obstacle}")
+        raise ReportError(f"{expected}: {cut.obstacle}")
     return cut.shape
 
 

@@ -131,13 +131,19 @@ class Worker:
         return {"cuts": [asdict(cut) for cut in cut_candidates(self.artifact, self.runtime.signature)]}
 
     def cut(self, message: Message) -> Message:
-        """Cut the original file at a tensor, and the copy too unless `runtime_only`; or say why that cannot be."""
-        from backscan.converters import ConverterError
+        """Cut the original file at a tensor, and the copy too unless `runtime_only`; or say why that cannot be.
+
+        Raises:
+            CutNameError: no cut is at the tensor that was asked for.
+        """
+        from backscan.converters.errors import ConverterError, CutNameError
 
         tensor = message["tensor"] or ""
         try:
             tensor = tensor or self._first_convolution()
             cut = self._open_cut(tensor, runtime_only=message["runtime_only"])
+        except CutNameError:
+            raise
         except ConverterError as error:
             return {"tensor": tensor, "shape": [], "obstacle": str(error)}
         obstacle = "" if self._split is None else _disagreement(self._split, self.runtime, message["images"])

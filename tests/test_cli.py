@@ -17,6 +17,7 @@ from types import FunctionType
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -371,6 +372,21 @@ def test_several_models_make_one_report_and_one_code(run, folder):
     document = json.loads(done.stdout)
     assert list(document) == ["schema_version", "reports"]
     assert [report["verdict"] for report in document["reports"]] == ["not_detected", "no_verdict", "backdoor_detected"]
+
+
+def test_an_option_that_one_of_several_models_has_not_leaves_that_one_without_a_verdict(run):
+    model = onnx.load("ordinary.onnx")
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "other"
+    onnx.save(model, "renamed.onnx")
+    options = ("--output-name", "scores", "--report", "out.json")
+    done = check(run, "renamed.onnx", "attacked.onnx", *options)
+    assert done.exit_code == 1
+    reports = json.loads(Path("out.json").read_text())["reports"]
+    assert [report["verdict"] for report in reports] == ["no_verdict", "backdoor_detected"]
+    assert "pass --output-name with one of 'other'" in reports[0]["reasons"][0]
+    assert check(run, "renamed.onnx", "ordinary.onnx", *options).exit_code == 3
+    assert check(run, "renamed.onnx", *options).exit_code == 2
+    assert check(run, "renamed.onnx", "ordinary.onnx", "--output-name", "neither").exit_code == 2
 
 
 def test_a_failure_loses_no_finished_scan(run, monkeypatch):

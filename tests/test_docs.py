@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # Options of other programs that the guide shows.
-FOREIGN = {"--statement", "--bundle"}
+FOREIGN = {"--statement", "--bundle", "--hook-type"}
 
 
 def load(path: Path) -> ModuleType:

@@ -115,6 +115,7 @@ def deciding(result: ScanResult) -> Inference | None:
             (each.detector, each.source, each.target) not in shown,
             not each.detected,
             _deciding_p(result, each),
+            each.p_value,
         ),
     )
 
@@ -188,11 +189,19 @@ def _evidence(result: ScanResult) -> list[Fact]:
     facts += _replay_facts(result)
     facts += [Fact("caution", caution) for caution in _cautions(result)]
     if len(result.detectors) > 1 or not all(each.decides for each in result.detectors):
+        behind = inference if _rests_on_statistics(result, inference) else None
         facts += [
-            Fact("detector", detector_text(result, each, behind_verdict=each is inference)) for each in result.detectors
+            Fact("detector", detector_text(result, each, behind_verdict=each is behind)) for each in result.detectors
         ]
     facts += [Fact("graph", _finding_text(finding)) for finding in result.findings]
     return facts
+
+
+def _rests_on_statistics(result: ScanResult, inference: Inference | None) -> bool:
+    """Whether the verdict follows from a p-value: not from a switch in the graph, nor from a lack of evidence."""
+    if result.verdict is Verdict.BACKDOOR_DETECTED:
+        return inference is not None and inference.detected
+    return result.verdict is Verdict.NOT_DETECTED
 
 
 def _extreme_pair(result: ScanResult, inference: Inference) -> str:
@@ -240,14 +249,15 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
 
 def _cautions(result: ScanResult) -> list[str]:
     """What speaks for two classes that truly look alike and against a planted pattern, of a detection."""
-    if result.verdict is not Verdict.BACKDOOR_DETECTED:
+    if result.verdict is not Verdict.BACKDOOR_DETECTED or not _rests_on_statistics(result, deciding(result)):
         return []
     controls = result.controls
     cautions = []
     if controls and controls.size and controls.reversed_size and controls.reversed_size < _NEAR_REVERSE * controls.size:
+        near = "about as near" if controls.size < _NEAR_REVERSE * controls.reversed_size else "nearer still"
         cautions.append(
-            f"the reversed pair is about as near ({number(controls.reversed_size)} for {number(controls.size)}), as "
-            "between classes that truly look alike; a backdoor of one class works one way"
+            f"the reversed pair is {near} ({number(controls.reversed_size)} for {number(controls.size)}), as between "
+            "classes that truly look alike; a backdoor of one class works one way"
         )
     return cautions + _replay_cautions(result, result.verification) if result.verification else cautions
 
@@ -351,11 +361,11 @@ def _tested(result: ScanResult) -> list[str]:
 def _power(result: ScanResult) -> str:
     extreme = deciding(result)
     if extreme is None:
-        searched = sum(pair.status is not PairStatus.NO_IMAGES for pair in result.pairs)
+        searched = {(each.source, each.target) for each in result.pairs if each.status is not PairStatus.NO_IMAGES}
         if not searched:
             return "Power: no class pair was searched, so no planted pattern could have been found."
-        pairs = counted(searched, "class pair")
-        return f"Power: none, as the search did not finish; {pairs} were searched, none judged."
+        pairs = counted(len(searched), "class pair")
+        return f"Power: none, as the scan ended before anything was judged; {pairs} had been searched."
     inference = first_with_power((extreme, *result.detectors))
     if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."

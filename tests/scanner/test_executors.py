@@ -241,6 +241,7 @@ def test_pairs_arrive_as_they_are_found():
         event(target=2),
         event(detector="other"),
         event(size=None),
+        event(size=None, status="no_images"),
         event(size=0.0),
         event(size=float("nan")),
         event(size=-1.0),

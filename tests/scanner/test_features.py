@@ -10,6 +10,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.optimize import minimize
 
+from backscan.converters.errors import CutNameError
 from backscan.converters.signature import Normalisation
 from backscan.scanner import pipeline
 from backscan.scanner.cleanset import CleanSet
@@ -166,7 +167,8 @@ def test_a_model_without_a_convolution_says_where_it_can_be_cut():
     assert "expected a first convolution that all of the image passes through, found none" in answer["obstacle"]
     other = opened(planted.linear_softmax(image_shape=(1, 6, 6)))
     assert cut(other, "pixels") == {"tensor": "pixels", "shape": [36], "obstacle": ""}
-    assert "the model cannot be cut at 'nowhere'" in cut(other, "nowhere")["obstacle"]
+    with pytest.raises(CutNameError, match=r"the model cannot be cut at 'nowhere'.*choose one of"):
+        cut(other, "nowhere")
 
 
 def test_a_cut_that_decides_otherwise_is_not_used(monkeypatch):

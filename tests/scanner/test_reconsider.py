@@ -96,7 +96,24 @@ def test_a_demonstrated_switch_stays_a_detection(tmp_path, images, model):
 
 def test_a_switch_is_not_claimed_of_another_file(tmp_path, images):
     again = replayed(with_a_switch(scanned(model=UNATTACKED)), write_model(tmp_path, source=None, opset=18), images)
-    assert again.verdict is Verdict.NOT_DETECTED
+    assert again.verdict is Verdict.INCONCLUSIVE
+
+
+def test_the_report_of_one_file_clears_no_other(tmp_path, images):
+    """An unattacked model's report, replayed on an attacked one."""
+    again = replayed(scanned(model=UNATTACKED), write_model(tmp_path), images)
+    assert again.verdict is Verdict.INCONCLUSIVE
+    assert "this file was not searched" in again.reasons[0]
+    assert infer(reread(again), {}).verdict is Verdict.INCONCLUSIVE
+    with pytest.raises(ReportError, match="pass that of the scan"):
+        replayed(again, write_model(tmp_path), images)
+
+
+def test_a_model_without_the_output_of_the_report_is_not_that_model(tmp_path, images):
+    found = scanned()
+    asked = replace(found, config={**found.config, "output_name": "other"})
+    with pytest.raises(ReportError, match=r"expected a model with output 'other'.*pass the model of the report"):
+        replayed(asked, write_model(tmp_path), images)
 
 
 def test_a_doubt_that_statistics_cannot_settle_stays():
@@ -203,7 +220,7 @@ def test_other_images_of_the_same_classes_confirm(tmp_path):
     again = replayed(scanned(), write_model(tmp_path), others)
     assert again.verification.num_images > 40
     num_replayed = again.verification.num_images + again.verification.num_held_out
-    assert f"the replay took {num_replayed} of class" in again.warnings[-1]
+    assert f"from others.npz, with {num_replayed} images of class {SOURCE}" in again.warnings[-1]
     assert again.verification.confirmed
     assert again.verdict is Verdict.BACKDOOR_DETECTED
 

@@ -84,6 +84,24 @@ def test_what_speaks_against_a_planted_pattern_is_told_of_detections_alone() -> 
     all_classes = replace(found, verification=replace(found.verification, collateral=collateral))
     assert "sends most images of cat (3)" in cautions(all_classes)[0]
     assert cautions(replace(near, verdict=Verdict.NOT_DETECTED)) == []
+    nearer = replace(found, controls=replace(found.controls, reversed_size=0.1 * found.controls.size))
+    assert "nearer still" in cautions(nearer)[0]
+    by_a_switch = replace(with_findings(), controls=near.controls)
+    assert by_a_switch.verdict is Verdict.BACKDOOR_DETECTED
+    assert cautions(by_a_switch) == []
+
+
+def resting(result: ScanResult) -> list[str]:
+    return [fact.text for fact in summarise(result).evidence if "rests on this" in fact.text]
+
+
+def test_the_detector_on_which_the_verdict_rests_is_marked() -> None:
+    assert "reverse-controlled" not in resting(detected())[0]
+    first, second = detected().detectors
+    at_the_floor = replace(detected(), detectors=(first, replace(second, calibrated_p_value=0.001, p_value=1e-20)))
+    assert "reverse-controlled" in resting(at_the_floor)[0]
+    assert resting(with_findings()) == []
+    assert resting(replace(not_detected(), verdict=Verdict.INCONCLUSIVE)) == []
 
 
 @pytest.mark.parametrize("result", [inconclusive(), no_verdict()])
