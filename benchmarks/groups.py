@@ -136,6 +136,7 @@ SMALL = replace(
             "Clean": _CLEAN,
             "BD-multiplicative": Group("multiplicative", 0.2, 1500),
             "BD-patch": Group("patch", 3, 1500),
+            "BD-G-S-large": Group("chessboard", 4.8, 1500),
             "two-way": Group("chessboard", 1.6, 1500, "two-way"),
             "all-to-all": Group("chessboard", 1.6, 1000, "all-to-all"),
         }
