@@ -230,7 +230,8 @@ def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ..
     known = first_with_power((extreme, *inferences))
     if known is None:
         return ()
-    return (f"a planted pair of size up to {known.detectable_size:.3g} ({known.norm}) would have been found",)
+    size = f"{known.detectable_size:.3g} ({known.norm})"
+    return (f"a planted pair whose smallest pattern has size up to {size} would have been found",)
 
 
 def _basis(inferences: Sequence[Inference]) -> tuple[str, ...]:

@@ -371,7 +371,7 @@ def _power(result: ScanResult) -> str:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
     size = size_text(inference.detectable_size, inference.norm)
     units = "pixel units [0, 1]" if inference.space == IMAGE else "units of the features"
-    return f"Power: a planted pair of size up to {size} in {units} would have been found."
+    return f"Power: a planted pair whose smallest pattern has size up to {size} in {units} would have been found."
 
 
 _NEXT_STEPS = {

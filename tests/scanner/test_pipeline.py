@@ -77,7 +77,9 @@ def test_without_a_planted_pair_nothing_is_detected():
     result = scanned(model=UNATTACKED)
     assert result.verdict is Verdict.NOT_DETECTED
     assert result.calibrated_p_value > 0.05
-    assert re.search(r"a planted pair of size up to \S+ \(l2\) would have been found", result.reasons[1])
+    assert re.search(
+        r"a planted pair whose smallest pattern has size up to \S+ \(l2\) would have been found", result.reasons[1]
+    )
     assert result.detectors[0].detectable_size > pair_of(scanned(), SOURCE, TARGET).size
 
 
