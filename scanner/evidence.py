@@ -76,6 +76,7 @@ def controls(pairs: Sequence[PairResult], source: int | None, target: int | None
     if source is None or target is None or not sizes:
         return None
     to_target = [size for (_, other), size in sizes.items() if other == target]
+    from_source = [size for (other, to), size in sizes.items() if other == source and to != target]
     return Controls(
         source=source,
         target=target,
@@ -83,6 +84,7 @@ def controls(pairs: Sequence[PairResult], source: int | None, target: int | None
         reversed_size=sizes.get((target, source)),
         median_size=statistics.median(sizes.values()),
         target_median_size=statistics.median(to_target) if to_target else None,
+        source_median_size=statistics.median(from_source) if from_source else None,
     )
 
 

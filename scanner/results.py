@@ -380,6 +380,8 @@ class Controls:
     """Median size of all pairs that count."""
     target_median_size: float | None = None
     """Median size of all pairs with this target."""
+    source_median_size: float | None = None
+    """Median size of the other pairs with this source: some classes are near all others."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backscan.scanner.reports.cautions import cautions
 from backscan.scanner.reports.words import (
     IMAGE,
     calibrated_text,
@@ -30,7 +31,6 @@ from backscan.scanner.results import (
     PairStatus,
     ScanResult,
     Verdict,
-    Verification,
     first_with_power,
 )
 
@@ -44,12 +44,6 @@ LABELS = {
 
 GRAPH_PHASE = "graph"
 """Name of the phase that searches the graph for switches."""
-
-# What natural likeness shows and a planted pattern seldom does: the way back is about as near, the arrangement of the
-# pattern matters little, other classes follow it too.
-_NEAR_REVERSE = 1.5
-_MUCH_SHUFFLED = 0.25
-_MUCH_COLLATERAL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +181,11 @@ def _evidence(result: ScanResult) -> list[Fact]:
         facts.append(Fact("extreme pair", _extreme_pair(result, inference)))
     facts += _control_facts(result)
     facts += _replay_facts(result)
-    facts += [Fact("caution", caution) for caution in _cautions(result)]
+    rests = _rests_on_statistics(result, inference)
+    if result.verdict is Verdict.BACKDOOR_DETECTED and rests:
+        facts += [Fact("caution", sentence) for sentence in cautions(result)]
     if len(result.detectors) > 1 or not all(each.decides for each in result.detectors):
-        behind = inference if _rests_on_statistics(result, inference) else None
+        behind = inference if rests else None
         facts += [
             Fact("detector", detector_text(result, each, behind_verdict=each is behind)) for each in result.detectors
         ]
@@ -217,6 +213,7 @@ def _control_facts(result: ScanResult) -> list[Fact]:
     against = [
         (controls.median_size, "the median pair"),
         (controls.target_median_size, "the median pair with this target"),
+        (controls.source_median_size, "with this source"),
         (controls.reversed_size, "the reversed pair"),
     ]
     parts = [f"{name} {number(size)} ({times_text(size, controls.size)})" for size, name in against if size is not None]
@@ -245,37 +242,6 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
             )
         )
     return facts
-
-
-def _cautions(result: ScanResult) -> list[str]:
-    """What speaks for two classes that truly look alike and against a planted pattern, of a detection."""
-    if result.verdict is not Verdict.BACKDOOR_DETECTED or not _rests_on_statistics(result, deciding(result)):
-        return []
-    controls = result.controls
-    cautions = []
-    if controls and controls.size and controls.reversed_size and controls.reversed_size < _NEAR_REVERSE * controls.size:
-        near = "about as near" if controls.size < _NEAR_REVERSE * controls.reversed_size else "nearer still"
-        cautions.append(
-            f"the reversed pair is {near} ({number(controls.reversed_size)} for {number(controls.size)}), as between "
-            "classes that truly look alike; a backdoor of one class works one way"
-        )
-    return cautions + _replay_cautions(result, result.verification) if result.verification else cautions
-
-
-def _replay_cautions(result: ScanResult, replay: Verification) -> list[str]:
-    cautions = []
-    if replay.rate_shuffled > _MUCH_SHUFFLED:
-        cautions.append(
-            f"shuffled, the pattern still changes {percent(replay.rate_shuffled)} of the images: part of its effect is "
-            "its size, not its arrangement"
-        )
-    above = [each for each in replay.collateral if each.rate > _MUCH_COLLATERAL]
-    if above:
-        cautions.append(
-            f"it sends most images of {listed([class_name(result.model, each.source) for each in above])} to the "
-            "target too: the attack is from several classes, or the target is near to all"
-        )
-    return cautions
 
 
 def detector_text(result: ScanResult, inference: Inference, *, behind_verdict: bool = False) -> str:

@@ -108,11 +108,12 @@ def test_controls_compare_the_pair_with_the_others():
     assert (found.size, found.reversed_size) == (0.5, 6.0)
     assert found.median_size == np.median([4.0, 8.0, 5.0, 0.5, 7.0, 6.0])
     assert found.target_median_size == np.median([8.0, 0.5])
+    assert found.source_median_size == 5.0
 
 
 def test_controls_leave_open_what_was_not_searched():
     found = controls([a_pair(1, 2, 0.5)], 1, 2)
-    assert (found.reversed_size, found.target_median_size) == (None, 0.5)
+    assert (found.reversed_size, found.target_median_size, found.source_median_size) == (None, 0.5, None)
     assert controls([], 1, 2) is None
     assert controls([a_pair(1, 2, None)], 1, 2) is None
     assert controls([a_pair()], None, 2) is None
