@@ -34,6 +34,8 @@ FAMILIES = ("gamma", "inverse-gaussian")
 """Null families that are fitted."""
 TESTED = ("plain", "reverse-controlled", "target-contrast")
 """Statistics of the table of each family; any other has a table of its own."""
+APART = ("one near source",)
+"""Nulls that have a table of their own, with every statistic."""
 
 
 def ideal(rng: np.random.Generator, num_classes: int) -> Matrix:
@@ -62,12 +64,20 @@ def symmetric_similarity(rng: np.random.Generator, num_classes: int) -> Matrix:
     return ideal(rng, num_classes) * np.exp(EFFECT * (similarity + similarity.T))
 
 
+def one_near_source(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """One class is near all others, as a thin digit 1 is: twice the reciprocals of the rest, which vary less."""
+    reciprocals = rng.gamma(2.0 * SHAPE, size=(num_classes, num_classes))
+    reciprocals[0] *= 2.0
+    return reciprocals
+
+
 NULLS: Mapping[str, Callable[[np.random.Generator, int], Matrix]] = {
     "ideal": ideal,
     "target effects": target_effects,
     "source effects": source_effects,
     "symmetric similarity": symmetric_similarity,
     "ideal inverse Gaussian": ideal_inverse_gaussian,
+    "one near source": one_near_source,
 }
 
 
@@ -103,10 +113,20 @@ class Alarms:
     """Time of all tests on one core."""
 
 
-def cells(family: str, draws: int, only: str | None = None) -> Iterator[Cell]:
-    """All rows: ideal nulls of the family at every number of classes, the others at ten and twenty."""
+def cells(family: str, draws: int, only: str | None = None, apart: str | None = None) -> Iterator[Cell]:
+    """All rows: ideal nulls of the family at every number of classes, the others at ten and twenty.
+
+    Args:
+        family: Null family that is fitted.
+        draws: Bootstrap draws of each test.
+        only: Statistic that has the table for itself; None are those of `TESTED`.
+        apart: Null of `APART` that has the table for itself, with every statistic.
+    """
+    if apart:
+        yield from (Cell(apart, num_classes, name, family, draws) for num_classes in (10, 20) for name in STATISTICS)
+        return
     own, other = ("ideal", "ideal inverse Gaussian") if family == "gamma" else ("ideal inverse Gaussian", "ideal")
-    for null in (own, *(name for name in NULLS if name not in (own, other))):
+    for null in (own, *(name for name in NULLS if name not in (own, other, *APART))):
         for num_classes in (3, 5, 10, 20, 43) if null == own else (10, 20):
             for statistic in (only,) if only else TESTED:
                 yield Cell(null, num_classes, statistic, family, draws)
@@ -146,6 +166,13 @@ def table(rows: list[tuple[Cell, Alarms]], heading: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+_TOGETHER = (
+    f"Ideal reciprocals have a coefficient of variation of {SHAPE**-0.5:.2f}; the others are Gamma of shape {SHAPE:g}, "
+    "and effects carry a quarter of the variance of their logarithm."
+)
+_APART = f"Reciprocals are Gamma of shape {2 * SHAPE:g}, those of one source doubled."
+
+
 def main() -> None:
     """Simulate all cells, print the table and write it as Markdown and JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -153,6 +180,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=199, help="bootstrap draws of each test")
     parser.add_argument("--family", choices=FAMILIES, default="gamma", help="null family that is fitted")
     parser.add_argument("--statistic", choices=STATISTICS, help="only this one, in a table of its own")
+    parser.add_argument("--null", choices=APART, help="only this one, in a table of its own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the table and its JSON")
     arguments = parser.parse_args()
@@ -164,15 +192,18 @@ def main() -> None:
     if arguments.statistic:
         command += f" --statistic {arguments.statistic}"
         name += f"_{arguments.statistic}"
+    if arguments.null:
+        command += f" --null '{arguments.null}'"
+        name += f"_{arguments.null.replace(' ', '-')}"
     provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": commit()}
     heading = (
         f"`{provenance['command']}`, commit {provenance['commit']}: share of {arguments.nulls} nulls with p of at most "
-        f"{SIGNIFICANCE}, with 95 % Wilson intervals, the {arguments.family} family fitted. Ideal reciprocals have a "
-        f"coefficient of variation of {SHAPE**-0.5:.2f}; the others are Gamma of shape {SHAPE:g}, and effects carry a "
-        "quarter of the variance of their logarithm. Boundary counts fits whose likelihood grows to the edge, p = 1."
+        f"{SIGNIFICANCE}, with 95 % Wilson intervals, the {arguments.family} family fitted. "
+        + (_APART if arguments.null else _TOGETHER)
+        + " Boundary counts fits whose likelihood grows to the edge, p = 1."
     )
     rows: list[tuple[Cell, Alarms]] = []
-    for cell in cells(arguments.family, arguments.draws, arguments.statistic):
+    for cell in cells(arguments.family, arguments.draws, arguments.statistic, arguments.null):
         rows.append((cell, simulate(cell, arguments.nulls, arguments.seed)))
         print(table(rows[-1:], "").splitlines()[-1], flush=True)
         if arguments.out:

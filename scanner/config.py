@@ -83,7 +83,7 @@ class ScanConfig:
     """Largest norm tried, in the units of the detector's space; None is a fixed share of what is large there."""
     max_steps: int = 300
     """Largest number of gradient steps a pair."""
-    statistics: tuple[str, ...] = ("plain", "target-contrast")
+    statistics: tuple[str, ...] = ("source-adjusted", "target-contrast")
     """Names in the table of statistics; each gives a p-value of its own."""
     inference: str = "principal"
     """Name in the table of inferences."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backscan.scanner.errors import InternalError, OptionError
+from backscan.scanner.errors import InternalError
 from backscan.scanner.screen import STATISTIC, positions
 
 # The command line reads the table to list its choices, so what is heavy is imported where it is used.
@@ -89,19 +89,13 @@ def infer_pairs(
 
 
 def _screened(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> Screened | None:
-    """How the searched pairs stand for all of them; None where all that were wanted are there.
-
-    Raises:
-        OptionError: a statistic is asked for that a screened search cannot give.
-    """
+    """How the searched pairs stand for all of them; None where all that were wanted are there."""
     num_wanted = num_classes * (num_classes - 1)
     if len(pairs) >= num_wanted or config.pairs is not None or config.targets is not None:
         return None
     from backscan.scanner.hypothesis import Screened
     from backscan.scanner.results import PairStatus
 
-    if STATISTIC not in config.statistics:
-        raise OptionError(f"expected --statistic {STATISTIC} for a scan that searched only some pairs: add it")
     drawn = [(pair.source, pair.target) for pair in pairs if not pair.chosen]
     num_without_images = sum(pair.status is PairStatus.NO_IMAGES for pair in pairs)
     return Screened(positions(drawn, num_classes), num_wanted - num_without_images)

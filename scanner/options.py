@@ -147,8 +147,8 @@ Statistic = Annotated[
     list[str] | None,
     typer.Option(
         help="What is compared: plain, source-normalised, source-adjusted, reverse-controlled, residual, "
-        "residual-reverse-controlled, target-wise or target-contrast; repeatable. By default plain and "
-        "target-contrast.",
+        "residual-reverse-controlled, target-wise or target-contrast; repeatable. By default source-adjusted "
+        "and target-contrast.",
         rich_help_panel=_STATISTICS,
     ),
 ]

@@ -16,6 +16,7 @@ from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, corrected_p_value, judge, suspicions, with_findings
 from backscan.scanner.model_file import audit, model_record, read
 from backscan.scanner.results import FoundPattern, Inference, PairResult, ScanResult, Verdict, Verification
+from backscan.scanner.screen import STATISTIC
 from backscan.scanner.search import wanted_pairs
 from backscan.scanner.verification import decisions_with_pattern, replay
 
@@ -38,10 +39,12 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
 
     Raises:
         ReportError: the report has no pairs, or not all of them.
-        OptionError: an option out of range.
+        OptionError: an option out of range, or a statistic that a screened search cannot give.
     """
     config = replace(ScanConfig.from_dict(result.config), **chosen)
     config.check()
+    if result.screens and STATISTIC not in chosen.get("statistics", (STATISTIC,)):
+        raise OptionError(f"expected --statistic {STATISTIC} for a scan that searched only some pairs: add it")
     num_classes = _classes_of_search(result, config)
     pairs = with_reciprocals(result.pairs, inference=config.inference, order=config.order)
     inferences = conclude(pairs, result.targets, config, num_classes)

@@ -126,7 +126,9 @@ class PairSearch:
         self.draft.leave_out(f"with detector {name} {screen.left_out(len(pairs), drawn, chosen)}")
         unused = [statistic for statistic in self.config.statistics if statistic != screen.STATISTIC]
         if unused:
-            self.draft.leave_out(f"statistic {', '.join(unused)}, which needs every pair (--screen off)")
+            self.draft.leave_out(
+                f"statistic {', '.join(unused)}, which needs every pair (--screen off): judged by {screen.STATISTIC}"
+            )
         return drawn, chosen
 
     def _looks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> list[float]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from backscan.scanner.statistics import STATISTICS
 from benchmarks.calibration import NULLS, Alarms, Cell, cells, simulate, table
 from benchmarks.provenance import wilson
 
@@ -36,6 +37,14 @@ def test_symmetric_similarity_helps_both_ways():
 def test_intervals_are_those_of_scipy(count, total):
     expected = stats.binomtest(count, total).proportion_ci(method="wilson")
     assert wilson(count, total) == pytest.approx((expected.low, expected.high), abs=1e-7)
+
+
+def test_one_source_is_near_all_classes():
+    sources = NULLS["one near source"](np.random.default_rng(0), 60).mean(axis=1)
+    assert sources[0] / sources[1:].mean() == pytest.approx(2.0, rel=0.1)
+    apart = list(cells("inverse-gaussian", 199, apart="one near source"))
+    assert {cell.null for cell in apart} == {"one near source"}
+    assert {cell.statistic for cell in apart} == set(STATISTICS)
 
 
 def test_simulation_repeats_and_counts():

@@ -38,7 +38,7 @@ def test_the_defaults_are_those_of_the_contract():
         "bootstrap_draws": 999,
         "seed": 0,
         "detectors": ("pairwise", "features"),
-        "statistics": ("plain", "target-contrast"),
+        "statistics": ("source-adjusted", "target-contrast"),
         "null": "inverse-gaussian",
         "inference": "principal",
         "norm": "l2",

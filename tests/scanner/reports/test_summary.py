@@ -81,6 +81,8 @@ def test_what_speaks_against_a_planted_pattern_is_told_of_detections_alone() -> 
     assert "reversed pair is about as near" in cautions(near)[0]
     near_all = replace(found, controls=replace(found.controls, source_median_size=0.6 * found.controls.median_size))
     assert "automobile (1) is near all classes" in cautions(near_all)[0]
+    adjusted = tuple(replace(each, statistic="source-adjusted") for each in near_all.detectors)
+    assert cautions(replace(near_all, detectors=adjusted)) == []
     anyhow = replace(found, verification=replace(found.verification, rate_shuffled=0.3))
     assert "shuffled" in cautions(anyhow)[0]
     collateral = (replace(found.verification.collateral[0], source=3, rate=0.6),)
