@@ -14,7 +14,15 @@ import typer
 
 from backscan.scanner import options
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import ExitCode, InternalError, Interrupted, OptionError, ScanError, UserError
+from backscan.scanner.errors import (
+    AbsentNameError,
+    ExitCode,
+    InternalError,
+    Interrupted,
+    OptionError,
+    ScanError,
+    UserError,
+)
 
 if TYPE_CHECKING:
     from backscan.scanner.baseline import Baseline
@@ -193,6 +201,7 @@ def check(
     from backscan.scanner.baseline import read_baseline
     from backscan.scanner.model_paths import expand
     from backscan.scanner.outcome import FAIL_ON
+    from backscan.scanner.results import Verdict
 
     config = _configure(
         preset,
@@ -241,19 +250,21 @@ def check(
     names = _read_class_names(class_names)
     paths = expand(models)
     results: list[ScanResult] = []
-    mistakes: list[UserError] = []
+    absent: list[AbsentNameError] = []
     try:
         for path in paths:
             folder = _journal_of(path, journal) if len(paths) > 1 else journal
             kept = _cache() if cache else None
-            clean = _clean_set(path, data, labels)
             try:
-                results.append(_scan(path, clean, config, names, folder, kept, resume=resume))
-            except UserError as error:
-                results.append(_without_verdict(error, several=len(paths) > 1))
-                mistakes.append(error)
-        if len(mistakes) == len(paths):
-            raise mistakes[0]
+                results.append(_scan(path, _clean_set(path, data, labels), config, names, folder, kept, resume=resume))
+            except AbsentNameError as error:
+                if error.result is None or len(paths) == 1:
+                    raise
+                _say(f"{_path_beneath(path)}: {error}")
+                results.append(error.result)
+                absent.append(error)
+        if len(absent) == len(paths) and not any(each.verdict is Verdict.BACKDOOR_DETECTED for each in results):
+            raise absent[0]
     except Interrupted as end:
         delivery.deliver(_named([*results, end.result], paths), report or [], format_)
         return _interrupted(journal)
@@ -441,17 +452,6 @@ def _scan(
             cache=cache,
             command=_command(),
         )
-
-
-def _without_verdict(error: UserError, *, several: bool) -> ScanResult:
-    """What is left of one of several models that the options or images do not fit; the others are scanned.
-
-    Raises:
-        UserError: there is no other model, or the mistake is not about this one.
-    """
-    if not several or error.result is None:
-        raise error
-    return error.result
 
 
 def _journal_of(model: Path, journal: Path | None) -> Path | None:

@@ -3,6 +3,7 @@
 ScanError                   something the caller can handle; every message names the remedy
 ├── UserError               the user's mistake (2): options, paths, images, labels
 │   ├── OptionError         an option that does not exist, contradicts another or is out of range
+│   │   └── AbsentNameError     one that names what this model does not have
 │   ├── CleanSetError       images or labels that cannot be read or do not fit the model
 │   ├── ReportError         a report that is not ours, of another version, or damaged
 │   └── JournalMismatchError  a journal of another model, data or configuration
@@ -41,12 +42,17 @@ class UserError(ScanError):
     """What was asked cannot be done as asked; the message says what to change."""
 
     exit_code = ExitCode.USER_ERROR
-    result: ScanResult | None = None
-    """What a scan that ended so leaves of the model: one of several models goes without a verdict."""
 
 
 class OptionError(UserError):
     """An option is unknown, out of range or contradicts another."""
+
+
+class AbsentNameError(OptionError):
+    """An option names an output or a tensor that this model does not have; another model may."""
+
+    result: ScanResult | None = None
+    """What the scan leaves of the model, set where a scan ended so: one of several models goes without a verdict."""
 
 
 class CleanSetError(UserError):

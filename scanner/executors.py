@@ -25,7 +25,7 @@ from backscan.scanner.answers import (
     disbelief,
 )
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.errors import InternalError, NoVerdictError, OptionError, ScanError
+from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError
 from backscan.scanner.results import GraphFinding, Parity, SignatureRecord
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Subject:
 
         Raises:
             NoVerdictError: the model cannot be opened or imported.
-            OptionError: `--output-name` names no output that classifies.
+            AbsentNameError: `--output-name` names no output that classifies.
         """
         answer = self._call(
             "open",
@@ -211,7 +211,7 @@ class Subject:
             The cut, or why there is none.
 
         Raises:
-            OptionError: the model has no cut at this tensor.
+            AbsentNameError: the model has no cut at this tensor.
         """
         message = {"tensor": tensor, "images": images, "runtime_only": images is None}
         answer = checked(CutModel, self._call("cut", message, IMPORT))
@@ -336,7 +336,7 @@ class Subject:
             failure.add_note(error.child_traceback)
             raise failure from error
         except (CutNameError, OutputNameError) as error:
-            raise OptionError(str(error)) from error
+            raise AbsentNameError(str(error)) from error
         except (ConverterError, SandboxError) as error:
             raise NoVerdictError(str(error)) from error
 

@@ -18,7 +18,7 @@ from backscan.scanner.cleanset import CleanSet
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, conclude, objective_of, searching
 from backscan.scanner.draft import Draft, Settled
-from backscan.scanner.errors import Interrupted, NoVerdictError, OptionError, UserError
+from backscan.scanner.errors import AbsentNameError, Interrupted, NoVerdictError, OptionError
 from backscan.scanner.executors import OpenedModel, Subject, open_subject
 from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, accused, corrected_p_value, judge, suspicions, with_findings
@@ -100,8 +100,8 @@ def scan(
         The result. A model that cannot be scanned gives the verdict `no_verdict`, never an exception.
 
     Raises:
-        UserError: options, paths, images or labels that cannot be used as they are; carries what that leaves of the
-            model.
+        UserError: options, paths, images or labels that cannot be used as they are.
+        AbsentNameError: an option names what the model does not have; carries what that leaves of it.
         Interrupted: Ctrl-C; carries what is finished.
     """
     config.check()
@@ -128,7 +128,7 @@ def scan(
         judgement = Judgement(end.verdict, end.reasons)
     except NoVerdictError as error:
         judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
-    except UserError as error:
+    except AbsentNameError as error:
         tell_unsearched(draft)
         found = with_findings(Judgement(Verdict.NO_VERDICT, (str(error),)), draft.fields.get("findings", ()))
         error.result = draft.result(found.verdict, found.reasons)
@@ -355,7 +355,7 @@ def cut_model(subject: Subject, images: NDArray[np.float32], config: ScanConfig,
         The configuration with the tensor at which the model is cut, None if it is not.
 
     Raises:
-        OptionError: the model has no cut at the tensor of `--cut`.
+        AbsentNameError: the model has no cut at the tensor of `--cut`.
     """
     if not any(name in DETECTORS and DETECTORS[name].acts_on_features for name in config.detectors):
         return config

@@ -38,13 +38,17 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
         detection is inconclusive until `verify` or `check` confirms it.
 
     Raises:
-        ReportError: the report has no pairs, or not all of them.
+        ReportError: the report has no pairs, or not all of them, or is one of a replay on another file.
         OptionError: an option out of range, or a statistic that a screened search cannot give.
     """
+    _refuse_other_file(result)
     config = replace(ScanConfig.from_dict(result.config), **chosen)
     config.check()
-    if result.screens and STATISTIC not in chosen.get("statistics", (STATISTIC,)):
-        raise OptionError(f"expected --statistic {STATISTIC} for a scan that searched only some pairs: add it")
+    if result.screens and set(chosen.get("statistics", ())) - {STATISTIC}:
+        raise OptionError(
+            f"expected --statistic {STATISTIC} alone for a scan that searched only some pairs, as others need every "
+            "pair: scan with --screen off"
+        )
     num_classes = _classes_of_search(result, config)
     pairs = with_reciprocals(result.pairs, inference=config.inference, order=config.order)
     inferences = conclude(pairs, result.targets, config, num_classes)
@@ -97,8 +101,7 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
     """
     if not result.patterns or result.preprocessing is None:
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
-    if any(warning.startswith(_OTHER_FILE) for warning in result.warnings):
-        raise ReportError("expected the report of a scan, found one of a replay on another file: pass that of the scan")
+    _refuse_other_file(result)
     config = replace(ScanConfig.from_dict(result.config), sandbox=sandbox)
     artifact = read(model)
     pattern, pair = result.patterns[0].values.decode(), _pair(result)
@@ -165,6 +168,16 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
 
 
 _OTHER_FILE = "this is not the file of the report"
+
+
+def _refuse_other_file(result: ScanResult) -> None:
+    """Refuse a report whose pairs are of another file than its replay: nothing more follows from it.
+
+    Raises:
+        ReportError: it is one.
+    """
+    if any(warning.startswith(_OTHER_FILE) for warning in result.warnings):
+        raise ReportError("expected the report of a scan, found one of a replay on another file: pass that of the scan")
 
 
 def _other_images(clean: CleanSet, verification: Verification) -> str:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 Pair = tuple[int, int]
 
 STATISTIC = "plain"
-"""What a screened search is judged by, whatever `--statistic`: the only one that needs no other pairs of the same
-source or target, most of which a screen leaves out."""
+"""What a screened search is judged by: the only statistic that needs no other pairs of the same source or target, most
+of which a screen leaves out."""
 
 # From here on (72 classes) at most a seventh of the pairs is searched, and a look costs less than a tenth of a search.
 # With fewer pairs that saves too little to give up the other statistics and what a look does not show.
@@ -52,6 +52,9 @@ def is_screened(config: ScanConfig, num_classes: int) -> bool:
 
 def _obstacle(config: ScanConfig) -> str:
     """What a screen needs and the options do not give; empty if they do."""
+    # The default gives way to the plain statistic; one that was asked for does not.
+    if STATISTIC not in config.statistics and config.statistics != type(config)().statistics:
+        return f"--statistic {STATISTIC}"
     if config.step_rule != "unit":
         return "--step-rule unit"
     if config.pairs is not None or config.targets is not None:

@@ -384,6 +384,7 @@ def test_an_option_that_one_of_several_models_has_not_leaves_that_one_without_a_
     reports = json.loads(Path("out.json").read_text())["reports"]
     assert [report["verdict"] for report in reports] == ["no_verdict", "backdoor_detected"]
     assert "pass --output-name with one of 'other'" in reports[0]["reasons"][0]
+    assert "renamed.onnx: 'scores' is no output of the model" in done.stderr
     assert check(run, "renamed.onnx", "ordinary.onnx", *options).exit_code == 3
     assert check(run, "renamed.onnx", *options).exit_code == 2
     assert check(run, "renamed.onnx", "ordinary.onnx", "--output-name", "neither").exit_code == 2

@@ -46,11 +46,12 @@ def near_source(result: ScanResult) -> str:
         return ""  # the statistics that decide take that into account
     if controls.source_median_size >= _NEAR_ALL * controls.median_size:
         return ""
+    adjusted = "--statistic source-adjusted --statistic target-contrast"
+    how = f"scanner check MODEL --screen off {adjusted}" if result.screens else f"scanner infer REPORT.json {adjusted}"
     return (
         f"{class_name(result.model, controls.source)} is near all classes (its median pair "
         f"{number(controls.source_median_size)}, that of all {number(controls.median_size)}), so its nearest is near "
-        "without any attack; to compare each pair with its own source: scanner infer REPORT.json --statistic "
-        "source-adjusted --statistic target-contrast"
+        f"without any attack; to compare each pair with its own source: {how}"
     )
 
 

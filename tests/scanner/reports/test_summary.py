@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from backscan.scanner.reports.summary import deciding, summarise
-from backscan.scanner.results import ScanResult, Verdict
+from backscan.scanner.results import ScanResult, ScreenRecord, Verdict
 from tests.scanner.reports.examples import (
     ALL,
     bare,
@@ -81,6 +81,9 @@ def test_what_speaks_against_a_planted_pattern_is_told_of_detections_alone() -> 
     assert "reversed pair is about as near" in cautions(near)[0]
     near_all = replace(found, controls=replace(found.controls, source_median_size=0.6 * found.controls.median_size))
     assert "automobile (1) is near all classes" in cautions(near_all)[0]
+    screened = replace(near_all, screens=(ScreenRecord("pairwise", 90, num_drawn=30, num_chosen=9),))
+    assert "scanner infer" in cautions(near_all)[0]
+    assert "--screen off" in cautions(screened)[0]
     adjusted = tuple(replace(each, statistic="source-adjusted") for each in near_all.detectors)
     assert cautions(replace(near_all, detectors=adjusted)) == []
     anyhow = replace(found, verification=replace(found.verification, rate_shuffled=0.3))
