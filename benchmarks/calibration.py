@@ -166,6 +166,12 @@ def table(rows: list[tuple[Cell, Alarms]], heading: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def stem(family: str, statistic: str | None = None, null: str | None = None) -> str:
+    """Name of the files of a table."""
+    chosen = (None if family == "gamma" else family, statistic, null)
+    return "_".join(["calibration", *(part.replace(" ", "-") for part in chosen if part)])
+
+
 _TOGETHER = (
     f"Ideal reciprocals have a coefficient of variation of {SHAPE**-0.5:.2f}; the others are Gamma of shape {SHAPE:g}, "
     "and effects carry a quarter of the variance of their logarithm."
@@ -179,8 +185,9 @@ def main() -> None:
     parser.add_argument("--nulls", type=int, default=2000, help="simulated models in each row")
     parser.add_argument("--draws", type=int, default=199, help="bootstrap draws of each test")
     parser.add_argument("--family", choices=FAMILIES, default="gamma", help="null family that is fitted")
-    parser.add_argument("--statistic", choices=STATISTICS, help="only this one, in a table of its own")
-    parser.add_argument("--null", choices=APART, help="only this one, in a table of its own")
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--statistic", choices=STATISTICS, help="only this one, in a table of its own")
+    alone.add_argument("--null", choices=APART, help="only this one, in a table of its own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the table and its JSON")
     arguments = parser.parse_args()
@@ -188,13 +195,11 @@ def main() -> None:
     command = f"python -m benchmarks.calibration --nulls {arguments.nulls} --draws {arguments.draws}"
     if arguments.family != "gamma":
         command += f" --family {arguments.family}"
-    name = "calibration" if arguments.family == "gamma" else f"calibration_{arguments.family}"
     if arguments.statistic:
         command += f" --statistic {arguments.statistic}"
-        name += f"_{arguments.statistic}"
     if arguments.null:
         command += f" --null '{arguments.null}'"
-        name += f"_{arguments.null.replace(' ', '-')}"
+    name = stem(arguments.family, arguments.statistic, arguments.null)
     provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": commit()}
     heading = (
         f"`{provenance['command']}`, commit {provenance['commit']}: share of {arguments.nulls} nulls with p of at most "

@@ -370,9 +370,7 @@ def render(
     report_file: options.Report,
     format_: Annotated[
         str,
-        typer.Option(
-            "--format", help="terminal, json, html, markdown, sarif, junit, bom or attestation.", show_default=True
-        ),
+        typer.Option("--format", help="terminal, json, html, markdown, sarif, junit, bom or attestation."),
     ] = "terminal",
 ) -> ExitCode:
     """Write a JSON report in another format to stdout."""

@@ -51,8 +51,9 @@ class Journal:
     preprocessing. Within a section a chunk is known by its pairs.
     """
 
-    def __init__(self, folder: Path, lines: FileIO) -> None:
+    def __init__(self, folder: Path, lines: FileIO, *, is_new: bool) -> None:
         """Not to be called: `Journal.open` is."""
+        self.is_new = is_new
         self._folder = folder
         self._lines = lines
         self._chunks: dict[str, list[PairResult]] = {}
@@ -82,8 +83,8 @@ class Journal:
             raise _unwritable(folder, error) from error
         try:
             _lock(lines, folder)
-            _settle_header(folder, {"format": FORMAT, **key}, resume=resume)
-            journal = cls(folder, lines)
+            is_new = _settle_header(folder, {"format": FORMAT, **key}, resume=resume)
+            journal = cls(folder, lines, is_new=is_new)
             journal._read()
         except BaseException:
             lines.close()
@@ -247,15 +248,15 @@ def _lock(lines: FileIO, folder: Path) -> None:
         ) from error
 
 
-def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> None:
-    """Write the header of a new journal, or compare that of an old one."""
+def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> bool:
+    """Write the header of a new journal, or compare that of an old one; whether it is new."""
     path = folder / "header.json"
     if not path.exists():
         try:
             replace_file(path, json.dumps(key, indent=1).encode() + b"\n")
         except OSError as error:
             raise _unwritable(folder, error) from error
-        return
+        return True
     if not resume:
         raise OptionError(f"expected no journal in {folder}, found one: pass --resume to continue it or another folder")
     try:
@@ -278,6 +279,7 @@ def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> 
                 "scan as it was begun",
                 field=field,
             )
+    return False
 
 
 def _short(value: object) -> str:

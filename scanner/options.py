@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
 
+_DEFAULTS = ScanConfig()
 _IMAGES = "Images and preprocessing"
 _SEARCH = "Search"
 _STATISTICS = "Statistics"
@@ -79,8 +81,8 @@ DetectorNames = Annotated[
     list[str] | None,
     typer.Option(
         "--detector",
-        help="pairwise, features, margin, neural-cleanse or tabor; repeatable. By default pairwise and features, "
-        "which naming any replaces; without images margin.",
+        help="pairwise, features, margin, neural-cleanse or tabor; repeatable. By default "
+        f"{' and '.join(_DEFAULTS.detectors)}, which naming any replaces; without images margin.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -119,13 +121,17 @@ MaskWeight = Annotated[
 AnomalyThreshold = Annotated[
     float | None,
     typer.Option(
-        help="Anomaly index above which a target of Neural Cleanse or TABOR is named; 2 by default.",
+        help="Anomaly index above which a target of Neural Cleanse or TABOR is named; "
+        f"{_DEFAULTS.anomaly_threshold:g} by default.",
         rich_help_panel=_STATISTICS,
     ),
 ]
 GoalRate = Annotated[
     float | None,
-    typer.Option(help="Share of source images to send to the target (pi); 0.8 by default.", rich_help_panel=_SEARCH),
+    typer.Option(
+        help=f"Share of source images to send to the target (pi); {_DEFAULTS.goal_rate:g} by default.",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 MaxSize = Annotated[
     float | None,
@@ -147,8 +153,8 @@ Statistic = Annotated[
     list[str] | None,
     typer.Option(
         help="What is compared: plain, source-normalised, source-adjusted, reverse-controlled, residual, "
-        "residual-reverse-controlled, target-wise or target-contrast; repeatable. By default source-adjusted "
-        "and target-contrast.",
+        "residual-reverse-controlled, target-wise or target-contrast; repeatable. By default "
+        f"{' and '.join(_DEFAULTS.statistics)}.",
         rich_help_panel=_STATISTICS,
     ),
 ]
@@ -156,7 +162,10 @@ Inference = Annotated[
     str | None, typer.Option(help="principal (by default), corrected or naive.", rich_help_panel=_STATISTICS)
 ]
 Order = Annotated[
-    int | None, typer.Option(help="Order of the confusion polynomial (M); 3 by default.", rich_help_panel=_STATISTICS)
+    int | None,
+    typer.Option(
+        help=f"Order of the confusion polynomial (M); {_DEFAULTS.order} by default.", rich_help_panel=_STATISTICS
+    ),
 ]
 Null = Annotated[
     str | None,
@@ -164,7 +173,10 @@ Null = Annotated[
 ]
 Significance = Annotated[
     float | None,
-    typer.Option(help="Threshold on the deciding p-value (theta); 0.05 by default.", rich_help_panel=_STATISTICS),
+    typer.Option(
+        help=f"Threshold on the deciding p-value (theta); {_DEFAULTS.significance:g} by default.",
+        rich_help_panel=_STATISTICS,
+    ),
 ]
 PublishedP = Annotated[
     bool | None,
@@ -175,7 +187,10 @@ PublishedP = Annotated[
     ),
 ]
 BootstrapDraws = Annotated[
-    int | None, typer.Option(help="Draws of the calibration; 999 by default.", rich_help_panel=_STATISTICS)
+    int | None,
+    typer.Option(
+        help=f"Draws of the calibration; {_DEFAULTS.bootstrap_draws} by default.", rich_help_panel=_STATISTICS
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.", rich_help_panel=_RUN)]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -129,19 +128,22 @@ def scan(
     except NoVerdictError as error:
         judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
     except AbsentNameError as error:
-        tell_unsearched(draft)
-        found = with_findings(Judgement(Verdict.NO_VERDICT, (str(error),)), draft.fields.get("findings", ()))
-        error.result = draft.result(found.verdict, found.reasons)
+        error.result = concluded(draft, Judgement(Verdict.NO_VERDICT, (str(error),)))
         raise
     except KeyboardInterrupt as error:
         tell_unsearched(draft)
         raise Interrupted(draft.result(Verdict.INCONCLUSIVE, ("the scan was interrupted",))) from error
-    tell_unsearched(draft)
-    judgement = with_findings(judgement, draft.fields.get("findings", ()))
-    result = draft.result(judgement.verdict, judgement.reasons)
+    result = concluded(draft, judgement)
     if entry and result.verdict is not Verdict.NO_VERDICT:
         entry.keep(result)
     return result
+
+
+def concluded(draft: Draft, judgement: Judgement) -> ScanResult:
+    """The result of a scan that came to a judgement, with what its graph adds."""
+    tell_unsearched(draft)
+    judgement = with_findings(judgement, draft.fields.get("findings", ()))
+    return draft.result(judgement.verdict, judgement.reasons)
 
 
 def tell_unsearched(draft: Draft) -> None:
@@ -247,9 +249,8 @@ def open_journal(
     from backscan.scanner.journal import Journal
 
     key = {"model": artifact.sha256, "data": clean.digest, **config.pair_options}
-    begins = not os.path.exists(folder / "header.json")  # of a path that cannot be: what cannot be read, open tells
     with Journal.open(folder, key, resume=resume) as journal:
-        if resume and begins:
+        if resume and journal.is_new:
             draft.progress.message(f"no journal in {folder}: it begins there with this scan")
         yield journal
 

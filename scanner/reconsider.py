@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backscan.scanner.answers import is_possible
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, conclude, objective_of, searching
-from backscan.scanner.errors import OptionError, ReportError
+from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
 from backscan.scanner.executors import open_subject
 from backscan.scanner.inference import with_reciprocals
 from backscan.scanner.judgement import Judgement, corrected_p_value, judge, suspicions, with_findings
@@ -138,16 +138,7 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
     held_back = _held_back(result)
     other_file = artifact.sha256 != result.model.sha256
     if other_file:
-        record = model_record(artifact, result.model.class_names)
-        result = replace(
-            result,
-            model=replace(record, num_classes=opened.num_classes, signature=opened.signature),
-            findings=(),
-            warnings=(
-                *result.warnings,
-                f"{_OTHER_FILE}: all but the replay is of {result.model.name}, sha256 {result.model.sha256[:16]}",
-            ),
-        )
+        result = _about(artifact, opened, result)
     if result.data is not None and clean.digest != result.data.digest:
         result = replace(result, warnings=(*result.warnings, _other_images(clean, verification)))
     judgement = held_back or with_findings(
@@ -168,6 +159,18 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
 
 
 _OTHER_FILE = "this is not the file of the report"
+
+
+def _about(artifact: Artifact, opened: OpenedModel, result: ScanResult) -> ScanResult:
+    """The report as one about another file, of which it knows the replay alone."""
+    record = model_record(artifact, result.model.class_names)
+    searched = f"{result.model.name}, sha256 {result.model.sha256[:16]}"
+    return replace(
+        result,
+        model=replace(record, num_classes=opened.num_classes, signature=opened.signature),
+        findings=(),
+        warnings=(*result.warnings, f"{_OTHER_FILE}: all but the replay is of {searched}"),
+    )
 
 
 def _refuse_other_file(result: ScanResult) -> None:
@@ -196,7 +199,7 @@ def _open(subject: Subject, artifact: Artifact, config: ScanConfig) -> OpenedMod
     """
     try:
         return subject.open(artifact, config, runtime_only=True)
-    except OptionError as error:
+    except AbsentNameError as error:
         raise ReportError(
             f"expected a model with output {config.output_name!r}, as the report's had: pass the model of the report"
         ) from error
@@ -269,7 +272,7 @@ def _shape_of_patterns(subject: Subject, opened: OpenedModel, pattern: FoundPatt
     expected = f"expected a model that can be cut at {pattern.space!r}, as the report's was"
     try:
         cut = subject.cut(pattern.space, None)
-    except OptionError as error:
+    except AbsentNameError as error:
         raise ReportError(f"{expected}: pass the model of the report") from error
     if cut.obstacle:
         raise ReportError(f"{expected}: {cut.obstacle}")

@@ -155,9 +155,8 @@ class PairSearch:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
         largest = max(self.images_by_class.values(), key=len)
         seconds_per_pair = _TYPICAL_PASSES * len(largest) * prepared.seconds_per_image
-        left, estimate = _left(deadline), len(pairs) * seconds_per_pair
-        if left != 0:
-            self.draft.progress.plan(name, len(pairs), estimate)
+        if _left(deadline) != 0:
+            self.draft.progress.plan(name, len(pairs), len(pairs) * seconds_per_pair)
         elif self.journal:  # what it has needs no time
             self.draft.progress.plan(name, len(pairs), None)
         for chunk in chunks(pairs, self.opened.device, bytes_a_source=largest.nbytes):

@@ -9,8 +9,7 @@ from scipy import stats
 
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.statistics import STATISTICS
-from benchmarks import calibration
-from benchmarks.calibration import FAMILIES, NULLS, Alarms, Cell, cells, simulate, table
+from benchmarks.calibration import APART, FAMILIES, NULLS, Alarms, Cell, cells, simulate, stem, table
 from benchmarks.provenance import wilson
 
 
@@ -73,10 +72,10 @@ def test_all_classes_and_statistics_are_simulated(family, own):
 
 
 RESULTS = sorted(Path("benchmarks/results").glob("calibration*.json"))
-APART = {f"calibration_{family}_{name.replace(' ', '-')}" for family in FAMILIES for name in calibration.APART}
+ALONE = {stem(family, null=name) for family in FAMILIES for name in APART}
 
 
-@pytest.mark.parametrize("path", [each for each in RESULTS if each.stem not in APART], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [each for each in RESULTS if each.stem not in ALONE], ids=lambda path: path.stem)
 def test_committed_calibrated_rates_on_ideal_nulls_lie_in_the_promised_band(path):
     rows = [row for row in json.loads(path.read_text())["rows"] if row["null"].startswith("ideal")]
     first = rows[0]["statistic"]  # the one that the table is about
@@ -89,7 +88,7 @@ def test_committed_calibrated_rates_on_ideal_nulls_lie_in_the_promised_band(path
 
 def test_committed_rates_with_one_near_source_say_why_the_default_is_what_it_is():
     """The default keeps its level where one source is near all classes, the statistic of the paper does not."""
-    path = Path("benchmarks/results/calibration_inverse-gaussian_one-near-source.json")
+    path = Path("benchmarks/results") / f"{stem('inverse-gaussian', null='one near source')}.json"
     rates = {
         (row["statistic"], row["num_classes"]): row["calibrated"] / row["num_nulls"]
         for row in json.loads(path.read_text())["rows"]
