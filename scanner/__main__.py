@@ -1,5 +1,5 @@
 """`python -m backscan.scanner`: the same as the command `scanner`."""
 
-from backscan.scanner.cli import main
+from backscan.scanner.cli.app import main
 
 main()

@@ -221,12 +221,12 @@ def _choices() -> dict[str, tuple[str, ...]]:
     """Allowed values of the options that name a table entry; read late so that `--help` loads no numba."""
     from backscan.kernels.nulls import NULL_FAMILIES
     from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
-    from backscan.scanner.inference import INFERENCES
-    from backscan.scanner.norms import NORMS
-    from backscan.scanner.objectives import OBJECTIVES
-    from backscan.scanner.preprocessing import CANDIDATES
-    from backscan.scanner.statistics import STATISTICS
-    from backscan.scanner.steps import STEP_RULES
+    from backscan.scanner.images.preprocessing import CANDIDATES
+    from backscan.scanner.inference.statistics import STATISTICS
+    from backscan.scanner.inference.variants import INFERENCES
+    from backscan.scanner.search.norms import NORMS
+    from backscan.scanner.search.objectives import OBJECTIVES
+    from backscan.scanner.search.steps import STEP_RULES
 
     return {
         "detectors": (*DETECTORS, *TARGET_DETECTORS),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from backscan.scanner.cli import app
+from backscan.scanner.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

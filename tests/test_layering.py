@@ -79,11 +79,12 @@ def loaded_after(statement: str) -> set[str]:
 
 
 def test_the_command_line_starts_light():
-    assert loaded_after("import backscan.scanner.cli") == set()
+    assert loaded_after("import backscan.scanner.cli.app") == set()
 
 
 def test_the_parent_of_a_scan_never_loads_torch():
     statement = (
-        "import backscan.scanner.pipeline, backscan.scanner.inference\nbackscan.scanner.pipeline.ScanConfig().check()"
+        "import backscan.scanner.pipeline.scan, backscan.scanner.inference.variants\n"
+        "backscan.scanner.config.ScanConfig().check()"
     )
     assert not loaded_after(statement) & {"torch", "onnxruntime", "onnx2torch"}

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from backscan.converters.signature import Normalisation
+from backscan.converters.signature.signature import Normalisation
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
 from backscan.scanner.errors import OptionError
-from backscan.scanner.inference import INFERENCES, with_reciprocals
-from backscan.scanner.norms import NORMS
-from backscan.scanner.objectives import OBJECTIVES
-from backscan.scanner.preprocessing import CANDIDATES
+from backscan.scanner.images.preprocessing import CANDIDATES
+from backscan.scanner.inference.statistics import STATISTICS
+from backscan.scanner.inference.variants import INFERENCES, with_reciprocals
 from backscan.scanner.reports import RENDERERS, format_of, render
 from backscan.scanner.results import Inference, PairResult, PairStatus, TargetResult, Trajectory
-from backscan.scanner.statistics import STATISTICS
-from backscan.scanner.steps import STEP_RULES
+from backscan.scanner.search.norms import NORMS
+from backscan.scanner.search.objectives import OBJECTIVES
+from backscan.scanner.search.steps import STEP_RULES
 from tests.scanner.reports import examples
 
 TABLES: dict[str, Mapping[str, object]] = {

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from backscan.converters import TorchClassifier, artifact_from_bytes, import_model, read_signature
 from backscan.scanner import PairResult
-from backscan.scanner.batch import Pair, Sources
-from backscan.scanner.detectors.algorithm import pairs_a_pass
-from backscan.scanner.norms import NORMS
-from backscan.scanner.objectives import OBJECTIVES
-from backscan.scanner.perturb import Search, Work
-from backscan.scanner.spaces import ClippedImage
-from backscan.scanner.steps import STEP_RULES
+from backscan.scanner.detectors.pair_search import pairs_a_pass
+from backscan.scanner.search.algorithm1 import Search, Work
+from backscan.scanner.search.batch import Pair, Sources
+from backscan.scanner.search.norms import NORMS
+from backscan.scanner.search.objectives import OBJECTIVES
+from backscan.scanner.search.spaces import ClippedImage
+from backscan.scanner.search.steps import STEP_RULES
 from benchmarks.prototypes import Prototypes
 
 _STEP_SIZES = {"unit": 0.09, "plain": 0.02}

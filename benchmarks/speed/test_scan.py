@@ -10,7 +10,7 @@ import time
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from backscan.scanner.perturb import Work
+from backscan.scanner.search.algorithm1 import Work
 from benchmarks import reference
 from benchmarks.speed.subject import SearchSubject
 

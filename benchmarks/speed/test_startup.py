@@ -59,7 +59,7 @@ def test_import_loads_nothing_heavy() -> None:
     """`import backscan.scanner` and the command line's help load none of the numerical packages."""
     program = (
         "import sys, contextlib, io, time; started = time.process_time(); import backscan.scanner; "
-        "from backscan.scanner.cli import main; sys.argv = ['scanner', '--help']\n"
+        "from backscan.scanner.cli.app import main; sys.argv = ['scanner', '--help']\n"
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

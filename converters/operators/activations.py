@@ -7,7 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backscan.converters.operators.nodes import Function, attribute, converted, register_all, stateless
-from backscan.converters.registry import ConverterFunction, OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import (
+    ConverterFunction,
+    OnnxGraph,
+    OnnxNode,
+    OperationConverterResult,
+    register,
+)
 
 
 def hard_sigmoid(values: Tensor, *, alpha: float, beta: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from backscan.converters.operators.casts import torch_type
 from backscan.converters.operators.nodes import attribute, converted, has_input, register_all, stateless
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 
 @dataclass(frozen=True, slots=True)

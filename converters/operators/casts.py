@@ -8,8 +8,8 @@ from torch import Tensor
 
 from backscan.converters.operators import straight_through
 from backscan.converters.operators.nodes import Function, attribute, constant_proto, converted, producer_of
+from backscan.converters.operators.registry import OnnxGraph, OnnxMapping, OnnxNode, OperationConverterResult, register
 from backscan.converters.operators.thresholds import comparison_behind, step_as
-from backscan.converters.registry import OnnxGraph, OnnxMapping, OnnxNode, OperationConverterResult, register
 
 TORCH_TYPES: dict[int, torch.dtype] = {
     TensorProto.BOOL: torch.bool,

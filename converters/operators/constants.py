@@ -16,7 +16,7 @@ from backscan.converters.operators.nodes import (
     converted_constant,
     to_torch,
 )
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 
 @register("Constant", versions=(1, 9, 11, 12, 13, 19, 21, 23, 24, 25))

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backscan.converters.operators.nodes import Function, attribute, converted, known_shape
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 from backscan.converters.operators.windows import Window, pad_spatial, read_window
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 _CONVOLVE: dict[int, Function] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONVOLVE_TRANSPOSED: dict[int, Function] = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}

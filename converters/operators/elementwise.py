@@ -15,7 +15,13 @@ from backscan.converters.operators.nodes import (
     register_all,
     stateless,
 )
-from backscan.converters.registry import ConverterFunction, OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import (
+    ConverterFunction,
+    OnnxGraph,
+    OnnxNode,
+    OperationConverterResult,
+    register,
+)
 
 
 def divide(dividend: Tensor, divisor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backscan.converters.operators.nodes import attribute, constant, converted, has_input, register_all, stateless
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 
 @register("Gemm", versions=(7, 9, 11, 13))

@@ -16,7 +16,7 @@ import torch
 from onnx import AttributeProto, TensorProto, numpy_helper
 from torch import Tensor, nn
 
-from backscan.converters.registry import (
+from backscan.converters.operators.registry import (
     ConverterFunction,
     OnnxGraph,
     OnnxMapping,

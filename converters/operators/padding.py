@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backscan.converters.operators.nodes import attribute, constant, constant_ints, converted, has_input
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 Amounts = tuple[tuple[int, int, int], ...]
 """Axis, amount before and amount after, for every padded axis."""

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backscan.converters.operators.nodes import Function, attribute, converted, has_output, register_all, stateless
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 from backscan.converters.operators.windows import Window, pad_spatial, read_window
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 _MAX_POOLS: dict[int, Function] = {1: torch.max_pool1d, 2: torch.max_pool2d, 3: torch.max_pool3d}
 _MAX_POOLS_WITH_PLACES: dict[int, Function] = {

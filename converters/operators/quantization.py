@@ -26,7 +26,7 @@ from backscan.converters.operators.nodes import (
     register_all,
     stateless,
 )
-from backscan.converters.registry import OnnxGraph, OnnxMapping, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxMapping, OnnxNode, OperationConverterResult, register
 
 Limits = tuple[int, int]
 

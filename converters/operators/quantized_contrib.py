@@ -12,8 +12,8 @@ from backscan.converters.operators.nodes import Argument, Function, argument, at
 from backscan.converters.operators.pooling import average_pool_of, global_average_pool
 from backscan.converters.operators.quantization import constant_grid, dequantize, onto_grid
 from backscan.converters.operators.reductions import REDUCTIONS
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 from backscan.converters.operators.selection import concatenate
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 _DOMAIN = "com.microsoft"
 

@@ -20,7 +20,7 @@ from backscan.converters.operators.nodes import (
     has_input,
 )
 from backscan.converters.operators.quantization import constant_grid, onto_grid
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 
 def centred(values: Tensor, zero_point: Tensor | None) -> Tensor:

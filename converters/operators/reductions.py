@@ -13,7 +13,7 @@ from backscan.converters.operators.nodes import (
     converted,
     has_input,
 )
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 Axes = tuple[int, ...]
 

@@ -19,7 +19,7 @@ from backscan.converters.operators.interpolation import (
     resample,
 )
 from backscan.converters.operators.nodes import attribute, constant, converted, has_input
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 Numbers = tuple[float, ...]
 

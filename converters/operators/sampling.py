@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backscan.converters.operators.nodes import attribute, constant_ints, converted
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 _MODES = {
     "linear": "bilinear",

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from backscan.converters.operators.nodes import attribute, constant_ints, converted, has_input, register_all, stateless
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 from backscan.converters.operators.selection import from_start
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from backscan.converters.operators.nodes import attribute, constant, constant_ints, converted, has_input, stateless
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 
 def concatenate(*tensors: Tensor, axis: int) -> Tensor:

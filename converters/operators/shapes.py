@@ -18,7 +18,13 @@ from backscan.converters.operators.nodes import (
     register_all,
     stateless,
 )
-from backscan.converters.registry import ConverterFunction, OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import (
+    ConverterFunction,
+    OnnxGraph,
+    OnnxNode,
+    OperationConverterResult,
+    register,
+)
 
 _TYPE_VERSIONS = (13, 19, 21, 23, 24, 25)
 """Schema versions that only widened the types of the shape operators."""

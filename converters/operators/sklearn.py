@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from backscan.converters.operators.nodes import Function, attribute, converted
-from backscan.converters.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, register
 
 _DOMAIN = "ai.onnx.ml"
 

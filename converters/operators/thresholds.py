@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backscan.converters.operators import straight_through
 from backscan.converters.operators.nodes import Function, constant, converted, producer_of, register_all, stateless
-from backscan.converters.registry import OnnxGraph, OnnxMapping, OnnxNode, OperationConverterResult, register
+from backscan.converters.operators.registry import OnnxGraph, OnnxMapping, OnnxNode, OperationConverterResult, register
 
 COMPARISONS: dict[str, Function] = {
     "Greater": torch.gt,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backscan.converters.operators.nodes import attribute
-from backscan.converters.registry import OnnxNode
+from backscan.converters.operators.registry import OnnxNode
 
 _SAME = ("SAME_UPPER", "SAME_LOWER")
 

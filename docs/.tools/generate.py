@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import typer
 
-from backscan.scanner.cli import app
+from backscan.scanner.cli.app import app
 from backscan.scanner.reports import RENDERERS
 from backscan.scanner.reports.rules import RULES
 

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import algorithm, features, margin, neural_cleanse, pairwise, tabor
-from backscan.scanner.objectives import OBJECTIVES
+from backscan.scanner.detectors import features, margin, neural_cleanse, pair_search, pairwise, tabor
+from backscan.scanner.search.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.converters import TorchClassifier
-    from backscan.converters.split import Split
+    from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors.algorithm import Place
-    from backscan.scanner.objectives import Objective
-    from backscan.scanner.perturb import Pair
+    from backscan.scanner.detectors.pair_search import Place
     from backscan.scanner.results import Inference, PairResult, TargetResult
+    from backscan.scanner.search.algorithm1 import Pair
+    from backscan.scanner.search.objectives import Objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +75,15 @@ class Detector:
 
     def find_step_size(self, examination: Examination) -> Pilot:
         """The step size for this model, from a few pilot pairs."""
-        return algorithm.find_step_size(examination, self.place(examination))
+        return pair_search.find_step_size(examination, self.place(examination))
 
     def optimise(self, examination: Examination, pairs: Sequence[Pair], step_size: float) -> Iterator[PairResult]:
         """Search for a pattern for each of some pairs; results as they finish, without those the time did not allow."""
-        return algorithm.optimise(examination, self.place(examination), pairs, step_size)
+        return pair_search.optimise(examination, self.place(examination), pairs, step_size)
 
     def look(self, examination: Examination, pairs: Sequence[Pair]) -> list[float]:
         """Sizes of some pairs, quickly estimated, for models with many classes; none if the time was up."""
-        return algorithm.look(examination, self.place(examination), pairs)
+        return pair_search.look(examination, self.place(examination), pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from backscan.converters.split import Split
+    from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors import Examination
-    from backscan.scanner.detectors.algorithm import Place
+    from backscan.scanner.detectors.pair_search import Place
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "features"
@@ -30,8 +30,8 @@ _FIRST_SHARE = 0.02
 def place(examination: Examination) -> Place:
     """Patterns are added to what the first part of the model makes of the image."""
     from backscan.scanner.detectors import objective_of
-    from backscan.scanner.detectors.algorithm import Place
-    from backscan.scanner.spaces import Features
+    from backscan.scanner.detectors.pair_search import Place
+    from backscan.scanner.search.spaces import Features
 
     if examination.cut is None:
         raise RuntimeError(f"expected a model that is cut for the detector {NAME}, found none")
@@ -45,7 +45,7 @@ def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> 
     """Whether the most extreme pair is abnormal among the others; says so when the model could not be cut."""
     if config.cut is None:
         return (_without_cut(config),)
-    from backscan.scanner.inference import infer_pairs
+    from backscan.scanner.inference.variants import infer_pairs
 
     return infer_pairs(pairs, config, num_classes, detector=NAME, space=config.cut)
 

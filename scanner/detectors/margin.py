@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner.detectors.targets import search_in_groups
-from backscan.scanner.seeds import generator
+from backscan.scanner.search.seeds import generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,9 +21,9 @@ import torch
 from torch.nn import functional as F
 
 from backscan.scanner.detectors.targets import search_in_groups
-from backscan.scanner.norms import NORMS
 from backscan.scanner.results import PairStatus, TargetResult
-from backscan.scanner.seeds import generator
+from backscan.scanner.search.norms import NORMS
+from backscan.scanner.search.seeds import generator
 
 if TYPE_CHECKING:
     from torch import Tensor

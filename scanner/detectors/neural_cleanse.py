@@ -43,7 +43,7 @@ def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int)
 
 def mask_share(masked: Masked, norm: str) -> Tensor:
     """Norm of each mask over that of a mask that covers all, [T]: its weight means the same at every image size."""
-    from backscan.scanner.norms import NORMS
+    from backscan.scanner.search.norms import NORMS
 
     return NORMS[norm](masked.mask) / NORMS[norm](masked.mask.new_ones(masked.mask[:1].shape))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors import Examination
-    from backscan.scanner.detectors.algorithm import Place
+    from backscan.scanner.detectors.pair_search import Place
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "pairwise"
@@ -21,8 +21,8 @@ _FIRST_SHARE = 0.004
 def place(examination: Examination) -> Place:
     """Patterns are added to the image."""
     from backscan.scanner.detectors import objective_of
-    from backscan.scanner.detectors.algorithm import Place
-    from backscan.scanner.spaces import BoxedImage, ClippedImage
+    from backscan.scanner.detectors.pair_search import Place
+    from backscan.scanner.search.spaces import BoxedImage, ClippedImage
 
     space = BoxedImage if examination.config.box else ClippedImage
     image = next(iter(examination.images_by_class.values()))[:1]
@@ -34,6 +34,6 @@ def place(examination: Examination) -> Place:
 
 def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
     """Whether the most extreme pair is abnormal among the others (XMK section 3.1.3)."""
-    from backscan.scanner.inference import infer_pairs
+    from backscan.scanner.inference.variants import infer_pairs
 
     return infer_pairs(pairs, config, num_classes, detector=NAME, space="image")

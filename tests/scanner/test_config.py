@@ -11,7 +11,7 @@ import pytest
 
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.errors import OptionError
-from backscan.scanner.statistics import STATISTICS
+from backscan.scanner.inference.statistics import STATISTICS
 
 SOME = ScanConfig(
     targets=(3, 5),

@@ -11,7 +11,7 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from backscan.converters.builder import GraphBuilder
+from backscan.converters.torch_import.builder import GraphBuilder
 
 Array = npt.NDArray[Any]
 DOMAINS = {"com.microsoft": 1, "ai.onnx.ml": 3}

@@ -17,7 +17,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from backscan.converters.engine import open_session, run_session
+from backscan.converters.session import open_session, run_session
 from tests.converters.operators.single_node import Array, imported, in_onnxruntime, model_from
 
 CLASSES = 5

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from backscan.converters.intake import audit
-from backscan.converters.policy import Policy
+from backscan.converters.intake.audit import audit
+from backscan.converters.intake.policy import Policy
 from benchmarks.hostile_models import classifier
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
-from backscan.converters.external import read_external
-from backscan.converters.intake import audit
-from backscan.converters.policy import Policy
-from backscan.converters.stored_tensors import is_beneath
+from backscan.converters.intake.audit import audit
+from backscan.converters.intake.external import read_external
+from backscan.converters.intake.policy import Policy
+from backscan.converters.intake.stored_tensors import is_beneath
 from benchmarks.hostile_models import external
 
 POLICY = Policy(max_external_bytes=1000)

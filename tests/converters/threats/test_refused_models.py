@@ -6,8 +6,8 @@ import time
 import pytest
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
-from backscan.converters.intake import IntakeReport, audit, enforce
-from backscan.converters.policy import Policy
+from backscan.converters.intake.audit import IntakeReport, audit, enforce
+from backscan.converters.intake.policy import Policy
 from benchmarks.hostile_models import HOSTILE_MODELS, classifier
 
 AT_THE_INTAKE = [name for name, entry in HOSTILE_MODELS.items() if entry.rule not in (None, "unreadable")]

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backscan.converters.errors import ArtifactError
-from backscan.converters.intake import audit
+from backscan.converters.intake.audit import audit
 from benchmarks.hostile_models import classifier, external
 
 WHOLE = external("weights").SerializeToString() + classifier().SerializeToString()

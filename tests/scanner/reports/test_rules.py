@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from backscan.converters.switches import Switch
-from backscan.scanner import graph_findings
+from backscan.converters.switches.flow import Switch
 from backscan.scanner.reports.rules import GRAPH_RULES, RULES, findings_of, rule_of_graph
+from backscan.scanner.switches import findings
 from tests.scanner.reports.examples import ALL, detected, hostile, inconclusive, no_verdict, not_detected, with_findings
 
 
@@ -42,8 +42,8 @@ def test_a_pattern_beside_a_warning_is_both() -> None:
 
 def test_every_name_that_the_graph_search_gives_has_its_own_help() -> None:
     names = {
-        graph_findings._rule(Switch("gate", "join", operator, hard, ()))
-        for operator in (*graph_findings._RULES, "Concat")
+        findings._rule(Switch("gate", "join", operator, hard, ()))
+        for operator in (*findings._RULES, "Concat")
         for hard in (False, True)
     }
     assert names == set(GRAPH_RULES)

@@ -1,0 +1,231 @@
+"""What each way of judging concludes from kept rows, and whether that is right."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.scanner import Inference, ScanConfig
+from backscan.scanner.detectors import TARGET_DETECTORS
+from backscan.scanner.inference.order_test import Terms, assess
+from backscan.scanner.inference.variants import INFERENCES
+from backscan.scanner.results import PairStatus, TargetResult
+from benchmarks.rows import ScanRow, Sizes, VictimRow
+from benchmarks.scans import SETTINGS
+
+DRAWS = 199
+"""Draws of each calibration: a fifth of the scanner's, so that tables of many victims take minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One way to conclude from one or several searches."""
+
+    settings: tuple[str, ...]
+    """What was searched: names in `scans.SETTINGS`."""
+    statistics: tuple[str, ...] = ("plain",)
+    """Statistics of each search; all of them share the significance."""
+    inference: str = "principal"
+    """Name in the table of inferences."""
+    null: str = "gamma"
+    """Name in the table of null families."""
+    published: bool = False
+    """Whether the published p-value decides instead of the calibrated one."""
+    goal_rate: float | None = None
+    """Judge sizes at this rate, one of `condense.LOWER_RATES`; None is where the search stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one way of judging says about one victim."""
+
+    p_value: float
+    """Deciding p-value, corrected for several statistics; 1 where there is none."""
+    source: int | None
+    """Source class of the most extreme pair."""
+    target: int | None
+    """Its target class."""
+
+    def alarms(self, significance: float) -> bool:
+        """Whether it says that there is a backdoor."""
+        return self.p_value <= significance
+
+    def names_target(self, victim: VictimRow, significance: float) -> bool:
+        """Whether it alarms and names a target class of the attack."""
+        return self.alarms(significance) and self.target in dict(victim.targets).values()
+
+    def names_pair(self, victim: VictimRow, significance: float) -> bool:
+        """Whether it alarms and names a (source, target) pair of the attack."""
+        return self.alarms(significance) and (self.source, self.target) in victim.targets
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """What a detector that pools the sources says about one victim."""
+
+    target: int | None
+    """The class that stands out most."""
+    index: float | None
+    """By how many deviations, estimated by the median absolute deviation; None with too few classes."""
+    p_value: float | None
+    """Calibrated p-value, of detectors that have one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One statistic of one search."""
+
+    published: float
+    """Order-statistic p-value."""
+    deciding: float
+    """The p-value that decides."""
+    source: int | None
+    """Source class of the most extreme pair."""
+    target: int | None
+    """Its target class."""
+
+
+JUDGES: Mapping[str, Judge] = MappingProxyType(
+    {
+        "AD-J-P": Judge(("J",), published=True),
+        "AD-Jp-P": Judge(("Jp",), published=True),
+        "AD-Jc-P": Judge(("Jc",), published=True),
+        "AD-J-C": Judge(("J",), inference="corrected", published=True),
+        "AD-J-P-L1": Judge(("J, L1",), published=True),
+        "AD-J naive": Judge(("J",), inference="naive", published=True),
+        "AD-J-P, features": Judge(("features J",), published=True),
+    }
+)
+"""The variants of XMK sections 5.2.2 and 5.2.3 and Table 5, with the published p-value."""
+
+_STATISTICS = (
+    ("plain",),
+    ("reverse-controlled",),
+    ("residual",),
+    ("target-wise",),
+    ("target-contrast",),
+    ("plain", "target-wise"),
+    ("plain", "target-contrast"),
+    ("plain", "reverse-controlled"),
+    ("plain", "reverse-controlled", "target-contrast"),
+    ("source-normalised",),
+    ("source-normalised", "target-contrast"),
+    ("plain", "source-normalised", "target-contrast"),
+    ("source-adjusted",),
+    ("source-adjusted", "target-contrast"),
+    ("residual", "target-contrast"),
+    ("plain", "residual", "target-contrast"),
+)
+_SEARCHES = {"image": ("pairwise",), "features": ("features J",), "both": ("pairwise", "features J")}
+
+CANDIDATES: Mapping[str, Judge] = MappingProxyType(
+    {
+        "image, gamma, published p: plain": Judge(("pairwise",), published=True),
+        "image, J, gamma: plain": Judge(("J",)),
+        "image, L1, gamma: plain": Judge(("L1",)),
+        "image, exponential: plain": Judge(("pairwise",), null="exponential"),
+        **{
+            f"{search}, {null}: {' + '.join(statistics)}": Judge(settings, statistics, null=null)
+            for search, settings in _SEARCHES.items()
+            for null in ("gamma", "inverse-gaussian")
+            for statistics in _STATISTICS
+        },
+    }
+)
+"""Ways to conclude, among which the default is chosen."""
+
+
+def default() -> str:
+    """The candidate that `scanner check` concludes by: both searches, its own statistics and null."""
+    config = ScanConfig()
+    judge = Judge(_SEARCHES["both"], config.statistics, config.inference, config.null)
+    return next(name for name, candidate in CANDIDATES.items() if candidate == judge)
+
+
+def outcome(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> Outcome:
+    """What a way of judging concludes.
+
+    Args:
+        rows: A row for each of the judge's settings.
+        judge: How to conclude.
+        draws: Draws of the calibration.
+    """
+    return combined([test for row in rows for test in _tests(row, judge, draws)])
+
+
+def combined(tests: Sequence[_Test]) -> Outcome:
+    """The most extreme of several tests, its p-value corrected for their number."""
+    if not tests:
+        return Outcome(1.0, None, None)
+    extreme = min(tests, key=lambda test: (test.deciding, test.published))
+    return Outcome(min(1.0, len(tests) * extreme.deciding), extreme.source, extreme.target)
+
+
+def _tests(row: ScanRow, judge: Judge, draws: int) -> Iterator[_Test]:
+    reciprocals = _Reciprocals(row.digest, row.setting, judge.goal_rate, judge.inference, _reciprocals(row, judge))
+    if np.isnan(reciprocals.values).all():
+        return
+    for statistic in judge.statistics:
+        test = _test(reciprocals, statistic, judge.null, 0 if judge.published else draws)
+        if test is not None:
+            yield test
+
+
+@dataclass(frozen=True, slots=True)
+class _Reciprocals:
+    """A matrix that is told apart by where it comes from, so that tests which judges share are made once."""
+
+    digest: str
+    setting: str
+    goal_rate: float | None
+    inference: str
+    values: NDArray[np.float64] = field(compare=False)
+
+
+@cache
+def _test(reciprocals: _Reciprocals, statistic: str, null: str, draws: int) -> _Test | None:
+    """One test, by the scanner's own code; without draws the published p-value decides."""
+    terms = Terms(
+        statistic=statistic,
+        excludes_largest=INFERENCES[reciprocals.inference].excludes_largest,
+        null=null,
+        published_p=draws == 0,
+        bootstrap_draws=draws,
+    )
+    found = assess(reciprocals.values, terms)
+    deciding = found.p_value if draws == 0 else found.calibrated_p_value
+    if found.p_value is None or deciding is None:
+        return None
+    return _Test(found.p_value, deciding, found.source, found.target)
+
+
+def _reciprocals(row: ScanRow, judge: Judge) -> NDArray[np.float64]:
+    """Reciprocals of the sizes that a judge compares, [K, K], NaN where a pair does not count."""
+    sizes = matrix(row.sizes if judge.goal_rate is None else row.sizes_at[f"{judge.goal_rate:g}"])
+    if INFERENCES[judge.inference].corrects_confusion:
+        for pair, offset in row.offsets.items():
+            source, target = map(int, pair.split(":"))
+            sizes[source, target] += offset
+    reciprocals: NDArray[np.float64] = 1.0 / sizes
+    return reciprocals
+
+
+def matrix(sizes: Sizes) -> NDArray[np.float64]:
+    """Sizes as an array, NaN where there is none."""
+    return np.array([[np.nan if size is None else size for size in row] for row in sizes], np.float64)
+
+
+def anomaly(row: ScanRow) -> Anomaly:
+    """What Neural Cleanse or the margins conclude from a row, by the scanner's own code."""
+    config = replace(ScanConfig(bootstrap_draws=DRAWS), **SETTINGS[row.setting])
+    (detector,) = config.detectors
+    [values] = row.sizes
+    targets = [
+        TargetResult(detector, target, PairStatus.REACHED, value, rate=None, steps=0)
+        for target, value in enumerate(values)
+    ]
+    found: Inference = TARGET_DETECTORS[detector].infer(targets, config, len(values))
+    return Anomaly(found.target, found.anomaly_index, found.calibrated_p_value)

@@ -1,0 +1,258 @@
+"""Import real models made by others, and set each beside onnxruntime on real images.
+
+    python -m benchmarks.imports --models ../shared/models --data ../shared/data --out benchmarks/results
+
+For every model: decisions, scores and gradient of the torch copy against onnxruntime (parity, as `scanner check` judges
+it), findings in the graph without and with images, and the time of import plus parity once the libraries are loaded.
+The folder of the models must be as it was afterwards. Models and images never enter the project.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.converters import (
+    Artifact,
+    Normalisation,
+    Policy,
+    artifact_from_bytes,
+    audit,
+    compare,
+    import_model,
+    open_runtime,
+    read_artifact,
+    read_external,
+    read_signature,
+    with_external,
+)
+from backscan.converters.errors import ConverterError
+from backscan.converters.ort_classifier import OrtClassifier
+from backscan.converters.parity.parity import ParityReport
+from backscan.converters.signature.signature import ModelSignature
+from backscan.scanner import CleanSet, ScanConfig
+from backscan.scanner.images.preprocessing import settle_preprocessing
+from backscan.scanner.switches.findings import find_graph_findings
+from benchmarks.provenance import circumstances
+from benchmarks.real_models import MODELS
+
+_NUM_IMAGES = 256
+_LIBRARIES = ("torch", "onnx", "onnxruntime", "onnx2torch")
+_DATA = {model.name: model.data for model in MODELS}
+_FOREIGN = {"edwin19_fashion_mnist": "mnist_clean", "rapidocr_cls": "cifar10_clean"}
+"""Models of whose task there are no images: real ones of another task, whose labels mean nothing to them."""
+_HEADINGS = (
+    "model", "images", "preprocessing", "accuracy", "parity", "decisions", "scores", "gradient", "findings", "wall s",
+    "cpu s",
+)  # fmt: skip
+_SIZES = {"rapidocr_cls": (48, 192)}
+"""Models that take any size, with the one they are meant for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one model.
+
+    Attributes:
+        model: Name of the file without suffix.
+        data: Name of the images.
+        preprocessing: How pixels became model input; chosen by accuracy where labels fit.
+        accuracy: Share of the images decided as labelled.
+        status: "passed", or why not.
+        decision_agreement: Share of the images decided alike.
+        logit_gap: Largest difference of a score, relative to the largest score.
+        gradient_error: Relative error of the gradient against central differences.
+        note: What the parity check has to say besides.
+        findings: What is reported of the graph, without images and with them.
+        wall_seconds: Import and parity, wall time.
+        cpu_seconds: Import and parity, processor time.
+    """
+
+    model: str
+    data: str
+    preprocessing: str = ""
+    accuracy: float | None = None
+    status: str = "passed"
+    decision_agreement: float | None = None
+    logit_gap: float | None = None
+    gradient_error: float | None = None
+    note: str = ""
+    findings: tuple[str, ...] = ()
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model opened in onnxruntime, and images as it takes them."""
+
+    artifact: Artifact
+    signature: ModelSignature
+    runtime: OrtClassifier
+    images: NDArray[np.float32]
+    preprocessing: str
+    accuracy: float | None
+
+
+def load(path: Path) -> Artifact:
+    """The model with its external data, as the intake admits them."""
+    artifact = read_artifact(path, max_bytes=Policy().max_file_bytes)
+    external = read_external(path.parent, audit(artifact.data).external_locations, Policy())
+    return with_external(artifact, external) if external else artifact
+
+
+def prepare(path: Path, clean: CleanSet, *, labelled: bool) -> Prepared:
+    """Open a model and settle how pixels become its input."""
+    artifact = load(path)
+    signature = read_signature(artifact, image_size=_SIZES.get(path.stem))
+    runtime = open_runtime(artifact, signature)
+    fitted = clean.fit_to(signature.input_shape)
+    name, normalisation, accuracy = "pixels in [0, 1]", Normalisation(), None
+    if labelled:
+
+        def decide(images: NDArray[np.float32], candidate: Normalisation) -> NDArray[np.int64]:
+            return runtime.with_normalisation(candidate).decisions(images)
+
+        settled = settle_preprocessing(fitted, decide, ScanConfig())
+        name, normalisation, accuracy = settled.names[0], settled.normalisations[0], settled.accuracy
+    chosen = np.linspace(0, len(fitted.images) - 1, _NUM_IMAGES).astype(int)
+    return Prepared(
+        artifact, signature, runtime.with_normalisation(normalisation), fitted.images[chosen], name, accuracy
+    )
+
+
+def import_and_compare(prepared: Prepared) -> ParityReport:
+    """What is timed: from the bytes to a torch copy that is known to decide as the file does."""
+    signature = read_signature(prepared.artifact, image_size=prepared.signature.input_shape[1:])
+    copy = import_model(prepared.artifact, signature).with_normalisation(prepared.runtime.normalisation)
+    return compare(copy, prepared.runtime, prepared.images)
+
+
+def examine(path: Path, data: str, clean: CleanSet) -> Row:
+    """The row of one model."""
+    try:
+        prepared = prepare(path, clean, labelled=path.stem not in _FOREIGN)
+        report, wall, cpu = _timed(lambda: import_and_compare(prepared))
+    except ConverterError as error:
+        return Row(path.stem, data, status=str(error))
+    findings = [
+        find_graph_findings(
+            prepared.artifact, prepared.signature, prepared.runtime.normalisation, images,
+            decisions=prepared.runtime.decisions,
+        )
+        for images in (None, prepared.images)
+    ]  # fmt: skip
+    return Row(
+        path.stem,
+        data,
+        prepared.preprocessing,
+        prepared.accuracy,
+        "passed" if report.passed else report.reason,
+        report.decision_agreement,
+        report.max_relative_logit_gap,
+        report.gradient_error,
+        report.gradient_warning or "",
+        tuple(f"{finding.severity}: {finding.message}" for found in findings for finding in found),
+        round(wall, 2),
+        round(cpu, 2),
+    )
+
+
+def _timed(work: Callable[[], ParityReport]) -> tuple[ParityReport, float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    report = work()
+    return report, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def warm_up() -> None:
+    """Load the libraries, with a model that is not among those measured."""
+    sample = resources.files("backscan.scanner") / "samples" / "digits_backdoored.onnx"
+    artifact = artifact_from_bytes("sample.onnx", sample.read_bytes())
+    signature = read_signature(artifact)
+    copy, runtime = import_model(artifact, signature), open_runtime(artifact, signature)
+    compare(copy, runtime, np.zeros((8, *signature.input_shape), np.float32))
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest over names, times and bytes of a folder."""
+    parts = [
+        f"{path.name} {path.stat().st_mtime_ns} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(folder.iterdir())
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def table(rows: Sequence[Row], *, unchanged: bool, command: str) -> str:
+    """The rows as Markdown."""
+    passed = sum(row.status == "passed" for row in rows)
+    findings = sum(len(row.findings) for row in rows)
+    lines = [
+        "# Imports of real models made by others",
+        "",
+        f"Made by `{command}` {circumstances(_LIBRARIES)}, one thread an operator.",
+        "",
+        f"{passed} of {len(rows)} import and pass parity on {_NUM_IMAGES} real images; {findings} findings in their "
+        f"graphs, looked at without and with those images; the folder of the models was "
+        f"{'left as it was' if unchanged else '**changed**'}. Seconds are import plus parity once the libraries are "
+        "loaded, of the wall and of the processor.",
+        "",
+        f"| {' | '.join(_HEADINGS)} |",
+        "|" + "---|" * len(_HEADINGS),
+    ]
+    lines += [_cells(row) for row in rows]
+    lines += ["", *(f"- {row.model}: {row.note}" for row in rows if row.note)]
+    foreign = ", ".join(row.model for row in rows if row.model in _FOREIGN)
+    return "\n".join([*lines, f"- no images of their own task: {foreign}" if foreign else ""]).rstrip() + "\n"
+
+
+def _cells(row: Row) -> str:
+    def number(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    cells = (
+        row.model, row.data, row.preprocessing, number(row.accuracy, ".3f"), row.status,
+        number(row.decision_agreement, ".4g"), number(row.logit_gap, ".1g"), number(row.gradient_error, ".1g"),
+        str(len(row.findings)), number(row.wall_seconds, ".2f"), number(row.cpu_seconds, ".2f"),
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> int:
+    """Import all models of a folder; exit 1 if one does not pass, or has a finding."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, required=True, help="folder with the ONNX files")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the clean images")
+    parser.add_argument("--out", type=Path, help="folder for imports.json and imports.md")
+    options = parser.parse_args()
+    before, images, rows = fingerprint(options.models), dict[str, CleanSet](), list[Row]()
+    warm_up()
+    for path in sorted(options.models.glob("*.onnx")):
+        data = (_DATA | _FOREIGN).get(path.stem)
+        if data is None:
+            raise SystemExit(
+                f"expected a known model, found {path.name}: say in benchmarks.imports which images it takes"
+            )
+        if data not in images:
+            images[data] = CleanSet.load(options.data / f"{data}.npz")
+        rows.append(examine(path, data, images[data]))
+        print(rows[-1].model, rows[-1].status, rows[-1].wall_seconds, file=sys.stderr, flush=True)
+    command = "python -m benchmarks.imports --models ../shared/models --data ../shared/data --out benchmarks/results"
+    report = table(rows, unchanged=fingerprint(options.models) == before, command=command)
+    print(report)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "imports.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        (options.out / "imports.md").write_text(report)
+    return int(any(row.status != "passed" or row.findings for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

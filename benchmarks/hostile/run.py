@@ -1,0 +1,223 @@
+"""`scanner check` on hostile and broken inputs, in two processes that must outlive them all.
+
+    python -m benchmarks.hostile [--seed 94121] [--generated 90] [--only TEXT] [--jobs 2] [--out benchmarks/results]
+
+Each row is run like the command line runs it; the table shows its exit code, time and the largest memory of its child
+process. A row fails if it ends in another exit code than it should, says more than a sentence or nothing at all, or
+takes longer or more than allowed. The exit code of this command says whether any failed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from typer.testing import CliRunner
+
+from backscan.scanner.cli.app import app
+from benchmarks.fuzz import MEMORY
+from benchmarks.hostile_inputs import BEHAVIOUR, DATA, FILES, HONEST, MODELS, HostileInput, generated
+from benchmarks.provenance import circumstances
+
+MAX_SECONDS = 120.0
+_LIBRARIES = ("onnx", "onnxruntime", "torch", "protobuf")
+_OPTIONS = (
+    "--quiet",
+    "check",
+    "--threads",
+    "1",
+    "--format",
+    "json",
+    "--preprocess",
+    "none",
+    "--images-per-class",
+    "8",
+    "--max-steps",
+    "20",
+    "--time-limit",
+    "30",
+)
+_PAGE = resource.getpagesize()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a row."""
+
+    name: str
+    """What was hostile or broken."""
+    expected: tuple[int, ...]
+    """Exit codes that are right."""
+    exit_code: int
+    """Exit code of the command line."""
+    seconds: float
+    """Duration."""
+    megabytes: int
+    """Largest resident memory of the child."""
+    message: str
+    """Verdict and first reason, or the sentence of the error."""
+    fault: str
+    """Why the row fails, or nothing."""
+
+
+class MemoryWatch(threading.Thread):
+    """Follows the resident memory of this process's children."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.largest = 0
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        """Look every few hundredths of a second."""
+        while not self._done.wait(0.03):
+            self.largest = max(self.largest, _children_bytes())
+
+    def stop(self) -> int:
+        """End; return the largest memory seen, in bytes."""
+        self._done.set()
+        self.join()
+        return self.largest
+
+
+def _children_bytes() -> int:
+    total = 0
+    for path in Path("/proc/self/task").glob("*/children"):
+        try:
+            for child in path.read_text().split():
+                total += int(Path(f"/proc/{child}/statm").read_text().split()[1]) * _PAGE
+        except OSError:  # it ended meanwhile
+            continue
+    return total
+
+
+def check(row: HostileInput, seed: int) -> Outcome:
+    """Run one row."""
+    with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
+        arguments = row.prepare(Path(folder), np.random.default_rng(seed))
+        watch, start = MemoryWatch(), time.monotonic()
+        watch.start()
+        result = CliRunner().invoke(app, [*_OPTIONS, *arguments])
+        seconds, memory = time.monotonic() - start, watch.stop()
+    outcome = Outcome(
+        row.name,
+        tuple(sorted(row.expected)),
+        result.exit_code,
+        round(seconds, 2),
+        memory >> 20,
+        _message(result.stdout, result.stderr).replace(folder, "FOLDER")[:200],
+        "",
+    )
+    return Outcome(**{**asdict(outcome), "fault": _fault(outcome, result.exception)})
+
+
+def inputs(generated_count: int, seed: int) -> list[HostileInput]:
+    """All rows of the table, the generated ones last."""
+    return [*MODELS, *BEHAVIOUR, *FILES, *DATA, *generated(generated_count, seed)]
+
+
+def check_all(names: Sequence[str], generated_count: int, seed: int, jobs: int) -> Iterator[Outcome]:
+    """Run rows in a few processes, each of which must live to the end.
+
+    Args:
+        names: Of the inputs.
+        generated_count: How many inputs are generated.
+        seed: Of what they make.
+        jobs: Processes.
+
+    Yields:
+        Their outcomes, in the order of the names.
+
+    Raises:
+        BrokenProcessPool: An input took the process with it that was scanning.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_limit_memory) as pool:
+        yield from pool.map(partial(_check_named, generated_count, seed), names)
+
+
+def _check_named(generated_count: int, seed: int, name: str) -> Outcome:
+    """Rows hold functions, which cannot be sent to another process; names can."""
+    return check(next(row for row in inputs(generated_count, seed) if row.name == name), seed)
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def _message(stdout: str, stderr: str) -> str:
+    """The verdict with its first reason, or the last line of the messages."""
+    try:
+        report = json.loads(stdout)
+    except ValueError:
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+    return f"{report['verdict']}: {(*report['reasons'], '')[0]}"
+
+
+def _fault(outcome: Outcome, error: BaseException | None) -> str:
+    if error is not None and not isinstance(error, SystemExit):
+        return f"raised {type(error).__name__}: {error}"
+    if outcome.exit_code not in outcome.expected:
+        return f"expected exit code {' or '.join(map(str, outcome.expected))}"
+    if not outcome.message:
+        return "said nothing"
+    if outcome.seconds > MAX_SECONDS:
+        return f"expected at most {MAX_SECONDS} s"
+    return f"expected at most {MEMORY >> 20} MB" if outcome.megabytes > MEMORY >> 20 else ""
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes as Markdown."""
+    lines = ["| input | exit | seconds | MB | says |", "|---|---|---|---|---|"]
+    for outcome in outcomes:
+        said = (f"**{outcome.fault}** " if outcome.fault else "") + outcome.message.replace("|", "\\|")
+        cells = (outcome.name, outcome.exit_code, f"{outcome.seconds:.1f}", outcome.megabytes, said)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the rows, print the table, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=94121, help="of the generated inputs")
+    parser.add_argument("--generated", type=int, default=120, help="how many inputs are generated")
+    parser.add_argument("--only", default="", help="rows whose name holds this text")
+    parser.add_argument("--out", type=Path, help="folder for hostile.json and hostile.md")
+    parser.add_argument("--jobs", type=int, default=2, help="inputs at a time")
+    options = parser.parse_args()
+    names = [row.name for row in inputs(options.generated, options.seed) if options.only in row.name]
+    check(HONEST, options.seed)  # the first scan of an installation compiles the kernels, which is no row's fault
+    outcomes, start = [], time.monotonic()
+    for outcome in check_all(names, options.generated, options.seed, options.jobs):
+        outcomes.append(outcome)
+        print(json.dumps(asdict(outcome)), file=sys.stderr, flush=True)
+    failed = [outcome for outcome in outcomes if outcome.fault]
+    seconds = time.monotonic() - start
+    print(table(outcomes), f"\n{len(outcomes)} inputs in {seconds:.0f} s, {len(failed)} failed")
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "hostile.json").write_text(
+            json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n"
+        )
+        command = f"python -m benchmarks.hostile --seed {options.seed} --generated {options.generated}"
+        (options.out / "hostile.md").write_text(
+            f"# Hostile and broken inputs\n\nMade by `{command}` {circumstances(_LIBRARIES)}.\n\n"
+            f"{len(outcomes)} inputs in {seconds:.0f} s, {options.jobs} at a time, {len(failed)} failed.\n\n"
+            f"{table(outcomes)}\n"
+        )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

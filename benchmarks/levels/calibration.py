@@ -1,0 +1,226 @@
+"""False-alarm rates of the published and the calibrated p-value on simulated models without a backdoor.
+
+    python -m benchmarks.calibration --out benchmarks/results
+
+Ideal nulls are what the calibration assumes: independent Gamma reciprocals. The others are what real models do: some
+targets are near everything, some sources are, and natural similarity of two classes is symmetric. There each effect
+multiplies the reciprocals and carries a quarter of the variance of their logarithm.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import polygamma
+
+from backscan.scanner.inference.order_test import Terms, assess
+from backscan.scanner.inference.statistics import STATISTICS
+from benchmarks.provenance import commit, wilson
+
+Matrix = NDArray[np.float64]
+
+SIGNIFICANCE = 0.05
+SHAPE = 5.0
+"""Gamma shape of the reciprocals: a coefficient of variation of 0.45, about that of real models."""
+EFFECT = math.sqrt(float(polygamma(1, SHAPE)) / 3.0)
+"""Standard deviation of the logarithm of an effect: a quarter of the variance in all."""
+FAMILIES = ("gamma", "inverse-gaussian")
+"""Null families that are fitted."""
+TESTED = ("plain", "reverse-controlled", "target-contrast")
+"""Statistics of the table of each family; any other has a table of its own."""
+APART = ("one near source",)
+"""Nulls that have a table of their own, with every statistic."""
+
+
+def ideal(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """Independent reciprocals."""
+    return rng.gamma(SHAPE, size=(num_classes, num_classes))
+
+
+def ideal_inverse_gaussian(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """Independent reciprocals with a heavier tail and the same coefficient of variation."""
+    return rng.wald(1.0, SHAPE, size=(num_classes, num_classes))
+
+
+def target_effects(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """Some targets are easier to reach from everywhere."""
+    return ideal(rng, num_classes) * np.exp(EFFECT * rng.normal(size=num_classes))[None, :]
+
+
+def source_effects(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """Some sources are easier to leave for everywhere."""
+    return ideal(rng, num_classes) * np.exp(EFFECT * rng.normal(size=num_classes))[:, None]
+
+
+def symmetric_similarity(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """Some classes are alike, which helps both ways."""
+    similarity = np.triu(rng.normal(size=(num_classes, num_classes)), 1)
+    return ideal(rng, num_classes) * np.exp(EFFECT * (similarity + similarity.T))
+
+
+def one_near_source(rng: np.random.Generator, num_classes: int) -> Matrix:
+    """One class is near all others, as a thin digit 1 is: twice the reciprocals of the rest, which vary less."""
+    reciprocals = rng.gamma(2.0 * SHAPE, size=(num_classes, num_classes))
+    reciprocals[0] *= 2.0
+    return reciprocals
+
+
+NULLS: Mapping[str, Callable[[np.random.Generator, int], Matrix]] = {
+    "ideal": ideal,
+    "target effects": target_effects,
+    "source effects": source_effects,
+    "symmetric similarity": symmetric_similarity,
+    "ideal inverse Gaussian": ideal_inverse_gaussian,
+    "one near source": one_near_source,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One row of the table: what is simulated."""
+
+    null: str
+    """Name in `NULLS`."""
+    num_classes: int
+    """Classes K."""
+    statistic: str
+    """Statistic that is tested."""
+    family: str
+    """Null family that is fitted."""
+    draws: int
+    """Bootstrap draws of each test; their number times the significance is whole, so the level stays exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarms:
+    """How often the tests of a cell fired."""
+
+    num_nulls: int
+    """Simulated models."""
+    published: int
+    """Alarms of the published p-value."""
+    calibrated: int
+    """Alarms of the calibrated p-value."""
+    boundary: int
+    """Fits at the boundary of the family, whose p is 1."""
+    seconds: float
+    """Time of all tests on one core."""
+
+
+def cells(family: str, draws: int, only: str | None = None, apart: str | None = None) -> Iterator[Cell]:
+    """All rows: ideal nulls of the family at every number of classes, the others at ten and twenty.
+
+    Args:
+        family: Null family that is fitted.
+        draws: Bootstrap draws of each test.
+        only: Statistic that has the table for itself; None are those of `TESTED`.
+        apart: Null of `APART` that has the table for itself, with every statistic.
+    """
+    if apart:
+        yield from (Cell(apart, num_classes, name, family, draws) for num_classes in (10, 20) for name in STATISTICS)
+        return
+    own, other = ("ideal", "ideal inverse Gaussian") if family == "gamma" else ("ideal inverse Gaussian", "ideal")
+    for null in (own, *(name for name in NULLS if name not in (own, other, *APART))):
+        for num_classes in (3, 5, 10, 20, 43) if null == own else (10, 20):
+            for statistic in (only,) if only else TESTED:
+                yield Cell(null, num_classes, statistic, family, draws)
+
+
+def simulate(cell: Cell, num_nulls: int, seed: int) -> Alarms:
+    """Test simulated models, each from a seed of its own, which the statistics share."""
+    started = time.perf_counter()
+    published = calibrated = boundary = 0
+    for index in range(num_nulls):
+        key = (list(NULLS).index(cell.null), cell.num_classes, index)
+        reciprocals = NULLS[cell.null](np.random.default_rng((seed, *key)), cell.num_classes)
+        np.fill_diagonal(reciprocals, np.nan)
+        found = assess(reciprocals, Terms(cell.statistic, null=cell.family, bootstrap_draws=cell.draws, seed=index))
+        published += found.p_value is not None and found.p_value <= SIGNIFICANCE
+        calibrated += found.calibrated_p_value is not None and found.calibrated_p_value <= SIGNIFICANCE
+        boundary += found.null is not None and found.null.status == "boundary"
+    return Alarms(num_nulls, published, calibrated, boundary, time.perf_counter() - started)
+
+
+def table(rows: list[tuple[Cell, Alarms]], heading: str) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "# False alarms on simulated models without a backdoor",
+        "",
+        heading,
+        "",
+        "| null | K | statistic | draws | published p alarms | calibrated p alarms | boundary | seconds |",
+        "|---|---:|---|---:|---|---|---:|---:|",
+    ]
+    for cell, alarms in rows:
+        counts = [_rate(count, alarms.num_nulls) for count in (alarms.published, alarms.calibrated)]
+        lines.append(
+            f"| {cell.null} | {cell.num_classes} | {cell.statistic} | {cell.draws} | {counts[0]} | {counts[1]} "
+            f"| {alarms.boundary} | {alarms.seconds:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def stem(family: str, statistic: str | None = None, null: str | None = None) -> str:
+    """Name of the files of a table."""
+    chosen = (None if family == "gamma" else family, statistic, null)
+    return "_".join(["calibration", *(part.replace(" ", "-") for part in chosen if part)])
+
+
+_TOGETHER = (
+    f"Ideal reciprocals have a coefficient of variation of {SHAPE**-0.5:.2f}; the others are Gamma of shape {SHAPE:g}, "
+    "and effects carry a quarter of the variance of their logarithm."
+)
+_APART = f"Reciprocals are Gamma of shape {2 * SHAPE:g}, those of one source doubled."
+
+
+def main() -> None:
+    """Simulate all cells, print the table and write it as Markdown and JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nulls", type=int, default=2000, help="simulated models in each row")
+    parser.add_argument("--draws", type=int, default=199, help="bootstrap draws of each test")
+    parser.add_argument("--family", choices=FAMILIES, default="gamma", help="null family that is fitted")
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--statistic", choices=STATISTICS, help="only this one, in a table of its own")
+    alone.add_argument("--null", choices=APART, help="only this one, in a table of its own")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder for the table and its JSON")
+    arguments = parser.parse_args()
+
+    command = f"python -m benchmarks.calibration --nulls {arguments.nulls} --draws {arguments.draws}"
+    if arguments.family != "gamma":
+        command += f" --family {arguments.family}"
+    if arguments.statistic:
+        command += f" --statistic {arguments.statistic}"
+    if arguments.null:
+        command += f" --null '{arguments.null}'"
+    name = stem(arguments.family, arguments.statistic, arguments.null)
+    provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": commit()}
+    heading = (
+        f"`{provenance['command']}`, commit {provenance['commit']}: share of {arguments.nulls} nulls with p of at most "
+        f"{SIGNIFICANCE}, with 95 % Wilson intervals, the {arguments.family} family fitted. "
+        + (_APART if arguments.null else _TOGETHER)
+        + " Boundary counts fits whose likelihood grows to the edge, p = 1."
+    )
+    rows: list[tuple[Cell, Alarms]] = []
+    for cell in cells(arguments.family, arguments.draws, arguments.statistic, arguments.null):
+        rows.append((cell, simulate(cell, arguments.nulls, arguments.seed)))
+        print(table(rows[-1:], "").splitlines()[-1], flush=True)
+        if arguments.out:
+            document = {**provenance, "rows": [asdict(cell) | asdict(alarms) for cell, alarms in rows]}
+            (arguments.out / f"{name}.md").write_text(table(rows, heading), encoding="utf-8")
+            (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _rate(count: int, total: int) -> str:
+    low, high = wilson(count, total)
+    return f"{count} = {count / total:.3f} ({low:.3f}-{high:.3f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The original artifact in onnxruntime, called with images in pixel units."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.converters.intake.artifact import Artifact
+from backscan.converters.session import CPU_ONLY, open_session, run_session
+from backscan.converters.signature.output import score_rows
+from backscan.converters.signature.signature import ModelSignature, Normalisation, pixel_normalisation
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_CHUNK = 256  # images a call, where the batch is free
+
+
+class OrtClassifier:
+    """A classifier run by onnxruntime on the bytes of the artifact, unchanged.
+
+    Attributes:
+        signature: Inputs and outputs of the model.
+        normalisation: How pixels become model input.
+    """
+
+    def __init__(
+        self,
+        session: "onnxruntime.InferenceSession",
+        signature: ModelSignature,
+        normalisation: Normalisation,
+        *,
+        extra_inputs: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    ) -> None:
+        """Wrap a session; `extra_inputs` go into every call beside the images."""
+        self._session = session
+        self._extra_inputs = extra_inputs
+        self.signature = signature
+        self.normalisation = normalisation
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers that the session really uses."""
+        return tuple(self._session.get_providers())
+
+    def with_normalisation(self, normalisation: Normalisation) -> "OrtClassifier":
+        """The same session with another normalisation."""
+        return OrtClassifier(self._session, self.signature, normalisation, extra_inputs=self._extra_inputs)
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the model's output holds.
+
+        Args:
+            images: [N, C, H, W], RGB pixels in [0, 1].
+
+        Returns:
+            [N, num_scores], in the output's own units.
+
+        Raises:
+            ValueError: The images have another shape than the model's.
+            EngineError: onnxruntime failed.
+        """
+        inputs = model_input(images, self.signature, self.normalisation)
+        size = self.signature.batch or _CHUNK
+        chunks = [self._run(inputs[start : start + size]) for start in range(0, len(inputs), size)]
+        return np.concatenate(chunks) if chunks else np.zeros((0, self.signature.num_scores))
+
+    def posterior(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Class probabilities p(c|x), [N, K], of images [N, C, H, W] in [0, 1]."""
+        return scores_to_posterior(self.scores(images), self.signature.output_kind)
+
+    def decisions(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Most probable class of each image, [N]."""
+        decisions: NDArray[np.int64] = self.posterior(images).argmax(axis=1)
+        return decisions
+
+    def _run(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        short = (self.signature.batch or 0) - len(inputs)
+        if short > 0:  # the model insists on full batches: repeat the last image and drop its scores
+            inputs = np.concatenate([inputs, np.repeat(inputs[-1:], short, axis=0)])
+        feeds = {self.signature.input_name: inputs, **self._extra_inputs}
+        output = run_session(self._session, feeds)[self.signature.output_name]
+        rows = score_rows(output, self.signature.batch_axis, self.signature.num_scores)
+        return rows[: len(inputs) - max(short, 0)].astype(np.float64)
+
+
+def open_runtime(
+    artifact: Artifact,
+    signature: ModelSignature,
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] = CPU_ONLY,
+) -> OrtClassifier:
+    """Open the original artifact in onnxruntime.
+
+    Args:
+        artifact: The model; its external data is handed over in memory.
+        signature: Its signature.
+        threads: Threads that one operator may use; None leaves it to onnxruntime.
+        providers: Execution providers in order of preference.
+
+    Returns:
+        The classifier, with pixels in [0, 1] as they are (integer inputs: over the type's range).
+
+    Raises:
+        EngineError: onnxruntime refuses the model.
+    """
+    session = open_session(artifact.data, artifact.external, threads=threads, providers=providers)
+    return OrtClassifier(session, signature, pixel_normalisation(signature))
+
+
+def model_input(
+    images: NDArray[np.float32], signature: ModelSignature, normalisation: Normalisation
+) -> NDArray[np.generic]:
+    """Images in pixel units as the model wants them: normalised, in its layout and type.
+
+    Args:
+        images: [N, C, H, W], RGB pixels in [0, 1].
+        signature: The model's signature.
+        normalisation: How pixels become model input.
+
+    Returns:
+        Array of the model's own input shape and type.
+
+    Raises:
+        ValueError: The images have another shape than the model's.
+    """
+    channels, height, width = signature.input_shape
+    if images.ndim != 4 or images.shape[1:] != (channels, height, width):
+        raise ValueError(f"expected images [N, {channels}, {height}, {width}], got {list(images.shape)}")
+    factor, offset = (np.array(values, np.float32)[:, None, None] for values in normalisation.affine(channels))
+    values = images.astype(np.float32) * factor + offset
+    if normalisation.channel_order == "bgr":
+        values = values[:, ::-1]
+    if signature.layout in {"NHWC", "NHW"}:
+        values = values.transpose(0, 2, 3, 1)
+    dtype = np.dtype(signature.dtype)
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    return np.ascontiguousarray(values.reshape(signature.model_shape(len(images))), dtype=dtype)
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # infinite scores have no posterior, and say so by NaN
+def scores_to_posterior(scores: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    """Class probabilities from what a model's output holds.
+
+    Args:
+        scores: [N, K], or [N, 1] of a binary classifier.
+        kind: "logits", "probabilities", "log_probabilities" or "sigmoids".
+
+    Returns:
+        [N, K], rows sum to 1.
+    """
+    if scores.shape[1] == 1:
+        scores = np.concatenate([1 - scores if kind == "sigmoids" else np.zeros_like(scores), scores], axis=1)
+    if kind in {"logits", "log_probabilities"}:
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    posterior: NDArray[np.float64] = scores / scores.sum(axis=1, keepdims=True)
+    return posterior

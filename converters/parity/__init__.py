@@ -1,0 +1,1 @@
+"""Does the torch copy decide, and bend, as the file does."""

@@ -1,0 +1,152 @@
+"""Whether the imported model is the model in the file: decisions, scores and gradient against onnxruntime."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backscan.converters.errors import ParityError
+from backscan.converters.ort_classifier import OrtClassifier, scores_to_posterior
+from backscan.converters.parity.gradients import GradientCheck, check_gradient
+from backscan.converters.parity.saturation import saturates
+from backscan.converters.torch_import.classifier import TorchClassifier, log_posterior
+
+MIN_DECISION_AGREEMENT = 0.99
+MAX_RELATIVE_GAP = {"float": 1e-3, "half": 3e-2, "quantised": np.inf}
+"""Largest difference of the model's scores, relative to the largest score, by precision of the model.
+
+Where values are rounded to 8 bits, a difference in the last digit of float32 can move a value by a whole step; there
+decisions alone count.
+"""
+_SATURATION = (
+    "; this processor saturates sums of 8-bit products, which may be the cause: quantise with a reduced weight range "
+    "(`reduce_range` of onnxruntime) or scan on a processor with VNNI"
+)
+_CHUNK = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """How well the imported model agrees with the original.
+
+    Attributes:
+        decision_agreement: Share of images that both decide alike, in [0, 1].
+        max_probability_gap: Largest difference of a class probability.
+        max_relative_logit_gap: Largest difference of a score of the output, relative to the largest score.
+        gradient_error: Relative error of the gradient against central differences; None where no image could tell.
+        gradient_warning: What is doubtful about the gradient, None if nothing is.
+        images_real: Whether the images were real ones and not noise.
+        num_images: How many images were compared.
+        passed: Whether the imported model may stand for the original.
+        reason: Why not, in one sentence; empty if it passed.
+    """
+
+    decision_agreement: float
+    max_probability_gap: float
+    max_relative_logit_gap: float
+    gradient_error: float | None
+    gradient_warning: str | None
+    images_real: bool
+    num_images: int
+    passed: bool
+    reason: str
+
+    def require(self) -> None:
+        """Raise if the models do not agree.
+
+        Raises:
+            ParityError: They do not; the message is the reason.
+        """
+        if not self.passed:
+            raise ParityError(self.reason)
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite counts as a difference
+def compare(
+    torch_classifier: TorchClassifier,
+    ort_classifier: OrtClassifier,
+    images: NDArray[np.float32],
+    *,
+    images_real: bool = True,
+) -> ParityReport:
+    """Compare the imported model with the original on the same images.
+
+    Args:
+        torch_classifier: The imported model.
+        ort_classifier: The original in onnxruntime, with the same normalisation.
+        images: [N, C, H, W], RGB pixels in [0, 1], N at least 1.
+        images_real: False for noise, which the report then says.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: No images, or of another shape than the model's.
+        EngineError: onnxruntime failed.
+    """
+    if not len(images):
+        raise ValueError("expected at least one image to compare the models on, got none")
+    signature = torch_classifier.signature
+    ours, our_posterior = _torch_scores(torch_classifier, images)
+    theirs = ort_classifier.scores(images)
+    their_posterior = scores_to_posterior(theirs, signature.output_kind)
+    agreement = float(np.mean(our_posterior.argmax(axis=1) == their_posterior.argmax(axis=1)))
+    gap = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float32).tiny))
+    gradient = check_gradient(torch_classifier, ort_classifier, images)
+    infinite = ~np.isfinite(theirs).all(axis=1)
+    if infinite.any():
+        reason = (
+            f"the model's own scores are not finite for {infinite.sum()} of {len(images)} images: check the "
+            "preprocessing, or export the model again"
+        )
+    else:
+        reason = _reason(agreement, gap, MAX_RELATIVE_GAP[signature.precision], gradient)
+    if reason and signature.precision == "quantised" and saturates():
+        reason += _SATURATION
+    return ParityReport(
+        decision_agreement=agreement,
+        max_probability_gap=float(np.abs(our_posterior - their_posterior).max()),
+        max_relative_logit_gap=gap,
+        gradient_error=gradient.error,
+        gradient_warning=gradient.warning,
+        images_real=images_real,
+        num_images=len(images),
+        passed=not reason,
+        reason=reason,
+    )
+
+
+def _reason(agreement: float, gap: float, max_gap: float, gradient: GradientCheck) -> str:
+    """Why the imported model may not stand for the original, empty if it may."""
+    if agreement < MIN_DECISION_AGREEMENT:
+        found = f"they agree on {agreement:.1%} of the images, expected at least {MIN_DECISION_AGREEMENT:.0%}"
+    elif not gap <= max_gap:  # not a number counts as a difference
+        found = f"their scores differ by {gap:.2g} of the largest score, expected at most {max_gap:g}"
+    elif gradient.refusal:
+        found = gradient.refusal
+    else:
+        return ""
+    return (
+        f"the imported model is not the model in the file: {found}; "
+        "export the model with another opset or exporter, or report it"
+    )
+
+
+def _torch_scores(
+    classifier: TorchClassifier, images: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores in the units of the model's output, and class probabilities, both [N, ...] in float64."""
+    signature = classifier.signature
+    device = classifier.device
+    scores, posteriors = [], []
+    with torch.no_grad():
+        for start in range(0, len(images), _CHUNK):
+            chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + _CHUNK])).to(device)
+            logits = classifier.logits(chunk).double()
+            posterior = log_posterior(logits, classifier.head).exp()
+            if classifier.head == "sigmoid_logits":
+                logits = logits.sigmoid()
+            scores.append(posterior if signature.output_kind == "probabilities" else logits)
+            posteriors.append(posterior)
+    return torch.cat(scores).cpu().numpy(), torch.cat(posteriors).cpu().numpy()

@@ -1,0 +1,1 @@
+"""The child process in which files by strangers are handled: spawn, confinement, limits, messages, errors."""

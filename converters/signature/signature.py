@@ -1,0 +1,228 @@
+"""What goes into the model and what comes out: read from the graph, then confirmed by running it on noise."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from backscan.converters.errors import EngineError, SignatureError
+from backscan.converters.graph import dimensions, free_inputs, needed_nodes, opset, sort_nodes
+from backscan.converters.intake.artifact import Artifact, parse
+from backscan.converters.session import Arrays, noise, open_session, run_session
+from backscan.converters.signature.layout import Layout, image_layout, input_shape
+from backscan.converters.signature.output import choose_output, output_forms, output_kind, score_rows
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_QUANTISED = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+    | {"DynamicQuantizeLinear"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How a pixel in [0, 1] becomes what the model was trained on: `(low + (high - low) * pixel - mean) / std`.
+
+    Attributes:
+        low: Model value of a black pixel, before mean and std.
+        high: Model value of a white pixel, before mean and std.
+        mean: Mean per channel in the model's channel order, or one for all, in units of [low, high].
+        std: Standard deviation per channel in the model's channel order, or one for all, positive.
+        channel_order: "rgb", or "bgr" for models that want the channels reversed.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.channel_order not in {"rgb", "bgr"}:
+            raise ValueError(f"expected channel order 'rgb' or 'bgr', got {self.channel_order!r}")
+        if not self.high > self.low:
+            raise ValueError(f"expected high above low, got low {self.low} and high {self.high}")
+        if not all(deviation > 0 for deviation in self.std):
+            raise ValueError(f"expected positive standard deviations, got {self.std}")
+
+    def affine(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Factor and offset per channel: model value = factor * pixel + offset, channels in RGB order.
+
+        Args:
+            channels: Number of channels of the model.
+
+        Returns:
+            Two tuples of length `channels`.
+
+        Raises:
+            ValueError: `mean` or `std` has neither one entry nor one for each channel.
+        """
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in {1, channels}:
+                wanted = f"1 or {channels} values" if channels > 1 else "1 value"
+                raise ValueError(f"expected {wanted} of {name}, got {len(values)}")
+        mean, std = (np.broadcast_to(np.asarray(values, float), channels) for values in (self.mean, self.std))
+        if self.channel_order == "bgr":
+            mean, std = mean[::-1], std[::-1]
+        return tuple(((self.high - self.low) / std).tolist()), tuple(((self.low - mean) / std).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSignature:
+    """Inputs and outputs of an image classifier.
+
+    Attributes:
+        input_name: Name of the image input.
+        input_shape: Channels, height and width (C, H, W), whatever the layout.
+        layout: Order of the input's axes: "NCHW", "NHWC", "NHW" (no channel axis) or "NC" (flat pixels).
+        dtype: numpy name of the input's type, such as "float32".
+        batch: Images that a call takes, None if any number.
+        output_name: Name of the output that classifies.
+        output_kind: "logits", "probabilities", "log_probabilities" or "sigmoids" (one score a class, each in [0, 1]).
+        num_classes: Number of classes K; a single score counts as two classes.
+        num_scores: Numbers that the output gives for an image: K, or 1 for a binary classifier.
+        batch_axis: Axis of the output that counts images.
+        opset: Version of ONNX's own operators.
+        producer: Exporter as the file names it.
+        other_outputs: Names of the remaining outputs.
+        precision: "float", "half" (16-bit floats inside) or "quantised".
+    """
+
+    input_name: str
+    input_shape: tuple[int, int, int]
+    layout: str
+    dtype: str
+    batch: int | None
+    output_name: str
+    output_kind: str
+    num_classes: int
+    num_scores: int
+    batch_axis: int
+    opset: int
+    producer: str
+    other_outputs: tuple[str, ...]
+    precision: str
+
+    def model_shape(self, batch: int) -> tuple[int, ...]:
+        """Shape of the model's own input for a number of images."""
+        return input_shape(self.layout, self.input_shape, batch)
+
+
+def pixel_normalisation(signature: ModelSignature) -> Normalisation:
+    """The plainest normalisation: pixels as they are, or over the whole range of an integer input."""
+    dtype = np.dtype(signature.dtype)
+    if np.issubdtype(dtype, np.floating):
+        return Normalisation()
+    return Normalisation(low=-128.0, high=127.0) if dtype == np.int8 else Normalisation(high=255.0)
+
+
+def read_signature(
+    artifact: Artifact, *, output_name: str | None = None, image_size: tuple[int, int] | None = None
+) -> ModelSignature:
+    """Find out what a model takes and gives.
+
+    Args:
+        artifact: The model, external data included.
+        output_name: The output that classifies, where there is a choice.
+        image_size: Height and width, for models that take any.
+
+    Returns:
+        The signature; batch size, output and its kind as onnxruntime shows them on noise.
+
+    Raises:
+        ArtifactError: The model cannot be parsed.
+        SignatureError: It is no image classifier, or output or image size must be named.
+        EngineError: onnxruntime cannot open or run it.
+    """
+    model = parse(artifact, fold_external=False)
+    session = open_session(artifact.data, artifact.external)  # first, because it checks every node against its schema
+    sort_nodes(model.graph)
+    value = _image_input(model.graph)
+    layout = image_layout(model.graph, value, image_size)
+    dtype = _numpy_dtype(value)
+    batch, runs = _run_on_noise(session, value, layout, dtype)
+    forms = output_forms(runs, batch)
+    name = choose_output(model.graph, forms, list(runs[0]), output_name)
+    form = forms[name]
+    return ModelSignature(
+        input_name=value.name,
+        input_shape=layout.image_shape,
+        layout=layout.order,
+        dtype=dtype.name,
+        batch=batch,
+        output_name=name,
+        output_kind=output_kind(model.graph, name, score_rows(runs[-1][name], form.batch_axis, form.num_scores)),
+        num_classes=max(2, form.num_scores),
+        num_scores=form.num_scores,
+        batch_axis=form.batch_axis,
+        opset=opset(model),
+        producer=" ".join(part for part in (model.producer_name, model.producer_version) if part),
+        other_outputs=tuple(other for other in runs[0] if other != name),
+        precision=_precision(model, name),
+    )
+
+
+def _image_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:
+    inputs = free_inputs(graph)
+    if len(inputs) == 1:
+        return inputs[0]
+    images = [value for value in inputs if len(dimensions(value) or ()) == 4]
+    raise SignatureError(
+        f"expected one input without a default, found {len(inputs)} "
+        f"({', '.join(value.name for value in inputs) or 'none'}; {len(images)} look like images): "
+        "export the model with the image as its only input and the others as constants"
+    )
+
+
+def _numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
+    code = value.type.tensor_type.elem_type
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(code))
+    except KeyError:
+        dtype = np.dtype(object)
+    if dtype.name not in {"float16", "float32", "float64", "uint8", "int8", "int32", "int64"}:
+        name = onnx.TensorProto.DataType.Name(code)
+        raise SignatureError(f"expected an input of numbers, found '{value.name}' of type {name}: export it as float")
+    return dtype
+
+
+def _run_on_noise(
+    session: "onnxruntime.InferenceSession", value: onnx.ValueInfoProto, layout: Layout, dtype: np.dtype[Any]
+) -> tuple[int | None, list[Arrays]]:
+    """Batch size and outputs on noise, twice so that the batch axis shows.
+
+    A free batch is run at 2 and at 3; a fixed one again with another first image.
+    """
+    declared = (dimensions(value) or (None,))[0]
+
+    def images(batch: int) -> NDArray[Any]:
+        return noise(input_shape(layout.order, layout.image_shape, batch), dtype, seed=batch)
+
+    def run(images: NDArray[Any]) -> Arrays:
+        return run_session(session, {value.name: images})
+
+    if declared is None:
+        try:
+            return None, [run(images(2)), run(images(3))]
+        except EngineError:  # the file says that any batch will do, and a constant inside says otherwise
+            declared = 1
+    fixed = images(declared)
+    runs = [run(fixed)]
+    if declared > 1:
+        fixed[0] = fixed[0, ..., ::-1]
+        runs.append(run(fixed))
+    return declared, runs
+
+
+def _precision(model: onnx.ModelProto, output: str) -> str:
+    nodes = needed_nodes(model.graph, {output})
+    operators = {node.op_type for node in nodes}
+    if operators & _QUANTISED or any(node.domain == "com.microsoft" and "QLinear" in node.op_type for node in nodes):
+        return "quantised"
+    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    return "half" if any(tensor.data_type in half for tensor in model.graph.initializer) else "float"

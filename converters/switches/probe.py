@@ -1,0 +1,165 @@
+"""Look inside a model while it runs in onnxruntime, and run it with some of its values held at a constant."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from backscan.converters.graph import reached_values, set_outputs
+from backscan.converters.intake.artifact import Artifact, parse
+from backscan.converters.ort_classifier import OrtClassifier, model_input
+from backscan.converters.rewrites import normalise
+from backscan.converters.session import open_session, run_session
+from backscan.converters.signature.signature import ModelSignature, Normalisation
+from backscan.converters.switches.flow import ImageFlow, Switch
+from backscan.converters.switches.relaxation import relax
+
+if TYPE_CHECKING:
+    from backscan.converters.torch_import.classifier import TorchClassifier
+
+Images = NDArray[np.float32]
+_CHUNK = 16
+_NARROW = 64
+
+
+class GraphProbe:
+    """A model in plain form, whose values can be read and held.
+
+    Args:
+        artifact: The model, external data included.
+        signature: Its signature.
+        normalisation: How pixels become model input.
+    """
+
+    def __init__(self, artifact: Artifact, signature: ModelSignature, normalisation: Normalisation) -> None:
+        self._signature = signature
+        self._normalisation = normalisation
+        self._model = normalise(parse(artifact), signature)
+        self._reached = reached_values(self._model.graph, [signature.input_name])
+        self._sessions: dict[tuple[str, ...], Any] = {}
+        self._one_for_all: set[str] = set()
+        narrow = max(_NARROW, 2 * signature.num_classes)
+        self.flow = ImageFlow(self._model.graph, signature.input_name, self._sizes(), narrow)
+
+    def switches(self) -> tuple[Switch, ...]:
+        """Places where a few values computed from the image decide what reaches the output."""
+        return self.flow.switches(self._signature.output_name)
+
+    def small_values(self) -> tuple[str, ...]:
+        """Names of the discrete or narrow values, in the order of the graph."""
+        names = (name for node in self._model.graph.node for name in node.output)
+        return tuple(name for name in names if self.flow.is_discrete(name) or self.flow.is_narrow(name))
+
+    def read_for(self, names: Set[str]) -> tuple[str, ...]:
+        """Names of the values of the image's flow that the nodes of some values read, the image itself left out."""
+        nodes = (node for node in self._model.graph.node if not names.isdisjoint(node.output))
+        made = {name for node in self._model.graph.node for name in node.output} & self._reached
+        return tuple(dict.fromkeys(name for node in nodes for name in node.input if name in made))
+
+    def is_shared(self, name: str) -> bool:
+        """Whether a value is one for all images of a call."""
+        return name in self._one_for_all
+
+    def values(self, names: Sequence[str], images: Images) -> dict[str, NDArray[Any]]:
+        """What named values hold for each image.
+
+        Args:
+            names: Values of the plain graph that depend on the image.
+            images: [N, C, H, W], RGB pixels in [0, 1].
+
+        Returns:
+            Value -> [N, ...]; values of a size that depends on the images, or of no numbers, are left out.
+        """
+        session = self._session(tuple(names))
+        size = self._signature.batch or _CHUNK
+        runs = [self._run(session, images[start : start + size], size) for start in range(0, len(images), size)]
+        found = {}
+        for name in names:
+            parts = [run[name] for run in runs]
+            if parts[0].dtype.kind in "biuf" and len({part.shape[1:] for part in parts}) == 1:
+                found[name] = np.concatenate(parts)
+        return found
+
+    def _run(self, session: Any, images: Images, size: int) -> dict[str, NDArray[Any]]:
+        """One call; where the model insists on a number of images the last one is repeated."""
+        missing = max(0, size - len(images)) if self._signature.batch else 0
+        full = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        outputs = run_session(session, self._feed(full))
+        return {name: _per_image(array, len(full))[: len(images)] for name, array in outputs.items()}
+
+    def held(self, constants: Mapping[str, NDArray[Any]]) -> OrtClassifier:
+        """The classifier with some values held.
+
+        Args:
+            constants: Value -> what it holds for every image, without the axis of images.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        for name, value in constants.items():
+            _hold(model.graph, name, value if name in self._one_for_all else value[None])
+        return OrtClassifier(open_session(model.SerializeToString()), self._signature, self._normalisation)
+
+    def relaxed(self, gate: str, still: Set[str]) -> "TorchClassifier":
+        """A gate as a torch function that has a gradient where the gate itself has steps.
+
+        Args:
+            gate: The gate of a switch.
+            still: Narrow values that stand still on ordinary images, so that no gradient passes them.
+
+        Returns:
+            A classifier whose `logits` of images [N, C, H, W] are numbers that rise where the gate rises.
+
+        Raises:
+            ConverterError: It cannot be converted.
+        """
+        from backscan.converters.torch_import.classifier import TorchClassifier
+        from backscan.converters.torch_import.importer import import_network
+
+        rewritten = {name for name in self._reached if self.flow.is_discrete(name)} | still
+        model = relax(self._model, gate, rewritten, self._reached)
+        signature = replace(
+            self._signature, output_name=model.graph.output[0].name, num_scores=1, batch_axis=0, precision="float"
+        )
+        network = import_network(model, signature).network
+        return TorchClassifier(network, signature, self._normalisation, head="logits").requires_grad_(False).eval()
+
+    def _feed(self, images: Images) -> dict[str, NDArray[Any]]:
+        return {self._signature.input_name: model_input(images, self._signature, self._normalisation)}
+
+    def _session(self, names: tuple[str, ...]) -> Any:
+        if names not in self._sessions:
+            model = onnx.ModelProto()
+            model.CopyFrom(self._model)
+            set_outputs(model.graph, names)
+            self._sessions[names] = open_session(model.SerializeToString(), optimise=False)
+        return self._sessions[names]
+
+    def _sizes(self) -> dict[str, int]:
+        """Numbers that each value holds for an image, as two black images show."""
+        batch = self._signature.batch or 2
+        feed = self._feed(np.zeros((batch, *self._signature.input_shape), np.float32))
+        names = [name for node in self._model.graph.node for name in node.output if name in self._reached]
+        outputs = run_session(self._session(tuple(names)), feed)
+        sizes = {name: -(-np.size(array) // batch) for name, array in outputs.items()}
+        self._one_for_all = {name for name, array in outputs.items() if np.shape(array)[:1] != (batch,)}
+        return sizes | {self._signature.input_name: int(np.prod(self._signature.input_shape))}
+
+
+def _per_image(array: NDArray[Any], batch: int) -> NDArray[Any]:
+    """An array with the images first; what is one for all images is repeated."""
+    array = np.asarray(array)
+    return array if array.shape[:1] == (batch,) else np.repeat(array[None], batch, axis=0)
+
+
+def _hold(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> None:
+    """Let every reader of a value read a constant, repeated to the value's own shape."""
+    computed, shape, constant = f"{name}/computed", f"{name}/shape", f"{name}/held"
+    position, node = next((i, node) for i, node in enumerate(graph.node) if name in node.output)
+    node.output[list(node.output).index(name)] = computed
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), constant))
+    graph.node.insert(position + 1, helper.make_node("Shape", [computed], [shape], name=shape))
+    graph.node.insert(position + 2, helper.make_node("Expand", [constant, shape], [name], name=constant))

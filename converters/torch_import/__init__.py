@@ -1,0 +1,1 @@
+"""From the graph to a differentiable torch classifier with a free batch."""

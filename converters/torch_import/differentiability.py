@@ -1,0 +1,66 @@
+"""Whether a gradient reaches the image, and whether it is the model's own."""
+
+import onnx
+import torch
+from torch import Tensor
+
+from backscan.converters.errors import NotDifferentiableError
+from backscan.converters.graph import SHAPE_OPERATORS, reached_values
+from backscan.converters.operators import straight_through
+from backscan.converters.signature.signature import ModelSignature
+
+_WITHOUT_GRADIENT = frozenset(
+    {"ArgMax", "ArgMin", "Binarizer", "LabelEncoder", "NonZero", "OneHot", "TfIdfVectorizer", "Unique"}
+    | {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
+)
+"""Operators past which the image is a choice among cases: no surrogate makes sense."""
+
+_SURROGATES = tuple(
+    value.__name__
+    for value in vars(straight_through).values()
+    if isinstance(value, type) and issubclass(value, torch.autograd.Function)
+)
+
+
+def require_gradient_path(graph: onnx.GraphProto, signature: ModelSignature) -> None:
+    """Refuse a model in which every path from the image to the output passes an operator without any gradient.
+
+    Args:
+        graph: A graph in topological order.
+        signature: Its signature.
+
+    Raises:
+        NotDifferentiableError: There is no path that a gradient could take.
+    """
+    reached = reached_values(graph, [signature.input_name], stopped_by=SHAPE_OPERATORS | _WITHOUT_GRADIENT)
+    if signature.output_name not in reached:
+        found = sorted({node.op_type for node in graph.node} & _WITHOUT_GRADIENT)
+        raise NotDifferentiableError(
+            f"no gradient reaches the image: every path to the output passes {', '.join(found) or 'a constant'}; only "
+            "differentiable classifiers can be scanned"
+        )
+
+
+def passes_surrogates(scores: Tensor) -> bool:
+    """Whether the gradient of scores passes steps whose own gradient is zero, such as a sign or a rounding.
+
+    Args:
+        scores: Output of a network, with the graph of its gradient.
+
+    Raises:
+        NotDifferentiableError: The scores have no gradient at all.
+    """
+    if scores.grad_fn is None:
+        raise NotDifferentiableError(
+            "no gradient reaches the image: every path to the output passes a step that has none, such as a comparison "
+            "of classes; only differentiable classifiers can be scanned"
+        )
+    seen, waiting = {scores.grad_fn}, [scores.grad_fn]
+    while waiting:
+        function = waiting.pop()
+        if type(function).__name__.removeprefix("Vmapped").startswith(_SURROGATES):
+            return True
+        following = {earlier for earlier, _ in function.next_functions if earlier is not None} - seen
+        seen |= following
+        waiting.extend(following)
+    return False

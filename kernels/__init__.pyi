@@ -1,0 +1,20 @@
+"""The public names and where each is defined; `lazy_loader` and type checkers read them here."""
+
+from .bootstrap import bootstrap_log_p_values, calibrated_p_value, count_excluded, judge_extremes
+from .confusion import size_offset
+from .embedding import add
+from .nulls import NULL_FAMILIES, FitStatus, NullFamily
+from .order import log_sf_of_order_p_value
+
+__all__ = [
+    "NULL_FAMILIES",
+    "FitStatus",
+    "NullFamily",
+    "add",
+    "bootstrap_log_p_values",
+    "calibrated_p_value",
+    "count_excluded",
+    "judge_extremes",
+    "log_sf_of_order_p_value",
+    "size_offset",
+]

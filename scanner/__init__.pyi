@@ -1,0 +1,24 @@
+"""The public names and where each is defined; `lazy_loader` and type checkers read them here."""
+
+from .config import PRESETS, ScanConfig
+from .errors import ScanError
+from .images.cleanset import CleanSet
+from .pipeline.rejudge import infer, verify
+from .pipeline.scan import scan
+from .reports import render
+from .results import Inference, PairResult, ScanResult, Verdict
+
+__all__ = [
+    "PRESETS",
+    "CleanSet",
+    "Inference",
+    "PairResult",
+    "ScanConfig",
+    "ScanError",
+    "ScanResult",
+    "Verdict",
+    "infer",
+    "render",
+    "scan",
+    "verify",
+]

@@ -1,0 +1,159 @@
+"""Options from a file: `backscan.toml`, or the table `[tool.backscan]` of `pyproject.toml`; the command line wins.
+
+Keys are the options of `scanner check` without the dashes; paths are relative to the file that names them:
+
+    [tool.backscan]
+    data = "images.npz"
+    images-per-class = 50
+    report = ["scan.html", "scan.sarif"]
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from backscan.scanner.errors import OptionError
+from backscan.scanner.store.files import read_text
+
+FILE = "backscan.toml"
+PROJECT_FILE = "pyproject.toml"
+_PATHS = ("data", "labels", "class-names", "journal", "report", "baseline", "save-pattern")
+
+
+class Parameter(Protocol):
+    """What a command line library tells of one option."""
+
+    name: str | None
+    """Name of the argument in Python."""
+    opts: list[str]
+    """Its spellings, such as `--images-per-class`."""
+    secondary_opts: list[str]
+    """Spellings that switch it off."""
+    multiple: bool
+    """Whether it may be given several times."""
+    nargs: int
+    """Values it takes at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The options that a file sets."""
+
+    path: Path
+    """The file."""
+    values: Mapping[str, Any]
+    """Options by their name without dashes."""
+
+
+def find_configuration(folder: Path) -> Configuration | None:
+    """The options of the nearest folder, upwards, that has a file with options.
+
+    Args:
+        folder: Where to start, normally the working directory.
+
+    Raises:
+        OptionError: a file that cannot be read or is no TOML.
+    """
+    for place in (folder, *folder.parents):
+        for path, table in ((place / FILE, ()), (place / PROJECT_FILE, ("tool", "backscan"))):
+            values = _read(path, table) if path.is_file() else None
+            if values is not None:
+                return Configuration(path, values)
+    return None
+
+
+def defaults(configuration: Configuration, parameters: Iterable[Parameter]) -> dict[str, Any]:
+    """The file's options as defaults of a command, by the name of the argument in Python.
+
+    Args:
+        configuration: What the file sets.
+        parameters: Options of the command.
+
+    Raises:
+        OptionError: an option that the command lacks, or a value of another kind.
+    """
+    return {parameter.name or "": value for parameter, value in _chosen(configuration, parameters)}
+
+
+def arguments(configuration: Configuration, parameters: Iterable[Parameter], given: Sequence[str]) -> list[str]:
+    """The file's options as they would be written on the command line, without those that were given there.
+
+    Args:
+        configuration: What the file sets.
+        parameters: Options of the command.
+        given: Arguments of the command line, which win.
+    """
+    spelled = {argument.partition("=")[0] for argument in given}
+    return [
+        part
+        for parameter, value in _chosen(configuration, parameters)
+        if spelled.isdisjoint([*parameter.opts, *parameter.secondary_opts])
+        for part in _spelled(parameter, value)
+    ]
+
+
+def _chosen(configuration: Configuration, parameters: Iterable[Parameter]) -> Iterator[tuple[Parameter, Any]]:
+    known = {_key(parameter): parameter for parameter in parameters if _key(parameter)}
+    for key, value in configuration.values.items():
+        if key not in known:
+            raise OptionError(_unknown(key, known, configuration.path))
+        yield known[key], _value(key, value, known[key], configuration.path)
+
+
+def _read(path: Path, table: Sequence[str]) -> Mapping[str, Any] | None:
+    try:
+        values: Any = tomllib.loads(read_text(path))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(f"expected a TOML file with options at {path}, found: {error}") from error
+    for name in table:
+        values = values.get(name) if isinstance(values, dict) else None
+    if values is not None and not isinstance(values, dict):
+        raise OptionError(f"expected a table [{'.'.join(table)}] in {path}, found {type(values).__name__}")
+    return values
+
+
+def _key(parameter: Parameter) -> str:
+    long = [spelling for spelling in getattr(parameter, "opts", []) if spelling.startswith("--")]
+    return long[0].removeprefix("--") if long else ""
+
+
+def _unknown(key: str, known: Iterable[str], path: Path) -> str:
+    close = difflib.get_close_matches(key.replace("_", "-"), list(known), n=1)
+    hint = f"did you mean {close[0]}?" if close else "see `scanner check --help`"
+    return f"expected an option of `scanner check` in {path}, found {key!r}: {hint}"
+
+
+def _value(key: str, value: Any, parameter: Parameter, path: Path) -> Any:
+    """`value` as the command line would give it."""
+    if key in _PATHS:
+        return _placed(key, value, parameter, path)
+    if isinstance(value, list) and not parameter.multiple and parameter.nargs == 1:
+        return ",".join(map(str, value))  # options such as --mean take a list as text
+    if parameter.multiple and not isinstance(value, list):
+        return [value]
+    if isinstance(value, dict):
+        raise OptionError(f"expected {key!r} in {path} to be a value or a list, found a table")
+    return value
+
+
+def _placed(key: str, value: Any, parameter: Parameter, path: Path) -> Any:
+    listed = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in listed):
+        raise OptionError(f"expected {key!r} in {path} to name a file or folder, found {value!r}")
+    placed = [each if each == "-" else str(path.parent / each) for each in listed]
+    return placed if parameter.multiple else placed[0]
+
+
+def _spelled(parameter: Parameter, value: Any) -> Iterator[str]:
+    if isinstance(value, bool):
+        spelling = parameter.opts if value else parameter.secondary_opts
+        yield from spelling[:1]
+        return
+    for each in value if parameter.multiple else [value]:
+        yield parameter.opts[0]
+        yield from map(str, each if isinstance(each, list) else [each])

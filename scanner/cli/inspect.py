@@ -1,0 +1,104 @@
+"""`scanner inspect`: what a model is, what it takes and gives, and what is built into it, without scanning it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.errors import ExitCode
+from backscan.scanner.pipeline.admission import admit, read
+from backscan.scanner.process.parent import Subject, open_subject
+
+Inspection = dict[str, Any]
+
+
+def inspect_model(model: Path, config: ScanConfig, *, tensors: bool = False) -> Inspection:
+    """Everything that can be said about a model without images, as plain data.
+
+    Args:
+        model: The ONNX file.
+        config: Output name, image size and sandbox.
+        tensors: Also list where the model can be cut in two.
+
+    Returns:
+        Digest, contents, what the policy refuses, and unless it refuses something: signature and graph findings.
+
+    Raises:
+        UserError: the path cannot be read.
+        NoVerdictError: the bytes are no ONNX model, or it cannot be opened or imported.
+    """
+    artifact = read(model)
+    with open_subject(config) as subject:
+        report = subject.audit(artifact)
+        inspection: Inspection = {
+            "name": artifact.name,
+            "sha256": artifact.sha256,
+            "num_bytes": len(artifact.data),
+            "opsets": dict(report.opsets),
+            "operators": dict(report.operators),
+            "external_data": dict(report.external_locations),
+            "violations": [asdict(violation) for violation in report.violations],
+            "protections": list(subject.protections),
+            "unprotected": list(subject.unprotected),
+        }
+        if report.accepted:
+            artifact = admit(artifact, report, model.parent)
+            opened = subject.open(artifact, config)
+            inspection |= {"sha256": artifact.sha256, "opened": asdict(opened)}
+            inspection |= _contents(subject, config, tensors=tensors)
+    return inspection
+
+
+def _contents(subject: Subject, config: ScanConfig, *, tensors: bool) -> Inspection:
+    contents: Inspection = {
+        "findings": [asdict(finding) for finding in subject.find_switches(None, seed=config.seed)],
+    }
+    if tensors:
+        contents["tensors"] = [asdict(cut) for cut in subject.list_cuts()]
+    return contents
+
+
+def exit_code(inspection: Inspection) -> ExitCode:
+    """0 for a model that can be scanned, 3 for one that the policy refuses."""
+    return ExitCode.NO_VERDICT if inspection["violations"] else ExitCode.NOT_DETECTED
+
+
+def describe(inspection: Inspection) -> str:
+    """The inspection as lines of text."""
+    operators = ", ".join(f"{name} {count}" for name, count in inspection["operators"].items())
+    lines = [
+        f"{inspection['name']}  {inspection['num_bytes']:,} bytes  sha256 {inspection['sha256']}",
+        f"operators  {operators}",
+        *(f"external   {name}, {size:,} bytes" for name, size in inspection["external_data"].items()),
+        *(f"refused    {violation['message']}" for violation in inspection["violations"]),
+    ]
+    if "opened" in inspection:
+        lines += _describe_opened(inspection["opened"])
+        lines += [f"{finding['severity']:<10} {finding['message']}" for finding in inspection["findings"]]
+        lines += [] if inspection["findings"] else ["graph      no switches or second paths found"]
+    lines += [_describe_tensor(tensor) for tensor in inspection.get("tensors", ())]
+    lines += [f"warning    not protected: {text}" for text in inspection["unprotected"]]
+    return "\n".join(lines) + "\n"
+
+
+def _describe_opened(opened: Inspection) -> list[str]:
+    signature = opened["signature"]
+    channels, height, width = signature["input_shape"]
+    exporter = signature["producer"] or "an unnamed exporter"
+    return [
+        f"input      {signature['input_name']}: {channels} x {height} x {width}, {signature['layout']}, "
+        f"{signature['dtype']}, batch {signature['batch'] or 'free'}",
+        f"output     {signature['output_name']}: {opened['num_classes']} classes, {signature['output_kind']}",
+        *(f"output     {name}: not used" for name in signature["other_outputs"]),
+        f"opset      {signature['opset']}, made by {exporter}",
+        "import     opens in onnxruntime and converts to torch",
+        *(f"warning    {text}" for text in opened["warnings"]),
+    ]
+
+
+def _describe_tensor(tensor: Inspection) -> str:
+    shape = " x ".join(str(size) for size in tensor["shape"])
+    mark = ", the first convolution" if tensor["is_first_convolution"] else ""
+    return f"tensor     {tensor['name']}: {shape}, {tensor['dtype']}, by {tensor['operator']}{mark}"

@@ -1,0 +1,1 @@
+"""Clean images, their classes and sizes, and how their pixels become model input."""

@@ -1,0 +1,163 @@
+"""Clean images from an .npz archive. Sizes are checked in the headers first; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscan.scanner.errors import CleanSetError
+from backscan.scanner.images.limits import ReadImages, ReadLimits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+# Rounding of averages or of a division by 255 may leave [0, 1] by this much.
+_ROUNDING = 1e-5
+_LARGEST_LABEL = 1_000_000
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_archive(path: Path, limits: ReadLimits) -> ReadImages:
+    """Read `x` [N, H, W, C] or [N, H, W], uint8 or float in [0, 1], and `y` [N] if it is there.
+
+    Args:
+        path: The archive.
+        limits: Bounds on what is read.
+
+    Returns:
+        The images as one array.
+
+    Raises:
+        CleanSetError: the file is no such archive, or its arrays are not as described.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = set(archive.namelist())
+            if "x.npy" not in members:
+                found = ", ".join(sorted(name.removesuffix(".npy") for name in members)[:5]) or "nothing"
+                raise CleanSetError(f"expected an array `x` of images in {path.name}, found {found}: name the images x")
+            _check_images(*_read_header(archive, "x", path.name), limits, path.name)
+            pixels = _read_array(archive, "x")
+            labels = _read_labels(archive, len(pixels), path.name) if "y.npy" in members else None
+    except CleanSetError:
+        raise
+    except PermissionError as error:
+        raise CleanSetError(f"expected a readable file at {path}, found no permission: change its access") from error
+    except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
+        raise CleanSetError(
+            f"expected an .npz archive, found a damaged or other file in {path.name} ({_first_line(error)}): write it "
+            "again with numpy.savez(path, x=images, y=labels)"
+        ) from error
+    images, warnings = _unit_pixels(pixels, path.name)
+    return ReadImages(images, labels, {}, warnings)
+
+
+def _first_line(error: Exception) -> str:
+    """What happened; numpy goes on with the advice to allow pickles."""
+    return str(error).partition("\n")[0]
+
+
+def _read_header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Declared shape and type of a member; reads a few hundred bytes at most."""
+    with archive.open(f"{name}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"array format {version} of `{name}` is not known")
+        shape, _, dtype = _HEADER_READERS[version](stream)
+    if dtype.hasobject:
+        raise CleanSetError(
+            f"expected numbers in `{name}`, found Python objects in {where}, which are never unpickled: "
+            "save a plain uint8, integer or float array"
+        )
+    return shape, dtype
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], limits: ReadLimits, where: str) -> None:
+    """What the header alone tells."""
+    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
+        raise CleanSetError(
+            f"expected `x` of type uint8, or float in [0, 1], found {dtype} in {where}: convert it, for example "
+            "with x.astype('uint8')"
+        )
+    if len(shape) not in (3, 4) or 0 in shape[1:]:
+        raise CleanSetError(
+            f"expected `x` of shape [N, H, W, C] or [N, H, W], found {list(shape)} in {where}: reshape it"
+        )
+    if shape[0] == 0:
+        raise CleanSetError(f"expected images in `x`, found none in {where}: add some of each class")
+    if len(shape) == 4 and shape[3] not in (1, 3, 4):
+        hint = "move the channels last with x.transpose(0, 2, 3, 1)" if shape[1] in (1, 3, 4) else "reshape it"
+        raise CleanSetError(
+            f"expected 1, 3 or 4 channels in the last axis of `x`, found {shape[3]} (shape {list(shape)}) in {where}: "
+            f"{hint}"
+        )
+    limits.check_total(math.prod(shape), where)
+
+
+def _unit_pixels(pixels: NDArray[Any], where: str) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Images [N, C, H, W] in [0, 1] from bytes or floats [N, H, W(, C)], and warnings about them."""
+    warnings: tuple[str, ...] = ()
+    if pixels.dtype == np.uint8:
+        if pixels.max() <= 1:
+            warnings = (f"all bytes of `x` in {where} are 0 or 1 and were read as nearly black: were floats meant?",)
+        unit = pixels.astype(np.float32) / np.float32(255)
+    else:
+        _check_floats(pixels, where)
+        unit = np.clip(pixels.astype(np.float32), 0.0, 1.0)
+    channels_first = unit[:, np.newaxis] if unit.ndim == 3 else unit.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(channels_first), warnings
+
+
+def _check_floats(pixels: NDArray[Any], where: str) -> None:
+    finite = np.isfinite(pixels).all(axis=tuple(range(1, pixels.ndim)))
+    if not finite.all():
+        raise CleanSetError(
+            f"expected finite pixels, found NaN or infinity in image {int(np.argmin(finite))} of `x` in {where}: "
+            "remove or repair it"
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise CleanSetError(
+            f"expected float pixels in [0, 1], found {low:g} to {high:g} in `x` of {where}: divide by 255, or undo "
+            "the normalisation (it belongs to --mean, --std and --range)"
+        )
+
+
+def _read_labels(archive: zipfile.ZipFile, num_images: int, where: str) -> NDArray[np.int64]:
+    shape, dtype = _read_header(archive, "y", where)
+    if shape not in ((num_images,), (num_images, 1)):
+        raise CleanSetError(
+            f"expected one label for each of {num_images} images, found `y` of shape {list(shape)} in {where}: "
+            "save class numbers of shape [N]"
+        )
+    if not np.issubdtype(dtype, np.integer) and not np.issubdtype(dtype, np.floating):
+        raise CleanSetError(f"expected class numbers in `y`, found type {dtype} in {where}: save whole numbers from 0")
+    return _class_numbers(_read_array(archive, "y").reshape(-1), where)
+
+
+def _class_numbers(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
+    """Whole numbers from 0, whatever numeric type they were saved in."""
+    wrong = ~((labels >= 0) & (labels <= _LARGEST_LABEL))  # NaN is wrong too
+    if np.issubdtype(labels.dtype, np.floating):
+        wrong |= labels != np.floor(labels)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise CleanSetError(
+            f"expected class numbers from 0, found {labels[first]} for image {first} in `y` of {where}: correct `y`, "
+            "or leave it out to use the model's own decisions"
+        )
+    return labels.astype(np.int64)

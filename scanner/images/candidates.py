@@ -1,0 +1,95 @@
+"""Known ways to turn pixels into model input, what options say about them, and which ones a model can take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.converters.signature.signature import Normalisation
+from backscan.scanner.errors import OptionError
+
+if TYPE_CHECKING:
+    from backscan.scanner.config import ScanConfig
+
+_RGB = {
+    "none": Normalisation(),
+    "imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "cifar10": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
+    "mnist": Normalisation(mean=(0.1307,), std=(0.3081,)),
+    "symmetric": Normalisation(low=-1.0),
+    "raw": Normalisation(high=255.0),
+}
+
+
+def _reversed(normalisation: Normalisation) -> Normalisation:
+    """The same arithmetic for each colour, for models that take the channels the other way round."""
+    order = "rgb" if normalisation.channel_order == "bgr" else "bgr"
+    return replace(normalisation, mean=normalisation.mean[::-1], std=normalisation.std[::-1], channel_order=order)
+
+
+CANDIDATES: Mapping[str, Normalisation] = MappingProxyType(
+    _RGB | {f"{name}-bgr": _reversed(normalisation) for name, normalisation in _RGB.items()}
+)
+"""Known normalisations in order of plausibility; `none` leaves pixels in [0, 1]."""
+
+# Sizes go with the factor on pixels; ImageNet's and CIFAR-10's differ by up to 1.16, which moves no verdict.
+_SCALE_RATIO = 1.5
+
+
+def given_normalisation(config: ScanConfig, channels: int) -> tuple[str, Normalisation] | None:
+    """The normalisation that the options state, with its name; None if it is to be found.
+
+    `--mean`, `--std`, `--range` and `--channel-order` override a named candidate, or pixels in [0, 1]. The channel
+    order alone leaves the rest to be found.
+
+    Raises:
+        OptionError: means or standard deviations that do not fit the channels, or are out of range.
+    """
+    stated = (config.mean, config.std, config.range)
+    if config.preprocess == "auto" and stated == (None, None, None):
+        return None
+    base = CANDIDATES["none" if config.preprocess == "auto" else config.preprocess]
+    if config.channel_order not in (None, base.channel_order):
+        base = _reversed(base)
+    low, high = config.range or (base.low, base.high)
+    try:
+        normalisation = replace(base, low=low, high=high, mean=config.mean or base.mean, std=config.std or base.std)
+        normalisation.affine(channels)
+    except ValueError as error:
+        raise OptionError(
+            f"expected a normalisation for {channels} channel(s): {error}; correct --preprocess, --mean, --std "
+            "or --range"
+        ) from error
+    named = stated == (None, None, None) and config.channel_order is None
+    return (config.preprocess if named else "given"), normalisation
+
+
+def scale_differs(first: Normalisation, second: Normalisation, channels: int) -> bool:
+    """Whether sizes of patterns, in pixel units, would differ much between two normalisations.
+
+    Args:
+        first: One normalisation.
+        second: Another.
+        channels: Channels of the model.
+
+    Returns:
+        True if the factor on any channel's pixels differs by more than half.
+    """
+    ratios = np.log(np.divide(first.affine(channels)[0], second.affine(channels)[0]))
+    return bool(np.abs(ratios).max() > np.log(_SCALE_RATIO))
+
+
+def fitting_candidates(channels: int, channel_order: str | None) -> dict[str, Normalisation]:
+    """Candidates that mean something for a number of channels: means of that length, an order only of colours."""
+
+    def fits(name: str, normalisation: Normalisation) -> bool:
+        if channels != 3:
+            return normalisation.channel_order == "rgb" and len(normalisation.mean) == 1
+        grey_only = name.startswith("mnist")
+        return not grey_only and channel_order in (None, normalisation.channel_order)
+
+    return {name: normalisation for name, normalisation in CANDIDATES.items() if fits(name, normalisation)}

@@ -1,0 +1,206 @@
+"""The clean set: images that nobody tampered with, their classes, and which of them a scan uses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.errors import CleanSetError
+from backscan.scanner.images.archive import read_archive
+from backscan.scanner.images.folder import read_folder
+from backscan.scanner.images.limits import ReadImages, ReadLimits
+from backscan.scanner.images.resizing import common_shape, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+# Shares of the draw, see the contract's section on images.
+_HELD_OUT_SHARE = 5
+_LEAST_HELD_OUT = 3
+_LEAST_OPTIMISED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Which images a scan uses, by class. A class with too few images is not among the keys."""
+
+    optimise: Mapping[int, NDArray[np.int64]]
+    """Indices of the images that the search uses."""
+    held_out: Mapping[int, NDArray[np.int64]]
+    """Indices of the images kept for verification."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CleanSet:
+    """Clean images, with labels if they are known. Arrays are read-only."""
+
+    images: NDArray[np.float32]
+    """[N, C, H, W] in [0, 1], RGB or one channel."""
+    labels: NDArray[np.int64] | None
+    """Class numbers [N]; None: the model's own decisions stand in (XMK note 7)."""
+    name: str
+    """File or folder name, without the path before it."""
+    digest: str
+    """sha256 of pixels and labels as they were read; names of files do not enter."""
+    class_names: Mapping[int, str]
+    """Names of the classes as far as folders give them."""
+    warnings: tuple[str, ...] = ()
+    """What weakens the evidence or was guessed."""
+    found_beside_model: bool = False
+    """True when no data was named and these images lay beside the model."""
+    originals: Sequence[NDArray[np.float32]] | None = None
+    """[C, H, W] each, when the images had several sizes; `fit_to` starts from them."""
+
+    def __post_init__(self) -> None:
+        self.images.flags.writeable = False
+        if self.labels is not None:
+            self.labels.flags.writeable = False
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        *,
+        labels: Path | None = None,
+        found_beside_model: bool = False,
+        limits: ReadLimits | None = None,
+    ) -> CleanSet:
+        """Read clean images from an .npz archive or a folder.
+
+        Args:
+            path: Archive with `x` [N, H, W, C] or [N, H, W] (uint8, or float in [0, 1]) and perhaps `y` [N]; or a
+                folder with one subfolder a class, or with image files alone (no labels).
+            labels: File that numbers the class folders, see `class_numbers.read_labels_file`.
+            found_beside_model: Whether the path was found and not named.
+            limits: Bounds on what is read; None are the defaults.
+
+        Returns:
+            The images, their labels if there are any, and warnings.
+
+        Raises:
+            CleanSetError: nothing there, or not such images; the message says what and where.
+        """
+        read = _read(path, labels, limits or ReadLimits())
+        digests = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest() for image in read.images]
+        images, originals, size_note = _one_size(read.images)
+        return cls(
+            images=images,
+            labels=read.labels,
+            name=path.name,
+            digest=hashlib.sha256(
+                b"".join(digests) + (b"" if read.labels is None else read.labels.tobytes())
+            ).hexdigest(),
+            class_names=read.class_names,
+            warnings=(*read.warnings, *size_note, *_duplicate_note(digests, path.name)),
+            found_beside_model=found_beside_model,
+            originals=originals,
+        )
+
+    def fit_to(self, shape: tuple[int, int, int]) -> CleanSet:
+        """The same images in the model's shape; what had to be changed is said in a warning.
+
+        Args:
+            shape: Channels, height and width that the model takes.
+
+        Returns:
+            This set, or one with converted images.
+
+        Raises:
+            CleanSetError: the channels have no plain conversion.
+        """
+        if self.originals is None and self.images.shape[1:] == shape:
+            return self
+        images, change = fit(self.images if self.originals is None else self.originals, shape)
+        return replace(self, images=images, originals=None, warnings=(*self.warnings, change))
+
+    def check_labels(self, num_classes: int) -> None:
+        """Refuse labels that the model cannot decide for.
+
+        Raises:
+            CleanSetError: a class number is not below `num_classes`.
+        """
+        if self.labels is None or self.labels.max() < num_classes:
+            return
+        first = int(np.argmax(self.labels >= num_classes))
+        number = int(self.labels[first])
+        known = f" ({self.class_names[number]})" if number in self.class_names else ""
+        raise CleanSetError(
+            f"expected class numbers below {num_classes}, found {number}{known} for image {first} of {self.name}: "
+            "numbers start at 0; correct them or pass --labels"
+        )
+
+    def draw(self, labels: NDArray[np.int64], *, images_per_class: int, seed: int, num_classes: int) -> Draw:
+        """Set a fifth of each class aside for verification, then limit the rest. CONTRACT, Images and preprocessing.
+
+        Args:
+            labels: Class numbers [N]: this set's, or the model's decisions.
+            images_per_class: Most images of a class to search with.
+            seed: Decides the draw, with the order of the images and nothing else.
+            num_classes: Classes of the model.
+
+        Returns:
+            Indices into `images`, by class; a class with fewer than five images to search with is not in `optimise`.
+        """
+        optimise: dict[int, NDArray[np.int64]] = {}
+        held_out: dict[int, NDArray[np.int64]] = {}
+        for label in range(num_classes):
+            # A generator a class: the draw of one class does not depend on the others.
+            members = np.random.default_rng((seed, label)).permutation(np.flatnonzero(labels == label))
+            aside = max(_LEAST_HELD_OUT, len(members) // _HELD_OUT_SHARE)
+            rest = members[aside:][:images_per_class]
+            if len(members):
+                held_out[label] = np.sort(members[:aside])
+            if len(rest) >= _LEAST_OPTIMISED:
+                optimise[label] = np.sort(rest)
+        return Draw(optimise, held_out)
+
+
+def find_beside(model: Path) -> Path | None:
+    """Images beside a model: `<stem>.npz`, `<stem>/`, `clean.npz` or `clean/`, the first that exists."""
+    for stem in (model.stem, "clean"):
+        archive, folder = model.with_name(f"{stem}.npz"), model.with_name(stem)
+        if archive.is_file():
+            return archive
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def _read(path: Path, labels: Path | None, limits: ReadLimits) -> ReadImages:
+    if path.is_dir():
+        return read_folder(path, labels, limits)
+    if not path.is_file():
+        raise CleanSetError(f"expected images at {path}, found no such file or folder: check --data")
+    if labels is not None:
+        raise CleanSetError(
+            f"expected a folder with one subfolder a class for --labels, found the file {path.name}: save the class "
+            "numbers as `y` in it"
+        )
+    return read_archive(path, limits)
+
+
+def _one_size(
+    images: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+) -> tuple[NDArray[np.float32], Sequence[NDArray[np.float32]] | None, tuple[str, ...]]:
+    """Images as one array; if sizes differ, resized to the commonest, and with them the originals and a note."""
+    if isinstance(images, np.ndarray):
+        return images, None, ()
+    shapes = {image.shape for image in images}
+    if len(shapes) == 1:
+        return np.stack(images), None, ()
+    resized, _ = fit(images, common_shape(images))
+    return resized, images, (f"the images have {len(shapes)} different sizes",)
+
+
+def _duplicate_note(digests: Sequence[bytes], name: str) -> tuple[str, ...]:
+    copies = len(digests) - len(set(digests))
+    if not copies:
+        return ()
+    return (f"{copies} of {len(digests)} images in {name} are exact copies of others and count several times",)

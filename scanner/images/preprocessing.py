@@ -1,0 +1,245 @@
+"""How pixels become model input: the candidates of `normalisations.py`, judged by clean accuracy.
+
+CONTRACT, Images and preprocessing.
+
+Scanned under the wrong normalisation, an unattacked model may look attacked, so nothing is searched before this is
+settled. Accuracies of candidates are compared image by image (McNemar's exact test); those that are not worse than
+the best are tied, and a tie goes to the order of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.images.candidates import CANDIDATES, fitting_candidates, given_normalisation, scale_differs
+from backscan.scanner.results import PreprocessingCandidate, PreprocessingRecord
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters.signature.signature import Normalisation
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.images.cleanset import CleanSet
+
+    Decide = Callable[[NDArray[np.float32], Normalisation], NDArray[np.int64]]
+
+__all__ = ["CANDIDATES", "Settlement", "settle_preprocessing"]
+
+# Rounds of judging: how many images, and the p-value at which a candidate is out. Early rounds only save time, so
+# they drop what is plainly worse; the last one takes all images.
+_ROUNDS = ((100, 0.001), (500, 0.01), (None, 0.05))
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How pixels become model input, and how sure that is."""
+
+    record: PreprocessingRecord
+    """What reports say about it."""
+    accuracy: float | None
+    """Share of all labelled images decided as labelled; None without labels."""
+    warnings: tuple[str, ...]
+    """Ties, named."""
+    doubt: str | None
+    """Why no scan under this preprocessing means anything; None if there is no doubt."""
+    normalisations: tuple[Normalisation, ...]
+    """The chosen one, and a tied one of another scale under which the scan is repeated."""
+    names: tuple[str, ...]
+    """Their names."""
+
+
+def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) -> Settlement:
+    """Choose a normalisation: the one that was given, else the best of the table by clean accuracy.
+
+    Args:
+        clean: Images in the model's shape, with labels if there are any.
+        decide: The original file's decisions [N] on images [N, C, H, W] in [0, 1] under a normalisation.
+        config: `preprocess`, `mean`, `std`, `range`, `channel_order`, `min_accuracy` and `seed` are read.
+
+    Returns:
+        The choice; with `doubt` when the accuracy stays low, or when there are no labels and nothing was given.
+
+    Raises:
+        OptionError: the given normalisation does not fit the number of channels.
+    """
+    given = given_normalisation(config, clean.images.shape[1])
+    if given is not None:
+        return _take(*given, clean, decide, config)
+    if clean.labels is None:
+        return Settlement(
+            record=_record("none", CANDIDATES["none"], "unsettled"),
+            accuracy=None,
+            warnings=(),
+            doubt="without labels the preprocessing cannot be judged by accuracy: pass --preprocess or labelled images",
+            normalisations=(CANDIDATES["none"],),
+            names=("none",),
+        )
+    return _judge(clean, clean.labels, decide, config)
+
+
+def paired_p_value(correct: NDArray[np.bool_], best_correct: NDArray[np.bool_]) -> float:
+    """McNemar's exact test: are two classifiers equally accurate on the same images?
+
+    Args:
+        correct: Which images [N] the one decides correctly.
+        best_correct: Which images [N] the other decides correctly.
+
+    Returns:
+        Two-sided p-value; 1 if they are correct on the same images.
+    """
+    from scipy.stats import binomtest
+
+    only_one, only_best = int(np.sum(correct & ~best_correct)), int(np.sum(best_correct & ~correct))
+    if only_one + only_best == 0:
+        return 1.0
+    return float(binomtest(only_one, only_one + only_best, 0.5).pvalue)
+
+
+def _take(name: str, normalisation: Normalisation, clean: CleanSet, decide: Decide, config: ScanConfig) -> Settlement:
+    """The given normalisation, with the accuracy it has."""
+    accuracy = None if clean.labels is None else _accuracy(clean, clean.labels, decide, normalisation)
+    return Settlement(
+        record=_record(name, normalisation, "option"),
+        accuracy=accuracy,
+        warnings=(),
+        doubt=None if clean.labels is None else _low_accuracy(accuracy, clean.labels, name, config),
+        normalisations=(normalisation,),
+        names=(name,),
+    )
+
+
+def _judge(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, config: ScanConfig) -> Settlement:
+    """The most plausible candidate that is not worse than the best."""
+    channels = clean.images.shape[1]
+    fitting = fitting_candidates(channels, config.channel_order)
+    candidates = _run_rounds(clean.images, labels, fitting, decide, config.seed)
+    tied = [name for name, candidate in candidates.items() if candidate.tied]
+    chosen, accuracy = tied[0], candidates[tied[0]].accuracy
+    others = [name for name in tied[1:] if scale_differs(fitting[chosen], fitting[name], channels)][:1]
+    return Settlement(
+        record=_record(
+            chosen,
+            fitting[chosen],
+            "accuracy" if len(tied) == 1 else "tie",
+            tuple(candidates.values()),
+            tuple(others),
+        ),
+        accuracy=accuracy,
+        warnings=_tie_note([candidates[name] for name in tied], others),
+        doubt=_low_accuracy(accuracy, labels, f"{chosen}, the best of {len(candidates)}", config),
+        normalisations=tuple(fitting[name] for name in (chosen, *others)),
+        names=(chosen, *others),
+    )
+
+
+def _run_rounds(
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    fitting: Mapping[str, Normalisation],
+    decide: Decide,
+    seed: int,
+) -> dict[str, PreprocessingCandidate]:
+    """Every candidate as its last round left it, in order of plausibility; at least one is tied with the best."""
+    results: dict[str, PreprocessingCandidate] = {}
+    left = list(fitting)
+    right = {name: np.zeros(len(labels), bool) for name in fitting}
+    before = np.empty(0, np.int64)
+    for count, significance in _ROUNDS:
+        judged = stratified(labels, len(labels) if count is None else count, seed)
+        new = np.setdiff1d(judged, before, assume_unique=True)  # each round has the images of those before it
+        if len(new):
+            for name in left:
+                right[name][new] = decide(images[new], fitting[name]) == labels[new]
+        results |= _compare({name: right[name][judged] for name in left}, significance)
+        left = [name for name in left if results[name].tied]
+        before = judged
+    return {name: results[name] for name in fitting}
+
+
+def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Indices of about `count` images, drawn round by round: one of each class, then the next of each.
+
+    Args:
+        labels: Class numbers [N].
+        count: Images wanted; all are taken if there are no more.
+        seed: Decides the draw.
+
+    Returns:
+        Indices in increasing order, at most `count`.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rounds = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rounds[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(rounds[order], kind="stable")][:count])
+
+
+def _compare(correct: Mapping[str, NDArray[np.bool_]], significance: float) -> dict[str, PreprocessingCandidate]:
+    """Each candidate's accuracy and its paired test against the best; the first of equals is the best."""
+    best = max(correct, key=lambda name: int(correct[name].sum()))
+    p_values = {name: paired_p_value(right, correct[best]) for name, right in correct.items()}
+    return {
+        name: PreprocessingCandidate(
+            name=name,
+            accuracy=float(right.mean()),
+            num_images=len(right),
+            p_value=p_values[name],
+            tied=p_values[name] > significance,
+        )
+        for name, right in correct.items()
+    }
+
+
+def _tie_note(tied: list[PreprocessingCandidate], repeated: list[str]) -> tuple[str, ...]:
+    if len(tied) == 1:
+        return ()
+    shown = ", ".join(f"{candidate.name} {candidate.accuracy:.3f}" for candidate in tied)
+    again = f", and the search is repeated with {_called(repeated[0])}, whose scale differs" if repeated else ""
+    return (
+        f"preprocessing candidates explain {tied[0].num_images} images equally well ({shown}): {_called(tied[0].name)} "
+        f"is used{again}; pass --preprocess to settle it",
+    )
+
+
+def _called(name: str) -> str:
+    """A candidate's name in a sentence, where `none` would read as if nothing were taken."""
+    return f"'{name}'{' (x/255)' if name == 'none' else ''}"
+
+
+def _accuracy(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, normalisation: Normalisation) -> float:
+    return float(np.mean(decide(clean.images, normalisation) == labels))
+
+
+def _low_accuracy(accuracy: float | None, labels: NDArray[np.int64], name: str, config: ScanConfig) -> str | None:
+    """Why the accuracy is too low to scan, or None."""
+    least = half_way(labels) if config.min_accuracy is None else config.min_accuracy
+    if accuracy is None or accuracy >= least:
+        return None
+    return (
+        f"expected a clean accuracy of at least {least:.3f}, found {accuracy:.3f} with preprocessing {name}: pass "
+        "--preprocess (or --mean, --std, --range, --channel-order) as in the model's training, check the labels, or "
+        "lower --min-accuracy"
+    )
+
+
+def half_way(labels: NDArray[np.int64]) -> float:
+    """Half the way between chance, the share of the commonest label (at most a half), and 1."""
+    chance = min(float(np.bincount(labels).max()) / len(labels), 0.5)
+    return (1 + chance) / 2
+
+
+def _record(
+    name: str,
+    normalisation: Normalisation,
+    chosen_by: str,
+    candidates: tuple[PreprocessingCandidate, ...] = (),
+    repeated_as: tuple[str, ...] = (),
+) -> PreprocessingRecord:
+    return PreprocessingRecord(
+        name=name, **asdict(normalisation), chosen_by=chosen_by, candidates=candidates, repeated_as=repeated_as
+    )

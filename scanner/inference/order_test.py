@@ -1,0 +1,304 @@
+"""The test on one matrix of reciprocals: null, p-values, and what could have been detected.
+
+What counts (XMK section 3.1.3 where pairs are missing). Of the n pairs that have a statistic, as many of the largest
+are left out of the fit as pairs with a statistic share one target: K - 1 when none is missing, for an attack with one
+target can hold no more. The null is fitted to the others, (K - 1)^2 when none is missing, conditional on lying below
+the smallest left out, and n is the exponent of equation (4).
+
+Where only some pairs were searched (`screen`), all this is done with those that were drawn at random, which are a
+sample of all; the largest statistic of every searched pair is judged, and the exponent is the number of all pairs. The
+largest of the searched pairs is at most the largest of all, so the test can only be conservative.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.kernels import (
+    NULL_FAMILIES,
+    FitStatus,
+    NullFamily,
+    bootstrap_log_p_values,
+    calibrated_p_value,
+    count_excluded,
+    judge_extremes,
+    log_sf_of_order_p_value,
+)
+from backscan.scanner.inference.statistics import STATISTICS
+from backscan.scanner.results import Curve, NullFit
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+_CURVE_POINTS = 200
+_SMALLEST_P = sys.float_info.min  # a p-value that underflows is this one, never 0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a matrix of reciprocals is judged; the fields are options of the command line."""
+
+    statistic: str = "plain"
+    """Name in `STATISTICS`."""
+    excludes_largest: bool = True
+    """Leave the largest statistics out of the fit and condition on that."""
+    null: str = "gamma"
+    """Name in the table of null families."""
+    significance: float = 0.05
+    """Threshold on the deciding p-value."""
+    num_tests: int = 1
+    """Tests behind one verdict: each must reach the significance divided by their number."""
+    published_p: bool = False
+    """Whether the published p-value decides instead of the calibrated one."""
+    bootstrap_draws: int = 999
+    """Draws of the calibration; 0 makes none."""
+    seed: int = 0
+    """Seed of the draws."""
+    threads: int = 1
+    """Threads that share the draws; they do not change the result."""
+
+    @property
+    def family(self) -> NullFamily:
+        """The null family."""
+        return NULL_FAMILIES[self.null]
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """How the searched pairs stand for all pairs of a model with many classes."""
+
+    drawn: NDArray[np.bool_]
+    """Pairs that were drawn at random, to which the null is fitted, [K, K]."""
+    num_pairs: int
+    """All pairs whose source has images, searched or not: the exponent of equation (4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the test says about one matrix of reciprocals."""
+
+    values: Matrix
+    """The statistic of every pair, [K, K], or of every target, [1, K]; NaN where one does not count."""
+    null: NullFit | None = None
+    """Fitted null; None if no pair counts."""
+    source: int | None = None
+    """Source class of the largest statistic."""
+    target: int | None = None
+    """Its target class."""
+    p_value: float | None = None
+    """Order-statistic p-value, equation (4); None without a fit."""
+    calibrated_p_value: float | None = None
+    """The same, calibrated by the bootstrap; None without a fit or if no draws were asked for."""
+    bootstrap_draws: int = 0
+    """Draws that were made."""
+    detectable_size: float | None = None
+    """Size at which half of the pairs, had they been planted, would have been detected; None if unknown."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know."""
+    num_pairs: int = 0
+    """Pairs that count: the exponent of equation (4)."""
+
+
+def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) -> Assessment:
+    """Test whether the largest statistic of all pairs is too large for the null. XMK section 3.1.3.
+
+    Args:
+        reciprocals: 1 / size of each (source, target) pair, positive, [K, K]; NaN on the diagonal and where a pair
+            does not count. For the corrected inference they are the corrected ones.
+        terms: How to judge.
+        screened: Which of the pairs stand for all, if only some were searched; None if all were.
+
+    Returns:
+        The assessment. A null at the boundary has p = 1, a failed one no p; where the reciprocals themselves have no
+        null to draw from, p cannot be calibrated.
+
+    Raises:
+        ValueError: not a square matrix, or reciprocals that are not positive and finite.
+    """
+    given = reciprocals[~np.isnan(reciprocals)]
+    if reciprocals.ndim != 2 or len(set(reciprocals.shape)) != 1 or np.any(given <= 0.0) or np.any(np.isinf(given)):
+        raise ValueError(
+            f"expected a square matrix of positive reciprocals, found shape {reciprocals.shape} with "
+            f"{int(np.count_nonzero(~((given > 0.0) & np.isfinite(given))))} that are not"
+        )
+    values = STATISTICS[terms.statistic](reciprocals)
+    if np.isnan(values if screened is None else values[screened.drawn]).all():
+        return Assessment(values, remarks=("no pair has a statistic, so nothing was tested",))
+    observed = _observe(values, terms, screened)
+    raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms, screened)
+    log_p_draws = _bootstrap(raw, terms) if FitStatus.REACHED == raw.status == observed.status else np.empty(0)
+    source, target = _most_extreme(values, reciprocals)
+    return Assessment(
+        values=values,
+        null=_null_fit(observed, terms),
+        source=source,
+        target=target,
+        p_value=None if observed.status == FitStatus.FAILED else max(math.exp(observed.log_p), _SMALLEST_P),
+        calibrated_p_value=_calibrated(observed, log_p_draws, terms),
+        bootstrap_draws=log_p_draws.size,
+        detectable_size=_detectable_size(observed, raw, log_p_draws, terms),
+        remarks=tuple(_remarks(observed, raw, terms, screened)),
+        num_pairs=observed.num_pairs,
+    )
+
+
+def _most_extreme(values: Matrix, reciprocals: Matrix) -> tuple[int, int]:
+    """Source and target of the largest statistic; of one value a target, the source with the smallest pattern."""
+    row, target = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    source = row if values.shape == reciprocals.shape else np.nanargmax(reciprocals[:, target])
+    return int(source), int(target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """The test on one matrix."""
+
+    values: Matrix
+    """Statistics, [K, K] or [1, K], NaN where there is none."""
+    present: NDArray[np.bool_]
+    """Where there is a statistic that the null may be fitted to, in the shape of `values`."""
+    num_pairs: int
+    """Exponent of equation (4)."""
+    status: FitStatus
+    """How the fit of the null ended."""
+    parameters: tuple[float, ...]
+    """Fitted parameters."""
+    cutoff: float | None
+    """Smallest excluded statistic."""
+    num_fitted: int
+    """Statistics the null was fitted to."""
+    log_p: float
+    """Logarithm of the order-statistic p-value."""
+
+    @property
+    def sample(self) -> Vector:
+        """The statistics, [n]."""
+        return self.values[~np.isnan(self.values)]
+
+
+def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observed:
+    """Run the test on one matrix."""
+    known = ~np.isnan(values)
+    present = known if screened is None else known & screened.drawn
+    num_pairs = int(np.count_nonzero(known)) if screened is None else screened.num_pairs
+    num_excluded = count_excluded(present) if terms.excludes_largest else 0
+    others = np.array([values[known & ~present].max(initial=0.0)])
+    tests = judge_extremes(values[present][None], num_excluded, terms.family, others=others, num_pairs=num_pairs)
+    return _Observed(
+        values=values,
+        present=present,
+        num_pairs=num_pairs,
+        status=FitStatus(tests.fits.statuses[0]),
+        parameters=tuple(tests.fits.parameters[0].tolist()),
+        cutoff=None if tests.cutoffs is None else float(tests.cutoffs[0]),
+        num_fitted=tests.num_fitted,
+        log_p=float(tests.log_p_values[0]),
+    )
+
+
+def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
+    """Log p-values of draws from the null of the reciprocals, [B]."""
+    if terms.bootstrap_draws == 0:
+        return np.empty(0)
+    return bootstrap_log_p_values(
+        terms.family,
+        raw.parameters,
+        present=raw.present,
+        statistic=STATISTICS[terms.statistic],
+        exclude=terms.excludes_largest,
+        num_draws=terms.bootstrap_draws,
+        seed=terms.seed,
+        threads=terms.threads,
+        num_unseen=raw.num_pairs - int(np.count_nonzero(raw.present)),
+    )
+
+
+def _calibrated(observed: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
+    """The calibrated p-value, if there is one."""
+    if observed.status == FitStatus.BOUNDARY and terms.bootstrap_draws > 0:
+        return 1.0
+    return calibrated_p_value(observed.log_p, log_p_draws) if log_p_draws.size else None
+
+
+def _null_fit(observed: _Observed, terms: Terms) -> NullFit:
+    """The fitted null with its density sampled, so that reports need no kernels."""
+    named = zip(terms.family.parameter_names, observed.parameters, strict=True)
+    return NullFit(
+        family=terms.null,
+        parameters={name: value for name, value in named if math.isfinite(value)},
+        cutoff=observed.cutoff,
+        largest=float(observed.sample.max()),
+        sample_size=observed.num_fitted,
+        status=observed.status.name.lower(),
+        density=_density(observed, terms.family) if observed.status == FitStatus.REACHED else None,
+    )
+
+
+def _density(observed: _Observed, family: NullFamily) -> Curve:
+    """Density of the null over the range of the statistics, half of the points below twice their median."""
+    sample = observed.sample
+    low, high = 0.5 * float(sample.min()), 1.05 * float(sample.max())
+    middle = min(2.0 * float(np.median(sample)), high)
+    half = _CURVE_POINTS // 2
+    x = np.concatenate((np.linspace(low, middle, half, endpoint=False), np.linspace(middle, high, half)))
+    return Curve(x=tuple(x.tolist()), y=tuple(np.exp(family.log_pdf(x, observed.parameters)).tolist()))
+
+
+def _detectable_size(observed: _Observed, raw: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
+    """Median over the pairs of the size at which the pair would just be detected; None if unknown.
+
+    The critical statistic has the critical p-value of the verdict under the fitted null. A statistic is the reciprocal
+    over something that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes.
+    One value a target says nothing of single pairs.
+    """
+    if observed.status != FitStatus.REACHED or observed.values.shape != raw.values.shape:
+        return None
+    significance = terms.significance / terms.num_tests
+    log_p = math.log(significance) if terms.published_p else _critical_log_p(log_p_draws, significance)
+    if log_p == 0.0:
+        return None
+    log_sf = log_sf_of_order_p_value(log_p, observed.num_pairs)
+    critical = terms.family.quantile(log_sf, observed.parameters)
+    return float(np.nanmedian(observed.values / raw.values) / critical)
+
+
+def _critical_log_p(log_p_draws: Vector, significance: float) -> float:
+    """The log p-value of the draw that an observation must undercut to be detected; 0 if that cannot be said."""
+    allowed = math.floor(significance * (log_p_draws.size + 1) + 1e-9) - 1  # draws that may lie at or below it
+    if not 0 <= allowed < log_p_draws.size:
+        return 0.0
+    return float(np.partition(log_p_draws, allowed)[allowed])
+
+
+def _remarks(observed: _Observed, raw: _Observed, terms: Terms, screened: Screened | None) -> Iterator[str]:
+    """What a reader should know about the fit and the pairs that a statistic cannot use."""
+    if screened is not None:
+        yield (
+            f"{observed.sample.size} of {observed.num_pairs} pairs were searched; the null is that of "
+            f"{np.count_nonzero(observed.present)} drawn at random, and the smallest searched is judged as if it were "
+            "the smallest of all"
+        )
+    lost = raw.sample.size - observed.sample.size
+    if lost and observed.values.shape == raw.values.shape:
+        yield f"{lost} pairs lack the pair that the {terms.statistic} statistic compares them with and do not count"
+    if observed.status == FitStatus.BOUNDARY:
+        yield (
+            f"the likelihood of the {terms.null} null grows to the edge of the family, as it may with few classes, "
+            "so p is 1: test more classes or another null"
+        )
+    elif observed.status == FitStatus.FAILED:
+        yield (
+            f"the {terms.null} null could not be fitted, it needs two different statistics below the excluded ones: "
+            "test more classes"
+        )
+    elif raw.status != FitStatus.REACHED:
+        yield (
+            f"the {terms.null} null of the reciprocals themselves was not reached ({raw.status.name.lower()}), so the "
+            f"p-value of the {terms.statistic} statistic could not be calibrated: test more classes"
+        )

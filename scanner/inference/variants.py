@@ -1,0 +1,168 @@
+"""From the sizes of all pairs to p-values: principal, confusion-corrected and naive inference of XMK.
+
+Pairs that are already confused or have no images do not count; pairs that ended at a limit enter with the reciprocal
+of the largest size tried. `hypothesis` says what is done with the reciprocals.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.scanner.errors import InternalError
+from backscan.scanner.search.screening import STATISTIC, positions
+
+# The command line reads the table to list its choices, so what is heavy is imported where it is used.
+if TYPE_CHECKING:
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.inference.order_test import Screened
+    from backscan.scanner.results import Inference, PairResult
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceVariant:
+    """What one inference of XMK does differently."""
+
+    corrects_confusion: bool
+    """Add the offset of equation (7) to every size."""
+    excludes_largest: bool
+    """Leave the largest statistics out of the fit and condition on that."""
+
+
+INFERENCES: Mapping[str, InferenceVariant] = MappingProxyType(
+    {
+        "principal": InferenceVariant(corrects_confusion=False, excludes_largest=True),
+        "corrected": InferenceVariant(corrects_confusion=True, excludes_largest=True),
+        "naive": InferenceVariant(corrects_confusion=False, excludes_largest=False),
+    }
+)
+
+
+def with_reciprocals(pairs: Sequence[PairResult], *, inference: str, order: int) -> tuple[PairResult, ...]:
+    """The pairs with `reciprocal`, and for an inference that corrects for confusion `offset`, filled in.
+
+    Args:
+        pairs: Results of the search.
+        inference: Name in `INFERENCES`.
+        order: Order M of the polynomial in equation (7).
+
+    Returns:
+        The pairs in the same order; those that do not count have neither.
+
+    Raises:
+        InternalError: a pair that counts has no positive size.
+    """
+    corrects = INFERENCES[inference].corrects_confusion
+    return tuple(_with_reciprocal(pair, order if corrects else None) for pair in pairs)
+
+
+def infer_pairs(
+    pairs: Sequence[PairResult], config: ScanConfig, num_classes: int, *, detector: str, space: str
+) -> tuple[Inference, ...]:
+    """Judge all pairs of one detector.
+
+    Args:
+        pairs: Results of the search, with or without reciprocals.
+        config: Statistics, inference, null, significance, bootstrap and seed.
+        num_classes: Classes K of the model.
+        detector: Name in the table of detectors.
+        space: Where the patterns act.
+
+    Returns:
+        One inference a statistic; what to make of a null that was not reached is up to the caller.
+
+    Raises:
+        InternalError: a pair that counts has no positive size.
+    """
+    prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
+    reciprocals = reciprocal_matrix(prepared, num_classes)
+    screened = _screened(prepared, config, num_classes)
+    statistics = config.statistics if screened is None else (STATISTIC,)
+    return tuple(_infer(reciprocals, name, config, screened, detector=detector, space=space) for name in statistics)
+
+
+def _screened(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> Screened | None:
+    """How the searched pairs stand for all of them; None where all that were wanted are there."""
+    num_wanted = num_classes * (num_classes - 1)
+    if len(pairs) >= num_wanted or config.pairs is not None or config.targets is not None:
+        return None
+    from backscan.scanner.inference.order_test import Screened
+    from backscan.scanner.results import PairStatus
+
+    drawn = [(pair.source, pair.target) for pair in pairs if not pair.chosen]
+    num_without_images = sum(pair.status is PairStatus.NO_IMAGES for pair in pairs)
+    return Screened(positions(drawn, num_classes), num_wanted - num_without_images)
+
+
+def _infer(
+    reciprocals: NDArray[np.float64],
+    statistic: str,
+    config: ScanConfig,
+    screened: Screened | None,
+    *,
+    detector: str,
+    space: str,
+) -> Inference:
+    """The conclusion from one statistic of the reciprocals [K, K]."""
+    from backscan.scanner.inference.order_test import Terms, assess
+    from backscan.scanner.results import Inference
+
+    terms = Terms(
+        statistic=statistic,
+        excludes_largest=INFERENCES[config.inference].excludes_largest,
+        null=config.null,
+        significance=config.significance,
+        num_tests=config.num_tests if screened is None else config.num_tests // len(config.statistics),
+        published_p=config.published_p,
+        bootstrap_draws=config.bootstrap_draws,
+        seed=config.seed,
+        threads=config.threads or os.cpu_count() or 1,
+    )
+    assessment = assess(reciprocals, terms, screened)
+    deciding = assessment.p_value if terms.published_p else assessment.calibrated_p_value
+    return Inference(
+        detector=detector,
+        space=space,
+        norm=config.norm,
+        statistic=terms.statistic,
+        inference=config.inference,
+        num_pairs=assessment.num_pairs,
+        values=tuple(tuple(None if math.isnan(v) else v for v in row) for row in assessment.values.tolist()),
+        null=assessment.null,
+        source=assessment.source,
+        target=assessment.target,
+        p_value=assessment.p_value,
+        calibrated_p_value=assessment.calibrated_p_value,
+        bootstrap_draws=assessment.bootstrap_draws,
+        detected=deciding is not None and deciding <= terms.significance,
+        detectable_size=assessment.detectable_size,
+        remarks=assessment.remarks,
+    )
+
+
+def reciprocal_matrix(pairs: Sequence[PairResult], num_classes: int) -> NDArray[np.float64]:
+    """Reciprocals by source and target, [K, K], NaN where a pair is missing or does not count."""
+    matrix = np.full((num_classes, num_classes), np.nan)
+    for pair in pairs:
+        if pair.reciprocal is not None:
+            matrix[pair.source, pair.target] = pair.reciprocal
+    return matrix
+
+
+def _with_reciprocal(pair: PairResult, order: int | None) -> PairResult:
+    """One pair with its reciprocal; `order` of equation (7), or None to leave confusion as it is."""
+    if not pair.status.counts:
+        return replace(pair, offset=None, reciprocal=None)
+    if pair.size is None or not pair.size > 0.0:
+        raise InternalError(f"expected a positive size of pair {pair.source}:{pair.target}, found {pair.size}")
+    from backscan.kernels import size_offset
+
+    offset = None if order is None else size_offset(pair.trajectory.sizes, pair.trajectory.rates, order)
+    return replace(pair, offset=offset, reciprocal=1.0 / (pair.size + (offset or 0.0)))

@@ -1,0 +1,66 @@
+"""The file under examination: read once, and admitted only after the audit of its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backscan.scanner.errors import NoVerdictError, UserError
+from backscan.scanner.results import ModelRecord
+
+if TYPE_CHECKING:
+    from backscan.converters import Artifact, IntakeReport
+    from backscan.scanner.process.parent import Subject
+
+
+def read(model: Path) -> Artifact:
+    """The bytes of the file, read once; external data comes after the audit.
+
+    Raises:
+        UserError: the path is missing or cannot be read.
+        NoVerdictError: the file is larger than the policy allows.
+    """
+    from backscan.converters import LimitExceededError, Policy, UnreadableFileError, read_artifact
+
+    try:
+        return read_artifact(model, max_bytes=Policy().max_file_bytes)
+    except UnreadableFileError as error:
+        raise UserError(str(error)) from error
+    except LimitExceededError as error:
+        raise NoVerdictError(str(error)) from error
+
+
+def audit(subject: Subject, artifact: Artifact, folder: Path) -> Artifact:
+    """The artifact with its external data, once the policy allows what the bytes hold.
+
+    Raises:
+        NoVerdictError: the file is empty, the policy forbids something, or external data is missing or outside the
+            model's folder.
+    """
+    if not artifact.data:  # which ONNX reads as a model without anything
+        raise NoVerdictError("expected an ONNX model, found an empty file: get it again")
+    return admit(artifact, subject.audit(artifact), folder)
+
+
+def admit(artifact: Artifact, report: IntakeReport, folder: Path) -> Artifact:
+    """The artifact with its external data, if the report about its bytes allows it.
+
+    Raises:
+        NoVerdictError: the report names a violation, or external data is missing or outside the model's folder.
+    """
+    from backscan.converters import ConverterError, Policy, enforce, read_external, with_external
+
+    try:
+        enforce(report)
+        external = read_external(folder, report.external_locations, Policy())
+    except ConverterError as error:
+        raise NoVerdictError(str(error)) from error
+    return with_external(artifact, external) if external else artifact
+
+
+def model_record(artifact: Artifact, class_names: Sequence[str] | None) -> ModelRecord:
+    """Name, digest and size of the file."""
+    num_bytes = len(artifact.data) + sum(len(data) for data in artifact.external.values())
+    names = tuple(class_names) if class_names else None
+    return ModelRecord(artifact.name, artifact.sha256, num_bytes, class_names=names)

@@ -1,0 +1,102 @@
+"""What a report shows beside the verdict: the recovered pattern, images before and after, and controls."""
+
+from __future__ import annotations
+
+import base64
+import io
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.kernels.embedding import add
+from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.results import Controls, EncodedArray, Example, FoundPattern
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.scanner.pipeline.replay import Decide, DecideWith
+    from backscan.scanner.results import Inference, PairResult
+
+_MOST_EXAMPLES = 4
+
+
+def found_pattern(pair: PairResult, inference: Inference) -> FoundPattern:
+    """The pattern of a pair with its sizes."""
+    if pair.pattern is None or pair.size is None:
+        raise ValueError(f"expected a pattern for pair {pair.source} -> {pair.target}, found none")
+    values = pair.pattern.astype(np.float64)
+    return FoundPattern(
+        detector=pair.detector,
+        source=pair.source,
+        target=pair.target,
+        space=inference.space,
+        size=pair.size,
+        size_l1=float(np.abs(values).sum()),
+        size_l2=float(np.sqrt(np.square(values).sum())),
+        largest_change=float(np.abs(values).max()),
+        values=EncodedArray.encode(pair.pattern),
+    )
+
+
+def examples(
+    decide: Decide, decide_with: DecideWith, pair: PairResult, images: NDArray[np.float32]
+) -> tuple[Example, ...]:
+    """Held-out source images before and after the pattern, those that the pattern moves first.
+
+    Args:
+        decide: Decisions of the original file.
+        decide_with: The same with a pattern.
+        pair: The pair, with its pattern: [C, H, W] as images are, or in the shape of features, which no image shows.
+        images: Held-out images of the source class, [n, C, H, W] in [0, 1].
+    """
+    if pair.pattern is None:
+        return ()
+    visible = not DETECTORS[pair.detector].acts_on_features
+    changed = add(images, pair.pattern) if visible else images
+    before, after = decide(images), decide_with(images, pair.pattern)
+    moved_first = np.argsort((after != pair.target) | (before == pair.target), kind="stable")[:_MOST_EXAMPLES]
+    return tuple(
+        Example(
+            label=pair.source,
+            decision_before=int(before[i]),
+            decision_after=int(after[i]),
+            before_png=encode_png(images[i]),
+            after_png=encode_png(changed[i]) if visible else "",
+        )
+        for i in moved_first
+    )
+
+
+def controls(pairs: Sequence[PairResult], source: int | None, target: int | None) -> Controls | None:
+    """The reversed pair and the medians, for the most extreme pair."""
+    sizes = {(pair.source, pair.target): pair.size for pair in pairs if pair.size is not None}
+    if source is None or target is None or not sizes:
+        return None
+    to_target = [size for (_, other), size in sizes.items() if other == target]
+    from_source = [size for (other, to), size in sizes.items() if other == source and to != target]
+    return Controls(
+        source=source,
+        target=target,
+        size=sizes.get((source, target)),
+        reversed_size=sizes.get((target, source)),
+        median_size=statistics.median(sizes.values()),
+        target_median_size=statistics.median(to_target) if to_target else None,
+        source_median_size=statistics.median(from_source) if from_source else None,
+    )
+
+
+def encode_png(image: NDArray[np.float32]) -> str:
+    """An image [C, H, W] in [0, 1] as base64 PNG; one or three channels, others by their mean."""
+    from PIL import Image
+
+    pixels = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+    if len(pixels) == 3:
+        picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    else:
+        picture = Image.fromarray(np.round(pixels.mean(axis=0)).astype(np.uint8))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""Backdoors built into the graph: found, tried out on images, demonstrated."""

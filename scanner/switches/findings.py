@@ -1,0 +1,187 @@
+"""Backdoors built into the graph: judge the switches that `converters.switches` lists, and show what they do.
+
+A switch is *dormant* when holding its gate at what it is on ordinary images changes nothing on them. A dormant switch
+is *demonstrated* when an image is found on which the decision of the original file depends on the gate: with the
+gate held at its ordinary value the same image is decided otherwise. Comparisons that act on the output are worth a
+warning even if no such image is found; smooth side paths, which every squeeze-and-excitation block has, are only
+worth a finding if they are dormant and one pattern sends images of different classes to the same class.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.results import GraphFinding
+from backscan.scanner.switches.trial import Trial
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters import Artifact, ModelSignature, Normalisation
+    from backscan.converters.switches.flow import Switch
+    from backscan.scanner.switches.trial import Decide, Demonstration
+
+_MAX_IMAGES = 32
+_FIRST_STEPS = 25
+"""Steps of the first search of every group: planted switches turn within 20."""
+_MORE_STEPS = 200
+"""Steps of a second search, for predicates only: they are reported even if no image turns them."""
+
+_RULES = {"Where": "selected", "If": "branched", "Mul": "masked", "Add": "shifted", "Sub": "shifted"}
+
+
+def find_graph_findings(
+    artifact: Artifact,
+    signature: ModelSignature,
+    normalisation: Normalisation,
+    images: NDArray[np.float32] | None,
+    *,
+    decisions: Decide,
+    seed: int = 0,
+    seconds: float = 60.0,
+) -> tuple[GraphFinding, ...]:
+    """Find switches in a model's graph, and demonstrate them.
+
+    Args:
+        artifact: The model, external data included.
+        signature: Its signature.
+        normalisation: How pixels become model input.
+        images: Ordinary images [N, C, H, W] in [0, 1]; without any, synthetic ones stand in.
+        decisions: The original file in onnxruntime.
+        seed: Of the synthetic images.
+        seconds: Time for the searches.
+
+    Returns:
+        One finding for each group of switches that share their gates: an error if demonstrated, else a warning.
+    """
+    from backscan.converters.switches.probe import GraphProbe
+
+    probe = GraphProbe(artifact, signature, normalisation)
+    switches = probe.switches()
+    if not switches:
+        return ()
+    if images is None or not len(images):
+        images = synthetic_images(signature.input_shape, seed)
+    chosen = images[np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))]
+    deadline = time.monotonic() + seconds
+    return _judge(switches, Trial(probe, switches, chosen, decisions, deadline=deadline), len(chosen), deadline)
+
+
+def synthetic_images(shape: tuple[int, int, int], seed: int) -> NDArray[np.float32]:
+    """Flat, noisy and smooth images [N, C, H, W] in [0, 1] that stand in for ordinary ones."""
+    rng = np.random.default_rng(seed)
+    channels, height, width = shape
+    flat = np.broadcast_to(rng.uniform(0.1, 0.9, (8, channels, 1, 1)), (8, *shape))
+    noise = rng.random((8, *shape))
+    ramp = np.linspace(0, 1, height)[:, None] * np.linspace(1, 0, width)
+    smooth = np.clip(rng.random((8, channels, 1, 1)) * ramp + 0.1 * noise, 0, 1)
+    return np.concatenate([flat, 0.2 + 0.6 * noise, smooth]).astype(np.float32)
+
+
+def _judge(switches: Sequence[Switch], trial: Trial, num_images: int, deadline: float) -> tuple[GraphFinding, ...]:
+    """One finding for each group of switches that deserves one."""
+    dormant = trial.dormant()
+    groups = _groups(dormant)
+    shown = _demonstrations(groups, trial, deadline)
+    found = []
+    for index, group in enumerate(groups):
+        if (demonstration := shown.get(index)) is not None:
+            found.append(_error(group, demonstration, num_images))
+        elif index in shown and _is_hard(group):
+            found.append(_warning(group, "no image was found that turns it"))
+    awake = [switch for switch in switches if switch.hard and switch not in dormant]
+    found += [_warning(group, "it acts on some of the images") for group in _groups(awake)]
+    return (*found, *_unexamined([group for index, group in enumerate(groups) if index not in shown]))
+
+
+def _demonstrations(
+    groups: Sequence[Sequence[Switch]], trial: Trial, deadline: float
+) -> dict[int, Demonstration | None]:
+    """What was found for each group by its place, as far as the time allowed: all briefly, then predicates for long."""
+    shown: dict[int, Demonstration | None] = {}
+    hard = [index for index, group in enumerate(groups) if _is_hard(group)]
+    for steps, chosen in ((_FIRST_STEPS, range(len(groups))), (_MORE_STEPS, hard)):
+        for index in chosen:
+            if shown.get(index) is None and time.monotonic() < deadline:
+                demonstration = trial.demonstrate(groups[index], steps=steps)
+                if demonstration is not None or time.monotonic() < deadline:  # else it was cut off
+                    shown[index] = demonstration
+    return shown
+
+
+def _is_hard(group: Sequence[Switch]) -> bool:
+    return any(switch.hard for switch in group)
+
+
+def _groups(switches: Sequence[Switch]) -> list[list[Switch]]:
+    """Switches that share nodes of their gates belong together."""
+    groups: list[tuple[set[str], list[Switch]]] = []
+    for switch in switches:
+        nodes, members = set(switch.nodes), [switch]
+        apart = []
+        for others, group in groups:
+            if nodes & others:
+                nodes, members = nodes | others, group + members
+            else:
+                apart.append((others, group))
+        groups = [*apart, (nodes, members)]
+    return [members for _, members in groups]
+
+
+def _error(group: Sequence[Switch], shown: Demonstration, num_images: int) -> GraphFinding:
+    return GraphFinding(
+        rule=_rule(group[0]),
+        severity="error",
+        message=f"{_claim(group[0])}; an image was found that is decided as {shown.target} because of them, and as "
+        f"{shown.source} without",
+        nodes=_nodes(group),
+        evidence=f"holding {_quoted(group[0].gate)} constant changes nothing on {num_images} ordinary images; pasting "
+        f"what was found on them sends {shown.moved} of {shown.others} that were decided otherwise to {shown.target}",
+        demonstrated=True,
+        source=shown.source,
+        target=shown.target,
+    )
+
+
+def _warning(group: Sequence[Switch], outcome: str) -> GraphFinding:
+    return GraphFinding(
+        rule=_rule(group[0]),
+        severity="warning",
+        message=_claim(group[0]),
+        nodes=_nodes(group),
+        evidence=f"{_quoted(group[0].gate)} is computed through a comparison, a sign or a rounding; {outcome}",
+    )
+
+
+def _unexamined(groups: Sequence[Sequence[Switch]]) -> tuple[GraphFinding, ...]:
+    if not groups:
+        return ()
+    return (
+        GraphFinding(
+            rule="unexamined-switches",
+            severity="warning",
+            message=f"{len(groups)} places where few values could decide the output were not examined for lack of time",
+            nodes=tuple(dict.fromkeys(switch.join for group in groups for switch in group)),
+            evidence="each of them changes nothing on ordinary images, and ordinary networks have few such places",
+        ),
+    )
+
+
+def _claim(switch: Switch) -> str:
+    return f"a few values computed from the image decide what node {_quoted(switch.join)} ({switch.operator}) passes on"
+
+
+def _rule(switch: Switch) -> str:
+    return f"{_RULES.get(switch.operator, 'joined')}-by-{'predicate' if switch.hard else 'side-path'}"
+
+
+def _nodes(group: Sequence[Switch]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for switch in group for name in (switch.join, *switch.nodes)))
+
+
+def _quoted(name: str) -> str:
+    return ascii(name[:80])

@@ -1,0 +1,208 @@
+"""Try the switches of one model on images: which of them lie dormant, and what happens when one turns.
+
+A switch is *dormant* when holding its gate at what it is on ordinary images changes nothing on them. It is
+*demonstrated* when an image is found on which the decision of the original file depends on the gate: with the gate
+held at its ordinary value the same image is decided otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters import OrtClassifier
+    from backscan.converters.switches.flow import Switch
+    from backscan.converters.switches.probe import GraphProbe
+
+    Decide = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+
+_STARTS = 6
+_SAME_SCORES = 1e-3
+"""Change of the scores, relative to their spread, up to which holding a gate changes nothing."""
+_OTHER_SCORES = 0.1
+"""Change of the scores, in the same unit, below which another decision may be a matter of rounding."""
+_STILL = 1e-3
+"""Range of a value over the images, relative to its size, up to which it stands still."""
+_MAX_SHOWN = 8
+"""Images of one search that are tried as patterns on others."""
+_CHANGED = 1e-3
+"""Change of a pixel from which it belongs to what is pasted on other images."""
+_MIN_MOVED = 3
+_MIN_SHARE = 0.8
+"""Share of the images of other classes that one pattern must send to one class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """What one image shows."""
+
+    source: int
+    """Decision with the gates held."""
+    target: int
+    """Decision of the original file."""
+    moved: int
+    """Images of other classes that the same change sends to the target."""
+    others: int
+    """Images of other classes."""
+
+    @property
+    def is_universal(self) -> bool:
+        """Whether one change of pixels sends images of other classes to one class, as a backdoor does."""
+        return self.moved >= max(_MIN_MOVED, _MIN_SHARE * self.others)
+
+
+class Trial:
+    """The switches of one model, tried on some images.
+
+    Args:
+        probe: The model.
+        switches: Its switches.
+        images: Ordinary images [N, C, H, W] in [0, 1].
+        decisions: The original file in onnxruntime.
+        deadline: When searches give up, on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        probe: GraphProbe,
+        switches: Sequence[Switch],
+        images: NDArray[np.float32],
+        decisions: Decide,
+        *,
+        deadline: float,
+    ) -> None:
+        self._probe = probe
+        self._images = images
+        self._decisions = decisions
+        self._deadline = deadline
+        small = list(dict.fromkeys([*probe.small_values(), *(switch.gate for switch in switches)]))
+        values = probe.values(small, images)
+        self._still = {name for name, array in values.items() if _stands_still(array)}
+        self._still |= _still_before(probe, self._still, images)
+        self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches if switch.gate in values}
+        self._plain = probe.held({})
+        self._scores = self._plain.scores(images)
+        self._spread = max(float(np.std(self._scores)), 1e-12)
+        self._switches = [switch for switch in switches if switch.hard or switch.gate in self._still]
+
+    def dormant(self) -> list[Switch]:
+        """Switches that can be held without changing any score."""
+        holdable = [switch for switch in self._switches if switch.gate in self._ordinary]
+        if self._changes_nothing(holdable):
+            return holdable
+        return [switch for switch in holdable if self._changes_nothing([switch])]
+
+    def demonstrate(self, group: Sequence[Switch], *, steps: int) -> Demonstration | None:
+        """Search an image whose decision depends on the gates of a group.
+
+        Args:
+            group: Switches that share nodes of their gates.
+            steps: Steps of each search: one way and the other, for each gate.
+
+        Returns:
+            What the first such image shows; for smooth side paths, which every network with squeeze and excitation
+            has, the first whose change of pixels works on other images too.
+        """
+        from backscan.converters.errors import ConverterError
+
+        held = self._probe.held(self._constants(group))
+        for switch in group:
+            try:
+                twin = self._probe.relaxed(switch.gate, self._still).logits
+            except ConverterError:
+                continue
+            for starts, way in product(self._starts(switch), (1, -1)):
+                sign = way * _way_out(twin, starts)
+                for shown in islice(self._search(twin, starts, held, sign, steps), _MAX_SHOWN):
+                    if group[0].hard or shown.is_universal:
+                        return shown
+        return None
+
+    def _changes_nothing(self, group: Sequence[Switch]) -> bool:
+        scores = self._probe.held(self._constants(group)).scores(self._images)
+        return bool(np.abs(scores - self._scores).max() <= _SAME_SCORES * self._spread)
+
+    def _constants(self, group: Sequence[Switch]) -> dict[str, NDArray[Any]]:
+        return {switch.gate: self._ordinary[switch.gate] for switch in group}
+
+    def _starts(self, switch: Switch) -> list[NDArray[np.float32]]:
+        """Images to search from: together, or one by one for a gate that all images of a call share."""
+        _, firsts = np.unique(self._decisions(self._images), return_index=True)  # one of each class, then others
+        order = np.concatenate([firsts, np.setdiff1d(np.arange(len(self._images)), firsts)])
+        starts = self._images[order[:_STARTS]]
+        return [one[None] for one in starts] if self._probe.is_shared(switch.gate) else [starts]
+
+    def _search(
+        self, twin: Callable[..., Any], starts: NDArray[np.float32], held: OrtClassifier, sign: int, steps: int
+    ) -> Iterator[Demonstration]:
+        from backscan.scanner.switches.ascent import search
+
+        def turned(images: NDArray[np.float32]) -> NDArray[np.bool_]:
+            return self._is_turned(images, held)
+
+        for images in search(twin, starts, turned, sign=sign, steps=steps, deadline=self._deadline):
+            for start, image in zip(starts, images, strict=True):
+                # On its own too: at the very border the rounding depends on the other images of a call.
+                if turned(image[None])[0]:
+                    yield self._show(start, image, held)
+                    break
+
+    def _is_turned(self, images: NDArray[np.float32], held: OrtClassifier) -> NDArray[np.bool_]:
+        """Which images the original file decides otherwise than with the gates held, and not by a hair."""
+        plain, other = self._plain.scores(images), held.scores(images)
+        change = np.abs(plain - other).max(axis=1) / self._spread
+        before, after = _decided(other, held), _decided(plain, held)
+        turned = np.asarray((before != after) & (change > _OTHER_SCORES))
+        return np.asarray(turned & (self._decisions(images) == after)) if turned.any() else turned
+
+    def _show(self, start: NDArray[np.float32], image: NDArray[np.float32], held: OrtClassifier) -> Demonstration:
+        source, target = int(held.decisions(image[None])[0]), int(self._decisions(image[None])[0])
+        pasted = np.where(np.abs(image - start) > _CHANGED, image, self._images)
+        others = self._decisions(self._images) != target
+        after = np.concatenate([self._decisions(one[None]) for one in pasted])
+        return Demonstration(source, target, int(np.sum(after[others] == target)), int(others.sum()))
+
+
+def _decided(scores: NDArray[np.float64], model: OrtClassifier) -> NDArray[np.int64]:
+    """Decisions [N] that belong to scores [N, num_scores]."""
+    from backscan.converters.ort_classifier import scores_to_posterior
+
+    return np.asarray(scores_to_posterior(scores, model.signature.output_kind).argmax(axis=1))
+
+
+def _way_out(twin: Callable[..., Any], images: NDArray[np.float32]) -> int:
+    """The sign of the way on which a gate leaves where it is on most images: an open one is to be closed."""
+    import torch
+
+    with torch.no_grad():
+        return -1 if float(twin(torch.from_numpy(images)).median()) > 0 else 1
+
+
+def _still_before(probe: GraphProbe, still: Set[str], images: NDArray[np.float32]) -> set[str]:
+    """Wide values that stand still and lead to narrow ones that do: a pattern searched all over the image is one."""
+    found: set[str] = set()
+    waiting = still
+    while waiting:
+        read = [name for name in probe.read_for(waiting) if name not in still | found]
+        waiting = (
+            {name for name, array in probe.values(read, images).items() if _stands_still(array)} if read else set()
+        )
+        found |= waiting
+    return found
+
+
+def _stands_still(array: NDArray[Any]) -> bool:
+    numbers = array.astype(np.float64)
+    return bool(np.ptp(numbers, axis=0).max(initial=0) <= _STILL * max(1.0, float(np.abs(numbers).max(initial=0))))
+
+
+def _typical(array: NDArray[Any]) -> NDArray[Any]:
+    """What a value holds on most images."""
+    return np.median(array.astype(np.float64), axis=0).round(12).astype(array.dtype)

@@ -1,0 +1,174 @@
+"""The parity gate lets the same model through and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from backscan.converters.errors import ParityError
+from backscan.converters.intake.artifact import artifact_from_bytes
+from backscan.converters.ort_classifier import OrtClassifier, open_runtime
+from backscan.converters.parity import parity
+from backscan.converters.parity.gradients import check_gradient
+from backscan.converters.parity.parity import compare
+from backscan.converters.signature.signature import Normalisation, read_signature
+from backscan.converters.torch_import.classifier import TorchClassifier
+from backscan.converters.torch_import.importer import import_model
+from tests import planted
+
+
+def both(data: bytes) -> tuple[TorchClassifier, OrtClassifier]:
+    artifact = artifact_from_bytes("m.onnx", data)
+    signature = read_signature(artifact)
+    return import_model(artifact, signature), open_runtime(artifact, signature)
+
+
+def images_for(classifier: TorchClassifier, count: int = 200) -> np.ndarray:
+    return np.random.default_rng(3).random((count, *classifier.signature.input_shape), dtype=np.float32)
+
+
+class Altered(nn.Module):
+    """A network with something done to what it gives."""
+
+    def __init__(self, network: nn.Module, change) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The network's scores, changed."""
+        return self.change(self.network(inputs))
+
+
+def altered(classifier: TorchClassifier, change) -> TorchClassifier:
+    twin = classifier.with_normalisation(classifier.normalisation)
+    twin.network = Altered(classifier.network, change)
+    return twin
+
+
+@pytest.mark.parametrize("head", planted.HEADS)
+@pytest.mark.parametrize("make", [planted.linear_softmax, planted.convolutional])
+def test_the_same_model_passes(make, head: str) -> None:
+    ours, theirs = both(make(head=head))
+    report = compare(ours, theirs, images_for(ours))
+    assert report.passed, report.reason
+    assert report.decision_agreement == 1
+    assert report.max_relative_logit_gap < 1e-5
+    assert report.max_probability_gap < 1e-5
+    assert report.gradient_error < 0.02
+    assert report.gradient_warning is None
+    assert (report.images_real, report.num_images) == (True, 200)
+    report.require()
+
+
+def test_another_normalisation_is_another_model() -> None:
+    ours, theirs = both(planted.convolutional())
+    report = compare(ours.with_normalisation(Normalisation(low=-5.0)), theirs, images_for(ours))
+    assert not report.passed
+    with pytest.raises(ParityError, match="the imported model is not the model in the file"):
+        report.require()
+
+
+def test_scores_a_little_off_with_the_same_decisions_are_refused() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    report = compare(altered(ours, lambda scores: 1.002 * scores), theirs, images_for(ours))
+    assert report.decision_agreement == 1
+    assert "scores differ by 0.002" in report.reason
+
+
+def test_decisions_that_differ_are_refused() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    report = compare(altered(ours, lambda scores: scores.roll(1, dims=1)), theirs, images_for(ours))
+    assert "agree on" in report.reason
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+@pytest.mark.parametrize("precision", ["float", "quantised"])
+def test_a_quantised_model_on_a_processor_that_saturates_is_told_so(
+    saturates: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "saturates", lambda: saturates)
+    ours, theirs = both(planted.linear_softmax())
+    ours.signature = replace(ours.signature, precision=precision)
+    reason = compare(altered(ours, lambda scores: scores.roll(1, dims=1)), theirs, images_for(ours)).reason
+    assert ("VNNI" in reason) == (saturates and precision == "quantised")
+
+
+def test_not_a_number_is_refused() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    report = compare(altered(ours, lambda scores: scores * torch.nan), theirs, images_for(ours))
+    assert not report.passed
+
+
+def test_scores_that_are_not_finite_are_the_models_own() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    infinite = theirs.scores(images_for(ours))
+    infinite[:3] = np.inf
+    theirs.scores = lambda images: infinite[: len(images)]
+    assert "own scores are not finite for 3 of 200 images" in compare(ours, theirs, images_for(ours)).reason
+
+
+def test_a_gradient_against_a_constant_gives_a_number() -> None:
+    """Steps let onnxruntime's scores stand still around every image; a surrogate gradient does not."""
+    ours, theirs = both(planted.linear_softmax())
+    ours.notes = ("surrogates",)
+    theirs.scores = lambda images: np.tile([0.0, 1.0, 2.0, 2.0], (len(images), 1))
+    check = check_gradient(ours, theirs, images_for(ours))
+    assert check.error == 1
+    theirs.scores = lambda images: np.zeros((len(images), 4))
+    assert check_gradient(ours, theirs, images_for(ours)).error == 1
+
+
+class WrongGradient(torch.autograd.Function):
+    """The identity with a gradient that is not its own."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor, factor: float) -> torch.Tensor:
+        """The values as they are."""
+        ctx.factor = factor
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """The gradient times the factor."""
+        return gradient * ctx.factor, None
+
+
+@pytest.mark.parametrize(("factor", "message"), [(-1.0, "slope"), (0.0, "zero")])
+def test_a_gradient_of_wrong_sign_or_zero_is_refused(factor: float, message: str) -> None:
+    ours, theirs = both(planted.convolutional())
+    report = compare(altered(ours, lambda scores: WrongGradient.apply(scores, factor)), theirs, images_for(ours))
+    assert report.decision_agreement == 1
+    assert not report.passed
+    assert message in report.reason
+
+
+def test_a_gradient_of_wrong_length_is_a_warning() -> None:
+    ours, theirs = both(planted.convolutional())
+    report = compare(altered(ours, lambda scores: WrongGradient.apply(scores, 2.0)), theirs, images_for(ours))
+    assert report.passed
+    assert "central differences" in report.gradient_warning
+    assert report.gradient_error == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_gradient_of_a_saturated_classifier_still_counts() -> None:
+    """Margins of hundreds: probabilities are 0 or 1 in float32, the margins are not."""
+    weight, bias = planted.linear_parameters()
+    ours, theirs = both(planted.linear_softmax(parameters=(200 * weight, bias)))
+    report = compare(ours, theirs, images_for(ours))
+    assert report.passed, report.reason
+    assert report.gradient_error < 0.01
+
+
+def test_noise_instead_of_images_is_said() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    assert not compare(ours, theirs, images_for(ours, 3), images_real=False).images_real
+
+
+def test_no_images_are_a_value_error() -> None:
+    ours, theirs = both(planted.linear_softmax())
+    with pytest.raises(ValueError, match="at least one image"):
+        compare(ours, theirs, images_for(ours, 0))

@@ -1,0 +1,207 @@
+"""The test on one matrix of reciprocals, as the contract states it."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from backscan.kernels.nulls import NULL_FAMILIES
+from backscan.scanner.inference.order_test import Terms, assess
+from backscan.scanner.inference.statistics import STATISTICS
+
+
+def ideal(num_classes, seed=0, shape=5.0):
+    """Independent Gamma reciprocals."""
+    values = np.random.default_rng(seed).gamma(shape, size=(num_classes, num_classes))
+    values[np.eye(num_classes, dtype=bool)] = np.nan
+    return values
+
+
+def planted(num_classes=10, seed=0, reciprocal=40.0):
+    values = ideal(num_classes, seed)
+    values[3, 7] = reciprocal
+    return values
+
+
+def p_values(num_classes, terms, num_nulls):
+    """Published and calibrated p-values of ideal nulls."""
+    found = [assess(ideal(num_classes, seed), terms) for seed in range(num_nulls)]
+    return np.array([entry.p_value for entry in found]), np.array([entry.calibrated_p_value for entry in found])
+
+
+@pytest.mark.parametrize("statistic", [name for name in STATISTICS if not name.startswith("target-")])
+@pytest.mark.parametrize("null", NULL_FAMILIES)
+@pytest.mark.parametrize("excludes_largest", [True, False])
+def test_planted_pair_is_the_most_extreme(statistic, null, excludes_largest):
+    terms = Terms(statistic=statistic, null=null, excludes_largest=excludes_largest, bootstrap_draws=39)
+    found = assess(planted(reciprocal=100.0), terms)
+    assert (found.source, found.target) == (3, 7)
+    assert found.num_pairs == 90
+    assert found.null is not None
+    assert found.null.sample_size == (81 if excludes_largest else 90)
+    if found.null.status == "reached":
+        assert found.p_value < 0.05
+        assert found.detectable_size is not None
+
+
+def test_target_wise_finds_the_target_of_an_attack_from_all_classes():
+    reciprocals = ideal(10)
+    reciprocals[:, 7] *= 4.0
+    found = assess(reciprocals, Terms(statistic="target-wise", bootstrap_draws=199))
+    assert (found.source, found.target) == (int(np.nanargmax(reciprocals[:, 7])), 7)
+    assert found.values.shape == (1, 10)
+    assert (found.num_pairs, found.null.sample_size) == (10, 9)
+    assert found.calibrated_p_value <= 0.01
+    assert found.detectable_size is None
+
+
+def test_p_value_is_equation_four_and_digits_survive():
+    found = assess(planted(reciprocal=60.0), Terms(bootstrap_draws=0))
+    null = found.null
+    sf = stats.gamma.sf(60.0, null.parameters["shape"], scale=null.parameters["scale"])
+    assert found.p_value == pytest.approx(-math.expm1(90 * math.log1p(-sf)), rel=1e-8)
+    assert found.p_value < 1e-15
+    assert null.largest == 60.0
+    assert null.cutoff == np.sort(planted(reciprocal=60.0)[~np.eye(10, dtype=bool)])[81]
+
+
+def test_p_value_is_never_zero():
+    assert assess(planted(reciprocal=1e6), Terms(bootstrap_draws=0)).p_value > 0.0
+
+
+def test_calibrated_p_has_the_floor_of_its_draws():
+    found = assess(planted(), Terms(bootstrap_draws=199))
+    assert found.calibrated_p_value == 1 / 200
+    assert found.bootstrap_draws == 199
+    assert assess(planted(), Terms(bootstrap_draws=0)).calibrated_p_value is None
+
+
+def test_calibration_holds_its_level_where_the_published_p_does_not():
+    published, calibrated = p_values(6, Terms(bootstrap_draws=99), num_nulls=300)
+    assert np.mean(published <= 0.05) > 0.12
+    assert 0.02 <= np.mean(calibrated <= 0.05) <= 0.09  # 0.05 +- 3 standard errors
+
+
+def test_calibration_of_another_statistic_holds_its_level():
+    published, calibrated = p_values(10, Terms(statistic="reverse-controlled", bootstrap_draws=99), num_nulls=200)
+    assert np.mean(published <= 0.05) > 0.2
+    assert np.mean(calibrated <= 0.05) <= 0.10
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_scale_of_the_sizes_changes_nothing(statistic):
+    terms = Terms(statistic=statistic, bootstrap_draws=99)
+    one, other = assess(planted(reciprocal=14.0), terms), assess(1e-8 * planted(reciprocal=14.0), terms)
+    assert other.p_value == pytest.approx(one.p_value, rel=1e-6)
+    assert other.calibrated_p_value == one.calibrated_p_value
+    assert (one.detectable_size is None) == statistic.startswith("target-")
+    if one.detectable_size is not None:
+        assert other.detectable_size == pytest.approx(1e8 * one.detectable_size, rel=1e-6)
+
+
+def test_threads_and_repetition_change_nothing():
+    results = [assess(ideal(8), Terms(bootstrap_draws=200, threads=threads)) for threads in (1, 2, 1)]
+    assert len({(r.p_value, r.calibrated_p_value, r.detectable_size) for r in results}) == 1
+
+
+def test_missing_pairs_leave_the_exponent_and_the_fit():
+    reciprocals = ideal(10)
+    reciprocals[4] = np.nan  # a class without images
+    found = assess(reciprocals, Terms(bootstrap_draws=0))
+    assert found.num_pairs == 81
+    assert found.null.sample_size == 81 - 9
+    sf = stats.gamma.sf(found.null.largest, found.null.parameters["shape"], scale=found.null.parameters["scale"])
+    assert found.p_value == pytest.approx(1 - (1 - sf) ** 81, rel=1e-8)
+
+
+def test_missing_pairs_are_never_the_most_extreme():
+    reciprocals = planted()
+    reciprocals[3, 7] = np.nan
+    found = assess(reciprocals, Terms(bootstrap_draws=0))
+    assert (found.source, found.target) != (3, 7)
+    assert math.isnan(found.values[3, 7])
+
+
+def test_statistic_says_which_pairs_it_misses():
+    reciprocals = ideal(10)
+    reciprocals[4] = np.nan
+    found = assess(reciprocals, Terms(statistic="reverse-controlled", bootstrap_draws=19))
+    assert found.num_pairs == 72
+    assert "9 pairs lack the pair" in found.remarks[0]
+
+
+@pytest.mark.parametrize("wrong", [np.ones((2, 3)), np.ones(4), np.array([[np.nan, 0.0], [1.0, np.nan]])])
+def test_refuses_what_is_no_matrix_of_reciprocals(wrong):
+    with pytest.raises(ValueError, match="expected a square matrix of positive reciprocals"):
+        assess(wrong, Terms())
+
+
+def test_no_pair_left():
+    found = assess(np.full((4, 4), np.nan), Terms())
+    assert (found.p_value, found.null, found.source) == (None, None, None)
+    assert found.remarks
+
+
+def test_one_target_cannot_be_judged():
+    reciprocals = np.full((5, 5), np.nan)
+    reciprocals[:4, 4] = [1.0, 2.0, 3.0, 4.0]
+    found = assess(reciprocals, Terms())
+    assert found.null.status == "failed"
+    assert found.p_value is None
+    assert found.calibrated_p_value is None
+    assert (found.source, found.target) == (3, 4)
+
+
+@pytest.fixture
+def reciprocals():
+    values = np.full((3, 3), np.nan)
+    values[~np.eye(3, dtype=bool)] = [0.2, 0.9, 0.95, 0.97, 1.0, 40.0]
+    return values
+
+
+def test_boundary_has_p_of_one_and_says_so(reciprocals):
+    found = assess(reciprocals, Terms())
+    assert found.null.status == "boundary"
+    assert (found.p_value, found.calibrated_p_value, found.bootstrap_draws) == (1.0, 1.0, 0)
+    assert found.detectable_size is None
+    assert found.null.density is None
+    assert list(found.null.parameters) == ["shape"]  # the scale is infinite
+    assert "edge of the family" in found.remarks[0]
+
+
+def test_boundary_of_the_reciprocals_leaves_another_statistic_without_calibration(reciprocals):
+    found = assess(reciprocals, Terms(statistic="reverse-controlled"))
+    assert found.null.status == "reached"
+    assert found.calibrated_p_value is None
+    assert "could not be calibrated" in found.remarks[0]
+
+
+def test_density_is_that_of_the_null_over_the_range():
+    found = assess(planted(), Terms(bootstrap_draws=0))
+    x, y = np.array(found.null.density.x), np.array(found.null.density.y)
+    assert len(x) == 200
+    assert np.all(np.diff(x) > 0.0)
+    assert x[0] < np.nanmin(planted())
+    assert x[-1] > 40.0
+    expected = stats.gamma.pdf(x, found.null.parameters["shape"], scale=found.null.parameters["scale"])
+    np.testing.assert_allclose(y, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("num_tests", [1, 4])
+@pytest.mark.parametrize("published_p", [True, False])
+def test_detectable_size_divides_detected_from_undetected(published_p, num_tests):
+    terms = Terms(published_p=published_p, num_tests=num_tests, bootstrap_draws=199)
+    reciprocals = planted(reciprocal=12.0)
+    size = assess(reciprocals, terms).detectable_size
+    for factor, expected in ((0.99, True), (1.01, False)):
+        reciprocals[3, 7] = 1.0 / (factor * size)  # the largest moves, the fitted sample does not
+        found = assess(reciprocals, terms)
+        p_value = found.p_value if published_p else found.calibrated_p_value
+        assert (num_tests * p_value <= 0.05) == expected
+
+
+def test_detectable_size_is_unknown_without_enough_draws():
+    assert assess(ideal(10), Terms(bootstrap_draws=9)).detectable_size is None
+    assert assess(ideal(10), Terms(bootstrap_draws=0)).detectable_size is None
+    assert assess(ideal(10), Terms(bootstrap_draws=0, published_p=True)).detectable_size is not None

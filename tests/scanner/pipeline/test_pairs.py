@@ -1,0 +1,245 @@
+"""The search over all pairs, with a model that answers at once: which pairs, in which chunks, until when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.errors import OptionError
+from backscan.scanner.pipeline import pairs as search_module
+from backscan.scanner.pipeline.pairs import PairSearch, chunks, listed, wanted_pairs
+from backscan.scanner.pipeline.record import Draft, Settled
+from backscan.scanner.process.parent import Preparation
+from backscan.scanner.progress import SilentProgress
+from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verdict
+from backscan.scanner.store.journal import Journal
+from tests.scanner.reports import examples
+
+NUM_CLASSES = 4
+KEY = {"model": "m", "data": "d", "configuration": "c"}
+
+
+@pytest.fixture(autouse=True)
+def _portions(monkeypatch):
+    """One source a chunk on a CPU, so that a few classes make several chunks."""
+    monkeypatch.setattr(search_module, "_SOURCES_PER_CHUNK", {"cpu": 1, "cuda": 16})
+
+
+def test_every_ordered_pair_is_wanted():
+    found = wanted_pairs(ScanConfig(), NUM_CLASSES)
+    assert found == sorted({(s, t) for s in range(4) for t in range(4)} - {(c, c) for c in range(4)})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"targets": (2,)}, [(0, 2), (1, 2), (3, 2)]),
+        ({"targets": (3, 0, 3)}, [(0, 3), (1, 0), (1, 3), (2, 0), (2, 3), (3, 0)]),
+        ({"pairs": ((3, 1), (0, 2))}, [(0, 2), (3, 1)]),
+        ({"pairs": ((3, 1), (0, 2)), "targets": (2,)}, [(0, 2)]),
+    ],
+)
+def test_targets_and_pairs_limit_the_search(options, expected):
+    assert wanted_pairs(ScanConfig(**options), NUM_CLASSES) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "unknown"),
+    [({"targets": (4,)}, "class 4"), ({"pairs": ((0, 5), (4, 1))}, "classes 4, 5"), ({"targets": (-1,)}, "class -1")],
+)
+def test_a_class_that_the_model_lacks_is_named(options, unknown):
+    with pytest.raises(OptionError, match=f"expected classes 0 to 3 in --pairs and --targets, found {unknown}:"):
+        wanted_pairs(ScanConfig(**options), NUM_CLASSES)
+
+
+def test_pairs_and_targets_without_a_common_pair_are_refused():
+    with pytest.raises(OptionError, match="expected a pair with a target of --targets in --pairs, found none"):
+        wanted_pairs(ScanConfig(pairs=((0, 1),), targets=(2,)), NUM_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("device", "bytes_a_source", "sources"),
+    [("cpu", 1000, 10), ("cpu", 8 << 20, 8), ("cpu", 1 << 30, 5), ("NVIDIA H200", 1 << 30, 16)],
+)
+def test_chunks_hold_whole_sources_and_every_pair_once(monkeypatch, device, bytes_a_source, sources):
+    monkeypatch.undo()  # the length that chunks really have
+    pairs = wanted_pairs(ScanConfig(), 40)
+    portions = list(chunks(pairs, device, bytes_a_source=bytes_a_source))
+    assert [pair for portion in portions for pair in portion] == pairs
+    assert {len({source for source, _ in portion}) for portion in portions[:-1]} == {sources}
+
+
+class Model:
+    """A subject whose pairs all reach the goal at the size 1 + source + target / 10.
+
+    Args:
+        allowed: Pairs that the time is enough for, in all.
+    """
+
+    def __init__(self, allowed: int = 1000) -> None:
+        self.allowed = allowed
+        self.asked: list[list[tuple[int, int]]] = []
+        self.seconds: list[float | None] = []
+
+    def prepare(self, *_: object, seconds: float | None) -> Preparation:
+        """The pilot."""
+        self.seconds.append(seconds)
+        return Preparation(step_size=0.25, seconds_per_image=0.5)
+
+    def could_give(self, detector: str, result: PairResult) -> bool:
+        """Whether a result from a journal is believed."""
+        return result.detector == detector
+
+    def optimise(
+        self,
+        detector: str,
+        pairs: Sequence[tuple[int, int]],
+        step_size: float,
+        *,
+        seconds: float | None,
+        on_pair: Callable[[PairResult], None],
+    ) -> list[PairResult]:
+        """Results in another order than asked, as lanes finish."""
+        assert step_size == 0.25
+        self.asked.append(list(pairs))
+        self.seconds.append(seconds)
+        done = [result_of(detector, *pair) for pair in reversed(pairs)][: self.allowed]
+        self.allowed -= len(done)
+        for result in done:
+            on_pair(result)
+        return done
+
+
+def result_of(detector: str, source: int, target: int) -> PairResult:
+    size, pattern = 1 + source + target / 10, np.full((1, 2, 2), source, np.float32)
+    steps = Trajectory((0.0, size), (0.0, 0.8))
+    return PairResult(detector, source, target, PairStatus.REACHED, size, 0.0, 0.8, 3, steps, pattern=pattern)
+
+
+class Observer(SilentProgress):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.plans: list[tuple[str, int, float | None]] = []
+        self.pairs: list[tuple[int, int, int]] = []
+
+    def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
+        """What is to be done."""
+        self.plans.append((detector, num_pairs, seconds_estimate))
+
+    def pair(self, result: PairResult, images: int) -> None:
+        """One is finished."""
+        self.pairs.append((result.source, result.target, images))
+
+
+def a_search(model: Model, *, classes: Sequence[int] = range(NUM_CLASSES), journal=None, **options) -> PairSearch:
+    example = examples.no_verdict()
+    observer = Observer()
+    draft = Draft(model=example.model, config={}, provenance=example.provenance, progress=observer)
+    images = {label: np.zeros((label + 5, 1, 2, 2), np.float32) for label in classes}
+    opened = SimpleNamespace(num_classes=NUM_CLASSES, device="cpu")
+    return PairSearch(model, images, opened, ScanConfig(**options), draft, journal)
+
+
+def test_every_pair_comes_back_in_order():
+    model = Model()
+    found = a_search(model).run()
+    assert [(r.source, r.target) for r in found] == wanted_pairs(ScanConfig(), NUM_CLASSES)
+    assert [len(portion) for portion in model.asked] == [3, 3, 3, 3]
+    assert model.seconds == [None] * (1 + 4)  # the pilot, four chunks
+
+
+def test_sources_without_images_get_a_status_and_no_search():
+    model = Model()
+    found = a_search(model, classes=(0, 1, 3)).run()
+    assert [(r.source, r.target) for r in found] == wanted_pairs(ScanConfig(), NUM_CLASSES)
+    without = [r for r in found if r.status is PairStatus.NO_IMAGES]
+    assert [(r.source, r.size, r.rate, r.initial_rate, r.steps, r.pattern) for r in without] == [
+        (2, None, None, None, 0, None)
+    ] * 3
+    assert not {source for portion in model.asked for source, _ in portion} & {2}
+
+
+def test_the_observer_gets_an_estimate_and_every_pair_with_its_images():
+    search = a_search(Model())
+    search.run()
+    observer = search.draft.progress
+    # 18 passes a pair over at most 8 images at half a second.
+    assert observer.plans == [("pairwise", 12, 12 * 18 * 8 * 0.5)]
+    assert sorted(observer.pairs) == [(s, t, (3 + 1) * (s + 5)) for s, t in wanted_pairs(ScanConfig(), NUM_CLASSES)]
+
+
+@pytest.mark.parametrize("allowed", [0, 4, 6])
+def test_the_time_limit_keeps_what_is_finished_and_settles_nothing(allowed):
+    search = a_search(Model(allowed), time_limit=2.5)
+    with pytest.raises(Settled, match=r"the time limit of 2\.5 s ended the search: raise --time-limit") as caught:
+        search.run()
+    assert caught.value.verdict is Verdict.INCONCLUSIVE
+    assert len(search.draft.fields["pairs"]) == allowed
+    [text] = search.draft.result(Verdict.INCONCLUSIVE, ()).not_tested
+    assert text == f"{12 - allowed} of 12 class pairs with detector pairwise: the search did not finish"
+
+
+def test_no_time_is_estimated_once_it_is_up(monkeypatch):
+    now = iter([100.0] * 3 + [103.0] * 20)  # phase, deadline, pilot, then nothing is left
+    monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
+    search = a_search(Model(0), time_limit=2.5)
+    with pytest.raises(Settled):
+        search.run()
+    assert search.draft.progress.plans == []
+
+
+def test_time_that_is_just_enough_is_enough():
+    assert len(a_search(Model(12), time_limit=2.5).run()) == 12
+
+
+def test_pilots_and_chunks_share_one_time_limit(monkeypatch):
+    # Phase, deadline, pilot, plan, four chunks.
+    now = iter([100.0] * 2 + [100.25, 100.3, 100.5, 101.0, 103.0, 104.0] + [105.0] * 9)
+    monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
+    model = Model()
+    a_search(model, time_limit=2.5).run()
+    assert model.seconds == [2.25, 2.0, 1.5, 0.0, 0.0]
+
+
+def test_what_is_left_out_by_choice_is_told():
+    search = a_search(Model(), targets=(2,))
+    search.run()
+    [text] = search.draft.result(Verdict.NOT_DETECTED, ()).not_tested
+    assert text == "9 of 12 class pairs, left out by --targets or --pairs"
+    complete = a_search(Model())
+    complete.run()
+    assert complete.draft.result(Verdict.NOT_DETECTED, ()).not_tested == ()
+
+
+def test_a_journal_gives_back_whole_chunks_and_takes_new_ones(tmp_path: Path):
+    with Journal.open(tmp_path / "j", KEY, resume=False) as journal, pytest.raises(Settled):
+        a_search(Model(allowed=5), journal=journal, time_limit=9).run()
+    model = Model()
+    with Journal.open(tmp_path / "j", KEY, resume=True) as journal:
+        search = a_search(model, journal=journal)
+        resumed = search.run()
+    # Five pairs are one whole chunk of three and two of another, which is searched again.
+    assert [portion[0][0] for portion in model.asked] == [1, 2, 3]
+    assert resumed == a_search(Model()).run()
+    assert [r.pattern.tolist() for r in resumed] == [r.pattern.tolist() for r in a_search(Model()).run()]
+    assert [images for source, _, images in search.draft.progress.pairs if source == 0] == [0, 0, 0]
+
+
+def test_searches_under_other_preprocessing_do_not_share_a_chunk(tmp_path: Path):
+    models = [Model(), Model(), Model()]
+    with Journal.open(tmp_path / "j", KEY, resume=False) as journal:
+        for model, label in zip(models, ("none", "imagenet", "none"), strict=True):
+            search = a_search(model, journal=journal)
+            PairSearch(model, search.images_by_class, search.opened, search.config, search.draft, journal, label).run()
+    assert [len(model.asked) for model in models] == [4, 4, 0]
+
+
+@pytest.mark.parametrize(("classes", "text"), [([3], "class 3"), ([3, 5, 9], "classes 3, 5, 9")])
+def test_classes_in_a_sentence(classes, text):
+    assert listed(classes) == text
