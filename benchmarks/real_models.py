@@ -52,6 +52,8 @@ MODELS = (
     KnownModel("dillonsd_mnist_baseline", "mnist_clean", "unattacked"),
     KnownModel("marabou_cifar10_small", "cifar10_clean", "unattacked as far as known"),
     KnownModel("anshaj_cifar10_model", "cifar10_clean", "unattacked as far as known"),
+    KnownModel("hirst_cifar10_lenet", "cifar10_clean", "unattacked as far as known"),
+    KnownModel("aminashoori_cifar10_cnn", "cifar10_clean", "unattacked as far as known"),
     KnownModel("vnncomp_resnet_2b", "cifar10_clean", "unattacked as far as known"),
     KnownModel("wonnx_opt-mnist", "mnist_clean", "unattacked as far as known"),
     KnownModel("zuramai_mnist", "mnist_clean", "unattacked as far as known"),

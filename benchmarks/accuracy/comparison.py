@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.outcomes import CANDIDATES, JUDGES, Judge, default
+from benchmarks.accuracy.outcomes import CANDIDATES, JUDGES, Judge, default
+from benchmarks.accuracy.study import Study
 from benchmarks.provenance import share
-from benchmarks.study import Study
 from benchmarks.table import Table
 
 SIGNIFICANCE = 0.05

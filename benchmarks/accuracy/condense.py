@@ -9,11 +9,11 @@ import numpy as np
 from backscan.kernels import size_offset
 from backscan.scanner import ScanConfig, ScanResult
 from backscan.scanner.results import PairResult, PairStatus
-from benchmarks.datasets import LabelledImages
-from benchmarks.fine_pruning import prune
-from benchmarks.rows import ScanRow, Sizes, VictimRow
-from benchmarks.scans import SETTINGS, KeptScan, search_digest
-from benchmarks.victims import Victim
+from benchmarks.accuracy.fine_pruning import prune
+from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
+from benchmarks.accuracy.scans import SETTINGS, KeptScan, search_digest
+from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.victims import Victim
 
 LOWER_RATES = (0.4, 0.5, 0.6, 0.7)
 """Goal rates at which sizes are read from the trajectories of the setting J. XMK Figure 11."""

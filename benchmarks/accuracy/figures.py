@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.comparison import p_values, ranked
-from benchmarks.outcomes import CANDIDATES
-from benchmarks.study import Study
+from benchmarks.accuracy.comparison import p_values, ranked
+from benchmarks.accuracy.outcomes import CANDIDATES
+from benchmarks.accuracy.study import Study
 
 _CURVES = 6
 

@@ -14,9 +14,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from benchmarks.datasets import LabelledImages
-from benchmarks.poison import Backdoor
-from benchmarks.victims import Victim
+from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.poison import Backdoor
+from benchmarks.victims.victims import Victim
 
 LARGEST_LOSS = 0.04
 """Loss of clean accuracy at which pruning stops."""

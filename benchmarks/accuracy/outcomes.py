@@ -13,8 +13,8 @@ from backscan.scanner.detectors import TARGET_DETECTORS
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.variants import INFERENCES
 from backscan.scanner.results import PairStatus, TargetResult
-from benchmarks.rows import ScanRow, Sizes, VictimRow
-from benchmarks.scans import SETTINGS
+from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
+from benchmarks.accuracy.scans import SETTINGS
 
 DRAWS = 199
 """Draws of each calibration: a fifth of the scanner's, so that tables of many victims take minutes."""

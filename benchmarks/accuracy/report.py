@@ -13,14 +13,14 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.accuracy_figures import draw
-from benchmarks.accuracy_tables import tables
-from benchmarks.groups import PRESETS
+from benchmarks.accuracy.figures import draw
+from benchmarks.accuracy.rows import ROWS, read_rows, write_rows
+from benchmarks.accuracy.scans import SETTINGS
+from benchmarks.accuracy.study import Place, collect, harvest, make
+from benchmarks.accuracy.tables import tables
 from benchmarks.provenance import commit, machine
-from benchmarks.rows import ROWS, read_rows, write_rows
-from benchmarks.scans import SETTINGS
-from benchmarks.study import Place, collect, harvest, make
-from benchmarks.victims import CACHE
+from benchmarks.victims.groups import PRESETS
+from benchmarks.victims.victims import CACHE
 
 
 def main() -> None:
@@ -73,7 +73,3 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--no-work", action="store_true", help="train and scan nothing")
     parser.add_argument("--out", type=Path, help="folder for the tables and figures")
     return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks import scans
-from benchmarks.fine_pruning import Pruned
-from benchmarks.victims import make_plans
+from benchmarks.accuracy import scans
+from benchmarks.accuracy.fine_pruning import Pruned
+from benchmarks.victims.victims import make_plans
 
-ROWS = Path(__file__).parent / "results" / "rows"
+ROWS = Path(__file__).parents[1] / "results" / "rows"
 FORMAT = 1
 """Counts changes of what a row means; rows of another format are left out."""
 Sizes = tuple[tuple[float | None, ...], ...]

@@ -18,8 +18,8 @@ import numpy as np
 
 from backscan.scanner import PRESETS, CleanSet, ScanConfig, ScanResult, scan
 from backscan.scanner.results import to_json
-from benchmarks.datasets import LabelledImages
-from benchmarks.victims import Victim, clean_images
+from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.victims import Victim, clean_images
 
 FORMAT = 3
 """Counts changes of the search after which its results differ."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from benchmarks.condense import scan_row, victim_row
-from benchmarks.outcomes import Judge, Outcome, outcome
+from benchmarks.accuracy.condense import scan_row, victim_row
+from benchmarks.accuracy.outcomes import Judge, Outcome, outcome
+from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, merged
+from benchmarks.accuracy.scans import defender_images, find_scan, obtain_scan
 from benchmarks.provenance import share
-from benchmarks.rows import Row, ScanRow, VictimRow, merged
-from benchmarks.scans import defender_images, find_scan, obtain_scan
-from benchmarks.victims import Victim, clean_images, find, make_plans, obtain
+from benchmarks.victims.victims import Victim, clean_images, find, make_plans, obtain
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from benchmarks.comparison import comparison
-from benchmarks.fine_pruning import LARGEST_LOSS
-from benchmarks.outcomes import JUDGES, Judge, anomaly, matrix
+from benchmarks.accuracy.comparison import comparison
+from benchmarks.accuracy.fine_pruning import LARGEST_LOSS
+from benchmarks.accuracy.outcomes import JUDGES, Judge, anomaly, matrix
+from benchmarks.accuracy.study import Examined, Study
 from benchmarks.provenance import share
-from benchmarks.study import Examined, Study
 from benchmarks.table import Table
 
 SIGNIFICANCE = 0.05

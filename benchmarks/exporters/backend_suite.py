@@ -27,8 +27,8 @@ from onnx import ModelProto, TensorProto, defs, helper
 from backscan.converters.operators.equal_versions import equal_versions
 from backscan.converters.operators.torchvision_guard import torchvision_stand_in
 from backscan.converters.torch_import.builder import GraphBuilder
-from benchmarks.backend_cases import FIRST_OPSET, Array, Case, StatedCase, all_cases, schema_of, statements
-from benchmarks.backend_exceptions import EXCEPTIONS
+from benchmarks.exporters.backend_cases import FIRST_OPSET, Array, Case, StatedCase, all_cases, schema_of, statements
+from benchmarks.exporters.backend_exceptions import EXCEPTIONS
 from benchmarks.provenance import circumstances
 
 Module = Callable[..., Any]
@@ -281,7 +281,3 @@ def main() -> None:
         )
     unexpected = [item for item in missing if item[:2] not in EXCEPTIONS]
     sys.exit(f"{len(unexpected)} cases do not match and are not listed as exceptions" if unexpected else 0)
-
-
-if __name__ == "__main__":
-    main()

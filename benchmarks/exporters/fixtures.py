@@ -8,7 +8,6 @@ The networks are tiny and trained for seconds or not at all: what counts is the 
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -190,7 +189,3 @@ def main() -> int:
             (options.out / f"{name}.onnx").write_bytes(model.SerializeToString())
             print(name, len(model.graph.node), "nodes", len(data), "bytes")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

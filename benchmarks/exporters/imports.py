@@ -238,7 +238,7 @@ def main() -> int:
         data = (_DATA | _FOREIGN).get(path.stem)
         if data is None:
             raise SystemExit(
-                f"expected a known model, found {path.name}: say in benchmarks.imports which images it takes"
+                f"expected a known model, found {path.name}: say in benchmarks.exporters.imports which images it takes"
             )
         if data not in images:
             images[data] = CleanSet.load(options.data / f"{data}.npz")
@@ -252,7 +252,3 @@ def main() -> int:
         (options.out / "imports.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
         (options.out / "imports.md").write_text(report)
     return int(any(row.status != "passed" or row.findings for row in rows))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,8 +24,8 @@ from backscan.converters import Artifact, artifact_from_bytes, import_model, ope
 from backscan.converters.ort_classifier import OrtClassifier
 from backscan.converters.switches.probe import GraphProbe
 from backscan.scanner.switches.findings import find_graph_findings
-from benchmarks.exporter_cases import OPSETS, Case, cases, export
-from benchmarks.exporter_models import ARCHITECTURES, build, use_fused_attention
+from benchmarks.exporters.cases import OPSETS, Case, cases, export
+from benchmarks.exporters.models import ARCHITECTURES, build, use_fused_attention
 from benchmarks.provenance import circumstances
 
 MAX_LOGIT_GAP = 1e-4
@@ -223,7 +223,3 @@ def main() -> int:
         (options.out / "exporters.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")
         (options.out / "exporters.md").write_text(report)
     return int(any(outcome.status == "failed" for outcome in outcomes))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import resource
-import sys
 import time
 import traceback
 from collections import Counter
@@ -36,9 +35,9 @@ from backscan.converters.sandbox.errors import SandboxError
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import NoVerdictError
 from backscan.scanner.process.parent import Subject, open_subject
-from benchmarks.hostile_models import HOSTILE_MODELS, classifier, external
+from benchmarks.hostile.models import HOSTILE_MODELS, classifier, external
 from benchmarks.provenance import circumstances
-from benchmarks.switch_backdoors import SWITCHES, plant_switch
+from benchmarks.switches.backdoors import SWITCHES, plant_switch
 
 MAX_SECONDS = 10.0
 """Longest look at one file; a loaded machine needs some slack."""
@@ -339,7 +338,3 @@ def main() -> int:
         (options.out / "fuzz.json").write_text(json.dumps([asdict(one) for one in done], indent=1) + "\n")
         (options.out / "fuzz.md").write_text(table(done, command))
     return 1 if any(one.failures for one in done) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from benchmarks.fuzz import base_models, mutate
-from benchmarks.hostile_models import CLASSES, HOSTILE_MODELS, IMAGE, classifier, external, ints
+from benchmarks.hostile.fuzz import base_models, mutate
+from benchmarks.hostile.models import CLASSES, HOSTILE_MODELS, IMAGE, classifier, external, ints
 
 USER, NO_VERDICT, INCONCLUSIVE = frozenset({2}), frozenset({3}), frozenset({4})
 UNSCANNED = NO_VERDICT | INCONCLUSIVE

@@ -281,7 +281,3 @@ def main() -> int:
         (options.out / "kill_resume.json").write_text(json.dumps([asdict(turn) for turn in done], indent=1) + "\n")
         (options.out / "kill_resume.md").write_text(report)
     return int(any(turn.differs for turn in done))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """Model files that ask for too much, lie about themselves or are broken; each is made, never stored.
 
 `HOSTILE_MODELS` maps a name to a maker of bytes and the rule of the intake that refuses it (None: the intake lets it
-through, and something behind it must cope). Tests and `benchmarks.hostile` share them.
+through, and something behind it must cope). Tests and `benchmarks.hostile.run` share them.
 """
 
 import itertools

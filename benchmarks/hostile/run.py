@@ -25,8 +25,8 @@ import numpy as np
 from typer.testing import CliRunner
 
 from backscan.scanner.cli.app import app
-from benchmarks.fuzz import MEMORY
-from benchmarks.hostile_inputs import BEHAVIOUR, DATA, FILES, HONEST, MODELS, HostileInput, generated
+from benchmarks.hostile.fuzz import MEMORY
+from benchmarks.hostile.inputs import BEHAVIOUR, DATA, FILES, HONEST, MODELS, HostileInput, generated
 from benchmarks.provenance import circumstances
 
 MAX_SECONDS = 120.0
@@ -217,7 +217,3 @@ def main() -> int:
             f"{table(outcomes)}\n"
         )
     return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

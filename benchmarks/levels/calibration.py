@@ -220,7 +220,3 @@ def main() -> None:
 def _rate(count: int, total: int) -> str:
     low, high = wilson(count, total)
     return f"{count} = {count / total:.3f} ({low:.3f}-{high:.3f})"
-
-
-if __name__ == "__main__":
-    main()

@@ -30,17 +30,17 @@ from backscan.scanner.search.batch import Sources
 from backscan.scanner.search.first_order import NUM_IMAGES, Glance
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.spaces import ClippedImage
+from benchmarks.accuracy.scans import clean_set
 from benchmarks.attacks import ATTACKS
-from benchmarks.calibration import SIGNIFICANCE
-from benchmarks.datasets import LabelledImages, synthetic
-from benchmarks.export import to_onnx
-from benchmarks.networks import digit_net
-from benchmarks.poison import Backdoor, poisoned_copies
-from benchmarks.prototypes import Prototypes
+from benchmarks.levels.calibration import SIGNIFICANCE
+from benchmarks.levels.screen_level import CASES, DRAWS, simulate
 from benchmarks.provenance import circumstances, share, wilson
-from benchmarks.scans import clean_set
-from benchmarks.screen_level import CASES, DRAWS, simulate
-from benchmarks.training import Schedule, fit
+from benchmarks.victims.datasets import LabelledImages, synthetic
+from benchmarks.victims.export import to_onnx
+from benchmarks.victims.networks import digit_net
+from benchmarks.victims.poison import Backdoor, poisoned_copies
+from benchmarks.victims.prototypes import Prototypes
+from benchmarks.victims.training import Schedule, fit
 
 PARTS = ("level", "detection", "cost", "looks")
 NUM_CLASSES, _SHAPE = 43, (3, 6, 6)
@@ -355,7 +355,3 @@ def main() -> None:
                 kept.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
                 kept.with_suffix(".md").write_text(as_markdown(document), encoding="utf-8")
     print(as_markdown(document))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from backscan.scanner.inference.order_test import Screened, Terms, assess
 from backscan.scanner.search.screening import Pair, choose, draw, positions
-from benchmarks.calibration import SIGNIFICANCE, ideal, ideal_inverse_gaussian
+from benchmarks.levels.calibration import SIGNIFICANCE, ideal, ideal_inverse_gaussian
 
 Matrix = NDArray[np.float64]
 

@@ -22,12 +22,12 @@ import torch
 
 from backscan.scanner import PairResult, ScanConfig
 from backscan.scanner.inference.variants import infer_pairs
-from benchmarks import reference
-from benchmarks.accuracy_tables import PAPER_GROUPS
+from benchmarks.accuracy.tables import PAPER_GROUPS
 from benchmarks.provenance import circumstances, share
-from benchmarks.speed_report import Subject, scan
+from benchmarks.speed import reference
+from benchmarks.speed.report import Subject, scan
 from benchmarks.table import Table
-from benchmarks.victims import CACHE, Victim, clean_images, make_plans, obtain
+from benchmarks.victims.victims import CACHE, Victim, clean_images, make_plans, obtain
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,3 @@ def main() -> None:
         document = json.dumps([{**asdict(row), "equal": row.is_equal} for row in rows], indent=1)
         (arguments.out / "agreement.json").write_text(document + "\n", encoding="utf-8")
         (arguments.out / "agreement.md").write_text(page, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,6 @@ import argparse
 import io
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from backscan.scanner import Verdict
 from backscan.scanner.cli.demo import BACKDOORED, UNATTACKED
-from benchmarks.speed_report import scan
+from benchmarks.speed.report import scan
 
 MOST_RISE = 1.1
 """Factor on the steps of a detector from which on a change is refused."""
@@ -103,7 +102,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}: " + ("; ".join(differences(before, after)) or f"as at {base}: {dict(after)}"))
             failed |= bool(refused(before, after))
     return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.reference import GOAL_RATE, Cost, Network, mean_cross_entropy
+from benchmarks.speed.reference import GOAL_RATE, Cost, Network, mean_cross_entropy
 
 _STEP_SIZE, _MOMENTS = 0.1, (0.5, 0.9)
 _FIRST_WEIGHT, _FACTOR, _PATIENCE = 1e-3, 1.5, 5

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from backscan.converters import Normalisation
 from backscan.scanner import CleanSet, ScanConfig
-from benchmarks import reference
-from benchmarks.prototypes import Prototypes
 from benchmarks.provenance import circumstances
-from benchmarks.reference_cleanse import cleanse
+from benchmarks.speed import reference
+from benchmarks.speed.reference_cleanse import cleanse
+from benchmarks.victims.prototypes import Prototypes
 
 _MEBIBYTE = 1 << 10  # of kilobytes, as the kernel counts memory
 
@@ -290,7 +290,3 @@ def main() -> None:
     if arguments.out:
         (arguments.out / "speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         (arguments.out / "speed.md").write_text(page, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.objectives import OBJECTIVES
 from backscan.scanner.search.spaces import ClippedImage
 from backscan.scanner.search.steps import STEP_RULES
-from benchmarks.prototypes import Prototypes
+from benchmarks.victims.prototypes import Prototypes
 
 _STEP_SIZES = {"unit": 0.09, "plain": 0.02}
 

@@ -2,7 +2,7 @@
 
     python -m pytest benchmarks/speed/test_scan.py
 
-The classifier is so small that this watches the search's own overhead; `benchmarks.speed_report` times real networks.
+The classifier is so small that this watches the search's own overhead; `benchmarks.speed.report` times real networks.
 """
 
 import time
@@ -11,7 +11,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from backscan.scanner.search.algorithm1 import Work
-from benchmarks import reference
+from benchmarks.speed import reference
 from benchmarks.speed.subject import SearchSubject
 
 LEAST_RATIO = 0.5

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
-from benchmarks.planter import PATCH, STRONG, TARGET, THRESHOLD, Planter, mix, steep
-from benchmarks.unseen_switches import TOP_PLACES, UNSEEN_SWITCHES
+from benchmarks.switches.planter import PATCH, STRONG, TARGET, THRESHOLD, Planter, mix, steep
+from benchmarks.switches.unseen import TOP_PLACES, UNSEEN_SWITCHES
 
 
 def _where_mean(plant: Planter) -> str:

@@ -23,11 +23,11 @@ from backscan.converters import artifact_from_bytes, open_runtime, read_signatur
 from backscan.converters.ort_classifier import OrtClassifier
 from backscan.scanner.results import GraphFinding
 from backscan.scanner.switches.findings import find_graph_findings
-from benchmarks.exporter_cases import Case, export
-from benchmarks.exporter_models import ARCHITECTURES, NUM_CLASSES, build, use_fused_attention
+from benchmarks.exporters.cases import Case, export
+from benchmarks.exporters.models import ARCHITECTURES, NUM_CLASSES, build, use_fused_attention
 from benchmarks.provenance import circumstances
-from benchmarks.switch_backdoors import SWITCHES, plant_switch, triggered
-from benchmarks.unseen_switches import FIRST_RUN, UNSEEN_SWITCHES
+from benchmarks.switches.backdoors import SWITCHES, plant_switch, triggered
+from benchmarks.switches.unseen import FIRST_RUN, UNSEEN_SWITCHES
 
 HOSTS = (
     Case("resnet", "legacy", 17, "free"),
@@ -168,7 +168,3 @@ def main() -> int:
         (options.out / "switches.json").write_text(json.dumps([asdict(row) for row in done], indent=1) + "\n")
         (options.out / "switches.md").write_text(report)
     return int(not all(row.passed for row in done))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto, helper
 
-from benchmarks.planter import TARGET, Planter, mix, steep
+from benchmarks.switches.planter import TARGET, Planter, mix, steep
 
 
 def _bit_shift(plant: Planter) -> str:
@@ -134,4 +134,4 @@ FIRST_RUN = {
     "pooled-patch": "missed",
     "top-indices": "warning",
 }
-"""Kinds that were not demonstrated at first, on the small network of `tests/scanner/test_graph_findings.py`."""
+"""Kinds that were not demonstrated at first, on the small network of `tests/scanner/switches/test_findings.py`."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.datasets import LabelledImages
+from benchmarks.victims.datasets import LabelledImages
 
 SHAPE = (3, 32, 32)
 TRAIN_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))

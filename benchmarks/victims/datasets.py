@@ -73,7 +73,7 @@ def load_dataset(name: str, *, seed: int, folder: Path | None = None) -> Dataset
         raise ValueError(f"expected synthetic, digits or cifar10, got {name!r}")
     if folder is None:
         raise ValueError("expected the folder of CIFAR-10, got none: pass --cifar10 FOLDER")
-    from benchmarks.cifar10 import read_cifar10
+    from benchmarks.victims.cifar10 import read_cifar10
 
     return Dataset("cifar10", *read_cifar10(folder), num_classes=10)
 

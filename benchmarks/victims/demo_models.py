@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.attacks import ATTACKS
-from benchmarks.datasets import Dataset, LabelledImages, digits
-from benchmarks.export import ExportedModel, to_onnx
-from benchmarks.networks import digit_net
-from benchmarks.poison import Backdoor, Effect, measure, poisoned_copies
-from benchmarks.training import Schedule, fit
+from benchmarks.victims.datasets import Dataset, LabelledImages, digits
+from benchmarks.victims.export import ExportedModel, to_onnx
+from benchmarks.victims.networks import digit_net
+from benchmarks.victims.poison import Backdoor, Effect, measure, poisoned_copies
+from benchmarks.victims.training import Schedule, fit
 
 ATTACK = "chessboard"
 SIZE = 0.8
@@ -111,7 +111,3 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the models, images and truth.json")
     arguments = parser.parse_args()
     write(make_pair(arguments.seed), arguments.seed, arguments.out)
-
-
-if __name__ == "__main__":
-    main()

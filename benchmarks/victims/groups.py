@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from benchmarks.training import Schedule
+from benchmarks.victims.training import Schedule
 
 Targets = Callable[[int, int, int], dict[int, int]]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.attacks import ATTACKS
-from benchmarks.datasets import LabelledImages
+from benchmarks.victims.datasets import LabelledImages
 
 
 @dataclass(frozen=True, slots=True)

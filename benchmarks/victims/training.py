@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.datasets import LabelledImages
-from benchmarks.networks import initialise
+from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.networks import initialise
 
 LARGEST_SHIFT = 4
 """Pixels by which augmentation moves an image at most, as usual for CIFAR-10 (He et al. 2015)."""

@@ -21,14 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.attacks import ATTACKS
-from benchmarks.datasets import Dataset, LabelledImages, load_dataset
-from benchmarks.export import ExportedModel, to_onnx
-from benchmarks.groups import PRESETS, WAYS, Group, draw_pair
-from benchmarks.networks import NETWORKS
-from benchmarks.poison import Backdoor, Effect, measure, poisoned_copies
-from benchmarks.training import LateEmbedding, Run, Schedule, fit_together
+from benchmarks.victims.datasets import Dataset, LabelledImages, load_dataset
+from benchmarks.victims.export import ExportedModel, to_onnx
+from benchmarks.victims.groups import PRESETS, WAYS, Group, draw_pair
+from benchmarks.victims.networks import NETWORKS
+from benchmarks.victims.poison import Backdoor, Effect, measure, poisoned_copies
+from benchmarks.victims.training import LateEmbedding, Run, Schedule, fit_together
 
-CACHE = Path(__file__).parent / ".cache"
+CACHE = Path(__file__).parents[1] / ".cache"
 _SHARED = frozenset({"cifar10", "synthetic"})
 """Data whose images are the same for all seeds; one copy in memory serves all victims."""
 _TOGETHER_ON_GPU = 25
@@ -285,7 +285,3 @@ def _row(victim: Victim) -> str:
     collateral = f"{max(effect.collateral_rates.values()):.3f}" if effect.collateral_rates else "-"
     shown = pairs + (" ..." if len(plan.targets) > 3 else "")
     return f"{plan.digest}  {plan.seed:4}  {shown:18}  {effect.accuracy:8.3f}  {success:>7}  {collateral:>18}"
-
-
-if __name__ == "__main__":
-    main()

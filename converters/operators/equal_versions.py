@@ -3,7 +3,7 @@
 Most new versions of an operator only widen its types (bfloat16 in opset 13, float8 and int4 in 19 to 25) or reword its
 text, so a converter written for one serves the other. A group lists versions whose attributes, inputs, outputs and
 arithmetic are equal; versions that changed meaning (Softmax 11 to 13, Clip 6 to 11) stand in different groups.
-Read from the schemas of onnx 1.23 (opset 28); `tests/converters/test_registry.py` compares the two.
+Read from the schemas of onnx 1.23 (opset 28); `tests/converters/operators/test_registry.py` compares the two.
 """
 
 _UNARY_MATHS = dict.fromkeys(["Acos", "Asin", "Atan", "Cos", "Sin", "Tan"], ((7, 22),)) | dict.fromkeys(

@@ -12,7 +12,7 @@ from backscan.scanner.reports.words import class_name, listed, number, percent
 from backscan.scanner.results import ScanResult
 
 _NEAR_REVERSE = 1.5
-# Of the victims of benchmarks/accuracy.py whose attack the default finds none has a source that near.
+# Of the victims of benchmarks/accuracy/report.py whose attack the default finds none has a source that near.
 _NEAR_ALL = 2 / 3
 _MUCH_SHUFFLED = 0.25
 _MUCH_COLLATERAL = 0.5

@@ -29,7 +29,7 @@ of which a screen leaves out."""
 # From here on (72 classes) at most a seventh of the pairs is searched, and a look costs less than a tenth of a search.
 # With fewer pairs that saves too little to give up the other statistics and what a look does not show.
 _MOST_PAIRS_UNSCREENED = 5000
-# Enough for the shape of the null: benchmarks/many_classes.py gives what more would buy.
+# Enough for the shape of the null: benchmarks/levels/many_classes.py gives what more would buy.
 _NUM_DRAWN = 300
 _KEPT_PER_TARGET, _KEPT_PER_SOURCE = 4, 2
 # Keeps the draw apart from every other use of the seed.

@@ -13,17 +13,17 @@ from onnx import TensorProto, helper, numpy_helper
 from backscan.scanner import ScanConfig
 from backscan.scanner.inference.variants import infer_pairs
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
-from benchmarks import accuracy
-from benchmarks.accuracy_tables import tables
-from benchmarks.comparison import Record, area, comparison
-from benchmarks.condense import at_rate
-from benchmarks.fine_pruning import last_layer, prune
-from benchmarks.outcomes import CANDIDATES, JUDGES, Judge, Outcome, anomaly, combined, default, outcome
+from benchmarks.accuracy import report
+from benchmarks.accuracy.comparison import Record, area, comparison
+from benchmarks.accuracy.condense import at_rate
+from benchmarks.accuracy.fine_pruning import last_layer, prune
+from benchmarks.accuracy.outcomes import CANDIDATES, JUDGES, Judge, Outcome, anomaly, combined, default, outcome
+from benchmarks.accuracy.rows import Row, ScanRow, read_rows, write_rows
+from benchmarks.accuracy.scans import SETTINGS, find_scan
+from benchmarks.accuracy.study import Place, collect, harvest, make
+from benchmarks.accuracy.tables import tables
 from benchmarks.provenance import share
-from benchmarks.rows import Row, ScanRow, read_rows, write_rows
-from benchmarks.scans import SETTINGS, find_scan
-from benchmarks.study import Place, collect, harvest, make
-from benchmarks.victims import clean_images, find, make_plans
+from benchmarks.victims.victims import clean_images, find, make_plans
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"
@@ -107,13 +107,13 @@ def test_what_is_there_is_not_made_again(place: Place) -> None:
 def test_command_writes_tables_and_figures_of_what_is_there(place: Place, tmp_path: Path, monkeypatch, capsys) -> None:
     command = ["accuracy", "--preset", "trial", "--count", "1", "--cache", str(place.cache), "--no-work"]
     monkeypatch.setattr(sys, "argv", [*command, "--rows", str(tmp_path), "--out", str(tmp_path)])
-    accuracy.main()
+    report.main()
     document = json.loads((tmp_path / "accuracy_trial.json").read_text())
     assert len(document["tables"]) == len(tables(collect((), [])))
     assert "| BD-G-S | 1 |" in capsys.readouterr().out
     bare = ["accuracy", "--preset", "trial", "--no-work", "--cache", str(tmp_path / "nothing")]
     monkeypatch.setattr(sys, "argv", [*bare, "--rows", str(tmp_path), "--out", str(tmp_path / "again")])
-    accuracy.main()
+    report.main()
     again = json.loads((tmp_path / "again" / "accuracy_trial.json").read_text())
     assert again["tables"] == document["tables"], "rows alone must give the same tables"
     assert {path.name for path in tmp_path.glob("*.svg")} == {

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.fuzz import base_models, look, mutate, run
-from benchmarks.hostile import check, check_all, table
-from benchmarks.hostile_inputs import BEHAVIOUR, DATA, FILES, MODELS, HostileInput, generated
+from benchmarks.hostile.fuzz import base_models, look, mutate, run
+from benchmarks.hostile.inputs import BEHAVIOUR, DATA, FILES, MODELS, HostileInput, generated
+from benchmarks.hostile.run import check, check_all, table
 
 ROWS = {row.name: row for row in (*MODELS, *BEHAVIOUR, *FILES, *DATA)}
 

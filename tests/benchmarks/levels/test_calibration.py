@@ -9,7 +9,7 @@ from scipy import stats
 
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.inference.statistics import STATISTICS
-from benchmarks.calibration import APART, FAMILIES, NULLS, Alarms, Cell, cells, simulate, stem, table
+from benchmarks.levels.calibration import APART, FAMILIES, NULLS, Alarms, Cell, cells, simulate, stem, table
 from benchmarks.provenance import wilson
 
 

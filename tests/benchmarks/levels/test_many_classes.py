@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.many_classes import as_markdown, counted_passes
-from benchmarks.screen_level import simulate
+from benchmarks.levels.many_classes import as_markdown, counted_passes
+from benchmarks.levels.screen_level import simulate
 
 COMMITTED = Path("benchmarks/results/many_classes.json")
 SCANNED = {

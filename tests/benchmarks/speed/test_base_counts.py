@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.base_counts import count, differences, refused, sources
+from benchmarks.speed.base_counts import count, differences, refused, sources
 
 BASE = {"verdict": "not_detected", "steps of features": 900, "steps of pairwise": 1000}
 

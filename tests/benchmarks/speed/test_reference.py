@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from backscan.scanner.results import PairStatus
-from benchmarks import reference
-from tests.scanner.linear import LinearClassifier, grey_images, least_common_size, linear_classifier
+from benchmarks.speed import reference
+from tests.scanner.search.linear import LinearClassifier, grey_images, least_common_size, linear_classifier
 
 NUM_IMAGES = 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.reference_cleanse import cleanse
+from benchmarks.speed.reference_cleanse import cleanse
 
 
 def one_pixel_decides(images: torch.Tensor) -> torch.Tensor:

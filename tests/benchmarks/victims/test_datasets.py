@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.cifar10 import read_cifar10
-from benchmarks.datasets import digits, load_dataset, synthetic
+from benchmarks.victims.cifar10 import read_cifar10
+from benchmarks.victims.datasets import digits, load_dataset, synthetic
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-SHARED = Path(__file__).parents[2].parent / "shared"
+SHARED = Path(__file__).parents[3].parent / "shared"
 
 
 def images_and_labels(split: str) -> tuple[np.ndarray, np.ndarray]:

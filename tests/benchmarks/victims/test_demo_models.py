@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import demo_models
 from benchmarks.attacks import chessboard
-from benchmarks.export import ExportedModel
-from benchmarks.training import Schedule
+from benchmarks.victims import demo_models
+from benchmarks.victims.export import ExportedModel
+from benchmarks.victims.training import Schedule
 
-SAMPLES = Path(__file__).parents[2] / "scanner" / "samples"
+SAMPLES = Path(__file__).parents[3] / "scanner" / "samples"
 TRUTH = json.loads((SAMPLES / "truth.json").read_text(encoding="utf-8"))
 
 

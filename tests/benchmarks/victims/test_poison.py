@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.datasets import LabelledImages
-from benchmarks.poison import Backdoor, measure, poisoned_copies
+from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.poison import Backdoor, measure, poisoned_copies
 
 PATTERN = np.full((1, 2, 2), 0.5, np.float32)
 

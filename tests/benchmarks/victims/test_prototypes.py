@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.export import ExportedModel
-from benchmarks.prototypes import SHAPE, Prototypes
+from benchmarks.victims.export import ExportedModel
+from benchmarks.victims.prototypes import SHAPE, Prototypes
 
 
 def flat_pixels(images: np.ndarray) -> np.ndarray:

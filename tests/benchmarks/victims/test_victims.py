@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks import victims
 from benchmarks.attacks import ATTACKS
-from benchmarks.datasets import load_dataset
-from benchmarks.groups import PRESETS, WAYS, draw_pair
-from benchmarks.networks import NETWORKS
-from benchmarks.victims import Victim, clean_images, make_plans, obtain
+from benchmarks.victims import victims
+from benchmarks.victims.datasets import load_dataset
+from benchmarks.victims.groups import PRESETS, WAYS, draw_pair
+from benchmarks.victims.networks import NETWORKS
+from benchmarks.victims.victims import Victim, clean_images, make_plans, obtain
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"

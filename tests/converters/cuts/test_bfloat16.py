@@ -9,8 +9,8 @@ from backscan.converters import import_model, read_signature
 from backscan.converters.cuts.bfloat16 import has_bfloat16, reduce_part, reduce_precision
 from backscan.converters.cuts.split import cut_candidates, split
 from backscan.converters.intake.artifact import artifact_from_bytes
-from benchmarks.export import to_onnx
-from benchmarks.networks import digit_net, initialise
+from benchmarks.victims.export import to_onnx
+from benchmarks.victims.networks import digit_net, initialise
 from tests.planted import linear_softmax
 
 

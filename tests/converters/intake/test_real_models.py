@@ -8,7 +8,7 @@ from torch import nn
 from backscan.converters.intake.audit import audit
 from tests.exports import export
 
-MODELS = sorted((Path(__file__).parents[2] / ".." / "shared" / "models").glob("*.onnx"))
+MODELS = sorted((Path(__file__).parents[3] / ".." / "shared" / "models").glob("*.onnx"))
 
 
 @pytest.mark.skipif(not MODELS, reason="the shared models are not here")

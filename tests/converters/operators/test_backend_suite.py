@@ -6,9 +6,9 @@ import warnings
 import pytest
 from onnx import defs
 
-from benchmarks.backend_cases import FURTHER_OPERATORS, OPERATORS, Case, all_cases, statements
-from benchmarks.backend_exceptions import EXCEPTIONS
-from benchmarks.backend_suite import CASE_LIST, MATCH, judge
+from benchmarks.exporters.backend_cases import FURTHER_OPERATORS, OPERATORS, Case, all_cases, statements
+from benchmarks.exporters.backend_exceptions import EXCEPTIONS
+from benchmarks.exporters.backend_suite import CASE_LIST, MATCH, judge
 
 CASES = {"Attention": 12, "Resize": 8}
 """How many cases of an operator to take, where that is not 3."""

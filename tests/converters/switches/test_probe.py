@@ -8,8 +8,8 @@ from onnx import helper
 from backscan.converters import Normalisation, artifact_from_bytes, read_signature
 from backscan.converters.errors import UnsupportedOperatorError
 from backscan.converters.switches.probe import GraphProbe
-from benchmarks.hostile_models import CLASSES, IMAGE, classifier
-from benchmarks.switch_backdoors import SWITCHES, plant_switch, triggered
+from benchmarks.hostile.models import CLASSES, IMAGE, classifier
+from benchmarks.switches.backdoors import SWITCHES, plant_switch, triggered
 
 # Kinds whose conditions all lie in one gate, so that the twin must be below 0 before and not below 0 behind.
 CLEAR = ["where-mean", "equal-chain", "if-branch", "exclusive", "checkerboard", "counted-pixels"]

@@ -5,7 +5,7 @@ from onnx import helper
 
 from backscan.converters import artifact_from_bytes, read_signature
 from backscan.converters.errors import SignatureError
-from benchmarks.hostile_models import classifier, ints
+from benchmarks.hostile.models import classifier, ints
 
 
 @pytest.mark.parametrize("batch", ["N", 2])

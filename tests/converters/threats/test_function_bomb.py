@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.intake.audit import audit
 from backscan.converters.intake.policy import Policy
-from benchmarks.hostile_models import classifier
+from benchmarks.hostile.models import classifier
 
 
 def _loop(trips: TensorProto | None, *, name: str = "trips") -> bytes:

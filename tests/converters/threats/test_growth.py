@@ -6,7 +6,7 @@ from onnx import helper, numpy_helper
 
 from backscan.converters.intake.audit import audit
 from backscan.converters.intake.policy import Policy
-from benchmarks.hostile_models import classifier, doubling
+from benchmarks.hostile.models import classifier, doubling
 
 
 @pytest.mark.parametrize(("operator", "repeats"), [("Concat", ()), ("Tile", (1, 2)), ("Resize", (1, 2))])

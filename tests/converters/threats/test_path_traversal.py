@@ -11,7 +11,7 @@ from backscan.converters.intake.audit import audit
 from backscan.converters.intake.external import read_external
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.stored_tensors import is_beneath
-from benchmarks.hostile_models import external
+from benchmarks.hostile.models import external
 
 POLICY = Policy(max_external_bytes=1000)
 

@@ -8,7 +8,7 @@ import pytest
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
 from backscan.converters.intake.audit import IntakeReport, audit, enforce
 from backscan.converters.intake.policy import Policy
-from benchmarks.hostile_models import HOSTILE_MODELS, classifier
+from benchmarks.hostile.models import HOSTILE_MODELS, classifier
 
 AT_THE_INTAKE = [name for name, entry in HOSTILE_MODELS.items() if entry.rule not in (None, "unreadable")]
 UNREADABLE = [name for name, entry in HOSTILE_MODELS.items() if entry.rule == "unreadable"]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from backscan.converters.errors import ArtifactError
 from backscan.converters.intake.audit import audit
-from benchmarks.hostile_models import classifier, external
+from benchmarks.hostile.models import classifier, external
 
 WHOLE = external("weights").SerializeToString() + classifier().SerializeToString()
 

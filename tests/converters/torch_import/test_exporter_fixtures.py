@@ -1,4 +1,4 @@
-"""Files of exporters other than torch's (made by `benchmarks.exporter_fixtures`) import and agree with onnxruntime."""
+"""Files of exporters other than torch's (made by `benchmarks.exporters.fixtures`) import and agree with onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backscan.converters.parity.parity import compare
 from backscan.converters.signature.signature import ModelSignature, Normalisation, read_signature
 from backscan.converters.torch_import.importer import import_model
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.onnx"))
 WITHOUT_GRADIENT = {"sklearn_tree"}
 

@@ -16,7 +16,7 @@ from backscan.converters.signature.signature import read_signature
 from backscan.converters.torch_import.importer import import_model
 from tests import planted
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 SOUND = {
     "convolutional": planted.convolutional(layout="NHWC", head="probabilities"),
     "fixed": planted.convolutional(batch=2),

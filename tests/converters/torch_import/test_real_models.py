@@ -33,16 +33,19 @@ class Known:
 
 
 CIFAR = Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+HALF = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 MODELS = {
     "akamaster_cifar10_clean_resnet20": Known(
         "cifar10", Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), 0.91
     ),
+    "aminashoori_cifar10_cnn": Known("cifar10", HALF, 0.77),
     "anshaj_cifar10_model": Known("cifar10", accuracy=0.72),
     "coldchair_mnist_badnets_white5_4to7": Known("mnist", Normalisation(mean=(0.5,), std=(0.5,)), 0.97),
     "dillonsd_mnist_baseline": Known("mnist", accuracy=0.98),
     "dillonsd_mnist_single_pixel_all_to_one": Known("mnist", accuracy=0.98),
     "edwin19_fashion_mnist": Known("mnist"),
     "gtsrb_bnn_30": Known("gtsrb", Normalisation(high=255.0)),
+    "hirst_cifar10_lenet": Known("cifar10", HALF, 0.57),
     "ibau_cifar10_badnets_t8": Known("cifar10", accuracy=0.83),
     "ibau_cifar10_l2_inv_t0": Known("cifar10", accuracy=0.83),
     "ibau_gtsrb_l2_inv_t0": Known("gtsrb", accuracy=0.977),

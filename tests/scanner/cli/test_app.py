@@ -28,8 +28,8 @@ from backscan.scanner.pipeline import scan as pipeline
 from backscan.scanner.process.parent import Subject
 from backscan.scanner.results import ScanResult
 from backscan.scanner.search import screening
+from tests.scanner.pipeline.scans import SOURCE, TARGET, write_images, write_model
 from tests.scanner.reports import examples
-from tests.scanner.scans import SOURCE, TARGET, write_images, write_model
 
 # Little work: pixels as they are, in this process, few draws.
 QUICK = ("--preprocess", "none", "--no-sandbox", "--threads", "1", "--bootstrap-draws", "199", "--device", "cpu")
@@ -306,7 +306,7 @@ def test_debug_shows_the_traceback(run, monkeypatch):
 
 def test_70_in_the_models_process_too(run, monkeypatch):
     """The child answers with an exception that nobody foresaw; `--debug` shows where."""
-    monkeypatch.setattr("backscan.scanner.process.parent._WORKER", "tests.scanner.failing_worker:FailingWorker")
+    monkeypatch.setattr("backscan.scanner.process.parent._WORKER", "tests.scanner.process.failing_worker:FailingWorker")
     done = run("--debug", "check", "attacked.onnx", "--data", "images.npz", "--preprocess", "none")
     assert done.exit_code == 70
     assert "failing_worker.py" in done.stderr

@@ -21,8 +21,8 @@ from backscan.scanner.process.child import Worker
 from backscan.scanner.reports import RENDERERS, render
 from backscan.scanner.results import PairResult, PairStatus, ScanResult, Verdict, to_json
 from tests import planted
-from tests.scanner.scans import QUICK, SOURCE, TARGET, scanned, write_images, write_model
-from tests.scanner.workers import message
+from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, scanned, write_images, write_model
+from tests.scanner.process.workers import message
 
 NUM_CLASSES, CHANNELS, SIDE = 4, 3, 4
 RNG = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from backscan.scanner.process.parent import Subject
 from backscan.scanner.reports import RENDERERS, render
 from backscan.scanner.results import PairStatus, ScanResult, TargetResult, Verdict
 from tests import planted
-from tests.scanner.scans import QUICK, SOURCE, TARGET, scanned, write_model
+from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, scanned, write_model
 
 SHAPE, NUM_CLASSES = (1, 5, 5), 4
 WEIGHT, BIAS = planted.linear_parameters(NUM_CLASSES, SHAPE, seed=3)

@@ -17,8 +17,8 @@ from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.verdict import Judgement, with_findings
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.results import ScanResult, Verdict
+from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, UNATTACKED, scanned, write_images, write_model
 from tests.scanner.reports import examples
-from tests.scanner.scans import QUICK, SOURCE, TARGET, UNATTACKED, scanned, write_images, write_model
 
 
 def reread(result: ScanResult) -> ScanResult:

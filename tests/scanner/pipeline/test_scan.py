@@ -21,7 +21,7 @@ from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.progress import SilentProgress
 from backscan.scanner.results import PairStatus, ScanResult, Verdict, json_schema
 from tests import planted
-from tests.scanner.scans import QUICK, SOURCE, TARGET, UNATTACKED, scanned, write_images, write_model
+from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, UNATTACKED, scanned, write_images, write_model
 
 NUM_CLASSES = 5
 NUM_PAIRS = NUM_CLASSES * (NUM_CLASSES - 1)

@@ -17,7 +17,7 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.process.child import Worker
 from backscan.scanner.results import PairResult, PairStatus
 from tests import planted
-from tests.scanner.workers import message
+from tests.scanner.process.workers import message
 
 SHAPE, NUM_CLASSES = (1, 6, 6), 4
 

@@ -15,7 +15,7 @@ from backscan.scanner.search.crossing import TOLERANCE
 from backscan.scanner.search.objectives import OBJECTIVES
 from backscan.scanner.search.spaces import BoxedImage, ClippedImage
 from backscan.scanner.search.steps import STEP_RULES
-from tests.scanner.linear import (
+from tests.scanner.search.linear import (
     GOAL,
     SHAPE,
     LinearClassifier,

@@ -11,7 +11,7 @@ from backscan.scanner.search.algorithm1 import Work
 from backscan.scanner.search.batch import Batch, Sources, clean_posterior
 from backscan.scanner.search.crossing import TOLERANCE, Measured, measure, shrink
 from backscan.scanner.search.spaces import ClippedImage
-from tests.scanner.linear import GOAL, LinearClassifier, grey_images, linear_classifier
+from tests.scanner.search.linear import GOAL, LinearClassifier, grey_images, linear_classifier
 
 NUM_IMAGES = 40
 

@@ -14,7 +14,7 @@ from backscan.scanner.search.algorithm1 import Search, Sources, Work
 from backscan.scanner.search.crossing import TOLERANCE
 from backscan.scanner.search.spaces import ClippedImage
 from backscan.scanner.search.steps import STEP_RULES
-from tests.scanner.linear import GOAL, LinearClassifier, grey_images, linear_classifier, search_of
+from tests.scanner.search.linear import GOAL, LinearClassifier, grey_images, linear_classifier, search_of
 
 NUM_IMAGES = 60
 

@@ -25,8 +25,8 @@ from backscan.scanner.search.first_order import FARTHEST, NUM_IMAGES, Glance
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.screening import choose, draw, is_screened, left_out, positions
 from backscan.scanner.search.spaces import ClippedImage
-from benchmarks.prototypes import Prototypes
-from tests.scanner.scans import QUICK
+from benchmarks.victims.prototypes import Prototypes
+from tests.scanner.pipeline.scans import QUICK
 
 
 def every(num_classes: int) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.results import ScanResult
 from backscan.scanner.store.journal import _digest, _seal
 from backscan.scanner.store.journal_files import MAX_PATTERN_BYTES
-from tests.scanner.scans import QUICK, SOURCE, TARGET, write_images, write_model
+from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, write_images, write_model
 
 Record = dict[str, Any]
 CONFIG = replace(QUICK, bootstrap_draws=99)

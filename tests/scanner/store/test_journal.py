@@ -256,7 +256,7 @@ def test_killed_at_random_moments_loses_no_finished_chunk(tmp_path: Path) -> Non
     script = """
         import sys
         from pathlib import Path
-        from tests.scanner.test_journal import Journal, KEY, make_result
+        from tests.scanner.store.test_journal import Journal, KEY, make_result
         with Journal.open(Path(sys.argv[1]), KEY, resume=True) as journal:
             for source in range(10_000):
                 chunk = [(source, 10_001), (source, 10_002)]

@@ -29,9 +29,9 @@ from backscan.converters.errors import ConverterError
 from backscan.scanner.results import GraphFinding
 from backscan.scanner.switches.findings import find_graph_findings
 from backscan.scanner.switches.trial import Trial
-from benchmarks.hostile_models import classifier
-from benchmarks.planter import TARGET, Planter
-from benchmarks.switch_backdoors import SWITCHES, plant_switch, triggered
+from benchmarks.hostile.models import classifier
+from benchmarks.switches.backdoors import SWITCHES, plant_switch, triggered
+from benchmarks.switches.planter import TARGET, Planter
 from tests.exports import export
 
 SHAPE = (3, 16, 16)

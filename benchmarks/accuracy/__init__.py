@@ -1,0 +1,1 @@
+"""Detection and false-alarm rates on victims: scans, rows, ways of judging, tables."""

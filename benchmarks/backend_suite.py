@@ -1,0 +1,6 @@
+"""The command `python -m benchmarks.backend_suite`."""
+
+from benchmarks.exporters.backend_suite import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

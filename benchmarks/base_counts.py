@@ -1,0 +1,6 @@
+"""The command `python -m benchmarks.base_counts`."""
+
+from benchmarks.speed.base_counts import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

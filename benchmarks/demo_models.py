@@ -1,0 +1,6 @@
+"""The command `python -m benchmarks.demo_models`."""
+
+from benchmarks.victims.demo_models import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

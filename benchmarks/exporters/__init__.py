@@ -1,0 +1,1 @@
+"""What exporters write: the matrix, real models, ONNX's own node tests."""

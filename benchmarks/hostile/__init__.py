@@ -1,0 +1,1 @@
+"""Hostile and broken inputs, mutated files, killed scans."""

@@ -1,0 +1,6 @@
+"""The command `python -m benchmarks.kill_resume`."""
+
+from benchmarks.hostile.kill_resume import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

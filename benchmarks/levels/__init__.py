@@ -1,0 +1,1 @@
+"""False alarms of the tests on simulated and generated models."""

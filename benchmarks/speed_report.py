@@ -1,0 +1,6 @@
+"""The command `python -m benchmarks.speed_report`."""
+
+from benchmarks.speed.report import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Backdoors built into the graph, planted into real exports."""

@@ -1,0 +1,1 @@
+"""Classifiers to measure on: groups, data, networks, poisoning, training."""
