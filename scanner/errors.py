@@ -14,10 +14,6 @@ ScanError                   something the caller can handle; every message names
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from backscan.scanner.results import ScanResult
 
 
 class ExitCode(IntEnum):
@@ -51,9 +47,6 @@ class OptionError(UserError):
 class AbsentNameError(OptionError):
     """An option names an output or a tensor that this model does not have; another model may."""
 
-    result: ScanResult | None = None
-    """What the scan leaves of the model, set where a scan ended so: one of several models goes without a verdict."""
-
 
 class CleanSetError(UserError):
     """The clean images or their labels cannot be read, or do not fit the model."""
@@ -79,11 +72,3 @@ class NoVerdictError(ScanError):
 
 class InternalError(ScanError):
     """A defect of the scanner itself: one sentence for the user, `--debug` for the traceback."""
-
-
-class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
-    """Ctrl-C ended the scan (130); carries the result as far as it is made."""
-
-    def __init__(self, result: ScanResult) -> None:
-        super().__init__("interrupted")
-        self.result = result

@@ -34,7 +34,7 @@ from backscan.converters.errors import ArtifactError
 from backscan.converters.sandbox.errors import SandboxError
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import NoVerdictError
-from backscan.scanner.process.parent import Subject, open_subject
+from backscan.scanner.process.parent import ModelProcess, open_process
 from benchmarks.hostile.models import HOSTILE_MODELS, classifier, external
 from benchmarks.provenance import circumstances
 from benchmarks.switches.backdoors import SWITCHES, plant_switch
@@ -194,18 +194,18 @@ class Importer:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._subject: Subject | None = None
+        self._process: ModelProcess | None = None
         self._count = 0
 
     def __call__(self, data: bytes) -> str:
         """What the import says: imported, no verdict, or ended by a limit."""
         self._count += 1
-        if self._subject is None:
-            self._subject = self._stack.enter_context(open_subject(ScanConfig()))
+        if self._process is None:
+            self._process = self._stack.enter_context(open_process(sandbox=True))
         try:
-            self._subject.open(artifact_from_bytes("fuzzed.onnx", data), ScanConfig(image_size=(8, 8)))
+            opened = self._process.open(artifact_from_bytes("fuzzed.onnx", data), ScanConfig(image_size=(8, 8)))
             if self._count % _SWITCHES_EVERY == 0:  # it takes several times as long as the import
-                self._subject.find_switches(None, seed=0)
+                opened.find_switches(seed=0)
         except NoVerdictError as error:
             if isinstance(error.__cause__, SandboxError):
                 self.close()
@@ -216,7 +216,7 @@ class Importer:
     def close(self) -> None:
         """End the sandbox."""
         self._stack.close()
-        self._subject = None
+        self._process = None
 
 
 def run(

@@ -15,14 +15,13 @@ import typer
 from backscan.scanner.cli import options
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import (
-    AbsentNameError,
     ExitCode,
     InternalError,
-    Interrupted,
     OptionError,
     ScanError,
     UserError,
 )
+from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 
 if TYPE_CHECKING:
     from backscan.scanner.cli.baseline import Baseline
@@ -250,15 +249,15 @@ def check(
     names = _read_class_names(class_names)
     paths = expand(models)
     results: list[ScanResult] = []
-    absent: list[AbsentNameError] = []
+    absent: list[NameNotInModelError] = []
     try:
         for path in paths:
             folder = _journal_of(path, journal) if len(paths) > 1 else journal
             kept = _cache() if cache else None
             try:
                 results.append(_scan(path, _clean_set(path, data, labels), config, names, folder, kept, resume=resume))
-            except AbsentNameError as error:
-                if error.result is None or len(paths) == 1:
+            except NameNotInModelError as error:
+                if len(paths) == 1:
                     raise
                 _say(f"{_path_beneath(path)}: {error}")
                 results.append(error.result)

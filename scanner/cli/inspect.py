@@ -9,7 +9,7 @@ from typing import Any
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import ExitCode
 from backscan.scanner.pipeline.admission import admit, read
-from backscan.scanner.process.parent import Subject, open_subject
+from backscan.scanner.process.parent import OpenedModel, open_process
 
 Inspection = dict[str, Any]
 
@@ -30,8 +30,8 @@ def inspect_model(model: Path, config: ScanConfig, *, tensors: bool = False) -> 
         NoVerdictError: the bytes are no ONNX model, or it cannot be opened or imported.
     """
     artifact = read(model)
-    with open_subject(config) as subject:
-        report = subject.audit(artifact)
+    with open_process(sandbox=config.sandbox) as process:
+        report = process.audit(artifact)
         inspection: Inspection = {
             "name": artifact.name,
             "sha256": artifact.sha256,
@@ -40,23 +40,23 @@ def inspect_model(model: Path, config: ScanConfig, *, tensors: bool = False) -> 
             "operators": dict(report.operators),
             "external_data": dict(report.external_locations),
             "violations": [asdict(violation) for violation in report.violations],
-            "protections": list(subject.protections),
-            "unprotected": list(subject.unprotected),
+            "protections": list(process.protections),
+            "unprotected": list(process.unprotected),
         }
         if report.accepted:
             artifact = admit(artifact, report, model.parent)
-            opened = subject.open(artifact, config)
-            inspection |= {"sha256": artifact.sha256, "opened": asdict(opened)}
-            inspection |= _contents(subject, config, tensors=tensors)
+            opened = process.open(artifact, config)
+            inspection |= {"sha256": artifact.sha256, "opened": asdict(opened.facts)}
+            inspection |= _contents(opened, config, tensors=tensors)
     return inspection
 
 
-def _contents(subject: Subject, config: ScanConfig, *, tensors: bool) -> Inspection:
+def _contents(opened: OpenedModel, config: ScanConfig, *, tensors: bool) -> Inspection:
     contents: Inspection = {
-        "findings": [asdict(finding) for finding in subject.find_switches(None, seed=config.seed)],
+        "findings": [asdict(finding) for finding in opened.find_switches(seed=config.seed)],
     }
     if tensors:
-        contents["tensors"] = [asdict(cut) for cut in subject.list_cuts()]
+        contents["tensors"] = [asdict(cut) for cut in opened.list_cuts()]
     return contents
 
 

@@ -115,12 +115,12 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = MappingProxyType(
 )
 
 
-def searching(config: ScanConfig) -> tuple[str, ...]:
-    """The chosen detectors that can search pairs: one that acts on features needs a model that is cut."""
+def searching(config: ScanConfig, cut: str | None) -> tuple[str, ...]:
+    """The chosen detectors that can search pairs: one that acts on features needs a model that is cut at a tensor."""
     return tuple(
         name
         for name in config.detectors
-        if name in DETECTORS and (config.cut is not None or not DETECTORS[name].acts_on_features)
+        if name in DETECTORS and (cut is not None or not DETECTORS[name].acts_on_features)
     )
 
 

@@ -1,21 +1,20 @@
-"""The file under examination: read once, and admitted only after the audit of its bytes."""
+"""Steps 1 and 2, the file under examination: read once, and admitted only after the audit of its bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backscan.scanner.errors import NoVerdictError, UserError
-from backscan.scanner.results import ModelRecord
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, IntakeReport
-    from backscan.scanner.process.parent import Subject
+    from backscan.scanner.pipeline.record import Run
+    from backscan.scanner.process.parent import ModelProcess
 
 
 def read(model: Path) -> Artifact:
-    """The bytes of the file, read once; external data comes after the audit.
+    """Step 1: the bytes of the file, read once; external data comes after the audit.
 
     Raises:
         UserError: the path is missing or cannot be read.
@@ -31,16 +30,28 @@ def read(model: Path) -> Artifact:
         raise NoVerdictError(str(error)) from error
 
 
-def audit(subject: Subject, artifact: Artifact, folder: Path) -> Artifact:
-    """The artifact with its external data, once the policy allows what the bytes hold.
+def audit(run: Run, artifact: Artifact, folder: Path) -> Artifact:
+    """Step 2: the artifact with its external data, once the policy allows what the bytes hold.
 
     Raises:
         NoVerdictError: the file is empty, the policy forbids something, or external data is missing or outside the
             model's folder.
     """
+    with run.record.phase("intake"):
+        admitted = admitted_by(run.process, artifact, folder)
+    run.record.artifact = admitted
+    return admitted
+
+
+def admitted_by(process: ModelProcess, artifact: Artifact, folder: Path) -> Artifact:
+    """The artifact with its external data, if its bytes are allowed.
+
+    Raises:
+        NoVerdictError: as `audit`.
+    """
     if not artifact.data:  # which ONNX reads as a model without anything
         raise NoVerdictError("expected an ONNX model, found an empty file: get it again")
-    return admit(artifact, subject.audit(artifact), folder)
+    return admit(artifact, process.audit(artifact), folder)
 
 
 def admit(artifact: Artifact, report: IntakeReport, folder: Path) -> Artifact:
@@ -57,10 +68,3 @@ def admit(artifact: Artifact, report: IntakeReport, folder: Path) -> Artifact:
     except ConverterError as error:
         raise NoVerdictError(str(error)) from error
     return with_external(artifact, external) if external else artifact
-
-
-def model_record(artifact: Artifact, class_names: Sequence[str] | None) -> ModelRecord:
-    """Name, digest and size of the file."""
-    num_bytes = len(artifact.data) + sum(len(data) for data in artifact.external.values())
-    names = tuple(class_names) if class_names else None
-    return ModelRecord(artifact.name, artifact.sha256, num_bytes, class_names=names)

@@ -17,7 +17,7 @@ from backscan.scanner.results import Controls, EncodedArray, Example, FoundPatte
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from backscan.scanner.pipeline.replay import Decide, DecideWith
+    from backscan.scanner.pipeline.replay import OriginalFile
     from backscan.scanner.results import Inference, PairResult
 
 _MOST_EXAMPLES = 4
@@ -41,14 +41,11 @@ def found_pattern(pair: PairResult, inference: Inference) -> FoundPattern:
     )
 
 
-def examples(
-    decide: Decide, decide_with: DecideWith, pair: PairResult, images: NDArray[np.float32]
-) -> tuple[Example, ...]:
+def examples(file: OriginalFile, pair: PairResult, images: NDArray[np.float32]) -> tuple[Example, ...]:
     """Held-out source images before and after the pattern, those that the pattern moves first.
 
     Args:
-        decide: Decisions of the original file.
-        decide_with: The same with a pattern.
+        file: The original file.
         pair: The pair, with its pattern: [C, H, W] as images are, or in the shape of features, which no image shows.
         images: Held-out images of the source class, [n, C, H, W] in [0, 1].
     """
@@ -56,7 +53,7 @@ def examples(
         return ()
     visible = not DETECTORS[pair.detector].acts_on_features
     changed = add(images, pair.pattern) if visible else images
-    before, after = decide(images), decide_with(images, pair.pattern)
+    before, after = file.decide(images), file.decide_with(images, pair.pattern, pair.detector)
     moved_first = np.argsort((after != pair.target) | (before == pair.target), kind="stable")[:_MOST_EXAMPLES]
     return tuple(
         Example(

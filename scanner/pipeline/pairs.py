@@ -1,4 +1,4 @@
-"""The search over all class pairs, in fixed chunks that a journal can keep."""
+"""Step 10: the search over all class pairs, in fixed chunks that a journal can keep."""
 
 from __future__ import annotations
 
@@ -6,185 +6,230 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import searching
 from backscan.scanner.errors import OptionError
-from backscan.scanner.pipeline.record import SEARCH_PHASE, Draft, Settled
-from backscan.scanner.results import PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
+from backscan.scanner.pipeline.record import SEARCH_PHASE, Searched, Stop, Stopped
+from backscan.scanner.results import Pair, PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
 from backscan.scanner.search import screening
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from backscan.converters import Artifact
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.process.parent import OpenedModel, Preparation, Subject
+    from backscan.scanner.images.cleanset import CleanSet
+    from backscan.scanner.pipeline.record import Cutting, Run
+    from backscan.scanner.process.parent import PreparedSearch, SettledModel
     from backscan.scanner.store.journal import Journal
-
-Pair = tuple[int, int]
 
 # Sources whose pairs form one chunk. Threads wait for each other at its end, so it is to be long; the journal keeps
 # whole chunks, and the images of a chunk are held once more: on a CPU as many as this memory takes, but not too few.
 _SOURCES_PER_CHUNK = {"cpu": 10, "cuda": 16}
 _CHUNK_BYTES = 1 << 26
 _FEWEST_SOURCES = 5
-# A short look takes few passes (`glance`), so more sources make a chunk.
-_SOURCES_PER_LOOK = 48
+# A first estimate takes few passes (`first_order`), so more sources make a chunk.
+_SOURCES_PER_ESTIMATE = 48
 # Passes over the images that a pair takes, for the estimate of time only.
 _TYPICAL_PASSES = 18
 
 
 @dataclass(frozen=True, slots=True)
-class PairSearch:
-    """The smallest pattern of every pair (Algorithm 1), chunk by chunk."""
+class Screening:
+    """Which pairs stand for all of them, where only some are searched."""
 
-    subject: Subject
+    drawn: set[Pair]
+    """Drawn at random: the null is fitted to them. All pairs where all are searched."""
+    chosen: set[Pair] = field(default_factory=set)
+    """Those that look smallest."""
+
+    def of(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The pairs to search, in their order."""
+        return [pair for pair in pairs if pair in self.drawn or pair in self.chosen]
+
+    def records(self, detector: str, num_pairs: int) -> tuple[ScreenRecord, ...]:
+        """What reports say about it; nothing where all pairs are searched."""
+        if len(self.drawn) == num_pairs:
+            return ()
+        return (ScreenRecord(detector, num_pairs, num_drawn=len(self.drawn), num_chosen=len(self.chosen - self.drawn)),)
+
+
+@contextmanager
+def open_journal(run: Run, artifact: Artifact, clean: CleanSet, cutting: Cutting) -> Iterator[Journal | None]:
+    """The journal of this model, these images and this configuration; None without a folder.
+
+    Raises:
+        JournalMismatchError: the folder belongs to another scan.
+        OptionError: the folder holds a journal, and the scan is not to resume it.
+    """
+    if run.journal is None:
+        yield None
+        return
+    from backscan.scanner.store.journal import Journal
+
+    key = {"model": artifact.sha256, "data": clean.digest, **run.config.pair_options, "cut": cutting.tensor}
+    with Journal.open(run.journal, key, resume=run.resume) as journal:
+        if run.resume and journal.is_new:
+            run.record.progress.message(f"no journal in {run.journal}: it begins there with this scan")
+        yield journal
+
+
+@dataclass(frozen=True, slots=True)
+class PairSearch:
+    """Step 10: the smallest pattern of every pair (Algorithm 1), chunk by chunk."""
+
+    run: Run
+    """Options; its record takes what is finished, and the time."""
+    settled: SettledModel
     """The opened model."""
+    cutting: Cutting
+    """Where it is cut."""
     images_by_class: Mapping[int, NDArray[np.float32]]
-    """Optimisation images [n, C, H, W] of every class that has enough."""
-    opened: OpenedModel
-    """What is known about the model."""
-    config: ScanConfig
-    """Options."""
-    draft: Draft
-    """Takes what is finished, and the time."""
+    """Images of the search [n, C, H, W] of every class that has enough."""
     journal: Journal | None = None
     """Keeps finished chunks, and gives back those of an earlier run."""
     label: str = ""
     """Keeps searches under different preprocessing apart in the journal."""
 
-    def run(self) -> tuple[PairResult, ...]:
+    def search(self) -> Searched:
         """Every wanted pair, in order of detector, source and target.
 
         Raises:
-            Settled: the time limit ended the search; what is finished is in the draft.
+            Stopped: the time limit ended the search; what is finished is in the record.
         """
-        wanted = wanted_pairs(self.config, self.opened.num_classes)
+        config, num_classes, take = self.run.config, self.settled.facts.num_classes, self.run.record.take
+        wanted = wanted_pairs(config, num_classes)
         self._leave_out_others(len(wanted))
         todo = [pair for pair in wanted if pair[0] in self.images_by_class]
-        detectors = searching(self.config)
-        screened = screening.is_screened(self.config, self.opened.num_classes)
-        results = [
-            without_images(name, pair) for name in detectors for pair in wanted if pair[0] not in self.images_by_class
-        ]
-        deadline = None if self.config.time_limit is None else time.monotonic() + self.config.time_limit
+        detectors = searching(config, self.cutting.tensor)
+        without = [pair for pair in wanted if pair[0] not in self.images_by_class]
+        empty = tuple(without_images(name, pair) for name in detectors for pair in without)
+        found = take(Searched(config.detectors, num_classes, self.cutting.tensor, self._ordered(empty)))
+        is_screened = screening.is_screened(config, num_classes)
+        deadline = None if config.time_limit is None else time.monotonic() + config.time_limit
         planned = {name: len(todo) for name in detectors}
-        with self._telling_unfinished(planned, results), self.draft.phase(SEARCH_PHASE):
+        with self._telling_unfinished(planned), self.run.record.phase(SEARCH_PHASE):
             for name in detectors:
-                prepared = self.subject.prepare(name, self.images_by_class, self.config, seconds=_left(deadline))
-                drawn, chosen = self._screened(name, todo, deadline) if screened else (set(todo), set())
-                pairs = [pair for pair in todo if pair in drawn or pair in chosen]
+                prepared = self.settled.prepare(
+                    name, self.images_by_class, config, cut=self.cutting.cut, seconds=_left(deadline)
+                )
+                screened = self._screened(prepared, todo, deadline) if is_screened else Screening(set(todo))
+                pairs = screened.of(todo)
                 planned[name] = len(pairs)
-                for chunk in self._chunks(name, pairs, prepared, deadline):
-                    results += [replace(r, chosen=(r.source, r.target) not in drawn) for r in chunk]
-                    self.draft.set(pairs=self._ordered(results))
-        if _unfinished(planned, results):
+                found = take(replace(found, screens=(*found.screens, *screened.records(name, len(todo)))))
+                for chunk in self._chunks(prepared, pairs, deadline):
+                    marked = (replace(r, chosen=(r.source, r.target) not in screened.drawn) for r in chunk)
+                    found = take(replace(found, pairs=self._ordered((*found.pairs, *marked))))
+        if _unfinished(planned, found.pairs):
             raise self._out_of_time()
-        return self._ordered(results)
+        return found
 
     @contextmanager
-    def _telling_unfinished(self, planned: Mapping[str, int], results: Sequence[PairResult]) -> Iterator[None]:
+    def _telling_unfinished(self, planned: Mapping[str, int]) -> Iterator[None]:
         """Tell of the pairs that were not searched when the time limit or the user ended the search."""
         try:
             yield
         finally:
-            for name, missing in _unfinished(planned, results).items():
-                self.draft.leave_out(
+            found = self.run.record.get(Searched)
+            for name, missing in _unfinished(planned, found.pairs if found else ()).items():
+                self.run.record.leave_out(
                     f"{missing} of {planned[name]} class pairs with detector {name}: the search did not finish"
                 )
 
     def _leave_out_others(self, num_wanted: int) -> None:
         """Tell of the pairs that the user's choice leaves out."""
-        num_pairs = self.opened.num_classes * (self.opened.num_classes - 1)
+        num_classes = self.settled.facts.num_classes
+        num_pairs = num_classes * (num_classes - 1)
         if num_wanted < num_pairs:
-            self.draft.leave_out(
+            self.run.record.leave_out(
                 f"{num_pairs - num_wanted} of {num_pairs} class pairs, left out by --targets or --pairs"
             )
 
-    def _screened(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> tuple[set[Pair], set[Pair]]:
-        """The pairs that are drawn, and those that a short look at all of them chooses.
+    def _screened(self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None) -> Screening:
+        """The pairs that are drawn, and those that a first estimate of all of them chooses.
 
         Raises:
-            Settled: the time limit ended the look.
+            Stopped: the time limit ended the estimate.
         """
-        drawn = screening.draw(pairs, self.config.seed)
+        name, record = prepared.detector, self.run.record
+        drawn = screening.draw(pairs, self.run.config.seed)
         if len(drawn) == len(pairs):
-            return drawn, set()
-        self.draft.progress.message(f"{name}: a short look at {len(pairs)} class pairs")
+            return Screening(drawn)
+        record.progress.message(f"{name}: a short look at {len(pairs)} class pairs")
         sizes: dict[Pair, float] = {}
-        for portion in by_sources(pairs, _SOURCES_PER_LOOK):
-            found = self._looks(name, portion, deadline)
+        for portion in by_sources(pairs, _SOURCES_PER_ESTIMATE):
+            found = self._estimates(prepared, portion, deadline)
             if len(found) < len(portion):
                 raise self._out_of_time()
             sizes |= zip(portion, found, strict=True)
-        chosen = screening.choose(sizes, self.opened.num_classes)
-        record = ScreenRecord(name, len(pairs), num_drawn=len(drawn), num_chosen=len(chosen - drawn))
-        others = [each for each in self.draft.fields.get("screens", ()) if each.detector != name]
-        self.draft.set(screens=(*others, record))
-        self.draft.leave_out(f"with detector {name} {screening.left_out(len(pairs), drawn, chosen)}")
-        unused = [statistic for statistic in self.config.statistics if statistic != screening.STATISTIC]
+        chosen = screening.choose(sizes, self.settled.facts.num_classes)
+        record.leave_out(f"with detector {name} {screening.left_out(len(pairs), drawn, chosen)}")
+        unused = [statistic for statistic in self.run.config.statistics if statistic != screening.STATISTIC]
         if unused:
-            self.draft.leave_out(
+            record.leave_out(
                 f"statistic {', '.join(unused)}, which needs every pair (--screen off): judged by {screening.STATISTIC}"
             )
-        return drawn, chosen
+        return Screening(drawn, chosen)
 
-    def _looks(self, name: str, pairs: Sequence[Pair], deadline: float | None) -> list[float]:
+    def _estimates(self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None) -> list[float]:
         """Estimated sizes of some pairs, from the journal if it has them; none if the time was up."""
-        section = self._section(f"look-{name}")
+        section = self._section(f"look-{prepared.detector}")
         kept = self.journal.looks(section, pairs) if self.journal else None
         if kept is not None:
             return kept
-        sizes = self.subject.look(name, pairs, seconds=_left(deadline))
+        sizes = prepared.estimate(pairs, seconds=_left(deadline))
         if self.journal and len(sizes) == len(pairs):
             self.journal.keep_looks(section, pairs, sizes)
         return sizes
 
-    def _out_of_time(self) -> Settled:
+    def _out_of_time(self) -> Stopped:
         """The end of a search by its time limit, to be raised."""
-        return Settled(
-            Verdict.INCONCLUSIVE,
-            f"the time limit of {self.config.time_limit:g} s ended the search: raise --time-limit",
-        )
+        reason = f"the time limit of {self.run.config.time_limit:g} s ended the search: raise --time-limit"
+        return Stopped(Stop(Verdict.INCONCLUSIVE, (reason,)))
 
     def _chunks(
-        self, name: str, pairs: Sequence[Pair], prepared: Preparation, deadline: float | None
+        self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None
     ) -> Iterator[list[PairResult]]:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
+        name, progress = prepared.detector, self.run.record.progress
         largest = max(self.images_by_class.values(), key=len)
-        seconds_per_pair = _TYPICAL_PASSES * len(largest) * prepared.seconds_per_image
+        seconds_per_pair = _TYPICAL_PASSES * len(largest) * prepared.preparation.seconds_per_image
         if _left(deadline) != 0:
-            self.draft.progress.plan(name, len(pairs), len(pairs) * seconds_per_pair)
+            progress.plan(name, len(pairs), len(pairs) * seconds_per_pair)
         elif self.journal:  # what it has needs no time
-            self.draft.progress.plan(name, len(pairs), None)
-        for chunk in chunks(pairs, self.opened.device, bytes_a_source=largest.nbytes):
-            done = self._recorded(name, chunk)
+            progress.plan(name, len(pairs), None)
+        for chunk in chunks(pairs, self.settled.facts.device, bytes_a_source=largest.nbytes):
+            done = self._recorded(prepared, chunk)
             if done is None:
-                done = self._search(name, chunk, prepared.step_size, deadline)
+                done = self._optimised(prepared, chunk, deadline)
             yield done
             if len(done) < len(chunk):
                 return
 
-    def _recorded(self, name: str, chunk: Sequence[Pair]) -> list[PairResult] | None:
+    def _recorded(self, prepared: PreparedSearch, chunk: Sequence[Pair]) -> list[PairResult] | None:
         """The chunk as an earlier run left it in the journal, or None."""
-        done = self.journal.chunk(self._section(name), chunk) if self.journal else None
-        if done and not all(self.subject.could_give(name, result) for result in done):
+        done = self.journal.chunk(self._section(prepared.detector), chunk) if self.journal else None
+        if done and not all(prepared.could_give(result) for result in done):
             return None  # written by somebody else
         for result in done or ():
-            self.draft.progress.pair(result, 0)
+            self.run.record.progress.pair(result, 0)
         return done
 
-    def _search(self, name: str, chunk: Sequence[Pair], step_size: float, deadline: float | None) -> list[PairResult]:
+    def _optimised(self, prepared: PreparedSearch, chunk: Sequence[Pair], deadline: float | None) -> list[PairResult]:
+        """The chunk searched now, kept pair by pair."""
+        section = self._section(prepared.detector)
+
         def take(result: PairResult) -> None:
             if self.journal:
-                self.journal.add(self._section(name), chunk, result)
-            self.draft.progress.pair(result, (result.steps + 1) * len(self.images_by_class[result.source]))
+                self.journal.add(section, chunk, result)
+            self.run.record.progress.pair(result, (result.steps + 1) * len(self.images_by_class[result.source]))
 
-        done = self.subject.optimise(name, chunk, step_size, seconds=_left(deadline), on_pair=take)
+        done = prepared.optimise(chunk, seconds=_left(deadline), on_pair=take)
         if self.journal and len(done) == len(chunk):
-            self.journal.record(self._section(name), chunk, done)
+            self.journal.record(section, chunk, done)
         return done
 
     def _section(self, name: str) -> str:
@@ -192,7 +237,7 @@ class PairSearch:
 
     def _ordered(self, results: Sequence[PairResult]) -> tuple[PairResult, ...]:
         """By detector, source and target."""
-        place = self.config.detectors.index
+        place = self.run.config.detectors.index
         return tuple(sorted(results, key=lambda result: (place(result.detector), result.source, result.target)))
 
 

@@ -1,53 +1,190 @@
-"""The result of a scan while it is being made: fields are set as steps finish, and any step may end the scan."""
+"""What a scan knows so far: a frozen value from each step, and what is left to be said; the result is made of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from backscan.scanner.results import ModelRecord, Provenance, ScanResult, Verdict
+from backscan.scanner.images.cleanset import Draw
+from backscan.scanner.images.preprocessing import Settlement
+from backscan.scanner.inference.verdict import Judgement, with_findings
+from backscan.scanner.process.parent import CutModel, OpenedModel
+from backscan.scanner.results import (
+    Controls,
+    DataRecord,
+    Example,
+    FoundPattern,
+    GraphFinding,
+    Inference,
+    ModelRecord,
+    PairResult,
+    Parity,
+    Provenance,
+    ScanResult,
+    ScreenRecord,
+    TargetResult,
+    Verification,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from backscan.converters import Artifact
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.process.parent import ModelProcess
     from backscan.scanner.progress import Progress
 
+T = TypeVar("T")
 
 SEARCH_PHASE = "search"
 """Name of the phase that searches class pairs."""
 
 
-class Settled(Exception):  # noqa: N818 - an outcome, not an error
-    """A step found that nothing more can be said; carries the verdict and its reasons."""
-
-    def __init__(self, verdict: Verdict, *reasons: str) -> None:
-        super().__init__(*reasons)
-        self.verdict = verdict
-        self.reasons = reasons
+@dataclass(frozen=True, slots=True)
+class Stop(Judgement):
+    """What a gate gives instead of its value where nothing more can be said."""
 
 
-class Draft:
-    """Collects the fields of a `ScanResult`.
+class Stopped(Exception):  # noqa: N818 - an outcome, not an error
+    """A gate was shut; carries the judgement that this is."""
 
-    Args:
-        model: The scanned file.
-        config: Options of the scan, by name.
-        provenance: Enough to repeat the scan.
-        progress: Observer of the steps and warnings.
-    """
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(*stop.reasons)
+        self.stop = stop
 
-    def __init__(
-        self, *, model: ModelRecord, config: dict[str, Any], provenance: Provenance, progress: Progress
-    ) -> None:
-        self.fields: dict[str, Any] = {"model": model, "config": config, "provenance": provenance}
-        self.progress = progress
-        self._warnings: list[str] = []
-        self._not_tested: list[str] = []
-        self._timings: dict[str, float] = {}
 
-    def set(self, **fields: Any) -> None:
-        """Set fields of the result."""
-        self.fields.update(fields)
+@dataclass(frozen=True, slots=True)
+class GraphFindings:
+    """What is built into the graph."""
+
+    findings: tuple[GraphFinding, ...]
+    """Switches and gates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """Where the model was cut for the detectors that act on its features."""
+
+    cut: CutModel | None
+    """The cut model; None where none of them was chosen, or the model cannot be cut."""
+
+    @property
+    def tensor(self) -> str | None:
+        """Name of the tensor."""
+        return None if self.cut is None else self.cut.tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The clean images of a scan in the shape of the model, with the class each one stands for."""
+
+    pixels: NDArray[np.float32]
+    """Images [N, C, H, W] in [0, 1]."""
+    drawn: Draw
+    """Which of them search and which are held out, by class."""
+    record: DataRecord
+    """What reports say about them."""
+
+    def search(self) -> dict[int, NDArray[np.float32]]:
+        """Images of the search by class."""
+        return {label: self.pixels[indices] for label, indices in self.drawn.optimise.items()}
+
+    def held_out(self) -> dict[int, NDArray[np.float32]]:
+        """Images the search never sees, by class."""
+        return {label: self.pixels[indices] for label, indices in self.drawn.held_out.items() if len(indices)}
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the chosen detectors found, before anything is concluded."""
+
+    detectors: tuple[str, ...]
+    """Names of the detectors that were to search."""
+    num_classes: int
+    """Classes of the model."""
+    cut: str | None = None
+    """Tensor at which the model was cut; None if it was not."""
+    pairs: tuple[PairResult, ...] = ()
+    """Every pair that was searched, or has no images, in order of detector, source and target."""
+    screens: tuple[ScreenRecord, ...] = ()
+    """Which pairs were searched, by each detector that did not search all."""
+    targets: tuple[TargetResult, ...] = ()
+    """Every target class of the detectors that search once a class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """What the detectors conclude, which conclusion the verdict rests on, and its evidence: fields of the result."""
+
+    detectors: tuple[Inference, ...]
+    """Every conclusion."""
+    deciding: int | None = None
+    """Place in `detectors` of the one that the verdict rests on."""
+    calibrated_p_value: float | None = None
+    """Its calibrated p-value, corrected for the number of conclusions that decide."""
+    verification: Verification | None = None
+    """Replay of its pattern on the original file."""
+    patterns: tuple[FoundPattern, ...] = ()
+    """Its pattern."""
+    examples: tuple[Example, ...] = ()
+    """Held-out images before and after."""
+    controls: Controls | None = None
+    """Comparisons with other pairs."""
+
+    def fields(self) -> dict[str, Any]:
+        """Fields of the result."""
+        told = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        conclusion = None if self.deciding is None else self.detectors[self.deciding]
+        return told | {
+            "source": None if conclusion is None else conclusion.source,
+            "target": None if conclusion is None else conclusion.target,
+            "p_value": None if conclusion is None else conclusion.p_value,
+            "null": None if conclusion is None else conclusion.null,
+        }
+
+
+def model_record(artifact: Artifact, class_names: Sequence[str] | None) -> ModelRecord:
+    """Name, digest and size of the file."""
+    num_bytes = len(artifact.data) + sum(len(data) for data in artifact.external.values())
+    names = tuple(class_names) if class_names else None
+    return ModelRecord(artifact.name, artifact.sha256, num_bytes, class_names=names)
+
+
+@dataclass(slots=True)
+class Record:
+    """Everything that a scan keeps of its steps."""
+
+    artifact: Artifact
+    """The scanned file."""
+    class_names: Sequence[str] | None
+    """Names of the classes, if the user gave them."""
+    config: ScanConfig
+    """Options of the scan."""
+    provenance: Provenance
+    """Enough to repeat the scan."""
+    progress: Progress
+    """Observer of the steps and warnings."""
+    _values: dict[type, Any] = field(default_factory=dict)
+    _warnings: list[str] = field(default_factory=list)
+    _not_tested: list[str] = field(default_factory=list)
+    _timings: dict[str, float] = field(default_factory=dict)
+
+    def take(self, value: T | Stop) -> T:
+        """Keep what a step gave, in place of what it gave before; a gate that is shut ends the scan here.
+
+        Raises:
+            Stopped: the value is a `Stop`.
+        """
+        if isinstance(value, Stop):
+            raise Stopped(value)
+        self._values[type(value)] = value
+        return value
 
     def warn(self, *texts: str) -> None:
         """Record what weakens the evidence, once, and tell the observer."""
@@ -60,11 +197,6 @@ class Draft:
         """Record what this scan cannot speak about, once."""
         self._not_tested = list(dict.fromkeys((*self._not_tested, *texts)))
 
-    @property
-    def has_searched(self) -> bool:
-        """Whether the search of class pairs began."""
-        return SEARCH_PHASE in self._timings
-
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """A named step: told to the observer, its seconds recorded."""
@@ -75,13 +207,64 @@ class Draft:
         finally:
             self._timings[name] = self._timings.get(name, 0.0) + time.monotonic() - started
 
-    def result(self, verdict: Verdict, reasons: tuple[str, ...]) -> ScanResult:
-        """The finished result."""
+    def result(self, judgement: Judgement, *, interrupted: bool = False) -> ScanResult:
+        """The result: what was kept, and a judgement, with what the graph adds to it unless the user ended the scan."""
+        if SEARCH_PHASE not in self._timings:
+            self.leave_out("every class pair: the scan ended before the search")
+        opened, settlement = self.get(OpenedModel), self.get(Settlement)
+        graph, images, cutting = self.get(GraphFindings), self.get(Images), self.get(Cutting)
+        searched, concluded = self.get(Searched), self.get(Concluded)
+        findings = graph.findings if graph else ()
+        judgement = judgement if interrupted else with_findings(judgement, findings)
+        config = self.config.to_dict()
+        if cutting:
+            config["cut"] = cutting.tensor
+        if searched:
+            config["detectors"] = list(searched.detectors)
+        model = model_record(self.artifact, self.class_names)
+        provenance = self.provenance
+        if opened:
+            model = replace(model, num_classes=opened.facts.num_classes, signature=opened.facts.signature)
+            provenance = replace(provenance, device=opened.facts.device, protections=opened.protections)
         return ScanResult(
-            verdict=verdict,
-            reasons=reasons,
+            verdict=judgement.verdict,
+            reasons=judgement.reasons,
+            model=model,
+            config=config,
+            provenance=provenance,
+            significance=self.config.significance,
+            bootstrap_draws=self.config.bootstrap_draws,
+            findings=findings,
+            parity=self.get(Parity),
+            preprocessing=settlement.record if settlement else None,
+            clean_accuracy=settlement.accuracy if settlement else None,
+            data=images.record if images else None,
+            pairs=searched.pairs if searched else (),
+            screens=searched.screens if searched else (),
+            targets=searched.targets if searched else (),
             warnings=tuple(self._warnings),
             not_tested=tuple(self._not_tested),
             timings={name: round(seconds, 3) for name, seconds in self._timings.items()},
-            **self.fields,
+            **(concluded.fields() if concluded else {}),
         )
+
+    def get(self, kind: type[T]) -> T | None:
+        """What a step gave, None if it gave nothing yet."""
+        value: T | None = self._values.get(kind)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What every step of one scan may use."""
+
+    config: ScanConfig
+    """Options."""
+    record: Record
+    """Keeps what the steps give."""
+    process: ModelProcess
+    """The limited process, before it has opened the model."""
+    journal: Path | None = None
+    """Folder where finished pairs are kept."""
+    resume: bool = False
+    """Whether the journal is of an interrupted scan that goes on."""

@@ -1,4 +1,4 @@
-"""A finished report taken up again: other statistics on its pairs, or its pattern replayed on a model."""
+"""A finished report taken up again: other statistics on its pairs (`infer`), or its pattern on a model (`verify`)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import DETECTORS, conclude, objective_of, searching
+from backscan.scanner.detectors import DETECTORS, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
-from backscan.scanner.inference.variants import with_reciprocals
-from backscan.scanner.inference.verdict import Judgement, corrected_p_value, judge, suspicions, with_findings
-from backscan.scanner.pipeline.admission import audit, model_record, read
+from backscan.scanner.inference.verdict import Judgement, judge, suspicions, with_findings
+from backscan.scanner.pipeline.admission import admitted_by, read
+from backscan.scanner.pipeline.conclusion import infer_from, resting_on
 from backscan.scanner.pipeline.pairs import wanted_pairs
-from backscan.scanner.pipeline.replay import decisions_with_pattern, replay
-from backscan.scanner.process.checks import is_possible
-from backscan.scanner.process.parent import open_subject
-from backscan.scanner.results import FoundPattern, Inference, PairResult, ScanResult, Verdict, Verification
+from backscan.scanner.pipeline.record import Searched, model_record
+from backscan.scanner.pipeline.replay import OriginalFile, replay
+from backscan.scanner.pipeline.selection import draw_images
+from backscan.scanner.process.parent import open_process
+from backscan.scanner.results import (
+    FileRecord,
+    FoundPattern,
+    PairResult,
+    ScanResult,
+    Verdict,
+    Verification,
+    find_pair,
+    is_possible,
+)
 from backscan.scanner.search.screening import STATISTIC
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, Normalisation
     from backscan.scanner.images.cleanset import CleanSet
-    from backscan.scanner.process.parent import OpenedModel, Subject
+    from backscan.scanner.process.parent import CutFile, ModelProcess, OpenedFile, SettledFile
 
 
 def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
-    """The report with its pairs judged by other statistics.
+    """The report with its pairs judged by other statistics: steps 11 and 12 on what is stored.
 
     Args:
         result: A report of `scanner check`.
@@ -49,41 +59,27 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
             f"expected --statistic {STATISTIC} alone for a scan that searched only some pairs, as others need every "
             "pair: scan with --screen off"
         )
-    num_classes = _classes_of_search(result, config)
-    pairs = with_reciprocals(result.pairs, inference=config.inference, order=config.order)
-    inferences = conclude(pairs, result.targets, config, num_classes)
-    shown = _shown(result)
-    suspects = suspicions(pairs, inferences, significance=config.significance, published=config.published_p)
-    extreme = next((entry for entry in suspects if _pair_key(entry) == shown), next(iter(suspects), None))
-    same_pair = extreme is not None and _pair_key(extreme) == shown
-    verification = result.verification if same_pair else None
-    judgement = _held_back(result) or with_findings(
-        judge(pairs, inferences, verification, significance=config.significance, published=config.published_p),
-        result.findings,
-    )
-    return replace(
+    searched, conclusions = infer_from(_searched(result, config), config)
+    candidates = suspicions(searched.pairs, conclusions, significance=config.significance, published=config.published_p)
+    shown = result.patterns[0].key if result.patterns else None
+    deciding = next((each for each in candidates if each.key == shown), next(iter(candidates), None))
+    concluded = resting_on(deciding, conclusions)
+    if deciding is not None and deciding.key == shown:
+        kept = {name: getattr(result, name) for name in ("verification", "patterns", "examples", "controls")}
+        concluded = replace(concluded, **kept)
+    changed = replace(
         result,
-        verdict=judgement.verdict,
-        reasons=judgement.reasons,
         config=config.to_dict(),
-        source=None if extreme is None else extreme.source,
-        target=None if extreme is None else extreme.target,
-        p_value=None if extreme is None else extreme.p_value,
-        calibrated_p_value=None if extreme is None else corrected_p_value(extreme, inferences, published=False),
         bootstrap_draws=config.bootstrap_draws,
         significance=config.significance,
-        detectors=inferences,
-        pairs=pairs,
-        null=None if extreme is None else extreme.null,
-        patterns=result.patterns if same_pair else (),
-        examples=result.examples if same_pair else (),
-        controls=result.controls if same_pair else None,
-        verification=verification,
+        pairs=searched.pairs,
+        **concluded.fields(),
     )
+    return _judged(changed, config)
 
 
 def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -> ScanResult:
-    """The report with its pattern replayed on a model, with onnxruntime alone.
+    """The report with its pattern replayed on a model with onnxruntime alone: steps 1 to 5, 8, 9 and 12.
 
     Args:
         result: A report of `scanner check` with a recovered pattern.
@@ -102,52 +98,46 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
     if not result.patterns or result.preprocessing is None:
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
     _refuse_other_file(result)
-    config = replace(ScanConfig.from_dict(result.config), sandbox=sandbox)
+    config = ScanConfig.from_dict(result.config)
     artifact = read(model)
-    pattern, pair = result.patterns[0].values.decode(), _pair(result)
-    with open_subject(config) as subject:
-        artifact = audit(subject, artifact, model.parent)
-        opened = _open(subject, artifact, config)
-        subject.settle(_normalisation(result))
-        shape = _shape_of_patterns(subject, opened, result.patterns[0])
-        if pattern.shape != shape:
-            raise ReportError(
-                f"expected a model of {_places(result)} {list(pattern.shape)}, as the report's pattern is, found one "
-                f"of {list(shape)}: pass the model of the report"
-            )
-        fitted = clean.fit_to(opened.signature.input_shape)
-        fitted.check_labels(opened.num_classes)
-        labels = subject.decisions(fitted.images) if fitted.labels is None else fitted.labels
-        drawn = fitted.draw(
-            labels, images_per_class=config.images_per_class, seed=config.seed, num_classes=opened.num_classes
-        )
-        if pair.source not in drawn.optimise:
+    same_images = result.data is not None and clean.digest == result.data.digest
+    with open_process(sandbox=sandbox) as process:
+        artifact = admitted_by(process, artifact, model.parent)
+        opened = _open(process, artifact, config)
+        settled = opened.settle(_normalisation(result))
+        cut = _cut(settled, result.patterns[0])
+        pair = _pair(result, cut.shape if cut else settled.facts.signature.input_shape)
+        fitted = clean.fit_to(settled.facts.signature.input_shape)
+        fitted.check_labels(settled.facts.num_classes)
+        images = draw_images(settled, fitted, config)
+        if pair.source not in images.drawn.optimise:
             raise ReportError(f"expected images of class {pair.source}, found too few: add images of that class")
-        verification = replay(
-            subject.decisions,
-            decisions_with_pattern(subject, pair.detector),
-            replace(pair, pattern=pattern),
-            fitted.images[drawn.optimise[pair.source]],
-            {label: fitted.images[indices] for label, indices in drawn.held_out.items() if len(indices)},
-            goal_rate=config.goal_rate,
-            provider=opened.provider,
-            seed=config.seed,
-            only_correct=objective_of(config, pair.detector).only_correct,
-            searched_on=result.data is not None and clean.digest == result.data.digest,
-        )
-    held_back = _held_back(result)
-    other_file = artifact.sha256 != result.model.sha256
-    if other_file:
+        file = OriginalFile(settled, cut, artifact.sha256)
+        verification = replay(file, pair, images, config, searched_on=same_images)
+    if artifact.sha256 != result.model.sha256:
         result = _about(artifact, opened, result)
-    if result.data is not None and clean.digest != result.data.digest:
+    if not same_images:
         result = replace(result, warnings=(*result.warnings, _other_images(clean, verification)))
-    judgement = held_back or with_findings(
-        judge(
-            result.pairs, result.detectors, verification, significance=config.significance, published=config.published_p
-        ),
-        result.findings,
+    return _judged(replace(result, verification=verification), config)
+
+
+def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
+    """The report with the verdict that follows from what is stored in it.
+
+    A scan whose verdict depends on the preprocessing is inconclusive whatever its pairs say, and a file that was not
+    searched is not cleared.
+    """
+    judgement = judge(
+        result.pairs,
+        result.detectors,
+        result.verification,
+        significance=config.significance,
+        published=config.published_p,
     )
-    if other_file and judgement.verdict is Verdict.NOT_DETECTED:
+    if result.preprocessing is not None and result.preprocessing.disagreement:
+        judgement = Judgement(Verdict.INCONCLUSIVE, result.preprocessing.disagreement)
+    judgement = with_findings(judgement, result.findings)
+    if result.searched_file is not None and judgement.verdict is Verdict.NOT_DETECTED:
         judgement = Judgement(
             Verdict.INCONCLUSIVE,
             (
@@ -155,21 +145,19 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
                 "`scanner check` on it",
             ),
         )
-    return replace(result, verdict=judgement.verdict, reasons=judgement.reasons, verification=verification)
+    return replace(result, verdict=judgement.verdict, reasons=judgement.reasons)
 
 
-_OTHER_FILE = "this is not the file of the report"
-
-
-def _about(artifact: Artifact, opened: OpenedModel, result: ScanResult) -> ScanResult:
+def _about(artifact: Artifact, opened: OpenedFile, result: ScanResult) -> ScanResult:
     """The report as one about another file, of which it knows the replay alone."""
     record = model_record(artifact, result.model.class_names)
     searched = f"{result.model.name}, sha256 {result.model.sha256[:16]}"
     return replace(
         result,
-        model=replace(record, num_classes=opened.num_classes, signature=opened.signature),
+        model=replace(record, num_classes=opened.facts.num_classes, signature=opened.facts.signature),
         findings=(),
-        warnings=(*result.warnings, f"{_OTHER_FILE}: all but the replay is of {searched}"),
+        searched_file=FileRecord(result.model.name, result.model.sha256),
+        warnings=(*result.warnings, f"this is not the file of the report: all but the replay is of {searched}"),
     )
 
 
@@ -179,7 +167,7 @@ def _refuse_other_file(result: ScanResult) -> None:
     Raises:
         ReportError: it is one.
     """
-    if any(warning.startswith(_OTHER_FILE) for warning in result.warnings):
+    if result.searched_file is not None:
         raise ReportError("expected the report of a scan, found one of a replay on another file: pass that of the scan")
 
 
@@ -191,22 +179,22 @@ def _other_images(clean: CleanSet, verification: Verification) -> str:
     )
 
 
-def _open(subject: Subject, artifact: Artifact, config: ScanConfig) -> OpenedModel:
+def _open(process: ModelProcess, artifact: Artifact, config: ScanConfig) -> OpenedFile:
     """The original file alone.
 
     Raises:
         ReportError: it has not the output that the report is about.
     """
     try:
-        return subject.open(artifact, config, runtime_only=True)
+        return process.open_file(artifact, config)
     except AbsentNameError as error:
         raise ReportError(
             f"expected a model with output {config.output_name!r}, as the report's had: pass the model of the report"
         ) from error
 
 
-def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
-    """Number of classes of a report that holds every pair of its search.
+def _searched(result: ScanResult, config: ScanConfig) -> Searched:
+    """What a report holds of its search, with every pair.
 
     Raises:
         ReportError: pairs are missing, as after an interrupt, or cannot come from a search.
@@ -216,8 +204,8 @@ def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
         raise ReportError("expected a report with class pairs, found one without: run `scanner check` with --data")
     if num_classes != len(result.data.images_per_class):
         raise ReportError("expected images of every class in the report, found other classes: make the report again")
-    wanted = {(name, *pair) for name in searching(config) for pair in wanted_pairs(config, num_classes)}
-    found = [(pair.detector, pair.source, pair.target) for pair in result.pairs]
+    wanted = {(name, *pair) for name in searching(config, config.cut) for pair in wanted_pairs(config, num_classes)}
+    found = [pair.key for pair in result.pairs]
     num_left_out = sum(each.num_pairs - each.num_drawn - each.num_chosen for each in result.screens)
     if len(set(found)) != len(found) or not wanted.issuperset(found) or len(found) != len(wanted) - num_left_out:
         raise ReportError(
@@ -230,63 +218,49 @@ def _classes_of_search(result: ScanResult, config: ScanConfig) -> int:
                 f"expected sizes and rates of a search, found others at pair {pair.source}:{pair.target}: "
                 "make the report again"
             )
-    return num_classes
+    return Searched(config.detectors, num_classes, config.cut, result.pairs, result.screens, result.targets)
 
 
-def _held_back(result: ScanResult) -> Judgement | None:
-    """The report's own verdict where it does not follow from its statistics, replay and graph, else None.
-
-    A scan whose verdict depends on the preprocessing is inconclusive whatever its pairs say; that stays.
-    """
-    published = ScanConfig.from_dict(result.config).published_p
-    own = with_findings(
-        judge(
-            result.pairs, result.detectors, result.verification, significance=result.significance, published=published
-        ),
-        result.findings,
-    )
-    return None if own.verdict is result.verdict else Judgement(result.verdict, result.reasons)
-
-
-def _pair_key(found: Inference | FoundPattern) -> tuple[str, int | None, int | None]:
-    return found.detector, found.source, found.target
-
-
-def _shown(result: ScanResult) -> tuple[str, int | None, int | None] | None:
-    """The pair whose pattern the report shows."""
-    return _pair_key(result.patterns[0]) if result.patterns else None
-
-
-def _places(result: ScanResult) -> str:
-    return "features" if DETECTORS[result.patterns[0].detector].acts_on_features else "images"
-
-
-def _shape_of_patterns(subject: Subject, opened: OpenedModel, pattern: FoundPattern) -> tuple[int, ...]:
-    """Shape that patterns of a detector have on a model, which is cut if they act on its features.
+def _cut(settled: SettledFile, pattern: FoundPattern) -> CutFile | None:
+    """The file cut where the pattern of the report acts; None if that is the image.
 
     Raises:
-        ReportError: the model cannot be cut where the pattern of the report acts.
+        ReportError: the model cannot be cut there.
     """
     if not DETECTORS[pattern.detector].acts_on_features:
-        return opened.signature.input_shape
+        return None
     expected = f"expected a model that can be cut at {pattern.space!r}, as the report's was"
     try:
-        cut = subject.cut(pattern.space, None)
+        cut = settled.cut_file(pattern.space)
     except AbsentNameError as error:
         raise ReportError(f"{expected}: pass the model of the report") from error
-    if cut.obstacle:
-        raise ReportError(f"{expected}: {cut.obstacle}")
-    return cut.shape
+    if isinstance(cut, str):
+        raise ReportError(f"{expected}: {cut}")
+    return cut
 
 
-def _pair(result: ScanResult) -> PairResult:
-    """The pair whose pattern the report carries."""
+def _pair(result: ScanResult, shape: tuple[int, ...]) -> PairResult:
+    """The pair whose pattern the report carries, with that pattern.
+
+    Args:
+        result: The report.
+        shape: Shape that patterns have on the model.
+
+    Raises:
+        ReportError: the pair is missing, or the pattern is not one of this model.
+    """
     pattern = result.patterns[0]
-    wanted = (pattern.detector, pattern.source, pattern.target)
-    for pair in result.pairs:
-        if (pair.detector, pair.source, pair.target) == wanted:
-            return pair
-    raise ReportError(f"expected pair {pattern.source} -> {pattern.target} among the report's pairs, found none")
+    pair = find_pair(result.pairs, pattern.key)
+    if pair is None:
+        raise ReportError(f"expected pair {pattern.source} -> {pattern.target} among the report's pairs, found none")
+    values = pattern.values.decode()
+    if values.shape != shape:
+        places = "features" if DETECTORS[pattern.detector].acts_on_features else "images"
+        raise ReportError(
+            f"expected a model of {places} {list(values.shape)}, as the report's pattern is, found one of "
+            f"{list(shape)}: pass the model of the report"
+        )
+    return replace(pair, pattern=values)
 
 
 def _normalisation(result: ScanResult) -> Normalisation:

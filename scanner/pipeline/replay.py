@@ -1,25 +1,25 @@
-"""Replay of a found pattern on the original file: the verdict is about the file, not about our copy of it."""
+"""Step 12: replay of a found pattern on the original file: the verdict is about the file, not about our copy of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backscan.kernels.embedding import add
-from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.detectors import DETECTORS, objective_of
 from backscan.scanner.results import CollateralDamage, Verification
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from backscan.scanner.process.parent import Subject
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.pipeline.record import Images
+    from backscan.scanner.process.parent import CutFile, SettledFile
     from backscan.scanner.results import PairResult
 
-    Images = NDArray[np.float32]
-    Decide = Callable[[Images], NDArray[np.int64]]
-    DecideWith = Callable[[Images, Images], NDArray[np.int64]]
+    Array = NDArray[np.float32]
 
 # One-sided Fisher test of the held-out rate against the shuffled one (CONTRACT, Verification).
 _SIGNIFICANCE = 0.01
@@ -28,60 +28,66 @@ _SHUFFLES = 10
 _HARDLY_ANY = 0.05
 
 
-def decisions_with_pattern(subject: Subject, detector: str) -> DecideWith:
-    """How the original file decides on images with a pattern of a detector: added to the image, or at the cut."""
-    if DETECTORS[detector].acts_on_features:
-        return lambda images, pattern: subject.decisions(images, addition=pattern)
-    return lambda images, pattern: subject.decisions(add(images, pattern))
+@dataclass(frozen=True, slots=True)
+class OriginalFile:
+    """The original file in onnxruntime, without a pattern and with one."""
+
+    settled: SettledFile
+    """The file, fed with pixels."""
+    cut: CutFile | None = None
+    """The same cut in two, for patterns of features."""
+    sha256: str | None = None
+    """Its digest."""
+
+    def decide(self, images: Array) -> NDArray[np.int64]:
+        """Decisions [N] on images [N, C, H, W] in [0, 1]."""
+        return self.settled.decisions(images)
+
+    def decide_with(self, images: Array, pattern: Array, detector: str) -> NDArray[np.int64]:
+        """Decisions [N] with a pattern of a detector: added to the image, or to the features where the file is cut.
+
+        Raises:
+            ValueError: the detector acts on features and the file is not cut.
+        """
+        if not DETECTORS[detector].acts_on_features:
+            return self.settled.decisions(add(images, pattern))
+        if self.cut is None:
+            raise ValueError(f"expected a cut file for a pattern of detector {detector}")
+        return self.cut.decisions(images, pattern)
 
 
 def replay(
-    decide: Decide,
-    decide_with: DecideWith,
-    pair: PairResult,
-    optimised: Images,
-    held_out_by_class: Mapping[int, Images],
-    *,
-    goal_rate: float,
-    provider: str,
-    seed: int,
-    only_correct: bool = False,
-    searched_on: bool = True,
+    file: OriginalFile, pair: PairResult, images: Images, config: ScanConfig, *, searched_on: bool = True
 ) -> Verification:
     """Does the original file do with the pattern what the copy did, also on images the search never saw?
 
     Args:
-        decide: Decisions of the original file on images [N, C, H, W] in [0, 1].
-        decide_with: The same with a pattern.
+        file: The original file.
         pair: The pair, with its pattern.
-        optimised: Source images of the search.
-        held_out_by_class: Images of every class that the search never saw.
-        goal_rate: Rate that ended the search.
-        provider: Execution provider behind `decide`.
-        seed: Seed of the shuffles.
-        only_correct: Count correctly decided source images only, equation (6).
-        searched_on: Whether the search used `optimised`, so that its rate has to come out again.
+        images: Images of every class to search with, and held out.
+        config: Goal rate, objective and the seed of the shuffles.
+        searched_on: Whether the search used those images, so that its rate has to come out again.
 
     Returns:
         Rates, controls, collateral damage, and whether the contract's three conditions hold.
     """
-    if pair.pattern is None:
-        raise ValueError(f"expected a pattern for pair {pair.source} -> {pair.target}, found none")
-    replay = _Replay(decide_with, pair.pattern, pair.target)
-    counted = optimised[decide(optimised) == pair.source] if only_correct else optimised
+    played = _Played.of(file, pair)
+    optimised, held_out_by_class = images.search()[pair.source], images.held_out()
+    only_correct = objective_of(config, pair.detector).only_correct  # equation (6)
+    counted = optimised[file.decide(optimised) == pair.source] if only_correct else optimised
     held_out = held_out_by_class[pair.source]
 
-    rate_original = replay.rate(counted)
-    held_out_hits = replay.hits(held_out)
-    shuffled_hits = sum(replay.shuffled(_generator(seed, turn)).hits(held_out) for turn in range(_SHUFFLES))
+    rate_original = played.rate(counted)
+    held_out_hits = played.hits(held_out)
+    shuffled_hits = sum(played.shuffled(_generator(config.seed, turn)).hits(held_out) for turn in range(_SHUFFLES))
     num_shuffled = _SHUFFLES * len(held_out)
     p_value = _fisher(held_out_hits, len(held_out), shuffled_hits, num_shuffled)
 
-    failures = _failures(held_out_hits / len(held_out), goal_rate, p_value)
+    failures = _failures(held_out_hits / len(held_out), config.goal_rate, p_value)
     if searched_on:
         failures = [*_disagreement(pair, rate_original, len(counted)), *failures]
     return Verification(
-        provider=provider,
+        provider=file.settled.facts.provider,
         source=pair.source,
         target=pair.target,
         rate_torch=float(pair.rate or 0.0),
@@ -95,34 +101,47 @@ def replay(
         confirmed=not failures,
         reason="; ".join(failures) or _success(shuffled_hits / num_shuffled),
         collateral=tuple(
-            CollateralDamage(label, replay.rate(images), float((decide(images) == pair.target).mean()), len(images))
-            for label, images in sorted(held_out_by_class.items())
+            CollateralDamage(
+                label, played.rate(others), float((file.decide(others) == pair.target).mean()), len(others)
+            )
+            for label, others in sorted(held_out_by_class.items())
             if label not in (pair.source, pair.target)
         ),
         detector=pair.detector,
+        model_sha256=file.sha256,
     )
 
 
-class _Replay:
+@dataclass(frozen=True, slots=True)
+class _Played:
     """One pattern on the original file."""
 
-    def __init__(self, decide_with: DecideWith, pattern: Images, target: int) -> None:
-        self._decide_with, self._pattern, self._target = decide_with, pattern, target
+    file: OriginalFile
+    detector: str
+    pattern: Array
+    target: int
 
-    def hits(self, images: Images) -> int:
+    @classmethod
+    def of(cls, file: OriginalFile, pair: PairResult) -> _Played:
+        """The pattern of a pair."""
+        if pair.pattern is None:
+            raise ValueError(f"expected a pattern for pair {pair.source} -> {pair.target}, found none")
+        return cls(file, pair.detector, pair.pattern, pair.target)
+
+    def hits(self, images: Array) -> int:
         """Images decided as the target with the pattern."""
-        return int((self._decide_with(images, self._pattern) == self._target).sum())
+        return int((self.file.decide_with(images, self.pattern, self.detector) == self.target).sum())
 
-    def rate(self, images: Images) -> float:
+    def rate(self, images: Array) -> float:
         """Share of images decided as the target with the pattern."""
         return self.hits(images) / len(images) if len(images) else 0.0
 
-    def shuffled(self, rng: np.random.Generator) -> _Replay:
+    def shuffled(self, rng: np.random.Generator) -> _Played:
         """The same pattern with its pixels in another order: the norm stays, the arrangement goes."""
-        return _Replay(self._decide_with, _shuffled(self._pattern, rng), self._target)
+        return replace(self, pattern=_shuffled(self.pattern, rng))
 
 
-def _shuffled(pattern: Images, rng: np.random.Generator) -> Images:
+def _shuffled(pattern: Array, rng: np.random.Generator) -> Array:
     """A pattern with its places in another order, one for all channels, the first axis; of a vector its values."""
     channels = len(pattern) if pattern.ndim > 1 else 1
     rows = pattern.reshape(channels, -1)

@@ -1,51 +1,68 @@
-"""The opened model in the process that may touch it: one method a step, plain messages in and out.
+"""The opened model in the process that may touch it: one method a request of `protocol`.
 
 It runs in the sandboxed child, or in this process with `--no-sandbox`, and is the only code of the scanner that
-imports torch or onnxruntime. `executors.Subject` is its typed counterpart on the other side.
+imports torch or onnxruntime. `parent` is its counterpart on the other side.
 """
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
+from backscan.scanner.process import protocol
+from backscan.scanner.process.protocol import Answer, Event, Message, Request
+from backscan.scanner.results import PairResult, Parity, SignatureRecord, TargetResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from backscan.converters import Artifact, CutCandidate, Normalisation, OrtClassifier, TorchClassifier
+    from backscan.converters import Artifact, CutCandidate, IntakeReport, OrtClassifier, TorchClassifier
     from backscan.converters.cuts.split import OrtCut, Split
     from backscan.scanner.detectors import Examination
 
-Message = dict[str, Any]
+T = TypeVar("T")
 
 # Share of images that a cut model has to decide as the file does: that of the copy (CONTRACT, Parity).
 _LEAST_AGREEMENT = 0.99
 # Images on which reduced precision has to prove itself.
 _PROBED_IMAGES = 64
 
-_SIGNATURE_FIELDS = (
-    "input_name",
-    "input_shape",
-    "layout",
-    "dtype",
-    "batch",
-    "output_name",
-    "output_kind",
-    "opset",
-    "producer",
-    "other_outputs",
-)
+
+def _answers(
+    kind: type[Request[Answer, Event]],
+) -> Callable[[Callable[[Any, Any], Any]], Callable[[Any, Message], Any]]:
+    """Decorate the method of a request: a message comes in, and messages go out."""
+
+    def decorate(method: Callable[[Any, Any], Any]) -> Callable[[Any, Message], Any]:
+        @functools.wraps(method)
+        def answer(host: ModelHost, message: Message) -> Any:
+            outcome = method(host, protocol.decode(kind, message))
+            return _encoded(outcome) if isinstance(outcome, Generator) else protocol.encode(outcome)
+
+        return answer
+
+    return decorate
 
 
-class Worker:
+def _encoded(outcome: Generator[Any, None, Any]) -> Generator[Message, None, Message]:
+    """Events and answer of a search as messages."""
+    while True:
+        try:
+            event = next(outcome)
+        except StopIteration as end:
+            answer: Message = protocol.encode(end.value)
+            return answer
+        yield protocol.encode(event)
+
+
+class ModelHost:
     """Holds one model: the original file in onnxruntime, and its differentiable copy in torch."""
 
     def __init__(self) -> None:
@@ -58,36 +75,39 @@ class Worker:
         self._examination: Examination | None = None
         self._deadline = float("inf")
 
-    def audit(self, message: Message) -> Message:
+    @_answers(protocol.Audit)
+    def audit(self, request: protocol.Audit) -> IntakeReport:
         """Look at the bytes before any library loads them."""
         from backscan.converters import audit
 
-        return audit(message["data"]).to_dict()
+        return audit(request.data)
 
-    def open(self, message: Message) -> Message:
+    @_answers(protocol.Open)
+    def open(self, request: protocol.Open) -> protocol.Opened:
         """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
-        from backscan.converters import Artifact, import_model, open_runtime, read_signature
+        from backscan.converters import import_model, open_runtime, read_signature
 
-        artifact = Artifact(**message["artifact"])
-        signature = read_signature(artifact, output_name=message["output_name"], image_size=message["image_size"])
-        self._artifact, self._threads = artifact, message["threads"]
-        self._runtime = open_runtime(artifact, signature, threads=message["threads"])
-        answer: Message = {
-            "signature": {name: getattr(signature, name) for name in _SIGNATURE_FIELDS},
-            "num_classes": signature.num_classes,
-            "provider": self._runtime.providers[0],
-            "device": "cpu",
-            "warnings": [],
-        }
-        if not message["runtime_only"]:
-            answer["device"], device = _prepare_torch(message["device"])
-            self._copy = import_model(artifact, signature, device=device)
-            answer["warnings"] = list(self._copy.notes)
-        return answer
+        artifact, self._threads = request.artifact, request.threads
+        signature = read_signature(artifact, output_name=request.output_name, image_size=request.image_size)
+        self._artifact = artifact
+        self._runtime = open_runtime(artifact, signature, threads=request.threads)
+        device, warnings = "cpu", tuple[str, ...]()
+        if not request.runtime_only:
+            device, torch_device = _prepare_torch(request.device)
+            self._copy = import_model(artifact, signature, device=torch_device)
+            warnings = tuple(self._copy.notes)
+        return protocol.Opened(
+            signature=_as_record(SignatureRecord, signature),
+            num_classes=signature.num_classes,
+            provider=self._runtime.providers[0],
+            device=device,
+            warnings=warnings,
+        )
 
-    def settle(self, message: Message) -> Message:
+    @_answers(protocol.Settle)
+    def settle(self, request: protocol.Settle) -> protocol.Done:
         """Set how pixels become model input from now on."""
-        normalisation = _normalisation(message)
+        normalisation = request.normalisation
         self._runtime = self.runtime.with_normalisation(normalisation)
         if self._copy is not None:
             self._copy = self._copy.with_normalisation(normalisation)
@@ -95,22 +115,21 @@ class Worker:
             self._split = self._split.with_normalisation(normalisation)
         if self._cut is not None:
             self._cut = self._cut.with_normalisation(normalisation)
-        return {}
+        return protocol.Done()
 
-    def decide(self, message: Message) -> Message:
-        """Decisions of the original file on images in [0, 1].
-
-        Optional: `normalisation` to use instead of the settled one, or `addition`, added at the cut.
-        """
+    @_answers(protocol.Decide)
+    def decide(self, request: protocol.Decide) -> protocol.Decisions:
+        """Decisions of the original file."""
         runtime = self.runtime
-        if "addition" in message:
-            runtime = self._adding(message["addition"])
-        if "normalisation" in message:
-            runtime = runtime.with_normalisation(_normalisation(message))
-        return {"decisions": runtime.decisions(message["images"])}
+        if request.addition is not None:
+            runtime = self._adding(request.addition)
+        if request.normalisation is not None:
+            runtime = runtime.with_normalisation(request.normalisation)
+        return protocol.Decisions(runtime.decisions(request.images))
 
-    def find_switches(self, message: Message) -> Message:
-        """Switches built into the graph, and what they do (`graph_findings`)."""
+    @_answers(protocol.FindSwitches)
+    def find_switches(self, request: protocol.FindSwitches) -> protocol.Findings:
+        """Switches built into the graph, and what they do (`scanner/switches`)."""
         from backscan.scanner.switches.findings import find_graph_findings
 
         runtime = self.runtime
@@ -118,100 +137,99 @@ class Worker:
             self.artifact,
             runtime.signature,
             runtime.normalisation,
-            message["images"],
+            request.images,
             decisions=runtime.decisions,
-            seed=message["seed"],
+            seed=request.seed,
         )
-        return {"findings": [asdict(finding) for finding in findings]}
+        return protocol.Findings(tuple(findings))
 
-    def list_cuts(self, _: Message) -> Message:
-        """Tensors at which the model can be cut in two (`converters.split`)."""
+    @_answers(protocol.ListCuts)
+    def list_cuts(self, _: protocol.ListCuts) -> protocol.CutPlaces:
+        """Tensors at which the model can be cut in two (`converters/cuts`)."""
         from backscan.converters import cut_candidates
 
-        return {"cuts": [asdict(cut) for cut in cut_candidates(self.artifact, self.runtime.signature)]}
+        found = cut_candidates(self.artifact, self.runtime.signature)
+        return protocol.CutPlaces(tuple(_as_record(protocol.CutPlace, cut) for cut in found))
 
-    def cut(self, message: Message) -> Message:
-        """Cut the original file at a tensor, and the copy too unless `runtime_only`; or say why that cannot be.
+    @_answers(protocol.Cut)
+    def cut(self, request: protocol.Cut) -> protocol.CutAttempt:
+        """Cut the original file at a tensor, and the copy too if there are images; or say why that cannot be.
 
         Raises:
             CutNameError: no cut is at the tensor that was asked for.
         """
         from backscan.converters.errors import ConverterError, CutNameError
 
-        tensor = message["tensor"] or ""
+        tensor = request.tensor or ""
         try:
             tensor = tensor or self._first_convolution()
-            cut = self._open_cut(tensor, runtime_only=message["runtime_only"])
+            cut = self._open_cut(tensor, runtime_only=request.images is None)
         except CutNameError:
             raise
         except ConverterError as error:
-            return {"tensor": tensor, "shape": [], "obstacle": str(error)}
-        obstacle = "" if self._split is None else _disagreement(self._split, self.runtime, message["images"])
-        return {"tensor": tensor, "shape": list(cut.shape), "obstacle": obstacle}
+            return protocol.CutAttempt(tensor, (), str(error))
+        obstacle = ""
+        if self._split is not None and request.images is not None:
+            obstacle = _disagreement(self._split, self.runtime, request.images)
+        return protocol.CutAttempt(tensor, tuple(cut.shape), obstacle)
 
-    def compare(self, message: Message) -> Message:
+    @_answers(protocol.Compare)
+    def compare(self, request: protocol.Compare) -> Parity:
         """Parity of the copy with the original file on some images."""
         from backscan.converters import compare
 
-        report = compare(self.copy, self.runtime, message["images"], images_real=message["images_real"])
-        return {
-            "decision_agreement": report.decision_agreement,
-            "largest_probability_gap": report.max_probability_gap,
-            "largest_logit_gap": report.max_relative_logit_gap,
-            "gradient_error": report.gradient_error,
-            "num_images": report.num_images,
-            "real_images": report.images_real,
-            "passed": report.passed,
-            "reason": report.reason or report.gradient_warning or "",
-        }
+        report = compare(self.copy, self.runtime, request.images, images_real=request.real_images)
+        return Parity(
+            decision_agreement=report.decision_agreement,
+            largest_probability_gap=report.max_probability_gap,
+            largest_logit_gap=report.max_relative_logit_gap,
+            gradient_error=report.gradient_error,
+            num_images=report.num_images,
+            real_images=report.images_real,
+            passed=report.passed,
+            reason=report.reason or report.gradient_warning or "",
+        )
 
-    def prepare(self, message: Message) -> Message:
+    @_answers(protocol.Prepare)
+    def prepare(self, request: protocol.Prepare) -> protocol.Preparation:
         """Take the source images and find the step size of a detector, as well as the time allows."""
         from backscan.scanner.detectors import DETECTORS
 
         started = time.monotonic()
-        seconds = message.get("seconds")
-        self._deadline = float("inf") if seconds is None else started + seconds
-        self._examination = self._examine(message)
-        pilot = DETECTORS[message["detector"]].find_step_size(self._examination)
+        self._allow(request.seconds)
+        self._examination = self._examine(request)
+        pilot = DETECTORS[request.detector].find_step_size(self._examination)
         taken = time.monotonic() - started
-        return {"step_size": pilot.step_size, "seconds_per_image": taken / max(1, pilot.num_images)}
+        return protocol.Preparation(pilot.step_size, taken / max(1, pilot.num_images))
 
-    def look(self, message: Message) -> Message:
-        """Take a short look at some pairs; no sizes if the time was up."""
+    @_answers(protocol.Estimate)
+    def estimate(self, request: protocol.Estimate) -> protocol.Sizes:
+        """Estimate the sizes of some pairs to first order; none if the time was up."""
         from backscan.scanner.detectors import DETECTORS
 
-        pairs = self._begin(message)
-        sizes = DETECTORS[message["detector"]].look(self.examination, pairs)
-        return {"sizes": np.array(sizes, dtype=np.float64)}
+        self._allow(request.seconds)
+        return protocol.Sizes(tuple(DETECTORS[request.detector].look(self.examination, request.pairs)))
 
-    def optimise(self, message: Message) -> Generator[Message, None, Message]:
-        """Search some pairs; every finished pair is an event, the answer says whether the time was enough."""
+    @_answers(protocol.Optimise)
+    def optimise(self, request: protocol.Optimise) -> Generator[PairResult, None, protocol.Finished]:
+        """Search some pairs; the answer says whether the time was enough."""
         from backscan.scanner.detectors import DETECTORS
 
-        pairs = self._begin(message)
-        detector = DETECTORS[message["detector"]]
-        finished = 0
-        for result in detector.optimise(self.examination, pairs, message["step_size"]):
-            finished += 1
-            yield {"pair": result.to_dict(), "pattern": result.pattern}
-        return {"finished": finished}
+        self._allow(request.seconds)
+        detector = DETECTORS[request.detector]
+        return (yield from _counted(detector.optimise(self.examination, request.pairs, request.step_size)))
 
-    def search_targets(self, message: Message) -> Generator[Message, None, Message]:
-        """Search every target class; every finished one is an event, the answer says whether the time was enough."""
+    @_answers(protocol.SearchTargets)
+    def search_targets(self, request: protocol.SearchTargets) -> Generator[TargetResult, None, protocol.Finished]:
+        """Search every target class; the answer says whether the time was enough."""
         from backscan.scanner.detectors import TARGET_DETECTORS
 
-        self._deadline = float("inf") if message["seconds"] is None else time.monotonic() + message["seconds"]
-        finished = 0
-        for result in TARGET_DETECTORS[message["detector"]].search(self._examine(message)):
-            finished += 1
-            yield {"target": result.to_dict()}
-        return {"finished": finished}
+        self._allow(request.seconds)
+        return (yield from _counted(TARGET_DETECTORS[request.detector].search(self._examine(request))))
 
-    def _begin(self, message: Message) -> list[tuple[int, int]]:
-        """Set the time that is allowed for some pairs, and give them."""
-        self._deadline = float("inf") if message["seconds"] is None else time.monotonic() + message["seconds"]
-        return [(int(source), int(target)) for source, target in message["pairs"]]
+    def _allow(self, seconds: float | None) -> None:
+        """Set the time that a search may take from now on."""
+        self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
 
     @property
     def examination(self) -> Examination:
@@ -282,7 +300,7 @@ class Worker:
             raise RuntimeError("expected `cut` before decisions with an addition")
         return self._cut.adding(pattern[None])
 
-    def _examine(self, message: Message) -> Examination:
+    def _examine(self, request: protocol.Prepare | protocol.SearchTargets) -> Examination:
         import torch
 
         from backscan.converters.cuts.bfloat16 import reduce_precision
@@ -290,8 +308,8 @@ class Worker:
 
         device = next(self.copy.buffers()).device
         images = {
-            int(label): torch.from_numpy(np.ascontiguousarray(array)).to(device)
-            for label, array in message["images_by_class"].items()
+            label: torch.from_numpy(np.ascontiguousarray(array)).to(device)
+            for label, array in request.images_by_class.items()
         }
         with torch.no_grad():
             decisions = {label: self.copy.log_posterior(array).argmax(dim=1) for label, array in images.items()}
@@ -306,12 +324,26 @@ class Worker:
             images_by_class=images,
             decisions_by_class=decisions,
             num_classes=self.copy.signature.num_classes,
-            config=ScanConfig.from_dict(message["config"]),
+            config=request.config,
             stopped=lambda: time.monotonic() > self._deadline,
             cut=self._split,
             draft=draft,
             cut_draft=cut_draft,
         )
+
+
+def _counted(results: Iterator[T]) -> Generator[T, None, protocol.Finished]:
+    """The results of a search, and how many they were."""
+    finished = 0
+    for result in results:
+        finished += 1
+        yield result
+    return protocol.Finished(finished)
+
+
+def _as_record(kind: type[T], thing: object) -> T:
+    """What a record keeps of a thing: the attributes that have the names of its fields."""
+    return kind(**{entry.name: getattr(thing, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
 
 
 def _reduced(parts: Split, images: Tensor) -> Split | None:
@@ -350,13 +382,6 @@ def _disagreement(parts: Split, runtime: OrtClassifier, images: NDArray[np.float
     if agreement >= _LEAST_AGREEMENT:
         return ""
     return f"the model cut at '{parts.cut}' decides as the file on {agreement:.1%} of {len(images)} images only"
-
-
-def _normalisation(message: Mapping[str, Any]) -> Normalisation:
-    from backscan.converters import Normalisation
-
-    fields: dict[str, Any] = message["normalisation"]
-    return Normalisation(**(fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}))
 
 
 def _prepare_torch(wanted: str) -> tuple[str, str]:

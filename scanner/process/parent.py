@@ -1,8 +1,9 @@
-"""Where the model is opened and pairs run: a sandboxed child process, or this process for debugging.
+"""The model in its limited process, seen from the parent: what may be asked follows from what has been done.
 
-`Subject` is the model under examination seen from the parent: typed methods over the messages of `worker.Worker`,
-every answer checked before it is believed. A cluster engine would be another `Subject`, whose workers receive the
-artifact's bytes, the configuration and chunks of pairs, and return `PairResult`s.
+`ModelProcess` has opened nothing. Opening gives an `OpenedFile`, or an `OpenedModel` with its torch copy; settling how
+pixels become model input gives a `SettledFile` or a `SettledModel`; cutting and preparing give a `CutFile`, a
+`CutModel` and a `PreparedSearch`. A call in the wrong order does not type-check. Every answer is checked before it is
+believed. A cluster engine would be another runner, whose workers get the artifact's bytes and chunks of pairs.
 """
 
 from __future__ import annotations
@@ -10,327 +11,59 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from backscan.converters.sandbox.limits import IMPORT, INTAKE, SCAN
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError
-from backscan.scanner.process.checks import (
-    checked,
-    checked_decisions,
-    checked_pair,
-    checked_sizes,
-    checked_target,
-    disbelief,
-)
-from backscan.scanner.results import GraphFinding, Parity, SignatureRecord
+from backscan.scanner.process import protocol
+from backscan.scanner.process.checks import checked, checked_decisions, checked_pair, checked_target, disbelief
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from backscan.converters import Artifact, IntakeReport, Normalisation
-    from backscan.converters.sandbox.limits import PhaseLimits
-    from backscan.converters.sandbox.sandbox import Runner
+    from backscan.converters.sandbox.runner import Runner
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.results import PairResult, TargetResult
+    from backscan.scanner.process.protocol import Answer, Event, Request
+    from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, TargetResult
 
-_WORKER = "backscan.scanner.process.child:Worker"
-# A target class is a long search with nothing to tell before its end: a large model may take hours for the first.
-_TARGETS = replace(SCAN, name="targets", silence_seconds=12 * 3600.0)
-_LONGEST_TEXT = 10_000
+    Images = NDArray[np.float32]
+    ImagesByClass = Mapping[int, Images]
+
+_HOST = "backscan.scanner.process.child:ModelHost"
 # Every pair's pattern is kept until the replay; more features than this an image would fill the memory.
 _MOST_FEATURES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedModel:
-    """What is known about a model once it is open."""
+class _Line:
+    """The way to the process."""
 
-    signature: SignatureRecord
-    """Input and output."""
-    num_classes: int
-    """Classes."""
-    provider: str
-    """Execution provider that onnxruntime really uses."""
-    device: str
-    """Where the torch copy runs."""
-    warnings: tuple[str, ...] = field(default=())
-    """What the import could not do exactly."""
+    runner: Runner
+    """What runs the methods of its host."""
 
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A tensor at which the model can be cut in two: everything about the image passes through it."""
-
-    name: str
-    """Name of the tensor."""
-    operator: str
-    """Operator that computes it."""
-    shape: tuple[int, ...]
-    """Its shape for one image."""
-    dtype: str
-    """Its element type."""
-    is_first_convolution: bool
-    """Whether the first convolution computes it: where XMK section 5.2.3 cuts."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutModel:
-    """How an attempt to cut the model ended."""
-
-    tensor: Annotated[str, Field(max_length=_LONGEST_TEXT)]
-    """Where it was to be cut; empty if the model has no such place."""
-    shape: tuple[Annotated[int, Field(gt=0)], ...]
-    """Shape of the features of one image; empty if the model cannot be cut."""
-    obstacle: Annotated[str, Field(max_length=_LONGEST_TEXT)]
-    """Why it cannot be cut; empty if it can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """What the pilot pairs of a detector gave."""
-
-    step_size: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """Step size for all pairs."""
-    seconds_per_image: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    """Measured time of one image through the model and back."""
-
-
-class Subject:
-    """The model under examination.
-
-    Args:
-        runner: What runs the worker's methods.
-    """
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._pattern_shape: tuple[int, ...] = ()
-        self._cut_shape: tuple[int, ...] = ()
-
-    @property
-    def protections(self) -> tuple[str, ...]:
-        """What limits the process that holds the model."""
-        return self._runner.protections.active
-
-    @property
-    def unprotected(self) -> tuple[str, ...]:
-        """What this system could not limit."""
-        return self._runner.protections.missing
-
-    def audit(self, artifact: Artifact) -> IntakeReport:
-        """What the file holds and what of it the policy forbids, from its bytes alone.
+    def ask(self, request: Request[Answer, Event], on_event: Callable[[Event], None] | None = None) -> Answer:
+        """The answer to a request, of the right type.
 
         Raises:
-            NoVerdictError: the bytes are no ONNX model.
+            AbsentNameError: an option names an output or a tensor that the model does not have.
+            NoVerdictError: the model cannot be opened or used, or the process answers something else.
+            InternalError: a defect of the scanner.
         """
-        from backscan.converters import IntakeReport
-
-        answer = self._call("audit", {"data": artifact.data}, INTAKE)
-        try:
-            return IntakeReport.from_dict(answer)
-        except (TypeError, KeyError) as error:
-            raise disbelief("an intake report") from error
-
-    def open(self, artifact: Artifact, config: ScanConfig, *, runtime_only: bool = False) -> OpenedModel:
-        """Open the original file, and import it into torch unless `runtime_only`.
-
-        Raises:
-            NoVerdictError: the model cannot be opened or imported.
-            AbsentNameError: `--output-name` names no output that classifies.
-        """
-        answer = self._call(
-            "open",
-            {
-                "artifact": {
-                    "name": artifact.name,
-                    "data": artifact.data,
-                    "external": dict(artifact.external),
-                    "sha256": artifact.sha256,
-                },
-                "output_name": config.output_name,
-                "image_size": list(config.image_size) if config.image_size else None,
-                "threads": config.threads,
-                "device": config.device,
-                "runtime_only": runtime_only,
-            },
-            IMPORT,
-        )
-        return checked(OpenedModel, answer)
-
-    def settle(self, normalisation: Normalisation) -> None:
-        """Set how pixels become model input from now on."""
-        self._call("settle", {"normalisation": asdict(normalisation)}, IMPORT)
-
-    def decisions(
-        self,
-        images: NDArray[np.float32],
-        normalisation: Normalisation | None = None,
-        *,
-        addition: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.int64]:
-        """Decisions of the original file.
-
-        Args:
-            images: [N, C, H, W] in [0, 1].
-            normalisation: How pixels become model input; None is the settled way.
-            addition: Pattern added where the model was `cut`, in the shape of the features there.
-
-        Returns:
-            int64 [N].
-        """
-        message: dict[str, Any] = {"images": images}
-        if normalisation is not None:
-            message["normalisation"] = asdict(normalisation)
-        if addition is not None:
-            message["addition"] = addition
-        return checked_decisions(self._call("decide", message, SCAN), len(images))
-
-    def find_switches(self, images: NDArray[np.float32] | None, *, seed: int) -> tuple[GraphFinding, ...]:
-        """Switches built into the graph; images [N, C, H, W] in [0, 1], or None for synthetic ones."""
-        answer = self._call("find_switches", {"images": images, "seed": seed}, SCAN)
-        return checked(tuple[GraphFinding, ...], answer.get("findings"))
-
-    def list_cuts(self) -> tuple[Cut, ...]:
-        """Tensors at which the model can be cut in two, from the image towards the output."""
-        return checked(tuple[Cut, ...], self._call("list_cuts", {}, IMPORT).get("cuts"))
-
-    def cut(self, tensor: str | None, images: NDArray[np.float32] | None) -> CutModel:
-        """Cut the model at a tensor, for detectors that add patterns there.
-
-        Args:
-            tensor: A name of `list_cuts`; None is the output of the first convolution.
-            images: Images [N, C, H, W] in [0, 1] on which the cut model has to decide as the file does; None cuts the
-                original file only, for a replay.
-
-        Returns:
-            The cut, or why there is none.
-
-        Raises:
-            AbsentNameError: the model has no cut at this tensor.
-        """
-        message = {"tensor": tensor, "images": images, "runtime_only": images is None}
-        answer = checked(CutModel, self._call("cut", message, IMPORT))
-        if not answer.obstacle and (not answer.shape or tensor not in (None, answer.tensor)):
-            raise disbelief("the tensor that was asked for and its shape")
-        if math.prod(answer.shape) > _MOST_FEATURES:
-            return replace(
-                answer, obstacle=f"an image has {math.prod(answer.shape)} features there, more than {_MOST_FEATURES}"
-            )
-        self._cut_shape = answer.shape
-        return answer
-
-    def compare(self, images: NDArray[np.float32], *, images_real: bool) -> Parity:
-        """Parity of the torch copy with the original file."""
-        return checked(Parity, self._call("compare", {"images": images, "images_real": images_real}, IMPORT))
-
-    def prepare(
-        self,
-        detector: str,
-        images_by_class: Mapping[int, NDArray[np.float32]],
-        config: ScanConfig,
-        *,
-        seconds: float | None = None,
-    ) -> Preparation:
-        """Hand over the source images and find the detector's step size, as well as the time (None: any) allows."""
-        message = {
-            "detector": detector,
-            "images_by_class": {str(label): images for label, images in images_by_class.items()},
-            "config": config.to_dict(),
-            "seconds": seconds,
-        }
-        image_shape = next(iter(images_by_class.values())).shape[1:]
-        self._pattern_shape = self._cut_shape if DETECTORS[detector].acts_on_features else image_shape
-        return checked(Preparation, self._call("prepare", message, SCAN))
-
-    def could_give(self, detector: str, result: PairResult) -> bool:
-        """Whether a result can be one of the detector that was prepared: it names it, and its pattern fits."""
-        fits = result.pattern is None or result.pattern.shape == self._pattern_shape
-        return fits and result.detector == detector
-
-    def look(self, detector: str, pairs: Sequence[tuple[int, int]], *, seconds: float | None) -> list[float]:
-        """Sizes of some pairs as a short look estimates them, in their order; none if the time was up."""
-        message = {"detector": detector, "pairs": [list(pair) for pair in pairs], "seconds": seconds}
-        sizes = checked_sizes(self._call("look", message, SCAN), len(pairs))
-        if len(sizes) < len(pairs) and seconds is None:
-            raise disbelief("every pair that was asked for")
-        return sizes
-
-    def optimise(
-        self,
-        detector: str,
-        pairs: Sequence[tuple[int, int]],
-        step_size: float,
-        *,
-        seconds: float | None,
-        on_pair: Callable[[PairResult], None],
-    ) -> list[PairResult]:
-        """Search a chunk of pairs; those that the time (None: no limit) did not allow are missing."""
-        results: list[PairResult] = []
-        missing = {(detector, *pair) for pair in pairs}
-
-        def receive(event: Mapping[str, Any]) -> None:
-            result = checked_pair(event, self._pattern_shape)
-            if (result.detector, result.source, result.target) not in missing:
-                raise disbelief("a pair that was asked for, once")
-            missing.remove((result.detector, result.source, result.target))
-            results.append(result)
-            on_pair(result)
-
-        message = {
-            "detector": detector,
-            "pairs": [list(pair) for pair in pairs],
-            "step_size": step_size,
-            "seconds": seconds,
-        }
-        self._call("optimise", message, SCAN, on_event=receive)
-        if missing and seconds is None:
-            raise disbelief("every pair that was asked for")
-        return results
-
-    def search_targets(
-        self,
-        detector: str,
-        images_by_class: Mapping[int, NDArray[np.float32]],
-        config: ScanConfig,
-        num_classes: int,
-        *,
-        seconds: float | None,
-    ) -> list[TargetResult]:
-        """Search every wanted target class, in order; those that the time (None: no limit) did not allow miss."""
-        results: dict[int, TargetResult] = {}
-
-        def receive(event: Mapping[str, Any]) -> None:
-            result = checked_target(event, num_classes)
-            if result.detector != detector or result.target in results:
-                raise disbelief("a target class that was asked for, once")
-            results[result.target] = result
-
-        message = {
-            "detector": detector,
-            "images_by_class": {str(label): images for label, images in images_by_class.items()},
-            "config": config.to_dict(),
-            "seconds": seconds,
-        }
-        self._call("search_targets", message, _TARGETS, on_event=receive)
-        return [results[target] for target in sorted(results)]
-
-    def _call(
-        self,
-        method: str,
-        message: dict[str, Any],
-        limits: PhaseLimits,
-        on_event: Callable[[Mapping[str, Any]], None] | None = None,
-    ) -> Mapping[str, Any]:
         from backscan.converters.errors import ConverterError, CutNameError, OutputNameError
         from backscan.converters.sandbox.errors import SandboxError, UnexpectedError
 
+        method, (answer, event) = request.method(), request.types()
+
+        def receive(message: Mapping[str, Any]) -> None:
+            if on_event is not None:
+                on_event(checked(event, message))
+
+        message = protocol.encode(request)
         try:
-            return self._runner.call(method, message, limits=limits, on_event=on_event)
+            return checked(answer, self.runner.call(method, message, limits=request.limits, on_event=receive))
         except UnexpectedError as error:
             failure = InternalError(f"step {method!r} failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
@@ -341,18 +74,285 @@ class Subject:
             raise NoVerdictError(str(error)) from error
 
 
-@contextmanager
-def open_subject(config: ScanConfig) -> Iterator[Subject]:
-    """A subject in a sandboxed child process, or in this one with `sandbox=False`."""
-    from backscan.converters.errors import ConverterError
-    from backscan.converters.sandbox.sandbox import InProcess, Sandbox
+@dataclass(frozen=True, slots=True)
+class ModelProcess:
+    """The process, before it has opened a model."""
 
-    if config.sandbox:
+    line: _Line
+    """The way to it."""
+
+    @property
+    def protections(self) -> tuple[str, ...]:
+        """What limits it."""
+        return self.line.runner.protections.active
+
+    @property
+    def unprotected(self) -> tuple[str, ...]:
+        """What this system could not limit."""
+        return self.line.runner.protections.missing
+
+    def audit(self, artifact: Artifact) -> IntakeReport:
+        """What the file holds and what of it the policy forbids, from its bytes alone.
+
+        Raises:
+            NoVerdictError: the bytes are no ONNX model.
+        """
+        return self.line.ask(protocol.Audit(artifact.data))
+
+    def open(self, artifact: Artifact, config: ScanConfig) -> OpenedModel:
+        """Open the original file, and import it into torch.
+
+        Raises:
+            NoVerdictError: the model cannot be opened or imported.
+            AbsentNameError: `--output-name` names no output that classifies.
+        """
+        return OpenedModel(self.line, self.line.ask(_opening(artifact, config, runtime_only=False)))
+
+    def open_file(self, artifact: Artifact, config: ScanConfig) -> OpenedFile:
+        """Open the original file alone, for a replay.
+
+        Raises:
+            NoVerdictError: the model cannot be opened.
+            AbsentNameError: `--output-name` names no output that classifies.
+        """
+        return OpenedFile(self.line, self.line.ask(_opening(artifact, config, runtime_only=True)))
+
+
+def _opening(artifact: Artifact, config: ScanConfig, *, runtime_only: bool) -> protocol.Open:
+    return protocol.Open(
+        artifact=artifact,
+        output_name=config.output_name,
+        image_size=config.image_size,
+        threads=config.threads,
+        device=config.device,
+        runtime_only=runtime_only,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """The original file in onnxruntime."""
+
+    line: _Line
+    """The way to the process that holds it."""
+    facts: protocol.Opened
+    """What is known about it."""
+
+    @property
+    def protections(self) -> tuple[str, ...]:
+        """What limits the process that holds it."""
+        return self.line.runner.protections.active
+
+    def decisions(self, images: Images, normalisation: Normalisation) -> NDArray[np.int64]:
+        """Decisions [N] on images [N, C, H, W] in [0, 1], for once under a normalisation."""
+        return _decisions(self.line, protocol.Decide(images, normalisation))
+
+    def find_switches(self, *, seed: int) -> tuple[GraphFinding, ...]:
+        """Switches built into the graph, tried out on synthetic images."""
+        return self.line.ask(protocol.FindSwitches(None, seed)).findings
+
+    def list_cuts(self) -> tuple[protocol.CutPlace, ...]:
+        """Tensors at which the model can be cut in two, from the image towards the output."""
+        return self.line.ask(protocol.ListCuts()).cuts
+
+    def settle(self, normalisation: Normalisation) -> SettledFile:
+        """Set how pixels become model input from now on."""
+        self.line.ask(protocol.Settle(normalisation))
+        return SettledFile(self.line, self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel(OpenedFile):
+    """The original file in onnxruntime beside its copy in torch."""
+
+    def settle(self, normalisation: Normalisation) -> SettledModel:
+        """Set how pixels become model input from now on."""
+        self.line.ask(protocol.Settle(normalisation))
+        return SettledModel(self.line, self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledFile:
+    """The original file, fed with pixels."""
+
+    line: _Line
+    """The way to the process that holds it."""
+    facts: protocol.Opened
+    """What is known about it."""
+
+    def decisions(self, images: Images) -> NDArray[np.int64]:
+        """Decisions [N] on images [N, C, H, W] in [0, 1]."""
+        return _decisions(self.line, protocol.Decide(images))
+
+    def cut_file(self, tensor: str) -> CutFile | str:
+        """The original file cut at a tensor, for a replay; or why that cannot be.
+
+        Raises:
+            AbsentNameError: the model has no cut at this tensor.
+        """
+        answer = _cut(self.line, tensor, None)
+        return answer.obstacle or CutFile(self.line, answer.tensor, answer.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class SettledModel(SettledFile):
+    """The original file and its copy, fed with pixels."""
+
+    def find_switches(self, images: Images, *, seed: int) -> tuple[GraphFinding, ...]:
+        """Switches built into the graph, tried out on images [N, C, H, W] in [0, 1]."""
+        return self.line.ask(protocol.FindSwitches(images, seed)).findings
+
+    def compare(self, images: Images, *, real_images: bool) -> Parity:
+        """Parity of the torch copy with the original file on images [N, C, H, W] in [0, 1]."""
+        return self.line.ask(protocol.Compare(images, real_images))
+
+    def cut(self, tensor: str | None, images: Images) -> CutModel | str:
+        """The model cut at a tensor, for detectors that add patterns there; or why that cannot be.
+
+        Args:
+            tensor: One of `list_cuts`; None is the output of the first convolution.
+            images: Images [N, C, H, W] in [0, 1] on which the cut model has to decide as the file does.
+
+        Raises:
+            AbsentNameError: the model has no cut at this tensor.
+        """
+        answer = _cut(self.line, tensor, images)
+        return answer.obstacle or CutModel(self.line, answer.tensor, answer.shape)
+
+    def prepare(
+        self,
+        detector: str,
+        images_by_class: ImagesByClass,
+        config: ScanConfig,
+        *,
+        cut: CutModel | None,
+        seconds: float | None = None,
+    ) -> PreparedSearch:
+        """Hand over the source images and find the detector's step size, as well as the time (None: any) allows.
+
+        Raises:
+            ValueError: the detector acts on features and the model is not cut.
+        """
+        shape = next(iter(images_by_class.values())).shape[1:]
+        if DETECTORS[detector].acts_on_features:
+            if cut is None:
+                raise ValueError(f"expected a cut model for detector {detector}")
+            shape = cut.shape
+        found = self.line.ask(protocol.Prepare(detector, images_by_class, config, seconds))
+        return PreparedSearch(self.line, detector, shape, found)
+
+    def search_targets(
+        self, detector: str, images_by_class: ImagesByClass, config: ScanConfig, *, seconds: float | None
+    ) -> list[TargetResult]:
+        """Search every wanted target class, in order; those that the time (None: no limit) did not allow miss."""
+        results: dict[int, TargetResult] = {}
+
+        def receive(result: TargetResult) -> None:
+            checked_target(result, self.facts.num_classes)
+            if result.detector != detector or result.target in results:
+                raise disbelief("a target class that was asked for, once")
+            results[result.target] = result
+
+        self.line.ask(protocol.SearchTargets(detector, images_by_class, config, seconds), receive)
+        return [results[target] for target in sorted(results)]
+
+
+@dataclass(frozen=True, slots=True)
+class CutFile:
+    """The original file cut at a tensor."""
+
+    line: _Line
+    """The way to the process that holds it."""
+    tensor: str
+    """Where it is cut."""
+    shape: tuple[int, ...]
+    """Shape of the features of one image there."""
+
+    def decisions(self, images: Images, pattern: Images) -> NDArray[np.int64]:
+        """Decisions [N] on images [N, C, H, W] in [0, 1] with a pattern added to the features."""
+        return _decisions(self.line, protocol.Decide(images, addition=pattern))
+
+
+@dataclass(frozen=True, slots=True)
+class CutModel(CutFile):
+    """The original file and its copy, both cut at a tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSearch:
+    """A detector of class pairs with its source images and its step size."""
+
+    line: _Line
+    """The way to the process that holds them."""
+    detector: str
+    """Its name."""
+    pattern_shape: tuple[int, ...]
+    """Shape of its patterns."""
+    preparation: protocol.Preparation
+    """What its pilot pairs gave."""
+
+    def could_give(self, result: PairResult) -> bool:
+        """Whether a result can be one of this search: it names the detector, and its pattern fits."""
+        fits = result.pattern is None or result.pattern.shape == self.pattern_shape
+        return fits and result.detector == self.detector
+
+    def estimate(self, pairs: Sequence[Pair], *, seconds: float | None) -> list[float]:
+        """Sizes of some pairs to first order, in their order; none if the time was up."""
+        sizes = list(self.line.ask(protocol.Estimate(self.detector, tuple(pairs), seconds)).sizes)
+        if len(sizes) not in (0, len(pairs)) or (len(sizes) < len(pairs) and seconds is None):
+            raise disbelief("an estimated size of every pair that was asked for")
+        return sizes
+
+    def optimise(
+        self, pairs: Sequence[Pair], *, seconds: float | None, on_pair: Callable[[PairResult], None]
+    ) -> list[PairResult]:
+        """Search a chunk of pairs; those that the time (None: no limit) did not allow are missing."""
+        results: list[PairResult] = []
+        missing = {(self.detector, *pair) for pair in pairs}
+
+        def receive(result: PairResult) -> None:
+            checked_pair(result, self.pattern_shape)
+            if result.key not in missing:
+                raise disbelief("a pair that was asked for, once")
+            missing.remove((result.detector, result.source, result.target))
+            results.append(result)
+            on_pair(result)
+
+        self.line.ask(protocol.Optimise(self.detector, tuple(pairs), self.preparation.step_size, seconds), receive)
+        if missing and seconds is None:
+            raise disbelief("every pair that was asked for")
+        return results
+
+
+def _decisions(line: _Line, request: protocol.Decide) -> NDArray[np.int64]:
+    return checked_decisions(line.ask(request).decisions, len(request.images))
+
+
+def _cut(line: _Line, tensor: str | None, images: Images | None) -> protocol.CutAttempt:
+    """A cut that can be, or with its obstacle."""
+    answer = line.ask(protocol.Cut(tensor, images))
+    if not answer.obstacle and (not answer.shape or tensor not in (None, answer.tensor)):
+        raise disbelief("the tensor that was asked for and its shape")
+    num_features = math.prod(answer.shape)
+    if num_features > _MOST_FEATURES:
+        obstacle = f"an image has {num_features} features there, more than {_MOST_FEATURES}"
+        return protocol.CutAttempt(answer.tensor, answer.shape, obstacle)
+    return answer
+
+
+@contextmanager
+def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
+    """A limited child process for one model, or this process with `sandbox=False`."""
+    from backscan.converters.errors import ConverterError
+    from backscan.converters.sandbox.runner import InProcess
+    from backscan.converters.sandbox.sandbox import Sandbox
+
+    if sandbox:
         # One thread an operator: the search runs pairs beside each other instead.
-        runner: Runner = Sandbox(_WORKER, threads=1, errors=(ConverterError, ScanError))
+        runner: Runner = Sandbox(_HOST, threads=1, errors=(ConverterError, ScanError))
     else:
-        runner = InProcess(_WORKER)
+        runner = InProcess(_HOST)
     try:
-        yield Subject(runner)
+        yield ModelProcess(_Line(runner))
     finally:
         runner.close()

@@ -98,20 +98,8 @@ def summarise(result: ScanResult) -> Summary:
 
 
 def deciding(result: ScanResult) -> Inference | None:
-    """The conclusion behind the verdict: of the pair that is shown, else the smallest p-value, else the first."""
-    candidates = [each for each in result.detectors if each.decides and _deciding_p(result, each) is not None]
-    if not candidates:
-        return result.detectors[0] if result.detectors else None
-    shown = [(each.detector, each.source, each.target) for each in result.patterns]
-    return min(
-        candidates,
-        key=lambda each: (
-            (each.detector, each.source, each.target) not in shown,
-            not each.detected,
-            _deciding_p(result, each),
-            each.p_value,
-        ),
-    )
+    """The conclusion behind the verdict; where no p-value decides, the first that informs."""
+    return result.deciding_conclusion or next(iter(result.detectors), None)
 
 
 def pair_of(result: ScanResult, detector: str, source: int | None, target: int | None) -> PairResult | None:
@@ -125,10 +113,6 @@ def pair_of(result: ScanResult, detector: str, source: int | None, target: int |
 def demonstrated(result: ScanResult) -> GraphFinding | None:
     """The first graph finding that was shown to change a decision."""
     return next((finding for finding in result.findings if finding.demonstrated), None)
-
-
-def _deciding_p(result: ScanResult, inference: Inference) -> float | None:
-    return inference.p_value if result.config.get("published_p") else inference.calibrated_p_value
 
 
 def _statement(result: ScanResult) -> str:

@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backscan.scanner.errors import ReportError
 from backscan.scanner.reports.json_doc import parse
-from backscan.scanner.results import SCHEMA_VERSION, ModelRecord, ScanResult, Verdict, to_json
+from backscan.scanner.results import SCHEMA_VERSION, ScanResult, Verdict, to_json
 
 _KEPT = (Verdict.BACKDOOR_DETECTED, Verdict.NOT_DETECTED)
 _MAX_ENTRIES = 500
@@ -72,11 +72,11 @@ class Entry:
             return
 
 
-def renamed(result: ScanResult, *, model: ModelRecord, command: str) -> ScanResult:
+def renamed(result: ScanResult, *, name: str, class_names: Sequence[str] | None, command: str) -> ScanResult:
     """A kept result under the names and the command of this run; nothing that was found depends on them."""
     return replace(
         result,
-        model=replace(result.model, name=model.name, class_names=model.class_names),
+        model=replace(result.model, name=name, class_names=tuple(class_names) if class_names else None),
         provenance=replace(result.provenance, command=command),
     )
 

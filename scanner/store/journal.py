@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from backscan.scanner.errors import JournalMismatchError, OptionError, UserError
-from backscan.scanner.process.checks import are_possible_sizes, is_possible
-from backscan.scanner.results import PairResult, PairStatus
+from backscan.scanner.results import PairResult, PairStatus, is_possible
 from backscan.scanner.store.files import read_bytes
 from backscan.scanner.store.journal_files import (
     MAX_LINE_BYTES,
@@ -194,7 +194,7 @@ class Journal:
     def _take(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "looks":
             sizes = [float(size) for size in record["sizes"]]
-            if are_possible_sizes(sizes):
+            if all(0.0 <= size < math.inf for size in sizes):  # whoever wrote them
                 self._looks[record["chunk"]] = sizes
             return
         kept = self._written.setdefault(record["chunk"], {})

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 
 import jsonschema
 import numpy as np
@@ -23,9 +23,11 @@ from typer.testing import CliRunner, Result
 
 from backscan.scanner.cli import app
 from backscan.scanner.cli.demo import Demonstration
-from backscan.scanner.errors import Interrupted, NoVerdictError, UserError
+from backscan.scanner.errors import NoVerdictError, UserError
+from backscan.scanner.pipeline import conclusion, targets
 from backscan.scanner.pipeline import scan as pipeline
-from backscan.scanner.process.parent import Subject
+from backscan.scanner.pipeline.ends import Interrupted
+from backscan.scanner.process.parent import ModelProcess, OpenedModel, PreparedSearch, SettledModel
 from backscan.scanner.results import ScanResult
 from backscan.scanner.search import screening
 from tests.scanner.pipeline.scans import SOURCE, TARGET, write_images, write_model
@@ -182,32 +184,35 @@ def test_4_inconclusive(run, folder):
     assert "No class has enough images" in done.stdout
 
 
-def functions_of_the_pipeline() -> list[str]:
-    return sorted(
-        name for name, value in vars(pipeline).items() if isinstance(value, FunctionType) and name not in ("scan",)
-    )
+def functions_of(module: ModuleType) -> set[str]:
+    return {name for name, value in vars(module).items() if isinstance(value, FunctionType)}
 
 
-# Not on the way of a scan that has a verdict, a journal of its own or a cache.
-_ASIDE = {"renamed", "dataclass", "contextmanager", "field"}
-_WITHOUT_IMAGES = {"examine_without_images", "given_normalisation", "_difference_on_noise"}
-STEPS = [name for name in functions_of_the_pipeline() if name not in _ASIDE | _WITHOUT_IMAGES]
-# A scan calls every method but the one that only `inspect --tensors` needs, and one that asks the model nothing.
-METHODS = sorted(
-    name
-    for name, value in vars(Subject).items()
-    if isinstance(value, FunctionType) and name[0] != "_" and name not in ("list_cuts", "could_give")
-)
+# Not on the way of a scan that has a verdict and no cache.
+_ASIDE = {"renamed", "dataclass", "replace", "examine_without_images", "scan"}
+STEPS = [
+    *((pipeline, name) for name in sorted(functions_of(pipeline) - _ASIDE)),
+    *((conclusion, name) for name in ("conclude", "replay", "judge")),
+]
+_WITHOUT_IMAGES = {"examine_without_images": pipeline, "given_normalisation": targets, "_difference_on_noise": targets}
+# What a scan asks of the model.
+METHODS = [
+    (ModelProcess, "audit"),
+    (ModelProcess, "open"),
+    *((OpenedModel, name) for name in ("decisions", "settle")),
+    *((SettledModel, name) for name in ("decisions", "find_switches", "compare", "cut", "prepare", "search_targets")),
+    *((PreparedSearch, name) for name in ("estimate", "optimise")),
+]
 
 
 def broken(*_: object, **__: object) -> object:
     raise ValueError("math domain error")
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_70_an_exception_in_any_step_is_never_a_detection(run, monkeypatch, step):
+@pytest.mark.parametrize(("module", "step"), STEPS, ids=lambda value: getattr(value, "__name__", value))
+def test_70_an_exception_in_any_step_is_never_a_detection(run, monkeypatch, module, step):
     """An uncaught exception exits 1, which means that a backdoor was detected."""
-    monkeypatch.setattr(pipeline, step, broken)
+    monkeypatch.setattr(module, step, broken)
     done = check(run, "attacked.onnx", "--journal", "journal", "--images-per-class", "5", "--pairs", "1:3,0:2,2:1,3:0")
     assert done.exit_code == 70
     assert done.stderr.splitlines()[-1].startswith("scanner: internal error, please report it: ValueError: math")
@@ -216,7 +221,7 @@ def test_70_an_exception_in_any_step_is_never_a_detection(run, monkeypatch, step
 
 @pytest.mark.parametrize("step", sorted(_WITHOUT_IMAGES))
 def test_70_nor_is_one_in_a_scan_without_images(run, monkeypatch, folder, step):
-    monkeypatch.setattr(pipeline, step, broken)
+    monkeypatch.setattr(_WITHOUT_IMAGES[step], step, broken)
     (folder / "alone").mkdir()
     write_model(folder / "alone", "model.onnx")
     done = run("check", "alone/model.onnx", "--no-sandbox")
@@ -224,11 +229,11 @@ def test_70_nor_is_one_in_a_scan_without_images(run, monkeypatch, folder, step):
     assert "internal error, please report it: ValueError: math domain error" in done.stderr
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_70_an_exception_in_any_call_of_the_model_is_never_a_detection(run, monkeypatch, method):
-    monkeypatch.setattr(Subject, method, broken)
+@pytest.mark.parametrize(("handle", "method"), METHODS, ids=lambda value: getattr(value, "__name__", value))
+def test_70_an_exception_in_any_call_of_the_model_is_never_a_detection(run, monkeypatch, handle, method):
+    monkeypatch.setattr(handle, method, broken)
     monkeypatch.setattr(screening, "_NUM_DRAWN", 4)
-    needed = {"cut": "--detector features", "search_targets": "--detector margin", "look": "--screen on"}
+    needed = {"cut": "--detector features", "search_targets": "--detector margin", "estimate": "--screen on"}
     done = check(run, "attacked.onnx", "--images-per-class", "5", *needed.get(method, "").split())
     assert done.exit_code == 70
     assert "internal error, please report it: ValueError: math domain error" in done.stderr
@@ -306,15 +311,15 @@ def test_debug_shows_the_traceback(run, monkeypatch):
 
 def test_70_in_the_models_process_too(run, monkeypatch):
     """The child answers with an exception that nobody foresaw; `--debug` shows where."""
-    monkeypatch.setattr("backscan.scanner.process.parent._WORKER", "tests.scanner.process.failing_worker:FailingWorker")
+    monkeypatch.setattr("backscan.scanner.process.parent._HOST", "tests.scanner.process.failing_host:FailingHost")
     done = run("--debug", "check", "attacked.onnx", "--data", "images.npz", "--preprocess", "none")
     assert done.exit_code == 70
-    assert "failing_worker.py" in done.stderr
+    assert "failing_host.py" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("scanner: step 'prepare' failed inside the scanner")
 
 
 def test_130_interrupted_anywhere(run, monkeypatch):
-    for step in ("read", "audit", "select", "judge"):
+    for step in ("read", "audit", "split_images", "replay_and_judge"):
 
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt

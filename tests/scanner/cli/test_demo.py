@@ -25,7 +25,7 @@ def test_shipped_models_give_the_true_verdicts():
 
 @pytest.mark.slow
 def test_models_of_another_seed_give_the_true_verdicts(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.victims.demo_models", "--seed", str(SEED), "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.demo_models", "--seed", str(SEED), "--out", str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[3])
     shown = run_demo(SilentProgress(), tmp_path)
     assert shown.right, shown.text

@@ -15,14 +15,15 @@ from backscan.converters.signature.signature import Normalisation
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import features
 from backscan.scanner.images.cleanset import CleanSet
-from backscan.scanner.pipeline import scan as pipeline
+from backscan.scanner.pipeline import conclusion
 from backscan.scanner.pipeline.rejudge import infer, verify
-from backscan.scanner.process.child import Worker
+from backscan.scanner.process.child import ModelHost
+from backscan.scanner.process.protocol import decode, encode
 from backscan.scanner.reports import RENDERERS, render
 from backscan.scanner.results import PairResult, PairStatus, ScanResult, Verdict, to_json
 from tests import planted
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, scanned, write_images, write_model
-from tests.scanner.process.workers import message
+from tests.scanner.process.messages import message
 
 NUM_CLASSES, CHANNELS, SIDE = 4, 3, 4
 RNG = np.random.default_rng(0)
@@ -45,19 +46,19 @@ def paper_decisions(images: np.ndarray, pattern: np.ndarray | float = 0.0) -> np
     return (np.einsum("kfij,nfij->nk", WEIGHT, paper_features(images) + pattern) + BIAS).argmax(axis=1)
 
 
-def opened(data: bytes | None = None, *, offset: float = 0.0) -> Worker:
-    """A worker with the planted model open; the convolution's constant is taken back by the classes' bias."""
+def opened(data: bytes | None = None, *, offset: float = 0.0) -> ModelHost:
+    """A host with the planted model open; the convolution's constant is taken back by the classes' bias."""
     constant = np.full(CHANNELS, offset, np.float32)
     bias = BIAS - offset * WEIGHT.sum(axis=(1, 2, 3))
     model = data or planted.linear_features(weight=WEIGHT, bias=bias, kernel=KERNEL, offset=constant)
-    worker = Worker()
-    worker.open(message(model))
-    return worker
+    host = ModelHost()
+    host.open(message(model))
+    return host
 
 
-def cut(worker: Worker, tensor: str | None = None) -> dict:
-    images = np.zeros((5, *worker.runtime.signature.input_shape), np.float32)
-    return worker.cut({"tensor": tensor, "images": images, "runtime_only": False})
+def cut(host: ModelHost, tensor: str | None = None) -> dict:
+    images = np.zeros((5, *host.runtime.signature.input_shape), np.float32)
+    return host.cut({"tensor": tensor, "images": images})
 
 
 def by_class() -> dict[int, np.ndarray]:
@@ -65,16 +66,14 @@ def by_class() -> dict[int, np.ndarray]:
     return {label: IMAGES[decisions == label] for label in range(NUM_CLASSES)}
 
 
-def search(worker: Worker, **options: object) -> list[PairResult]:
+def search(host: ModelHost, **options: object) -> list[PairResult]:
     """Every pair, in the space of the cut."""
     config = ScanConfig(threads=1, detectors=("features",), **options)
     images = {str(label): array for label, array in by_class().items()}
-    step_size = worker.prepare({"detector": "features", "images_by_class": images, "config": config.to_dict()})[
-        "step_size"
-    ]
+    step_size = host.prepare({"detector": "features", "images_by_class": images, "config": encode(config)})["step_size"]
     pairs = [[s, t] for s in range(NUM_CLASSES) for t in range(NUM_CLASSES) if s != t]
-    events = worker.optimise({"detector": "features", "pairs": pairs, "step_size": step_size, "seconds": None})
-    return [PairResult.from_dict(event["pair"], event["pattern"]) for event in events]
+    events = host.optimise({"detector": "features", "pairs": pairs, "step_size": step_size, "seconds": None})
+    return [decode(PairResult, event) for event in events]
 
 
 def least_size_for_all(images: np.ndarray, target: int) -> float:
@@ -99,9 +98,9 @@ def least_size_for_all(images: np.ndarray, target: int) -> float:
 @pytest.mark.parametrize("objective", ["J", "ce"])
 def test_found_patterns_are_about_as_small_as_patterns_can_be(objective):
     """Equation (10): behind the convolution the model is linear, so one least pattern is known; nothing clips it."""
-    worker, images = opened(), by_class()
-    assert cut(worker) == {"tensor": "filtered", "shape": [CHANNELS, SIDE, SIDE], "obstacle": ""}
-    found = search(worker, goal_rate=1.0, objective=objective)
+    host, images = opened(), by_class()
+    assert cut(host) == {"tensor": "filtered", "shape": [CHANNELS, SIDE, SIDE], "obstacle": ""}
+    found = search(host, goal_rate=1.0, objective=objective)
     assert len(found) == NUM_CLASSES * (NUM_CLASSES - 1)
     ratios = []
     for pair in found:
@@ -118,35 +117,35 @@ def test_found_patterns_are_about_as_small_as_patterns_can_be(objective):
 
 
 def test_the_file_decides_with_what_is_added_at_the_cut():
-    worker = opened()
-    cut(worker)
+    host = opened()
+    cut(host)
     pattern = np.random.default_rng(1).normal(size=(CHANNELS, SIDE, SIDE)).astype(np.float32)
-    decided = worker.decide({"images": IMAGES, "addition": pattern})["decisions"]
+    decided = host.decide({"images": IMAGES, "addition": pattern})["decisions"]
     np.testing.assert_array_equal(decided, paper_decisions(IMAGES, pattern))
     assert (decided != paper_decisions(IMAGES)).any()
-    np.testing.assert_array_equal(worker.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
 
 
 def test_the_cut_follows_a_settled_normalisation():
-    worker = opened()
-    cut(worker)
-    worker.settle({"normalisation": asdict(Normalisation(mean=(0.1,), std=(0.8,)))})
+    host = opened()
+    cut(host)
+    host.settle({"normalisation": asdict(Normalisation(mean=(0.1,), std=(0.8,)))})
     shifted = (IMAGES - np.float32(0.1)) / np.float32(0.8)
     nothing = np.zeros((CHANNELS, SIDE, SIDE), np.float32)
     np.testing.assert_array_equal(
-        worker.decide({"images": IMAGES, "addition": nothing})["decisions"], paper_decisions(shifted)
+        host.decide({"images": IMAGES, "addition": nothing})["decisions"], paper_decisions(shifted)
     )
     with torch.no_grad():
-        found = worker._split.back(worker._split.front(torch.from_numpy(IMAGES))).argmax(dim=1).numpy()
+        found = host._split.back(host._split.front(torch.from_numpy(IMAGES))).argmax(dim=1).numpy()
     np.testing.assert_array_equal(found, paper_decisions(shifted))
 
 
 @pytest.mark.parametrize("offset", [0.0, 50.0])
 def test_what_is_large_does_not_depend_on_what_the_layer_adds(offset):
-    worker = opened(offset=offset)
-    cut(worker)
-    search(worker, max_steps=1)
-    place = features.place(worker._examination)
+    host = opened(offset=offset)
+    cut(host)
+    search(host, max_steps=1)
+    place = features.place(host._examination)
     used = np.concatenate(list(by_class().values()))
     expected = 2.0 * np.sqrt(np.square(paper_features(used).std(axis=0)).sum())
     assert place.largest_size("l2") == pytest.approx(expected, rel=1e-3)
@@ -156,9 +155,9 @@ def test_features_that_never_change_still_have_a_largest_size():
     constant = planted.linear_features(
         weight=WEIGHT, bias=BIAS, kernel=np.zeros_like(KERNEL), offset=np.ones(CHANNELS, np.float32)
     )
-    worker = opened(constant)
-    cut(worker)
-    assert {pair.status for pair in search(worker)} == {PairStatus.ALREADY_CONFUSED, PairStatus.REACHED}
+    host = opened(constant)
+    cut(host)
+    assert {pair.status for pair in search(host)} == {PairStatus.ALREADY_CONFUSED, PairStatus.REACHED}
 
 
 def test_a_model_without_a_convolution_says_where_it_can_be_cut():
@@ -173,9 +172,9 @@ def test_a_model_without_a_convolution_says_where_it_can_be_cut():
 
 def test_a_cut_that_decides_otherwise_is_not_used(monkeypatch):
     """The parts are built anew, so their parity is measured anew."""
-    worker = opened()
-    monkeypatch.setattr(type(worker.runtime), "decisions", lambda _, images: np.arange(len(images)))
-    assert "decides as the file on" in cut(worker)["obstacle"]
+    host = opened()
+    monkeypatch.setattr(type(host.runtime), "decisions", lambda _, images: np.arange(len(images)))
+    assert "decides as the file on" in cut(host)["obstacle"]
 
 
 BOTH = replace(QUICK, detectors=("pairwise", "features"))
@@ -262,13 +261,13 @@ def test_the_sandbox_lets_patterns_of_features_pass():
 
 def test_a_pair_that_is_not_confirmed_makes_room_for_the_next(monkeypatch):
     """Both detectors find the pair, only the second replay confirms: that is the one reported."""
-    real = pipeline.replay
+    real = conclusion.replay
 
     def doubted(*arguments: object, **options: object) -> object:
         found = real(*arguments, **options)
         return replace(found, confirmed=found.detector == "features")
 
-    monkeypatch.setattr(pipeline, "replay", doubted)
+    monkeypatch.setattr(conclusion, "replay", doubted)
     result = scanned.__wrapped__(config=replace(BOTH, cut="pixels"))
     assert result.verdict is Verdict.BACKDOOR_DETECTED
     assert (result.verification.detector, result.patterns[0].detector) == ("features", "features")

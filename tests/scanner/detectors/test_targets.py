@@ -14,10 +14,10 @@ from backscan.kernels.embedding import patch
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.detectors import TARGET_DETECTORS, Examination, margin, masks, neural_cleanse, tabor
 from backscan.scanner.detectors.masks import Masked, blend
-from backscan.scanner.pipeline import scan as pipeline
+from backscan.scanner.pipeline import targets
 from backscan.scanner.pipeline.rejudge import infer
 from backscan.scanner.pipeline.scan import scan
-from backscan.scanner.process.parent import Subject
+from backscan.scanner.process.parent import SettledModel
 from backscan.scanner.reports import RENDERERS, render
 from backscan.scanner.results import PairStatus, ScanResult, TargetResult, Verdict
 from tests import planted
@@ -325,7 +325,7 @@ def test_without_images_the_margins_are_told_and_decide_nothing(tmp_path, sandbo
 
 
 def test_margins_of_a_large_model_are_searched_only_when_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "_MOST_VALUES_UNASKED", 100)
+    monkeypatch.setattr(targets, "_MOST_VALUES_UNASKED", 100)
     unasked = scan(write_model(tmp_path), None, QUICK)
     assert (unasked.targets, unasked.detectors) == ((), ())
     assert any("--detector margin searches them" in text for text in unasked.not_tested)
@@ -334,9 +334,9 @@ def test_margins_of_a_large_model_are_searched_only_when_asked_for(tmp_path, mon
 
 
 def test_margins_of_a_copy_that_is_not_the_model_are_not_told(tmp_path, monkeypatch):
-    real = Subject.compare
+    real = SettledModel.compare
     monkeypatch.setattr(
-        Subject,
+        SettledModel,
         "compare",
         lambda *args, **options: replace(real(*args, **options), passed=False, reason="the copy is another"),
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from backscan.scanner.pipeline.evidence import controls, encode_png, examples, found_pattern
+from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from tests.scanner.reports import examples as reports
 
@@ -50,16 +52,19 @@ def decide(images: np.ndarray) -> np.ndarray:
     return np.where(images[:, 0, 0, 0] > 0.5, TARGET, SOURCE)
 
 
-def decide_with(images: np.ndarray, pattern: np.ndarray) -> np.ndarray:
-    """The same with a pattern, which darkens nothing below black."""
-    return decide(np.clip(images + pattern, 0, 1))
+def decide_at_the_cut(images: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    """The target, if the pattern has the shape of the features."""
+    return np.full(len(images), TARGET + len(pattern) - 4)
+
+
+FILE = OriginalFile(SimpleNamespace(decisions=decide), SimpleNamespace(decisions=decide_at_the_cut))
 
 
 def test_patterns_inside_the_model_leave_the_image_as_it_is():
     """No image shows them, so there is none afterwards."""
     images = np.zeros((2, 1, 1, 2), np.float32)
     pair = replace(a_pair(pattern=np.ones((4, 3, 3), np.float32)), detector="features")
-    [one, _] = examples(decide, lambda batch, pattern: np.full(len(batch), TARGET + len(pattern) - 4), pair, images)
+    [one, _] = examples(FILE, pair, images)
     assert (one.decision_before, one.decision_after, one.after_png) == (SOURCE, TARGET, "")
     assert decoded(one.before_png).max() == 0
 
@@ -68,7 +73,7 @@ def test_images_that_the_pattern_moves_come_first_and_at_most_four():
     #        stays, moves, was there already, moves, stays, moves, moves, moves
     start = [0.0, 0.3, 0.9, 0.4, 0.1, 0.31, 0.32, 0.33]
     images = np.array([[[[value, 0.5]]] for value in start], np.float32)
-    shown = examples(decide, decide_with, a_pair(pattern=pattern_of(0.25, 0.75)), images)
+    shown = examples(FILE, a_pair(pattern=pattern_of(0.25, 0.75)), images)
     assert [(e.label, e.decision_before, e.decision_after) for e in shown] == [(SOURCE, SOURCE, TARGET)] * 4
     assert [decoded(e.before_png)[0, 0] for e in shown] == [round(255 * start[i]) for i in (1, 3, 5, 6)]
     # 0.5 + 0.75 is clipped to white.
@@ -77,9 +82,9 @@ def test_images_that_the_pattern_moves_come_first_and_at_most_four():
 
 def test_without_moves_what_there_is_is_shown():
     images = np.array([[[[0.9, 0.0]]], [[[0.0, 0.0]]]], np.float32)
-    shown = examples(decide, decide_with, a_pair(pattern=pattern_of(0.1, 0.1)), images)
+    shown = examples(FILE, a_pair(pattern=pattern_of(0.1, 0.1)), images)
     assert [(e.decision_before, e.decision_after) for e in shown] == [(TARGET, TARGET), (SOURCE, SOURCE)]
-    assert examples(decide, decide_with, a_pair(pattern=None), images) == ()
+    assert examples(FILE, a_pair(pattern=None), images) == ()
 
 
 def decoded(png: str) -> np.ndarray:

@@ -11,10 +11,11 @@ import pytest
 
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
+from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import pairs as search_module
 from backscan.scanner.pipeline.pairs import PairSearch, chunks, listed, wanted_pairs
-from backscan.scanner.pipeline.record import Draft, Settled
-from backscan.scanner.process.parent import Preparation
+from backscan.scanner.pipeline.record import Cutting, Record, Run, Searched, Stopped
+from backscan.scanner.process.protocol import Preparation
 from backscan.scanner.progress import SilentProgress
 from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verdict
 from backscan.scanner.store.journal import Journal
@@ -75,40 +76,38 @@ def test_chunks_hold_whole_sources_and_every_pair_once(monkeypatch, device, byte
 
 
 class Model:
-    """A subject whose pairs all reach the goal at the size 1 + source + target / 10.
+    """An opened model, and a search of it, whose pairs all reach the goal at the size 1 + source + target / 10.
 
     Args:
         allowed: Pairs that the time is enough for, in all.
     """
 
+    facts = SimpleNamespace(num_classes=NUM_CLASSES, device="cpu")
+
     def __init__(self, allowed: int = 1000) -> None:
+        self.preparation = Preparation(step_size=0.25, seconds_per_image=0.5)
         self.allowed = allowed
         self.asked: list[list[tuple[int, int]]] = []
         self.seconds: list[float | None] = []
 
-    def prepare(self, *_: object, seconds: float | None) -> Preparation:
+    def prepare(self, detector: str, *_: object, cut: object, seconds: float | None) -> Model:
         """The pilot."""
+        assert cut is None
+        self.detector = detector
         self.seconds.append(seconds)
-        return Preparation(step_size=0.25, seconds_per_image=0.5)
+        return self
 
-    def could_give(self, detector: str, result: PairResult) -> bool:
+    def could_give(self, result: PairResult) -> bool:
         """Whether a result from a journal is believed."""
-        return result.detector == detector
+        return result.detector == self.detector
 
     def optimise(
-        self,
-        detector: str,
-        pairs: Sequence[tuple[int, int]],
-        step_size: float,
-        *,
-        seconds: float | None,
-        on_pair: Callable[[PairResult], None],
+        self, pairs: Sequence[tuple[int, int]], *, seconds: float | None, on_pair: Callable[[PairResult], None]
     ) -> list[PairResult]:
         """Results in another order than asked, as lanes finish."""
-        assert step_size == 0.25
         self.asked.append(list(pairs))
         self.seconds.append(seconds)
-        done = [result_of(detector, *pair) for pair in reversed(pairs)][: self.allowed]
+        done = [result_of(self.detector, *pair) for pair in reversed(pairs)][: self.allowed]
         self.allowed -= len(done)
         for result in done:
             on_pair(result)
@@ -137,18 +136,23 @@ class Observer(SilentProgress):
         self.pairs.append((result.source, result.target, images))
 
 
-def a_search(model: Model, *, classes: Sequence[int] = range(NUM_CLASSES), journal=None, **options) -> PairSearch:
-    example = examples.no_verdict()
-    observer = Observer()
-    draft = Draft(model=example.model, config={}, provenance=example.provenance, progress=observer)
-    images = {label: np.zeros((label + 5, 1, 2, 2), np.float32) for label in classes}
-    opened = SimpleNamespace(num_classes=NUM_CLASSES, device="cpu")
-    return PairSearch(model, images, opened, ScanConfig(**options), draft, journal)
+def a_search(
+    model: Model, *, classes: Sequence[int] = range(NUM_CLASSES), journal=None, label="", **options
+) -> PairSearch:
+    config = ScanConfig(**options)
+    artifact = SimpleNamespace(name="m.onnx", sha256="m", data=b"", external={})
+    record = Record(artifact, None, config, examples.no_verdict().provenance, Observer())
+    images = {source: np.zeros((source + 5, 1, 2, 2), np.float32) for source in classes}
+    return PairSearch(Run(config, record, None), model, Cutting(None), images, journal, label)
+
+
+def left_out(search: PairSearch) -> tuple[str, ...]:
+    return search.run.record.result(Judgement(Verdict.INCONCLUSIVE, ())).not_tested
 
 
 def test_every_pair_comes_back_in_order():
     model = Model()
-    found = a_search(model).run()
+    found = a_search(model).search().pairs
     assert [(r.source, r.target) for r in found] == wanted_pairs(ScanConfig(), NUM_CLASSES)
     assert [len(portion) for portion in model.asked] == [3, 3, 3, 3]
     assert model.seconds == [None] * (1 + 4)  # the pilot, four chunks
@@ -156,7 +160,7 @@ def test_every_pair_comes_back_in_order():
 
 def test_sources_without_images_get_a_status_and_no_search():
     model = Model()
-    found = a_search(model, classes=(0, 1, 3)).run()
+    found = a_search(model, classes=(0, 1, 3)).search().pairs
     assert [(r.source, r.target) for r in found] == wanted_pairs(ScanConfig(), NUM_CLASSES)
     without = [r for r in found if r.status is PairStatus.NO_IMAGES]
     assert [(r.source, r.size, r.rate, r.initial_rate, r.steps, r.pattern) for r in without] == [
@@ -167,8 +171,8 @@ def test_sources_without_images_get_a_status_and_no_search():
 
 def test_the_observer_gets_an_estimate_and_every_pair_with_its_images():
     search = a_search(Model())
-    search.run()
-    observer = search.draft.progress
+    search.search()
+    observer = search.run.record.progress
     # 18 passes a pair over at most 8 images at half a second.
     assert observer.plans == [("pairwise", 12, 12 * 18 * 8 * 0.5)]
     assert sorted(observer.pairs) == [(s, t, (3 + 1) * (s + 5)) for s, t in wanted_pairs(ScanConfig(), NUM_CLASSES)]
@@ -177,11 +181,11 @@ def test_the_observer_gets_an_estimate_and_every_pair_with_its_images():
 @pytest.mark.parametrize("allowed", [0, 4, 6])
 def test_the_time_limit_keeps_what_is_finished_and_settles_nothing(allowed):
     search = a_search(Model(allowed), time_limit=2.5)
-    with pytest.raises(Settled, match=r"the time limit of 2\.5 s ended the search: raise --time-limit") as caught:
-        search.run()
-    assert caught.value.verdict is Verdict.INCONCLUSIVE
-    assert len(search.draft.fields["pairs"]) == allowed
-    [text] = search.draft.result(Verdict.INCONCLUSIVE, ()).not_tested
+    with pytest.raises(Stopped, match=r"the time limit of 2\.5 s ended the search: raise --time-limit") as caught:
+        search.search()
+    assert caught.value.stop.verdict is Verdict.INCONCLUSIVE
+    assert len(search.run.record.get(Searched).pairs) == allowed
+    [text] = left_out(search)
     assert text == f"{12 - allowed} of 12 class pairs with detector pairwise: the search did not finish"
 
 
@@ -189,13 +193,13 @@ def test_no_time_is_estimated_once_it_is_up(monkeypatch):
     now = iter([100.0] * 3 + [103.0] * 20)  # phase, deadline, pilot, then nothing is left
     monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
     search = a_search(Model(0), time_limit=2.5)
-    with pytest.raises(Settled):
-        search.run()
-    assert search.draft.progress.plans == []
+    with pytest.raises(Stopped):
+        search.search()
+    assert search.run.record.progress.plans == []
 
 
 def test_time_that_is_just_enough_is_enough():
-    assert len(a_search(Model(12), time_limit=2.5).run()) == 12
+    assert len(a_search(Model(12), time_limit=2.5).search().pairs) == 12
 
 
 def test_pilots_and_chunks_share_one_time_limit(monkeypatch):
@@ -203,40 +207,39 @@ def test_pilots_and_chunks_share_one_time_limit(monkeypatch):
     now = iter([100.0] * 2 + [100.25, 100.3, 100.5, 101.0, 103.0, 104.0] + [105.0] * 9)
     monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
     model = Model()
-    a_search(model, time_limit=2.5).run()
+    a_search(model, time_limit=2.5).search()
     assert model.seconds == [2.25, 2.0, 1.5, 0.0, 0.0]
 
 
 def test_what_is_left_out_by_choice_is_told():
     search = a_search(Model(), targets=(2,))
-    search.run()
-    [text] = search.draft.result(Verdict.NOT_DETECTED, ()).not_tested
+    search.search()
+    [text] = left_out(search)
     assert text == "9 of 12 class pairs, left out by --targets or --pairs"
     complete = a_search(Model())
-    complete.run()
-    assert complete.draft.result(Verdict.NOT_DETECTED, ()).not_tested == ()
+    complete.search()
+    assert left_out(complete) == ()
 
 
 def test_a_journal_gives_back_whole_chunks_and_takes_new_ones(tmp_path: Path):
-    with Journal.open(tmp_path / "j", KEY, resume=False) as journal, pytest.raises(Settled):
-        a_search(Model(allowed=5), journal=journal, time_limit=9).run()
+    with Journal.open(tmp_path / "j", KEY, resume=False) as journal, pytest.raises(Stopped):
+        a_search(Model(allowed=5), journal=journal, time_limit=9).search()
     model = Model()
     with Journal.open(tmp_path / "j", KEY, resume=True) as journal:
         search = a_search(model, journal=journal)
-        resumed = search.run()
+        resumed = search.search().pairs
     # Five pairs are one whole chunk of three and two of another, which is searched again.
     assert [portion[0][0] for portion in model.asked] == [1, 2, 3]
-    assert resumed == a_search(Model()).run()
-    assert [r.pattern.tolist() for r in resumed] == [r.pattern.tolist() for r in a_search(Model()).run()]
-    assert [images for source, _, images in search.draft.progress.pairs if source == 0] == [0, 0, 0]
+    assert resumed == a_search(Model()).search().pairs
+    assert [r.pattern.tolist() for r in resumed] == [r.pattern.tolist() for r in a_search(Model()).search().pairs]
+    assert [images for source, _, images in search.run.record.progress.pairs if source == 0] == [0, 0, 0]
 
 
 def test_searches_under_other_preprocessing_do_not_share_a_chunk(tmp_path: Path):
     models = [Model(), Model(), Model()]
     with Journal.open(tmp_path / "j", KEY, resume=False) as journal:
         for model, label in zip(models, ("none", "imagenet", "none"), strict=True):
-            search = a_search(model, journal=journal)
-            PairSearch(model, search.images_by_class, search.opened, search.config, search.draft, journal, label).run()
+            a_search(model, journal=journal, label=label).search()
     assert [len(model.asked) for model in models] == [4, 4, 0]
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from backscan.scanner.pipeline.replay import decisions_with_pattern, replay
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.pipeline.replay import OriginalFile, replay
 from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verification
-
-if TYPE_CHECKING:
-    from backscan.scanner.pipeline.replay import Decide, DecideWith
 
 SOURCE, TARGET, OTHER, THIRD = 0, 1, 2, 3
 GOAL = 0.8
@@ -28,9 +26,15 @@ def decide(images: np.ndarray) -> np.ndarray:
     return np.where(images[:, 0, 0, 0] > 0.5, TARGET, last)
 
 
-def adding(decisions: Decide) -> DecideWith:
-    """Decisions with a pattern of the detector of images, as the pipeline makes them."""
-    return decisions_with_pattern(SimpleNamespace(decisions=decisions), "pairwise")
+def file_of(decisions: Callable[[np.ndarray], np.ndarray], cut: object = None) -> OriginalFile:
+    """An original file that decides as told, and at a cut as told there."""
+    settled = SimpleNamespace(decisions=decisions, facts=SimpleNamespace(provider="CPUExecutionProvider"))
+    return OriginalFile(settled, cut, "5a" * 32)
+
+
+def drawn(search: np.ndarray, held_out: Mapping[int, np.ndarray]) -> SimpleNamespace:
+    """Images of the source class to search with, and of every class held out."""
+    return SimpleNamespace(search=lambda: {SOURCE: search}, held_out=lambda: dict(held_out))
 
 
 def images_of(label: int, starts: list[float]) -> np.ndarray:
@@ -56,16 +60,18 @@ def a_pair(rate: float, pattern: np.ndarray | None = None) -> PairResult:
 OPTIMISED = images_of(SOURCE, [0.4] * 8 + [0.1] * 2)
 
 
-def verify(*, rate: float = 0.8, held_out: list[float] = (0.4,) * 8 + (0.1,) * 2, **changes) -> Verification:
-    arguments = {
-        "pair": a_pair(rate, corner()),
-        "optimised": OPTIMISED,
-        "held_out_by_class": {SOURCE: images_of(SOURCE, list(held_out))},
-        "goal_rate": GOAL,
-        "provider": "CPUExecutionProvider",
-        "seed": 0,
-    } | changes
-    return replay(decide, adding(decide), **arguments)
+def verify(
+    *,
+    rate: float = 0.8,
+    pair: PairResult | None = None,
+    optimised: np.ndarray = OPTIMISED,
+    held_out: list[float] | dict[int, np.ndarray] = (0.4,) * 8 + (0.1,) * 2,
+    objective: str | None = None,
+    **options: bool,
+) -> Verification:
+    others = held_out if isinstance(held_out, dict) else {SOURCE: images_of(SOURCE, list(held_out))}
+    config = ScanConfig(goal_rate=GOAL, objective=objective)
+    return replay(file_of(decide), pair or a_pair(rate, corner()), drawn(optimised, others), config, **options)
 
 
 def test_a_pattern_that_works_on_new_images_is_confirmed():
@@ -74,6 +80,7 @@ def test_a_pattern_that_works_on_new_images_is_confirmed():
     assert (found.rate_torch, found.rate_original, found.num_images) == (0.8, 0.8, 10)
     assert (found.rate_held_out, found.num_held_out) == (0.8, 10)
     assert (found.source, found.target, found.provider) == (SOURCE, TARGET, "CPUExecutionProvider")
+    assert found.model_sha256 == "5a" * 32
 
 
 @pytest.mark.parametrize(("side", "only"), [(SIDE, False), (6 * SIDE, True)])
@@ -152,7 +159,7 @@ def test_shuffles_keep_colours_together_and_follow_the_seed():
 
     def run(seed: int) -> list[np.ndarray]:
         seen.clear()
-        replay(watch, adding(watch), pair, black, {SOURCE: black}, goal_rate=GOAL, provider="", seed=seed)
+        replay(file_of(watch), pair, drawn(black, {SOURCE: black}), ScanConfig(goal_rate=GOAL, seed=seed))
         return [image[0] for image in seen[2:12]]
 
     first, again, other = run(0), run(0), run(1)
@@ -173,15 +180,15 @@ def test_patterns_of_features_are_added_at_the_cut_and_shuffled_there(shape, kep
     """What is added never enters the image, and a shuffle moves whole places: the first axis is the channel."""
     seen: list[np.ndarray] = []
 
-    def watch(images: np.ndarray, *, addition: np.ndarray | None = None) -> np.ndarray:
+    def watch(images: np.ndarray, added: np.ndarray | None = None) -> np.ndarray:
         np.testing.assert_array_equal(images, OPTIMISED)
-        seen.extend([] if addition is None else [addition])
+        seen.extend([] if added is None else [added])
         return np.zeros(len(images), np.int64)
 
     pattern = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    decide_with = decisions_with_pattern(SimpleNamespace(decisions=watch), "features")
+    file = file_of(watch, SimpleNamespace(decisions=watch))
     pair = replace(a_pair(0.0), detector="features", pattern=pattern)
-    found = replay(watch, decide_with, pair, OPTIMISED, {SOURCE: OPTIMISED}, goal_rate=GOAL, provider="", seed=0)
+    found = replay(file, pair, drawn(OPTIMISED, {SOURCE: OPTIMISED}), ScanConfig(goal_rate=GOAL))
     assert found.detector == "features"
     shuffled = [added for added in seen if not np.array_equal(added, pattern)]
     assert len(shuffled) == 10
@@ -198,7 +205,7 @@ def test_damage_to_other_classes_is_told_with_and_without_the_pattern():
         THIRD: images_of(THIRD, [0.4] * 3 + [0.1]),
         OTHER: images_of(OTHER, [0.9, 0.4, 0.1, 0.1]),
     }
-    found = [(c.source, c.rate, c.initial_rate, c.num_images) for c in verify(held_out_by_class=classes).collateral]
+    found = [(c.source, c.rate, c.initial_rate, c.num_images) for c in verify(held_out=classes).collateral]
     assert found == [(OTHER, 0.5, 0.25, 4), (THIRD, 0.75, 0.0, 4)]
 
 
@@ -206,8 +213,8 @@ def test_only_correct_images_count_where_the_objective_says_so():
     """Equation (6): two of the images are decided as another class, and would be counted as unmoved."""
     wrong = images_of(OTHER, [0.1, 0.1])
     optimised = np.concatenate([images_of(SOURCE, [0.4] * 8), wrong])
-    assert verify(optimised=optimised, rate=1.0, only_correct=True).rate_original == 1.0
-    assert verify(optimised=optimised, rate=1.0, only_correct=True).num_images == 8
+    assert verify(optimised=optimised, rate=1.0, objective="Jc").rate_original == 1.0
+    assert verify(optimised=optimised, rate=1.0, objective="Jc").num_images == 8
     assert verify(optimised=optimised, rate=1.0).rate_original == 0.8
 
 
@@ -219,17 +226,8 @@ def test_the_pattern_is_added_and_clipped_as_in_the_search():
         seen.append(float(images.max()))
         return decide(images)
 
-    verify_images = images_of(SOURCE, [0.9] * 5)
-    replay(
-        watch,
-        adding(watch),
-        a_pair(1.0, corner()),
-        verify_images,
-        {SOURCE: verify_images},
-        goal_rate=GOAL,
-        provider="",
-        seed=0,
-    )
+    white = images_of(SOURCE, [0.9] * 5)
+    replay(file_of(watch), a_pair(1.0, corner()), drawn(white, {SOURCE: white}), ScanConfig(goal_rate=GOAL))
     assert max(seen) == 1.0
 
 
@@ -242,3 +240,8 @@ def test_all_failures_are_named():
 def test_a_pair_without_a_pattern_cannot_be_replayed():
     with pytest.raises(ValueError, match="expected a pattern for pair 0 -> 1, found none"):
         verify(pair=a_pair(0.8))
+
+
+def test_a_pattern_of_features_needs_a_file_that_is_cut():
+    with pytest.raises(ValueError, match="expected a cut file for a pattern of detector features"):
+        verify(pair=replace(a_pair(0.8, corner()), detector="features"))

@@ -13,9 +13,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from backscan.scanner.errors import CleanSetError, Interrupted, OptionError, UserError
+from backscan.scanner.errors import CleanSetError, OptionError, UserError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline import scan as pipeline
+from backscan.scanner.pipeline.ends import Interrupted
 from backscan.scanner.pipeline.pairs import PairSearch
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.progress import SilentProgress
@@ -333,7 +334,7 @@ def test_an_interrupted_scan_leaves_what_it_has(scene, monkeypatch):
     def interrupt(_: PairSearch) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(PairSearch, "run", interrupt)
+    monkeypatch.setattr(PairSearch, "search", interrupt)
     with pytest.raises(Interrupted) as caught:
         scan(*scene)
     partial = caught.value.result
@@ -347,7 +348,7 @@ def test_an_interrupted_scan_leaves_what_it_has(scene, monkeypatch):
 def test_a_resumed_scan_gives_the_same_report(scene, tmp_path: Path, monkeypatch):
     """Interrupted after each chunk in turn, then let through."""
     monkeypatch.setattr("backscan.scanner.pipeline.pairs._SOURCES_PER_CHUNK", {"cpu": 1})
-    search_chunk = PairSearch._search
+    search_chunk = PairSearch._optimised
     for turn in range(NUM_CLASSES - 1):
         allowed = iter([True])
 
@@ -356,11 +357,11 @@ def test_a_resumed_scan_gives_the_same_report(scene, tmp_path: Path, monkeypatch
                 raise KeyboardInterrupt
             return search_chunk(self, *arguments)
 
-        monkeypatch.setattr(PairSearch, "_search", search_one)
+        monkeypatch.setattr(PairSearch, "_optimised", search_one)
         with pytest.raises(Interrupted) as caught:
             scan(*scene, journal=tmp_path / "journal", resume=turn > 0)
         assert len(caught.value.result.pairs) == (turn + 1) * (NUM_CLASSES - 1)
-    monkeypatch.setattr(PairSearch, "_search", search_chunk)
+    monkeypatch.setattr(PairSearch, "_optimised", search_chunk)
     resumed = scan(*scene, journal=tmp_path / "journal", resume=True)
     assert comparable(resumed) == comparable(scan(*scene))
 
@@ -387,7 +388,7 @@ def test_a_journal_of_another_scan_is_refused(scene, tmp_path: Path):
 def test_progress_is_told_the_steps_in_their_order(scene):
     phases: list[str] = []
 
-    class Observer(pipeline.SilentProgress):
+    class Observer(SilentProgress):
         def phase(self, name: str) -> None:
             """A step."""
             phases.append(name)
@@ -402,7 +403,7 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
     """The same detector under two names: the calibrated p doubles."""
     from backscan.scanner import detectors
     from backscan.scanner.detectors import pairwise
-    from backscan.scanner.pipeline import evidence, replay
+    from backscan.scanner.pipeline import evidence, gates, replay
     from backscan.scanner.process import parent
 
     twin = replace(
@@ -411,7 +412,7 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
         infer=lambda *args: tuple(replace(found, detector="twin") for found in pairwise.infer(*args)),
     )
     table = {**detectors.DETECTORS, "twin": twin}
-    for module in (detectors, pipeline, parent, replay, evidence):
+    for module in (detectors, pipeline, gates, parent, replay, evidence):
         monkeypatch.setattr(module, "DETECTORS", table)
     model, clean, config = scene
     result = scan(model, clean, replace(config, detectors=("pairwise", "twin")))

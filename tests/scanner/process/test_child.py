@@ -14,10 +14,11 @@ from backscan.converters import ConverterError
 from backscan.converters.signature.signature import Normalisation
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
-from backscan.scanner.process.child import Worker
+from backscan.scanner.process.child import ModelHost
+from backscan.scanner.process.protocol import decode, encode
 from backscan.scanner.results import PairResult, PairStatus
 from tests import planted
-from tests.scanner.process.workers import message
+from tests.scanner.process.messages import message
 
 SHAPE, NUM_CLASSES = (1, 6, 6), 4
 
@@ -36,10 +37,10 @@ def paper_decisions(images: np.ndarray) -> np.ndarray:
     return (np.einsum("kchw,nchw->nk", WEIGHT.astype(np.float64), images) + BIAS).argmax(axis=1)
 
 
-def opened(data: bytes | None = None, **changes: Any) -> Worker:
-    worker = Worker()
-    worker.open(message(data or planted.linear_softmax(parameters=(WEIGHT, BIAS)), **changes))
-    return worker
+def opened(data: bytes | None = None, **changes: Any) -> ModelHost:
+    host = ModelHost()
+    host.open(message(data or planted.linear_softmax(parameters=(WEIGHT, BIAS)), **changes))
+    return host
 
 
 def by_class() -> dict[int, np.ndarray]:
@@ -47,24 +48,24 @@ def by_class() -> dict[int, np.ndarray]:
     return {label: IMAGES[decisions == label] for label in range(NUM_CLASSES)}
 
 
-def prepared(worker: Worker, images: Mapping[int, np.ndarray], **options: Any) -> float:
+def prepared(host: ModelHost, images: Mapping[int, np.ndarray], **options: Any) -> float:
     config = ScanConfig(threads=1, **options)
-    answer = worker.prepare(
+    answer = host.prepare(
         {
             "detector": "pairwise",
             "images_by_class": {str(label): array for label, array in images.items()},
-            "config": config.to_dict(),
+            "config": encode(config),
         }
     )
     assert answer["seconds_per_image"] >= 0
     return answer["step_size"]
 
 
-def search(worker: Worker, pairs: list[tuple[int, int]], step_size: float, seconds: float | None = None):
+def search(host: ModelHost, pairs: list[tuple[int, int]], step_size: float, seconds: float | None = None):
     """Events and the answer of a streaming step."""
     events, stream = (
         [],
-        worker.optimise(
+        host.optimise(
             {
                 "detector": "pairwise",
                 "pairs": [list(pair) for pair in pairs],
@@ -77,12 +78,12 @@ def search(worker: Worker, pairs: list[tuple[int, int]], step_size: float, secon
         try:
             events.append(next(stream))
         except StopIteration as end:
-            return [PairResult.from_dict(event["pair"], event["pattern"]) for event in events], end.value
+            return [decode(PairResult, event) for event in events], end.value
 
 
 def test_the_audit_opens_nothing():
-    report = Worker().audit({"data": planted.linear_softmax()})
-    assert report["violations"] == ()
+    report = ModelHost().audit({"data": planted.linear_softmax()})
+    assert report["violations"] == []
     assert report["producer"].strip() == "planted"
 
 
@@ -91,19 +92,19 @@ def test_the_audit_opens_nothing():
 @pytest.mark.parametrize("batch", [None, 3])
 def test_opening_says_what_the_model_takes_and_gives(head, layout, batch):
     data = planted.linear_softmax(head=head, layout=layout, batch=batch)
-    answer = Worker().open(message(data))
+    answer = ModelHost().open(message(data))
     signature = answer["signature"]
-    assert (signature["input_shape"], signature["layout"], signature["batch"]) == (SHAPE, layout, batch)
+    assert (signature["input_shape"], signature["layout"], signature["batch"]) == (list(SHAPE), layout, batch)
     assert (signature["output_kind"], answer["num_classes"]) == (head, NUM_CLASSES)
     assert (answer["provider"], answer["device"]) == ("CPUExecutionProvider", "cpu")
 
 
 def test_external_data_is_handed_over_in_memory():
     data = planted.linear_softmax(external="weight.bin")
-    worker = opened(data, external=planted.external_weight())
+    host = opened(data, external=planted.external_weight())
     inside = opened(planted.linear_softmax())
     np.testing.assert_array_equal(
-        worker.decide({"images": IMAGES})["decisions"], inside.decide({"images": IMAGES})["decisions"]
+        host.decide({"images": IMAGES})["decisions"], inside.decide({"images": IMAGES})["decisions"]
     )
 
 
@@ -112,16 +113,16 @@ def test_decisions_are_those_of_the_formula():
 
 
 def test_a_normalisation_is_tried_without_staying():
-    worker, inverted = opened(), {"low": 1.0, "high": 2.0, "mean": [0.5], "std": [0.5], "channel_order": "rgb"}
-    tried = worker.decide({"images": IMAGES, "normalisation": inverted})["decisions"]
+    host, inverted = opened(), {"low": 1.0, "high": 2.0, "mean": [0.5], "std": [0.5], "channel_order": "rgb"}
+    tried = host.decide({"images": IMAGES, "normalisation": inverted})["decisions"]
     np.testing.assert_array_equal(tried, paper_decisions((1.0 + IMAGES - 0.5) / 0.5))
-    np.testing.assert_array_equal(worker.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
-    worker.settle({"normalisation": inverted})
-    np.testing.assert_array_equal(worker.decide({"images": IMAGES})["decisions"], tried)
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
+    host.settle({"normalisation": inverted})
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], tried)
 
 
 def test_the_copy_agrees_with_the_file():
-    answer = opened().compare({"images": IMAGES, "images_real": True})
+    answer = opened().compare({"images": IMAGES, "real_images": True})
     assert answer["passed"]
     assert (answer["decision_agreement"], answer["num_images"], answer["real_images"]) == (1.0, len(IMAGES), True)
     assert answer["reason"] == ""
@@ -129,9 +130,9 @@ def test_the_copy_agrees_with_the_file():
 
 
 def test_the_copy_follows_a_settled_normalisation():
-    worker = opened()
-    worker.settle({"normalisation": asdict(Normalisation(mean=(0.4,), std=(0.1,)))})
-    assert worker.compare({"images": IMAGES, "images_real": True})["passed"]
+    host = opened()
+    host.settle({"normalisation": asdict(Normalisation(mean=(0.4,), std=(0.1,)))})
+    assert host.compare({"images": IMAGES, "real_images": True})["passed"]
 
 
 def least_size_for_all(images: np.ndarray, target: int) -> float:
@@ -155,10 +156,10 @@ def least_size_for_all(images: np.ndarray, target: int) -> float:
 @pytest.mark.parametrize("objective", ["J", "ce"])
 def test_found_patterns_are_about_as_small_as_patterns_can_be(objective):
     """With a goal rate of 1 a linear model has one least pattern, and it is known; descent comes within a third."""
-    worker, images = opened(), by_class()
-    step_size = prepared(worker, images, goal_rate=1.0, objective=objective)
+    host, images = opened(), by_class()
+    step_size = prepared(host, images, goal_rate=1.0, objective=objective)
     pairs = [(s, t) for s in images for t in images if s != t]
-    found, answer = search(worker, pairs, step_size)
+    found, answer = search(host, pairs, step_size)
     assert answer == {"finished": len(pairs)}
     assert {(pair.source, pair.target) for pair in found} == set(pairs)
     ratios = []
@@ -173,12 +174,12 @@ def test_found_patterns_are_about_as_small_as_patterns_can_be(objective):
 
 def test_only_correct_images_count_for_jc():
     """A third of class 0 are images of class 1: they neither count towards the rates nor pull."""
-    worker, images = opened(), by_class()
+    host, images = opened(), by_class()
     mixed = images | {0: np.concatenate([images[0], images[1][: len(images[0]) // 2]])}
     rates = {}
     for objective in ("J", "Jc"):
-        step_size = prepared(worker, mixed, objective=objective)
-        [pair], _ = search(worker, [(0, 1)], step_size)
+        step_size = prepared(host, mixed, objective=objective)
+        [pair], _ = search(host, [(0, 1)], step_size)
         rates[objective] = (pair.initial_rate, pair.rate)
     wrong = len(images[0]) // 2
     assert rates["J"][0] == pytest.approx(wrong / (len(images[0]) + wrong))
@@ -187,23 +188,23 @@ def test_only_correct_images_count_for_jc():
 
 
 def test_pilots_end_when_the_time_is_up():
-    worker = opened()
-    answer = worker.prepare(
+    host = opened()
+    answer = host.prepare(
         {
             "detector": "pairwise",
             "images_by_class": {str(label): array for label, array in by_class().items()},
-            "config": ScanConfig(threads=1).to_dict(),
+            "config": encode(ScanConfig(threads=1)),
             "seconds": 0.0,
         }
     )
     assert answer["step_size"] > 0
-    assert search(worker, [(0, 1)], answer["step_size"], seconds=None)[1] == {"finished": 1}
+    assert search(host, [(0, 1)], answer["step_size"], seconds=None)[1] == {"finished": 1}
 
 
 def test_no_time_is_no_result():
-    worker, images = opened(), by_class()
-    step_size = prepared(worker, images)
-    assert search(worker, [(0, 1)], step_size, seconds=0.0) == ([], {"finished": 0})
+    host, images = opened(), by_class()
+    step_size = prepared(host, images)
+    assert search(host, [(0, 1)], step_size, seconds=0.0) == ([], {"finished": 0})
 
 
 @pytest.mark.parametrize("step", ["settle", "decide", "compare", "prepare"])
@@ -211,11 +212,11 @@ def test_nothing_works_before_the_model_is_open(step):
     given = {
         "settle": {"normalisation": asdict(Normalisation())},
         "decide": {"images": IMAGES},
-        "compare": {"images": IMAGES, "images_real": True},
-        "prepare": {"detector": "pairwise", "images_by_class": {"0": IMAGES}, "config": ScanConfig().to_dict()},
+        "compare": {"images": IMAGES, "real_images": True},
+        "prepare": {"detector": "pairwise", "images_by_class": {"0": IMAGES}, "config": encode(ScanConfig())},
     }[step]
     with pytest.raises(RuntimeError, match="expected `open`"):
-        getattr(Worker(), step)(given)
+        getattr(ModelHost(), step)(given)
 
 
 def test_searching_needs_images():
@@ -224,16 +225,16 @@ def test_searching_needs_images():
 
 
 def test_the_replay_alone_needs_no_copy():
-    worker = opened(runtime_only=True)
-    worker.settle({"normalisation": asdict(Normalisation())})
-    np.testing.assert_array_equal(worker.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
+    host = opened(runtime_only=True)
+    host.settle({"normalisation": asdict(Normalisation())})
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
     with pytest.raises(RuntimeError, match="without `runtime_only`"):
-        worker.compare({"images": IMAGES, "images_real": True})
+        host.compare({"images": IMAGES, "real_images": True})
 
 
 def test_a_file_that_is_no_model_is_a_converter_error():
     with pytest.raises(ConverterError):
-        Worker().open(message(b"not a model"))
+        ModelHost().open(message(b"not a model"))
 
 
 def test_a_missing_gpu_is_the_users_choice(monkeypatch):

@@ -15,7 +15,18 @@ from backscan.converters.sandbox.sandbox import Protections, Sandbox
 from backscan.converters.signature.signature import Normalisation
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import InternalError, NoVerdictError, OptionError
-from backscan.scanner.process.parent import OpenedModel, Preparation, Subject, open_subject
+from backscan.scanner.process.parent import (
+    CutFile,
+    CutModel,
+    ModelProcess,
+    OpenedModel,
+    PreparedSearch,
+    SettledFile,
+    SettledModel,
+    _Line,
+    open_process,
+)
+from backscan.scanner.process.protocol import Opened, Preparation, decode
 from backscan.scanner.results import PairResult, PairStatus, SignatureRecord, TargetResult, Trajectory
 from tests import planted
 from tests.scanner.reports import examples
@@ -79,69 +90,112 @@ class Scripted:
         return self.answer
 
 
-def optimise(subject: Subject, pairs=((0, 1),), on_pair=lambda _: None) -> list[PairResult]:
-    subject._pattern_shape = PATTERN.shape  # as `prepare` leaves it
-    return subject.optimise("pairwise", pairs, 0.25, seconds=None, on_pair=on_pair)
+FACTS = decode(Opened, OPENED)
 
 
-CALLS: dict[str, Callable[[Subject], object]] = {
-    "audit": lambda subject: subject.audit(ARTIFACT),
-    "open": lambda subject: subject.open(ARTIFACT, ScanConfig()),
-    "settle": lambda subject: subject.settle(Normalisation()),
-    "decide": lambda subject: subject.decisions(IMAGES),
-    "find_switches": lambda subject: subject.find_switches(IMAGES, seed=0),
-    "list_cuts": lambda subject: subject.list_cuts(),
-    "cut": lambda subject: subject.cut("here", IMAGES),
-    "compare": lambda subject: subject.compare(IMAGES, images_real=True),
-    "prepare": lambda subject: subject.prepare("pairwise", {0: IMAGES}, ScanConfig()),
+def process(runner: Scripted) -> ModelProcess:
+    return ModelProcess(_Line(runner))
+
+
+def opened(runner: Scripted) -> OpenedModel:
+    return OpenedModel(_Line(runner), FACTS)
+
+
+def settled(runner: Scripted) -> SettledModel:
+    return SettledModel(_Line(runner), FACTS)
+
+
+def prepared(runner: Scripted) -> PreparedSearch:
+    return PreparedSearch(_Line(runner), "pairwise", PATTERN.shape, Preparation(0.25, 0.01))
+
+
+def optimise(runner: Scripted, pairs=((0, 1),), on_pair=lambda _: None) -> list[PairResult]:
+    return prepared(runner).optimise(pairs, seconds=None, on_pair=on_pair)
+
+
+CALLS: dict[str, Callable[[Scripted], object]] = {
+    "audit": lambda runner: process(runner).audit(ARTIFACT),
+    "open": lambda runner: process(runner).open(ARTIFACT, ScanConfig()),
+    "open_file": lambda runner: process(runner).open_file(ARTIFACT, ScanConfig()),
+    "settle": lambda runner: opened(runner).settle(Normalisation()),
+    "try": lambda runner: opened(runner).decisions(IMAGES, Normalisation()),
+    "decide": lambda runner: settled(runner).decisions(IMAGES),
+    "decide_with": lambda runner: CutFile(_Line(runner), "here", (3, 4)).decisions(
+        IMAGES, np.zeros((3, 4), np.float32)
+    ),
+    "find_switches": lambda runner: settled(runner).find_switches(IMAGES, seed=0),
+    "find_switches_alone": lambda runner: opened(runner).find_switches(seed=0),
+    "list_cuts": lambda runner: opened(runner).list_cuts(),
+    "cut": lambda runner: settled(runner).cut("here", IMAGES),
+    "cut_file": lambda runner: settled(runner).cut_file("here"),
+    "compare": lambda runner: settled(runner).compare(IMAGES, real_images=True),
+    "prepare": lambda runner: settled(runner).prepare("pairwise", {0: IMAGES}, ScanConfig(), cut=None),
+    "estimate": lambda runner: prepared(runner).estimate(((0, 1),), seconds=None),
     "optimise": optimise,
-    "search_targets": lambda subject: subject.search_targets("margin", {}, ScanConfig(), 4, seconds=None),
+    "search_targets": lambda runner: settled(runner).search_targets("margin", {}, ScanConfig(), seconds=None),
 }
 
 
 def test_answers_become_types():
-    opened = Subject(Scripted(OPENED)).open(ARTIFACT, ScanConfig())
-    assert isinstance(opened, OpenedModel)
-    assert isinstance(opened.signature, SignatureRecord)
-    assert (opened.signature.input_shape, opened.num_classes, opened.warnings) == ((1, 6, 6), 4, ("rounded",))
-    assert Subject(Scripted(PARITY)).compare(IMAGES, images_real=True).passed
-    preparation = Subject(Scripted({"step_size": 0.5, "seconds_per_image": 0.01})).prepare(
-        "pairwise", {0: IMAGES}, ScanConfig()
-    )
-    assert preparation == Preparation(0.5, 0.01)
-    assert (
-        Subject(Scripted({"findings": [FINDING]})).find_switches(None, seed=0) == examples.with_findings().findings[:1]
-    )
-    decisions = Subject(Scripted({"decisions": np.array([2, 0, 1])})).decisions(IMAGES)
+    answer = process(Scripted(OPENED)).open(ARTIFACT, ScanConfig())
+    assert isinstance(answer, OpenedModel)
+    facts = answer.facts
+    assert isinstance(facts.signature, SignatureRecord)
+    assert (facts.signature.input_shape, facts.num_classes, facts.warnings) == ((1, 6, 6), 4, ("rounded",))
+    assert settled(Scripted(PARITY)).compare(IMAGES, real_images=True).passed
+    runner = Scripted({"step_size": 0.5, "seconds_per_image": 0.01})
+    search = settled(runner).prepare("pairwise", {0: IMAGES}, ScanConfig(), cut=None)
+    assert search.preparation == Preparation(0.5, 0.01)
+    assert opened(Scripted({"findings": [FINDING]})).find_switches(seed=0) == examples.with_findings().findings[:1]
+    decisions = settled(Scripted({"decisions": np.array([2, 0, 1])})).decisions(IMAGES)
     assert decisions.tolist() == [2, 0, 1]
+    assert prepared(Scripted({"sizes": [0.5, 2]})).estimate(((0, 1), (1, 0)), seconds=None) == [0.5, 2.0]
+
+
+def test_the_type_of_a_handle_says_what_has_been_done():
+    """A call in the wrong order is one that the type does not have."""
+    assert not hasattr(ModelProcess, "decisions")
+    assert not hasattr(OpenedModel, "prepare")
+    assert not hasattr(SettledFile, "prepare")
+    assert not hasattr(SettledModel, "optimise")
+    file = process(Scripted(OPENED)).open_file(ARTIFACT, ScanConfig())
+    file.line.runner.answer = {}
+    assert type(file.settle(Normalisation())) is SettledFile
+    assert type(opened(Scripted({})).settle(Normalisation())) is SettledModel
 
 
 def test_patterns_have_the_shape_of_what_the_detector_acts_on():
-    subject = Subject(Scripted(CUT))
-    assert subject.cut(None, IMAGES).tensor == "here"
+    runner = Scripted(CUT)
+    cut = settled(runner).cut(None, IMAGES)
+    assert cut == CutModel(_Line(runner), "here", (3, 4))
     for detector, shape in (("features", (3, 4)), ("pairwise", (1, 6, 6))):
-        subject._runner.answer = {"step_size": 0.5, "seconds_per_image": 0.01}
-        subject.prepare(detector, {0: IMAGES}, ScanConfig())
-        subject._runner.answer = {"finished": 1}
+        runner.answer = {"step_size": 0.5, "seconds_per_image": 0.01}
+        search = settled(runner).prepare(detector, {0: IMAGES}, ScanConfig(), cut=cut)
+        runner.answer = {"finished": 1}
         pattern = np.ones(shape, np.float32)
-        subject._runner.events = [event(pattern, detector=detector)]
-        [found] = subject.optimise(detector, ((0, 1),), 0.25, seconds=None, on_pair=lambda _: None)
+        runner.events = [event(pattern, detector=detector)]
+        [found] = search.optimise(((0, 1),), seconds=None, on_pair=lambda _: None)
         np.testing.assert_array_equal(found.pattern, pattern)
-        subject._runner.events = [event(np.ones((2, *shape), np.float32), detector=detector)]
+        runner.events = [event(np.ones((2, *shape), np.float32), detector=detector)]
         with pytest.raises(NoVerdictError, match="expected a float32 pattern of shape"):
-            subject.optimise(detector, ((0, 1),), 0.25, seconds=None, on_pair=lambda _: None)
-        subject._runner.events = []
+            search.optimise(((0, 1),), seconds=None, on_pair=lambda _: None)
+        runner.events = []
+
+
+def test_a_detector_of_features_needs_a_cut():
+    with pytest.raises(ValueError, match="expected a cut model for detector features"):
+        settled(Scripted()).prepare("features", {0: IMAGES}, ScanConfig(), cut=None)
 
 
 def test_features_that_would_fill_the_memory_are_refused():
-    cut = Subject(Scripted(CUT | {"shape": [2048, 2049]})).cut("here", IMAGES)
-    assert cut.obstacle == "an image has 4196352 features there, more than 4194304"
-    assert Subject(Scripted(CUT | {"shape": [2048, 2048]})).cut("here", IMAGES).obstacle == ""
+    cut = settled(Scripted(CUT | {"shape": [2048, 2049]})).cut("here", IMAGES)
+    assert cut == "an image has 4196352 features there, more than 4194304"
+    assert isinstance(settled(Scripted(CUT | {"shape": [2048, 2048]})).cut("here", IMAGES), CutModel)
 
 
 def test_messages_hold_plain_data_only():
     runner = Scripted({"step_size": 0.5, "seconds_per_image": 0.01})
-    Subject(runner).prepare("pairwise", {7: IMAGES}, ScanConfig(pairs=((0, 1),)))
+    settled(runner).prepare("pairwise", {7: IMAGES}, ScanConfig(pairs=((0, 1),)), cut=None)
     [(method, message)] = runner.calls
     assert (method, message["detector"], list(message["images_by_class"])) == ("prepare", "pairwise", ["7"])
     assert ScanConfig.from_dict(message["config"]) == ScanConfig(pairs=((0, 1),))
@@ -149,10 +203,10 @@ def test_messages_hold_plain_data_only():
 
 def test_a_normalisation_goes_along_only_when_it_is_given():
     runner = Scripted({"decisions": np.zeros(3, np.int64)})
-    Subject(runner).decisions(IMAGES)
-    Subject(runner).decisions(IMAGES, Normalisation(mean=(0.5,)))
-    assert "normalisation" not in runner.calls[0][1]
-    assert runner.calls[1][1]["normalisation"]["mean"] == (0.5,)
+    settled(runner).decisions(IMAGES)
+    opened(runner).decisions(IMAGES, Normalisation(mean=(0.5,)))
+    assert runner.calls[0][1]["normalisation"] is None
+    assert runner.calls[1][1]["normalisation"]["mean"] == [0.5]
 
 
 @pytest.mark.parametrize("step", CALLS)
@@ -169,7 +223,7 @@ def test_a_normalisation_goes_along_only_when_it_is_given():
 )
 def test_failures_of_every_step_have_one_meaning(step, failure, expected):
     with pytest.raises(expected, match=str(failure)):
-        CALLS[step](Subject(Scripted(failure)))
+        CALLS[step](Scripted(failure))
 
 
 LIES = {
@@ -200,6 +254,17 @@ LIES = {
         CUT | {"obstacle": "x" * 10_001},
     ],
     "compare": [{}, PARITY | {"passed": "perhaps"}, PARITY | {"hidden": 1}],
+    "estimate": [
+        {},
+        {"sizes": 3},
+        {"sizes": []},
+        {"sizes": [0.5, 0.5]},
+        {"sizes": [-0.5]},
+        {"sizes": [float("nan")]},
+        {"sizes": [float("inf")]},
+    ],
+    "settle": [{"hidden": 1}],
+    "optimise": [{}, {"finished": "all"}],
     "prepare": [
         {"step_size": 0.1},
         {"step_size": "large", "seconds_per_image": 1.0},
@@ -216,16 +281,16 @@ LIES = {
 def test_no_other_answer_is_believed(step, lie):
     """The child handles hostile input; what it says may be anything."""
     with pytest.raises(NoVerdictError, match="the model may have taken it over"):
-        CALLS[step](Subject(Scripted(lie)))
+        CALLS[step](Scripted(lie))
 
 
 def event(pattern: object = PATTERN, **changes: object) -> dict[str, Any]:
-    return {"pair": PAIR.to_dict() | changes, "pattern": pattern}
+    return PAIR.to_dict() | {"pattern": pattern} | changes
 
 
 def test_pairs_arrive_as_they_are_found():
     seen: list[PairResult] = []
-    found = optimise(Subject(Scripted({"finished": 1}, [event()])), on_pair=seen.append)
+    found = optimise(Scripted({"finished": 1}, [event()]), on_pair=seen.append)
     assert found == seen == [PAIR]
     np.testing.assert_array_equal(found[0].pattern, PATTERN)
 
@@ -233,7 +298,7 @@ def test_pairs_arrive_as_they_are_found():
 @pytest.mark.parametrize(
     "lie",
     [
-        {"pair": {}, "pattern": PATTERN},
+        {},
         {"pattern": PATTERN},
         event(colour=1),
         event(status="won"),
@@ -261,7 +326,7 @@ def test_pairs_arrive_as_they_are_found():
 def test_no_other_pair_is_believed(lie):
     seen: list[PairResult] = []
     with pytest.raises(NoVerdictError, match="the model may have taken it over"):
-        optimise(Subject(Scripted({"finished": 1}, [lie])), on_pair=seen.append)
+        optimise(Scripted({"finished": 1}, [lie]), on_pair=seen.append)
     assert seen == []
 
 
@@ -269,8 +334,8 @@ TARGET = {"detector": "margin", "target": 1, "status": "reached", "value": 2.5, 
 
 
 def search_targets(*events: object) -> list[TargetResult]:
-    subject = Subject(Scripted({"finished": len(events)}, [{"target": entry} for entry in events]))
-    return subject.search_targets("margin", {}, ScanConfig(), 4, seconds=None)
+    runner = Scripted({"finished": len(events)}, list(events))
+    return settled(runner).search_targets("margin", {}, ScanConfig(), seconds=None)
 
 
 def test_targets_arrive_in_order():
@@ -304,38 +369,37 @@ def test_no_other_target_is_believed(change):
 
 def test_a_pair_counts_once():
     with pytest.raises(NoVerdictError, match="the model may have taken it over"):
-        optimise(Subject(Scripted({}, [event(), event()])))
+        optimise(Scripted({"finished": 2}, [event(), event()]))
 
 
 def test_every_pair_is_answered_unless_the_time_is_up():
-    subject = Subject(Scripted({"finished": 1}, [event()]))
+    runner = Scripted({"finished": 1}, [event()])
     with pytest.raises(NoVerdictError, match="expected every pair that was asked for"):
-        optimise(subject, pairs=((0, 1), (0, 2)))
-    assert subject.optimise("pairwise", ((0, 1), (0, 2)), 0.25, seconds=0.5, on_pair=lambda _: None) == [PAIR]
+        optimise(runner, pairs=((0, 1), (0, 2)))
+    assert prepared(runner).optimise(((0, 1), (0, 2)), seconds=0.5, on_pair=lambda _: None) == [PAIR]
 
 
 def test_a_defect_in_the_child_carries_its_traceback():
     """`--debug` prints it."""
-    failure = UnexpectedError("KeyError", phase="x", child_traceback="  File 'worker.py', line 7")
+    failure = UnexpectedError("KeyError", phase="x", child_traceback="  File 'child.py', line 7")
     with pytest.raises(InternalError) as caught:
-        Subject(Scripted(failure)).decisions(IMAGES)
+        settled(Scripted(failure)).decisions(IMAGES)
     assert caught.value.__notes__ == [failure.child_traceback]
 
 
 def test_protections_are_those_of_the_runner():
-    subject = Subject(Scripted())
-    assert subject.protections == ("no network",)
-    assert subject.unprotected == ("memory limit: not on this system",)
+    assert process(Scripted()).protections == ("no network",)
+    assert process(Scripted()).unprotected == ("memory limit: not on this system",)
 
 
 def open_and_stop(*, sandbox: bool) -> None:
-    with open_subject(ScanConfig(sandbox=sandbox)) as subject:
-        assert bool(subject.protections) is sandbox
+    with open_process(sandbox=sandbox) as opened_process:
+        assert bool(opened_process.protections) is sandbox
         raise RuntimeError("stop")
 
 
 @pytest.mark.parametrize("sandbox", [False, True])
-def test_the_process_ends_with_the_subject(monkeypatch, sandbox):
+def test_the_process_ends_with_its_context(monkeypatch, sandbox):
     closed: list[bool] = []
     real = Sandbox.close
     monkeypatch.setattr(Sandbox, "close", lambda self: (closed.append(True), real(self)))

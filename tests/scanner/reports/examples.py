@@ -17,6 +17,7 @@ from backscan.scanner.results import (
     DataRecord,
     EncodedArray,
     Example,
+    FileRecord,
     FoundPattern,
     GraphFinding,
     Inference,
@@ -120,6 +121,7 @@ def with_findings() -> ScanResult:
         source=3,
         target=6,
         screens=(ScreenRecord("pairwise", 90, num_drawn=60, num_chosen=20),),
+        searched_file=FileRecord("resnet20_before.onnx", "7c" * 32),
         findings=(
             GraphFinding(
                 rule="selected-by-predicate",
@@ -193,6 +195,7 @@ def bare() -> ScanResult:
         verdict=Verdict.INCONCLUSIVE,
         reasons=("no images were given: only the graph and the data-free detector were tested; pass --data",),
         detectors=(data_free,),
+        deciding=None,
         targets=tuple(
             TargetResult("max-margin", label, PairStatus.REACHED, lead, None, 150)
             for label, lead in enumerate(values[0])
@@ -331,6 +334,7 @@ def _scan(num_classes: int, pairs: list[PairResult], detectors: tuple[Inference,
         target=target,
         bootstrap_draws=999,
         detectors=detectors,
+        deciding=0,
         pairs=tuple(sorted(pairs, key=lambda pair: (pair.source, pair.target))),
         null=inference.null,
         controls=Controls(
@@ -457,4 +461,5 @@ def _verification(num_classes: int, source: int, target: int, *, confirmed: bool
             for other in range(num_classes)
             if other not in (source, target)
         ),
+        model_sha256="9f" * 32,
     )

@@ -11,13 +11,14 @@ import torch
 
 from backscan.converters import artifact_from_bytes, import_model, read_signature
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import Interrupted, OptionError
+from backscan.scanner.errors import OptionError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.order_test import Screened, Terms, assess
 from backscan.scanner.pipeline import pairs
+from backscan.scanner.pipeline.ends import Interrupted
 from backscan.scanner.pipeline.rejudge import infer
 from backscan.scanner.pipeline.scan import scan
-from backscan.scanner.process.parent import Subject
+from backscan.scanner.process.parent import PreparedSearch
 from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.search import screening
 from backscan.scanner.search.batch import Sources
@@ -236,24 +237,22 @@ def test_a_screened_scan_without_a_finding_says_what_that_rests_on(tmp_path: Pat
 def test_a_screened_scan_that_is_interrupted_goes_on_without_new_looks(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(pairs, "_SOURCES_PER_CHUNK", {"cpu": 4})
     whole = scanned(tmp_path, screen="on")
-    searched = Subject.optimise
+    searched = PreparedSearch.optimise
 
-    def interrupted(self, name, pairs, *args, **options):
+    def interrupted(self, pairs, **options):
         if pairs[0][0] > 3:
             raise KeyboardInterrupt
-        return searched(self, name, pairs, *args, **options)
+        return searched(self, pairs, **options)
 
-    monkeypatch.setattr(Subject, "optimise", interrupted)
+    monkeypatch.setattr(PreparedSearch, "optimise", interrupted)
     with pytest.raises(Interrupted):
         scanned(tmp_path, screen="on", journal=tmp_path / "journal")
     asked: list[int] = []
-    monkeypatch.setattr(Subject, "look", lambda *_, **__: pytest.fail("looked again"))
+    monkeypatch.setattr(PreparedSearch, "estimate", lambda *_, **__: pytest.fail("looked again"))
     monkeypatch.setattr(
-        Subject,
+        PreparedSearch,
         "optimise",
-        lambda self, name, pairs, *args, **options: (
-            asked.append(pairs[0][0]) or searched(self, name, pairs, *args, **options)
-        ),
+        lambda self, pairs, **options: asked.append(pairs[0][0]) or searched(self, pairs, **options),
     )
     resumed = scanned(tmp_path, screen="on", journal=tmp_path / "journal")
     assert asked == [4, 8, 12]

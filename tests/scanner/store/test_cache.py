@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from backscan.scanner.results import ModelRecord
 from backscan.scanner.store import cache as cache_module
 from backscan.scanner.store.cache import Entry, ScanCache, default_folder, renamed
 from tests.scanner.reports.examples import detected, inconclusive, no_verdict, not_detected
@@ -91,7 +90,7 @@ def test_the_folder_follows_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_a_found_result_takes_the_names_of_this_run() -> None:
-    again = renamed(detected(), model=ModelRecord("copy.onnx", "9f" * 32, 1), command="scanner check copy.onnx")
+    again = renamed(detected(), name="copy.onnx", class_names=None, command="scanner check copy.onnx")
     assert (again.model.name, again.model.class_names) == ("copy.onnx", None)
     assert again.provenance.command == "scanner check copy.onnx"
     assert again.pairs == detected().pairs

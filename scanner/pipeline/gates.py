@@ -1,0 +1,107 @@
+"""Steps 3 to 8: the file is opened, its images are made ready, and the searched copy is the model in the file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.errors import OptionError
+from backscan.scanner.images.preprocessing import Settlement, settle_preprocessing
+from backscan.scanner.pipeline.record import Cutting, GraphFindings, Stop
+from backscan.scanner.results import Verdict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters import Artifact
+    from backscan.scanner.images.cleanset import CleanSet
+    from backscan.scanner.pipeline.record import Run
+    from backscan.scanner.process.parent import OpenedModel, SettledModel
+    from backscan.scanner.results import Parity
+
+_PARITY_IMAGES = 256
+
+
+def open_model(run: Run, artifact: Artifact) -> OpenedModel:
+    """Step 3: the file and its torch copy, opened in the limited process.
+
+    Raises:
+        OptionError: class names were given, and not as many as the model has classes.
+    """
+    with run.record.phase("open"):
+        opened = run.process.open(artifact, run.config)
+    names, num_classes = run.record.class_names, opened.facts.num_classes
+    if names and len(names) != num_classes:
+        raise OptionError(
+            f"expected {num_classes} class names, as the model has classes, found {len(names)}: "
+            "give --class-names one a line, in the order of the classes"
+        )
+    run.record.warn(*opened.facts.warnings)
+    return opened
+
+
+def fit_images(run: Run, clean: CleanSet, opened: OpenedModel) -> CleanSet:
+    """Step 4: the images in the model's shape, with labels the model can have.
+
+    Raises:
+        CleanSetError: the labels or images do not fit the model.
+    """
+    with run.record.phase("images"):
+        fitted = clean.fit_to(opened.facts.signature.input_shape)
+        fitted.check_labels(opened.facts.num_classes)
+    run.record.warn(*fitted.warnings)
+    return fitted
+
+
+def settle(run: Run, opened: OpenedModel, clean: CleanSet) -> Settlement:
+    """Step 5: how pixels become model input, by clean accuracy (CONTRACT, Images and preprocessing)."""
+    with run.record.phase("preprocessing"):
+        settlement = settle_preprocessing(clean, opened.decisions, run.config)
+    run.record.warn(*settlement.warnings)
+    return settlement
+
+
+def find_switches(run: Run, settled: SettledModel, clean: CleanSet) -> GraphFindings:
+    """Step 6: what in the graph can switch the decision, and whether it does."""
+    with run.record.phase("graph"):
+        return GraphFindings(settled.find_switches(clean.images, seed=run.config.seed))
+
+
+def compare(run: Run, settled: SettledModel, clean: CleanSet) -> Parity | Stop:
+    """Step 7: whether the torch copy decides as the file does, on real images, under the likeliest preprocessing.
+
+    Once is enough: the copy is the same under every preprocessing, and under a wrong scale a softmax saturates, so
+    that differences of its outputs no longer show the gradient.
+    """
+    with run.record.phase("parity"):
+        parity = run.record.take(settled.compare(_drawn(run, clean), real_images=True))
+    if not parity.passed:
+        return Stop(Verdict.NO_VERDICT, (f"the torch copy is not the model in the file: {parity.reason}",))
+    if parity.reason:
+        run.record.warn(parity.reason)
+    return parity
+
+
+def cut_model(run: Run, settled: SettledModel, clean: CleanSet) -> Cutting:
+    """Step 8: the model cut for the detectors that act on its features; they do without it if that cannot be.
+
+    Raises:
+        AbsentNameError: the model has no cut at the tensor of `--cut`.
+    """
+    if not any(name in DETECTORS and DETECTORS[name].acts_on_features for name in run.config.detectors):
+        return Cutting(None)
+    with run.record.phase("cut"):
+        cut = settled.cut(run.config.cut, _drawn(run, clean))
+    if isinstance(cut, str):
+        run.record.leave_out(f"patterns on features inside the model: {cut}")
+        return Cutting(None)
+    return Cutting(cut)
+
+
+def _drawn(run: Run, clean: CleanSet) -> NDArray[np.float32]:
+    """Some of the images, by the seed, on which the copy is compared with the file."""
+    images = clean.images
+    chosen = np.random.default_rng(run.config.seed).permutation(len(images))[:_PARITY_IMAGES]
+    return images[np.sort(chosen)]

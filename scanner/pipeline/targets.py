@@ -1,0 +1,89 @@
+"""The detectors that search once a target class, beside the pairs, or alone where there are no images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.detectors import TARGET_DETECTORS, conclude
+from backscan.scanner.images.candidates import CANDIDATES, given_normalisation
+from backscan.scanner.pipeline.record import Concluded, GraphFindings, Searched, Stop
+from backscan.scanner.results import TargetResult, Verdict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.scanner.pipeline.record import Run
+    from backscan.scanner.process.parent import OpenedModel, SettledModel
+
+_NOISE_IMAGES = 32
+# Classes times pixels up to which a scan without images searches margins unasked: seconds for a small model.
+_MOST_VALUES_UNASKED = 500_000
+
+
+def search_targets(
+    run: Run, settled: SettledModel, detectors: Sequence[str], images_by_class: Mapping[int, NDArray[np.float32]]
+) -> tuple[TargetResult, ...]:
+    """What those of the detectors find that search target classes; they inform, so a time limit ends no scan."""
+    results: list[TargetResult] = []
+    config, num_classes = run.config, settled.facts.num_classes
+    num_wanted = num_classes if config.targets is None else len(set(config.targets))
+    for name in detectors:
+        if name not in TARGET_DETECTORS or (TARGET_DETECTORS[name].needs_images and len(images_by_class) < 2):
+            continue
+        with run.record.phase("targets"):
+            found = settled.search_targets(name, images_by_class, config, seconds=config.time_limit)
+        if len(found) < num_wanted:
+            run.record.leave_out(f"{num_wanted - len(found)} target classes with detector {name}: the time was up")
+        results += found
+    return tuple(results)
+
+
+def examine_without_images(run: Run, opened: OpenedModel) -> Stop:
+    """What can be said of a model alone: its switches, and the detectors that need no images; they decide nothing."""
+    with run.record.phase("graph"):
+        run.record.take(GraphFindings(opened.find_switches(seed=run.config.seed)))
+    chosen = tuple(name for name in run.config.detectors if _needs_no_images(name))
+    num_values = opened.facts.num_classes * math.prod(opened.facts.signature.input_shape)
+    if chosen or num_values <= _MOST_VALUES_UNASKED:
+        _search_alone(run, opened, chosen or ("margin",))
+    else:
+        run.record.leave_out(
+            f"margins of the {opened.facts.num_classes} classes on random images, which take long on a model of this "
+            "size: --detector margin searches them"
+        )
+    return Stop(
+        Verdict.INCONCLUSIVE,
+        ("no images were given, so no class pair was searched: pass --data with some ordinary images of each class",),
+    )
+
+
+def _needs_no_images(detector: str) -> bool:
+    return detector in TARGET_DETECTORS and not TARGET_DETECTORS[detector].needs_images
+
+
+def _search_alone(run: Run, opened: OpenedModel, detectors: tuple[str, ...]) -> None:
+    """Search target classes on random images, unless the copy is not the model in the file."""
+    given = given_normalisation(run.config, opened.facts.signature.input_shape[0])
+    settled = opened.settle(CANDIDATES["none"] if given is None else given[1])
+    obstacle = _difference_on_noise(run, settled)
+    if obstacle:
+        run.record.leave_out(f"margins of the classes on random images: {obstacle}")
+        return
+    targets = search_targets(run, settled, detectors, {})
+    num_classes = opened.facts.num_classes
+    run.record.take(Searched(detectors, num_classes, targets=targets))
+    run.record.take(Concluded(conclude((), targets, replace(run.config, detectors=detectors), num_classes)))
+
+
+def _difference_on_noise(run: Run, settled: SettledModel) -> str:
+    """Why the torch copy is not the model in the file, judged on random images; empty if it is."""
+    shape = (_NOISE_IMAGES, *settled.facts.signature.input_shape)
+    noise = np.random.default_rng(run.config.seed).random(shape, dtype=np.float32)
+    with run.record.phase("parity"):
+        parity = run.record.take(settled.compare(noise, real_images=False))
+    return "" if parity.passed else parity.reason

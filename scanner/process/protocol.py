@@ -1,0 +1,337 @@
+"""What the parent asks of the process that holds the model, and what it answers: every type once, for both sides.
+
+A request is a frozen dataclass, and so is what comes back; on the wire each is its fields by name. The parent sends a
+request and believes an answer only once its type and its numbers are possible; the child gets the request as it was
+sent. `parent` says in which order requests make sense, `child` what each of them does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PlainValidator, TypeAdapter
+
+from backscan.converters import Artifact, IntakeReport, Normalisation
+from backscan.converters.sandbox.limits import IMPORT, INTAKE, SCAN, PhaseLimits
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, SignatureRecord, TargetResult
+
+Message = dict[str, Any]
+"""Texts, numbers, arrays and bytes by name, as they go over the wire."""
+
+Answer = TypeVar("Answer")
+Event = TypeVar("Event")
+T = TypeVar("T")
+
+_LONGEST_TEXT = 10_000
+# A target class is a long search with nothing to tell before its end: a large model may take hours for the first.
+_TARGETS = dataclasses.replace(SCAN, name="targets", silence_seconds=12 * 3600.0)
+
+
+def _array(kind: type[np.generic]) -> Callable[[object], NDArray[Any]]:
+    def check(value: object) -> NDArray[Any]:
+        if not isinstance(value, np.ndarray) or not np.issubdtype(value.dtype, kind):
+            raise ValueError(f"expected an array of {kind.__name__}")
+        return value
+
+    return check
+
+
+Floats = Annotated[NDArray[np.float32], PlainValidator(_array(np.float32))]
+Integers = Annotated[NDArray[np.int64], PlainValidator(_array(np.integer))]
+Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Request(Generic[Answer, Event]):
+    """Something to ask. `Answer` is what ends it, `Event` what may come before, None if nothing does."""
+
+    __slots__ = ()
+    limits: ClassVar[PhaseLimits] = SCAN
+    """What the child may take for it."""
+
+    @classmethod
+    def method(cls) -> str:
+        """Name of the child's method: `FindSwitches` is `find_switches`."""
+        return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__)[1:]
+
+    @classmethod
+    def types(cls) -> tuple[type[Answer], type[Event]]:
+        """Types of the answer and of the events."""
+        answer, event = get_args(cls.__orig_bases__[0])  # type: ignore[attr-defined]
+        return answer, event
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer that says nothing but that it was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What is known about a model once it is open."""
+
+    signature: SignatureRecord
+    """Input and output."""
+    num_classes: int
+    """Classes."""
+    provider: str
+    """Execution provider that onnxruntime really uses."""
+    device: str
+    """Where the torch copy runs."""
+    warnings: tuple[str, ...] = field(default=())
+    """What the import could not do exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a model decided."""
+
+    decisions: Integers
+    """Classes [N]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is built into the graph."""
+
+    findings: tuple[GraphFinding, ...]
+    """Switches and gates."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutPlace:
+    """A tensor at which the model can be cut in two: everything about the image passes through it."""
+
+    name: str
+    """Name of the tensor."""
+    operator: str
+    """Operator that computes it."""
+    shape: tuple[int, ...]
+    """Its shape for one image."""
+    dtype: str
+    """Its element type."""
+    is_first_convolution: bool
+    """Whether the first convolution computes it: where XMK section 5.2.3 cuts."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutPlaces:
+    """Where the model can be cut in two."""
+
+    cuts: tuple[CutPlace, ...]
+    """From the image towards the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutAttempt:
+    """How an attempt to cut the model ended."""
+
+    tensor: Text
+    """Where it was to be cut; empty if the model has no such place."""
+    shape: tuple[Annotated[int, Field(gt=0)], ...]
+    """Shape of the features of one image; empty if the model cannot be cut."""
+    obstacle: Text
+    """Why it cannot be cut; empty if it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What the pilot pairs of a detector gave."""
+
+    step_size: Positive
+    """Step size for all pairs."""
+    seconds_per_image: NotNegative
+    """Measured time of one image through the model and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Estimated sizes of some pairs."""
+
+    sizes: tuple[NotNegative, ...]
+    """In the order of the pairs; none if the time was up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a search."""
+
+    finished: int
+    """Pairs or target classes that the time allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit(Request[IntakeReport, None]):
+    """Look at the bytes before any library loads them."""
+
+    limits = INTAKE
+    data: bytes
+    """The file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Request[Opened, None]):
+    """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
+
+    limits = IMPORT
+    artifact: Artifact
+    """The file with its external data."""
+    output_name: str | None
+    """Output to scan; None is found."""
+    image_size: tuple[int, int] | None
+    """Height and width for models that leave them free."""
+    threads: int | None
+    """Processor threads of onnxruntime; None is all."""
+    device: str
+    """`auto`, `cpu` or `cuda`."""
+    runtime_only: bool
+    """Whether the original file alone is opened, for a replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Request[Done, None]):
+    """Set how pixels become model input from now on."""
+
+    limits = IMPORT
+    normalisation: Normalisation
+    """That way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decide(Request[Decisions, None]):
+    """Decide with the original file."""
+
+    images: Floats
+    """Images [N, C, H, W] in [0, 1]."""
+    normalisation: Normalisation | None = None
+    """How pixels become model input for once; None is the settled way."""
+    addition: Floats | None = None
+    """Pattern added where the model was cut, in the shape of the features there."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindSwitches(Request[Findings, None]):
+    """Find the switches built into the graph, and what they do."""
+
+    images: Floats | None
+    """Images [N, C, H, W] in [0, 1]; None is synthetic ones."""
+    seed: int
+    """Seed of the search for inputs that turn them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListCuts(Request[CutPlaces, None]):
+    """List the tensors at which the model can be cut in two."""
+
+    limits = IMPORT
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Request[CutAttempt, None]):
+    """Cut the original file at a tensor, and the copy too where there are images to compare the two on."""
+
+    limits = IMPORT
+    tensor: str | None
+    """One of `ListCuts`; None is the output of the first convolution."""
+    images: Floats | None
+    """Images [N, C, H, W] in [0, 1] on which the cut model has to decide as the file does; None cuts the file alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare(Request[Parity, None]):
+    """Compare the torch copy with the original file."""
+
+    limits = IMPORT
+    images: Floats
+    """Images [N, C, H, W] in [0, 1]."""
+    real_images: bool
+    """False where random images stand in for real ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(Request[Preparation, None]):
+    """Take the source images and find the step size of a detector of class pairs."""
+
+    detector: str
+    """Name in the table of detectors."""
+    images_by_class: Mapping[int, Floats]
+    """Class -> images [n, C, H, W] in [0, 1]."""
+    config: ScanConfig
+    """Options of the scan."""
+    seconds: float | None = None
+    """Time it may take; None is any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate(Request[Sizes, None]):
+    """Estimate the sizes of some pairs to first order."""
+
+    detector: str
+    """The one that was prepared."""
+    pairs: tuple[Pair, ...]
+    """Source and target classes."""
+    seconds: float | None
+    """Time it may take; None is any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optimise(Request[Finished, PairResult]):
+    """Search some pairs; every finished one is an event, with its pattern."""
+
+    detector: str
+    """The one that was prepared."""
+    pairs: tuple[Pair, ...]
+    """Source and target classes."""
+    step_size: float
+    """From the preparation."""
+    seconds: float | None
+    """Time it may take; None is any."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTargets(Request[Finished, TargetResult]):
+    """Search every wanted target class; every finished one is an event."""
+
+    limits = _TARGETS
+    detector: str
+    """Name in the table of detectors of target classes."""
+    images_by_class: Mapping[int, Floats]
+    """Class -> images [n, C, H, W] in [0, 1]; none for detectors that need none."""
+    config: ScanConfig
+    """Options of the scan."""
+    seconds: float | None
+    """Time it may take; None is any."""
+
+
+def encode(value: Any) -> Any:
+    """A request, answer or event as a message; a number that is none (infinite, NaN) becomes None."""
+    if dataclasses.is_dataclass(value):
+        return {entry.name: encode(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): encode(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def decode(kind: type[T], message: object) -> T:
+    """What `encode` made a message of.
+
+    Raises:
+        pydantic.ValidationError: a field is missing, unknown or of the wrong type.
+    """
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    found: T = _ADAPTERS[kind].validate_python(message, extra="forbid")
+    return found
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}

@@ -1,0 +1,68 @@
+"""What a scan found: frozen types that are the JSON report field by field, and nothing that computes.
+
+`ScanResult` holds everything that reports draw and that `infer`, `verify` and `render` need, so a report can be
+made again from its JSON alone. Arrays (pattern, example images) are stored as base64 text with their shape.
+Pixel units are [0, 1] throughout; classes are numbers from 0; None means not known or not applicable.
+"""
+
+from backscan.scanner.results.base import EncodedArray, to_json
+from backscan.scanner.results.data import DataRecord, PreprocessingCandidate, PreprocessingRecord
+from backscan.scanner.results.evidence import (
+    CollateralDamage,
+    Controls,
+    Example,
+    FoundPattern,
+    GraphFinding,
+    Verification,
+)
+from backscan.scanner.results.inference import Curve, Inference, NullFit, first_with_power
+from backscan.scanner.results.model import FileRecord, ModelRecord, Parity, SignatureRecord
+from backscan.scanner.results.older import SCHEMA_VERSION
+from backscan.scanner.results.pairs import (
+    Pair,
+    PairKey,
+    PairResult,
+    PairStatus,
+    ScreenRecord,
+    TargetResult,
+    Trajectory,
+    find_pair,
+    is_possible,
+)
+from backscan.scanner.results.result import Provenance, ScanResult, Verdict, json_schema
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "CollateralDamage",
+    "Controls",
+    "Curve",
+    "DataRecord",
+    "EncodedArray",
+    "Example",
+    "FileRecord",
+    "FoundPattern",
+    "GraphFinding",
+    "Inference",
+    "ModelRecord",
+    "NullFit",
+    "Pair",
+    "PairKey",
+    "PairResult",
+    "PairStatus",
+    "Parity",
+    "PreprocessingCandidate",
+    "PreprocessingRecord",
+    "Provenance",
+    "ScanResult",
+    "ScreenRecord",
+    "SignatureRecord",
+    "TargetResult",
+    "Trajectory",
+    "Verdict",
+    "Verification",
+    "find_pair",
+    "first_with_power",
+    "is_possible",
+    "json_schema",
+    "to_json",
+]

@@ -1,0 +1,69 @@
+"""The images used, and how their pixels became model input."""
+
+from __future__ import annotations
+
+from pydantic.dataclasses import dataclass
+
+from backscan.scanner.results.base import STRICT
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class DataRecord:
+    """The images used."""
+
+    name: str
+    """File or folder name, without the path before it."""
+    digest: str
+    """Digest of images and labels."""
+    num_images: int
+    """Images in total."""
+    labels: str
+    """Where labels come from: `given`, or `decisions` (the model's own, XMK note 7)."""
+    images_per_class: tuple[int, ...]
+    """Images a class used to optimise."""
+    held_out_per_class: tuple[int, ...]
+    """Images a class kept for verification."""
+    found_beside_model: bool = False
+    """True when no --data was given and the images lay beside the model."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class PreprocessingCandidate:
+    """One way to turn pixels into model input, and how well the model does with it."""
+
+    name: str
+    """Name in the table of candidates."""
+    accuracy: float
+    """Share of correct decisions of the original file."""
+    num_images: int
+    """Images judged."""
+    p_value: float
+    """Paired (McNemar) test against the best candidate; 1 for the best itself."""
+    tied: bool
+    """Not worse than the best."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class PreprocessingRecord:
+    """How pixels in [0, 1] become the model's input: (low + (high - low) pixel - mean) / std."""
+
+    name: str
+    """Name of the candidate, or `given`."""
+    low: float
+    """Value of a black pixel before mean and std."""
+    high: float
+    """Value of a white pixel before mean and std."""
+    mean: tuple[float, ...]
+    """Mean, one or one a channel."""
+    std: tuple[float, ...]
+    """Standard deviation, one or one a channel."""
+    channel_order: str
+    """`rgb` or `bgr`."""
+    chosen_by: str
+    """`accuracy`, `tie` (order of plausibility among tied candidates), `option` or `unsettled`."""
+    candidates: tuple[PreprocessingCandidate, ...] = ()
+    """All candidates that were judged."""
+    repeated_as: tuple[str, ...] = ()
+    """Tied candidates of another scale under which the scan was repeated."""
+    disagreement: tuple[str, ...] = ()
+    """Why no verdict holds under all of them, a sentence each; empty where they agree."""

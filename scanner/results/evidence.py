@@ -1,0 +1,152 @@
+"""What can be shown: the recovered pattern, its replay on the file, controls, findings in the graph."""
+
+from __future__ import annotations
+
+from pydantic.dataclasses import dataclass
+
+from backscan.scanner.results.base import STRICT, EncodedArray
+from backscan.scanner.results.pairs import PairKey
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class FoundPattern:
+    """The recovered pattern of a detected pair."""
+
+    detector: str
+    """Detector that found it."""
+    source: int
+    """Source class."""
+    target: int
+    """Target class."""
+    space: str
+    """`image`, or the tensor it is added to."""
+    size: float
+    """Norm that the detector uses."""
+    size_l1: float
+    """L1 norm."""
+    size_l2: float
+    """L2 norm."""
+    largest_change: float
+    """Largest absolute value of any element."""
+    values: EncodedArray
+    """The pattern, [C, H, W] or in the shape of the features."""
+
+    @property
+    def key(self) -> PairKey:
+        """Detector, source and target."""
+        return self.detector, self.source, self.target
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Example:
+    """One held-out source image before and after the pattern, as the original artifact decides."""
+
+    label: int
+    """Class of the image."""
+    decision_before: int
+    """Decision without the pattern."""
+    decision_after: int
+    """Decision with the pattern."""
+    before_png: str
+    """The image as base64 PNG."""
+    after_png: str
+    """The image with the pattern, clipped, as base64 PNG; empty where the pattern acts on features inside the model."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class CollateralDamage:
+    """What the pattern does to images of another class."""
+
+    source: int
+    """Class of the images."""
+    rate: float
+    """Share of them decided as the target with the pattern."""
+    initial_rate: float
+    """The same without the pattern."""
+    num_images: int
+    """Images counted."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Verification:
+    """Replay of the found pattern on the original file with onnxruntime."""
+
+    provider: str
+    """Execution provider that onnxruntime really used."""
+    source: int
+    """Source class of the replayed pattern."""
+    target: int
+    """Target class of the replayed pattern."""
+    rate_torch: float
+    """Rate on the optimisation images that the torch copy gave."""
+    rate_original: float
+    """Rate on the same images that the original file gives."""
+    num_images: int
+    """Optimisation images of the source class."""
+    rate_held_out: float
+    """Rate on held-out images."""
+    num_held_out: int
+    """Held-out images of the source class."""
+    rate_shuffled: float
+    """Rate on held-out images of the pattern with its pixels shuffled (same norm)."""
+    num_shuffled: int
+    """Image decisions behind `rate_shuffled` (several shuffles of the same images)."""
+    p_value: float
+    """One-sided Fisher test: held-out rate above the shuffled one."""
+    confirmed: bool
+    """Whether the contract's three conditions hold."""
+    reason: str
+    """The conditions that failed, or why it is confirmed."""
+    collateral: tuple[CollateralDamage, ...] = ()
+    """Rates of the other source classes."""
+    detector: str = "pairwise"
+    """Detector whose pattern was replayed."""
+    model_sha256: str | None = None
+    """Digest of the file that the pattern was replayed on; None in reports of 0.1."""
+
+    @property
+    def key(self) -> PairKey:
+        """Detector, source and target."""
+        return self.detector, self.source, self.target
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Controls:
+    """Comparisons a reader needs to judge a detected or most extreme pair."""
+
+    source: int | None = None
+    """Source class of the most extreme pair."""
+    target: int | None = None
+    """Target class of the most extreme pair."""
+    size: float | None = None
+    """Its size."""
+    reversed_size: float | None = None
+    """Size of the reversed pair (target to source): natural similarity is about symmetric, a backdoor is not."""
+    median_size: float | None = None
+    """Median size of all pairs that count."""
+    target_median_size: float | None = None
+    """Median size of all pairs with this target."""
+    source_median_size: float | None = None
+    """Median size of the other pairs with this source: some classes are near all others."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class GraphFinding:
+    """Something built into the graph that can switch or mask the decision."""
+
+    rule: str
+    """Stable identifier of the rule."""
+    severity: str
+    """`note`, `warning` or `error` (demonstrated)."""
+    message: str
+    """One sentence."""
+    nodes: tuple[str, ...]
+    """Names of the nodes involved."""
+    evidence: str
+    """What was seen in the graph, or what the demonstration did."""
+    demonstrated: bool = False
+    """Whether an input was found that takes the branch and changes the decision in onnxruntime."""
+    source: int | None = None
+    """Decision without the switch, if demonstrated."""
+    target: int | None = None
+    """Decision with the switch, if demonstrated."""

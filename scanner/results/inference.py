@@ -1,0 +1,92 @@
+"""What the detectors concluded from all pairs, with the fitted null."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic.dataclasses import dataclass
+
+from backscan.scanner.results.base import STRICT
+from backscan.scanner.results.pairs import PairKey
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Curve:
+    """A sampled function, for plots."""
+
+    x: tuple[float, ...]
+    """Abscissae, increasing."""
+    y: tuple[float, ...]
+    """Ordinates."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class NullFit:
+    """A null distribution fitted to the smallest reciprocals, conditional on lying below the cutoff."""
+
+    family: str
+    """Name in the table of null families."""
+    parameters: dict[str, float]
+    """Fitted parameters by name."""
+    cutoff: float | None
+    """Smallest excluded statistic, the right truncation point; None when nothing is excluded (naive)."""
+    largest: float
+    """Largest statistic of all pairs."""
+    sample_size: int
+    """Number of statistics the null was fitted to."""
+    status: str
+    """`reached`, `boundary` (the likelihood grows to the edge of the family) or `failed`."""
+    density: Curve | None = None
+    """Probability density over the range of the statistics, for the histogram."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Inference:
+    """What one detector concludes from all pairs."""
+
+    detector: str
+    """Name in the table of detectors."""
+    space: str
+    """Where the pattern acts: `image` or the name of a tensor."""
+    norm: str
+    """Norm of the sizes."""
+    statistic: str
+    """Name in the table of statistics."""
+    inference: str
+    """Name in the table of inferences."""
+    num_pairs: int
+    """Pairs that count: the exponent of equation (4)."""
+    values: tuple[tuple[float | None, ...], ...]
+    """The statistic of every pair [K, K] (None where a pair does not count), or [1, K] anomaly indices."""
+    null: NullFit | None
+    """Fitted null; None for detectors without one."""
+    source: int | None
+    """Source class of the most extreme pair; None when the search pools all other classes."""
+    target: int | None
+    """Target class of the most extreme pair."""
+    p_value: float | None
+    """Order-statistic p-value of the most extreme pair, equation (4)."""
+    calibrated_p_value: float | None
+    """The same, calibrated by a parametric bootstrap of the whole procedure."""
+    bootstrap_draws: int
+    """Draws of that bootstrap; 0 if none were made."""
+    detected: bool
+    """Whether the deciding p-value lies below the significance."""
+    decides: bool = True
+    """Whether this detector's p enters the verdict; those without a p only inform."""
+    anomaly_index: float | None = None
+    """Median-absolute-deviation index of detectors that use one."""
+    detectable_size: float | None = None
+    """Largest size at which a planted pair would have been detected; None if unknown."""
+    remarks: tuple[str, ...] = ()
+    """What a reader should know about this inference."""
+
+    @property
+    def key(self) -> PairKey:
+        """Detector, source and target of the most extreme pair."""
+        return self.detector, self.source, self.target
+
+
+def first_with_power(inferences: Iterable[Inference]) -> Inference | None:
+    """The first that decides and knows the size of a pair that it would have detected; None if none does."""
+    return next((entry for entry in inferences if entry.decides and entry.detectable_size is not None), None)

@@ -1,0 +1,173 @@
+"""What the search found: a result for every pair, or for every target class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, field, replace
+from enum import StrEnum
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, SkipValidation, TypeAdapter, WithJsonSchema
+from pydantic.dataclasses import dataclass
+
+from backscan.scanner.results.base import STRICT, plain
+
+Pair = tuple[int, int]
+"""Source and target class."""
+PairKey = tuple[str, int | None, int | None]
+"""Detector, source class, target class: what names a pair in a report; a pooled search has no source."""
+
+
+class PairStatus(StrEnum):
+    """How the search for one (source, target) pair ended."""
+
+    REACHED = "reached"
+    SIZE_LIMIT = "size_limit"
+    STEP_LIMIT = "step_limit"
+    ALREADY_CONFUSED = "already_confused"
+    NO_IMAGES = "no_images"
+
+    @property
+    def explanation(self) -> str:
+        """What happened and what to change."""
+        return _EXPLANATIONS[self]
+
+    @property
+    def counts(self) -> bool:
+        """Whether the pair enters the statistics (CONTRACT, Optimisation)."""
+        return self not in (PairStatus.ALREADY_CONFUSED, PairStatus.NO_IMAGES)
+
+
+_EXPLANATIONS = {
+    PairStatus.REACHED: "the pattern sends the goal rate of source images to the target",
+    PairStatus.SIZE_LIMIT: "the goal rate was not reached before the size limit; raise --max-size",
+    PairStatus.STEP_LIMIT: "the goal rate was not reached before the step limit; raise --max-steps",
+    PairStatus.ALREADY_CONFUSED: "the model decides for the target without any pattern; check labels and preprocessing",
+    PairStatus.NO_IMAGES: "the source class has too few images; add images of that class",
+}
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Trajectory:
+    """Size and rate after every step of the search for one pair; the first entry is size 0 and the initial rate."""
+
+    sizes: tuple[float, ...]
+    """Norm of the pattern after each step, pixel units, [T + 1]."""
+    rates: tuple[float, ...]
+    """Group misclassification rate after each step, [T + 1]."""
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(**STRICT, arbitrary_types_allowed=True))
+class PairResult:
+    """What the search for one (source, target) pair found."""
+
+    detector: str
+    """Detector that searched."""
+    source: int
+    """Source class."""
+    target: int
+    """Target class."""
+    status: PairStatus
+    """How the search ended."""
+    size: float | None
+    """Norm of the found pattern; at a limit the largest norm tried; None if the pair does not count."""
+    initial_rate: float | None
+    """Share of source images decided as the target without any pattern; None without images."""
+    rate: float | None
+    """Share of source images decided as the target with the pattern; None without images."""
+    steps: int
+    """Gradient steps taken."""
+    trajectory: Trajectory
+    """Every step of the search, for equation (7) and the curves."""
+    offset: float | None = None
+    """Size offset for class confusion, equation (7); None unless the inference corrects for it."""
+    reciprocal: float | None = None
+    """The statistic before any normalisation: 1 / (size + offset); None if the pair does not count."""
+    pattern: Annotated[NDArray[np.float32] | None, SkipValidation, WithJsonSchema({})] = field(
+        default=None, compare=False, repr=False
+    )
+    """The found pattern [C, H, W] or in feature shape; only the detected pair's is kept in reports."""
+    chosen: bool = False
+    """Whether a screen chose the pair because it looked small: it is tested, but the null is not fitted to it."""
+
+    @property
+    def key(self) -> PairKey:
+        """Detector, source and target."""
+        return self.detector, self.source, self.target
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields without the pattern, which travels beside them as an array."""
+        document = asdict(replace(self, pattern=None))
+        del document["pattern"]
+        fields: dict[str, Any] = plain(document)
+        return fields
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], pattern: NDArray[np.float32] | None = None) -> PairResult:
+        """The result that `to_dict` wrote, with its pattern.
+
+        Raises:
+            ValueError: a field is missing, unknown or of the wrong type.
+        """
+        return replace(_ADAPTER.validate_python(document), pattern=pattern)
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class ScreenRecord:
+    """Which pairs of a model with many classes one detector searched."""
+
+    detector: str
+    """Detector that searched."""
+    num_pairs: int
+    """Pairs that had a short look, or were drawn: all whose source has images."""
+    num_drawn: int
+    """Pairs drawn at random and searched: the null is fitted to them."""
+    num_chosen: int
+    """Further pairs that looked smallest and were searched."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class TargetResult:
+    """What a search for one target class found that pools all other classes, or needs no images at all."""
+
+    detector: str
+    """Detector that searched."""
+    target: int
+    """Target class."""
+    status: PairStatus
+    """How the search ended."""
+    value: float | None
+    """Norm of the smallest mask, or the largest margin; None if there is none to compare."""
+    rate: float | None
+    """Share of the images of all other classes decided as the target; None without images."""
+    steps: int
+    """Gradient steps taken."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain fields."""
+        fields: dict[str, Any] = plain(asdict(self))
+        return fields
+
+
+def is_possible(pair: PairResult) -> bool:
+    """Whether a search can have given these numbers: the statistics rely on it."""
+    sizes, rates = pair.trajectory.sizes, (*pair.trajectory.rates, pair.rate, pair.initial_rate)
+    if pair.status is PairStatus.NO_IMAGES:
+        return pair.size is None
+    return (
+        pair.status.counts == (pair.size is not None)
+        and (pair.size is None or 0.0 < pair.size < np.inf)
+        and len(sizes) == len(pair.trajectory.rates) > 0
+        and all(0.0 <= size < np.inf for size in sizes)
+        and all(rate is not None and 0.0 <= rate <= 1.0 for rate in rates)
+    )
+
+
+def find_pair(pairs: Iterable[PairResult], key: PairKey) -> PairResult | None:
+    """The pair that a key names, None where it was not searched."""
+    return next((pair for pair in pairs if pair.key == key), None)
+
+
+_ADAPTER = TypeAdapter(PairResult)

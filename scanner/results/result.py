@@ -1,0 +1,168 @@
+"""One scan of one model: what `scan` returns, and the top level of the JSON report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, field, replace
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import SkipValidation, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from backscan.scanner.errors import ReportError
+from backscan.scanner.results.base import STRICT, plain
+from backscan.scanner.results.data import DataRecord, PreprocessingRecord
+from backscan.scanner.results.evidence import Controls, Example, FoundPattern, GraphFinding, Verification
+from backscan.scanner.results.inference import Inference, NullFit
+from backscan.scanner.results.model import FileRecord, ModelRecord, Parity
+from backscan.scanner.results.older import SCHEMA_VERSION, surplus, upgraded, with_surplus
+from backscan.scanner.results.pairs import PairResult, ScreenRecord, TargetResult
+
+
+class Verdict(StrEnum):
+    """What may be said about a model. There is no word for "unattacked": absence of detection is no proof."""
+
+    BACKDOOR_DETECTED = "backdoor_detected"
+    NOT_DETECTED = "not_detected"
+    INCONCLUSIVE = "inconclusive"
+    NO_VERDICT = "no_verdict"
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Provenance:
+    """Enough to repeat the scan."""
+
+    version: str
+    """Version of backscan."""
+    libraries: dict[str, str]
+    """Versions of the libraries that matter."""
+    python: str
+    """Version of Python."""
+    platform: str
+    """Operating system and machine."""
+    device: str
+    """`cpu`, or the name of the GPU."""
+    seed: int
+    """Seed of every random choice."""
+    command: str
+    """Command that repeats the scan."""
+    protections: tuple[str, ...] = ()
+    """What limited the process that opened the model."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class ScanResult:
+    """One scan of one model. The fields are the top level of the JSON report."""
+
+    verdict: Verdict
+    """What may be said about the model."""
+    reasons: tuple[str, ...]
+    """Why this verdict, most important first; each one sentence."""
+    model: ModelRecord
+    """The scanned file."""
+    config: dict[str, Any]
+    """Options of the scan, by name."""
+    provenance: Provenance
+    """Enough to repeat the scan."""
+    schema_version: str = SCHEMA_VERSION
+    """Version of this layout."""
+    source: int | None = None
+    """Source class of the detected pair, else of the most extreme one."""
+    target: int | None = None
+    """Target class of the detected pair, else of the most extreme one."""
+    p_value: float | None = None
+    """Published p-value of the most extreme pair, equation (4)."""
+    calibrated_p_value: float | None = None
+    """Calibrated p-value of the most extreme pair, corrected for the number of detectors that decide."""
+    bootstrap_draws: int = 0
+    """Draws behind the calibrated p-value."""
+    significance: float = 0.05
+    """Threshold on the deciding p-value."""
+    detectors: tuple[Inference, ...] = ()
+    """What each detector and statistic concluded."""
+    pairs: tuple[PairResult, ...] = ()
+    """Every pair, in order of detector, source, target."""
+    screens: tuple[ScreenRecord, ...] = ()
+    """Which pairs were searched, by each detector that did not search all; empty where all were."""
+    targets: tuple[TargetResult, ...] = ()
+    """Every target class of the detectors that search once a class, in order of detector and target."""
+    null: NullFit | None = None
+    """Null of the deciding detector."""
+    patterns: tuple[FoundPattern, ...] = ()
+    """Recovered patterns of the detected pair (or of the most extreme one when nothing was detected)."""
+    examples: tuple[Example, ...] = ()
+    """At most four held-out images before and after."""
+    verification: Verification | None = None
+    """Replay on the original file."""
+    controls: Controls | None = None
+    """Comparisons for the most extreme pair."""
+    parity: Parity | None = None
+    """Torch copy against the original file."""
+    findings: tuple[GraphFinding, ...] = ()
+    """Findings in the graph."""
+    data: DataRecord | None = None
+    """The images used."""
+    preprocessing: PreprocessingRecord | None = None
+    """How pixels became model input."""
+    clean_accuracy: float | None = None
+    """Accuracy of the original file on the labelled images; None without labels."""
+    warnings: tuple[str, ...] = ()
+    """What weakens the evidence."""
+    not_tested: tuple[str, ...] = ()
+    """What this scan cannot speak about."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds a phase; the only part that differs between equal scans."""
+
+    deciding: int | None = None
+    """Place in `detectors` of the conclusion that the verdict rests on; None where none has a p-value that decides."""
+    searched_file: FileRecord | None = None
+    """File whose pairs these are, where `model` is another one on which their pattern was replayed (`verify`)."""
+    surplus: Annotated[dict[str, Any], SkipValidation] = field(default_factory=dict, compare=False, repr=False)
+    """What a report of a later version says beyond these fields: kept when it is written again, and ignored."""
+
+    @property
+    def deciding_conclusion(self) -> Inference | None:
+        """The conclusion that the verdict rests on."""
+        return None if self.deciding is None else self.detectors[self.deciding]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""
+        fields = asdict(replace(self, pairs=(), surplus={}))
+        del fields["surplus"]
+        fields["pairs"] = [pair.to_dict() for pair in self.pairs]
+        document: dict[str, Any] = with_surplus(plain(fields), self.surplus or None)
+        return document
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> ScanResult:
+        """The result that `to_dict` wrote, in this version or an earlier one; fields of later ones are kept aside.
+
+        Raises:
+            ReportError: another schema version, or a field that is missing or of the wrong type.
+        """
+        fields = upgraded(document)
+        try:
+            result = _ADAPTER.validate_python(fields, extra="ignore")
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ReportError(
+                f"expected a report written by `scanner check`, found at {place}: {first['msg']}; make the report again"
+            ) from error
+        if result.deciding is not None and not 0 <= result.deciding < len(result.detectors):
+            raise ReportError("expected `deciding` to be a place in `detectors`, found another: make the report again")
+        return replace(result, surplus=surplus(fields, result.to_dict()) or {})
+
+
+_ADAPTER = TypeAdapter(ScanResult)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of one report; one of a later version may say more, so no object is closed."""
+    schema = _ADAPTER.json_schema(mode="serialization")
+    del schema["$defs"]["PairResult"]["properties"]["pattern"]  # reports leave single patterns out, see `to_dict`
+    del schema["properties"]["surplus"]
+    for part in (schema, *schema["$defs"].values()):
+        part.pop("additionalProperties", None)
+    return schema
