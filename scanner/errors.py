@@ -17,7 +17,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the command line. CONTRACT: `1` only ever means a detection."""
+    """Exit codes of the command line. docs/contract.md: `1` only ever means a detection."""
 
     NOT_DETECTED = 0
     DETECTED = 1

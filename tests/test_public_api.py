@@ -11,7 +11,7 @@ import pytest
 
 import backscan.scanner as scanner
 
-# HOUSE section 3. A name leaves or joins this list only with the changelog.
+# A name leaves or joins this list only with the changelog.
 PUBLIC = {
     "scan": "pipeline.scan",
     "infer": "pipeline.rejudge",
@@ -76,7 +76,7 @@ def test_every_promise_of_all_is_kept(package):
 
 
 def test_the_package_has_no_parent_module():
-    """HOUSE section 1: importing the kernels must never pull in torch through a parent."""
+    """Importing the kernels must never pull in torch through a parent."""
     import backscan
 
     assert getattr(backscan, "__file__", None) is None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-# One-sided Fisher test of the held-out rate against the shuffled one (CONTRACT, Verification).
+# One-sided Fisher test of the held-out rate against the shuffled one (docs/contract.md, Verification).
 _SIGNIFICANCE = 0.01
 _SHUFFLES = 10
 # Rate of shuffled patterns up to which the arrangement alone counts.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Share of images that a cut model has to decide as the file does: that of the copy (CONTRACT, Parity).
+# Share of images that a cut model has to decide as the file does: that of the copy (docs/contract.md, Parity).
 _LEAST_AGREEMENT = 0.99
 # Images on which reduced precision has to prove itself.
 _PROBED_IMAGES = 64

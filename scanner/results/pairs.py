@@ -36,7 +36,7 @@ class PairStatus(StrEnum):
 
     @property
     def counts(self) -> bool:
-        """Whether the pair enters the statistics (CONTRACT, Optimisation)."""
+        """Whether the pair enters the statistics (docs/contract.md, Optimisation)."""
         return self not in (PairStatus.ALREADY_CONFUSED, PairStatus.NO_IMAGES)
 
 
