@@ -12,10 +12,12 @@ from torch import Tensor
 from backscan.converters import TorchClassifier, artifact_from_bytes, import_model, read_signature
 from backscan.scanner import PairResult
 from backscan.scanner.detectors.pair_search import pairs_a_pass
-from backscan.scanner.search.algorithm1 import Search, Work
-from backscan.scanner.search.batch import Pair, Sources
+from backscan.scanner.results import Pair
+from backscan.scanner.search.algorithm1 import search_pairs
+from backscan.scanner.search.batch import Sources
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.objectives import OBJECTIVES
+from backscan.scanner.search.settings import SearchSettings, Work
 from backscan.scanner.search.spaces import ClippedImage
 from backscan.scanner.search.steps import STEP_RULES
 from benchmarks.victims.prototypes import Prototypes
@@ -54,7 +56,7 @@ class SearchSubject:
         counted = {label: torch.ones(len(array), dtype=torch.bool) for label, array in self.images_by_class.items()}
         longest = max(len(array) for array in self.images_by_class.values())
         lanes = pairs_a_pass(STEP_RULES[rule], longest, "cpu")
-        search = Search(
+        settings = SearchSettings(
             space=space,
             objective=OBJECTIVES["ce"],
             rule=STEP_RULES[rule],
@@ -67,4 +69,4 @@ class SearchSubject:
             group_size=lanes,
             seed=0,
         )
-        return list(search.run(Sources.gather(self.images_by_class, space, counted), self.pairs, work))
+        return list(search_pairs(settings, Sources.gather(self.images_by_class, space, counted), self.pairs, work))

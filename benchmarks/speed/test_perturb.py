@@ -9,7 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from backscan.scanner.results import PairStatus
-from backscan.scanner.search.algorithm1 import Work
+from backscan.scanner.search.settings import Work
 from benchmarks.speed.subject import SearchSubject
 
 COUNTS = {("unit", 20): (722, 7490, 6299), ("unit", 60): (722, 7420, 17231), ("plain", 20): (635, 12720, 5489)}

@@ -10,7 +10,7 @@ import time
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from backscan.scanner.search.algorithm1 import Work
+from backscan.scanner.search.settings import Work
 from benchmarks.speed import reference
 from benchmarks.speed.subject import SearchSubject
 

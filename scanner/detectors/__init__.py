@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.pair_search import Place
-    from backscan.scanner.results import Inference, PairResult, TargetResult
-    from backscan.scanner.search.algorithm1 import Pair
+    from backscan.scanner.results import Inference, Pair, PairResult, TargetResult
     from backscan.scanner.search.objectives import Objective
 
 

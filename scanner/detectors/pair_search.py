@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.scanner.detectors import Examination, Pilot
-    from backscan.scanner.results import PairResult
-    from backscan.scanner.search.algorithm1 import Pair, Search, Sources
+    from backscan.scanner.results import Pair, PairResult
+    from backscan.scanner.search.batch import Sources
     from backscan.scanner.search.objectives import Objective
+    from backscan.scanner.search.settings import SearchSettings
     from backscan.scanner.search.spaces import Space
     from backscan.scanner.search.steps import StepRule
 
@@ -57,7 +58,8 @@ class Place:
 def find_step_size(examination: Examination, place: Place) -> Pilot:
     """Step size with which the median of a few seeded pilot pairs arrives in the wanted number of steps."""
     from backscan.scanner.detectors import Pilot
-    from backscan.scanner.search.algorithm1 import Work
+    from backscan.scanner.search.algorithm1 import search_pairs
+    from backscan.scanner.search.settings import Work
 
     rule = STEP_RULES[examination.config.step_rule]
     classes = sorted(examination.images_by_class)
@@ -69,8 +71,9 @@ def find_step_size(examination: Examination, place: Place) -> Pilot:
     work = Work()
 
     def steps_needed(step_size: float) -> list[int]:
-        search = _search(examination, place, step_size, max_steps=4 * rule.most, refine=False)
-        done = [pair.steps for pair in search.run(sources, pilots, work, stopped=examination.stopped)]
+        settings = _settings(examination, place, step_size, max_steps=4 * rule.most, refine=False)
+        found = search_pairs(settings, sources, pilots, work, stopped=examination.stopped)
+        done = [pair.steps for pair in found]
         return [] if examination.stopped() else done
 
     step_size = steps.find_step_size(rule, steps_needed, start=place.first_share * place.largest_size("l2"))
@@ -86,10 +89,11 @@ def optimise(examination: Examination, place: Place, pairs: Sequence[Pair], step
         pairs: (source, target) pairs; every source must have images.
         step_size: Length of a step, from `find_step_size`.
     """
-    from backscan.scanner.search.algorithm1 import Work
+    from backscan.scanner.search.algorithm1 import search_pairs
+    from backscan.scanner.search.settings import Work
 
-    search = _search(examination, place, step_size, max_steps=examination.config.max_steps, refine=True)
-    return search.run(_sources(examination, place, pairs), pairs, Work(), stopped=examination.stopped)
+    settings = _settings(examination, place, step_size, max_steps=examination.config.max_steps, refine=True)
+    return search_pairs(settings, _sources(examination, place, pairs), pairs, Work(), stopped=examination.stopped)
 
 
 def look(examination: Examination, place: Place, pairs: Sequence[Pair]) -> list[float]:
@@ -126,8 +130,10 @@ def pairs_a_pass(rule: StepRule, num_images: int, device: str) -> int:
     return max(1, round(_IMAGES_PER_PASS[device] * rule.portions_of(num_images) / num_images))
 
 
-def _search(examination: Examination, place: Place, step_size: float, *, max_steps: int, refine: bool) -> Search:
-    from backscan.scanner.search.algorithm1 import Search
+def _settings(
+    examination: Examination, place: Place, step_size: float, *, max_steps: int, refine: bool
+) -> SearchSettings:
+    from backscan.scanner.search.settings import SearchSettings
 
     config = examination.config
     longest = max(len(images) for images in examination.images_by_class.values())
@@ -135,7 +141,7 @@ def _search(examination: Examination, place: Place, step_size: float, *, max_ste
     on_cpu = device.type == "cpu"
     rule = STEP_RULES[config.step_rule]
     lanes = pairs_a_pass(rule, longest, device.type)
-    return Search(
+    return SearchSettings(
         space=place.space,
         objective=place.objective,
         rule=rule,
@@ -151,13 +157,13 @@ def _search(examination: Examination, place: Place, step_size: float, *, max_ste
         threads=(config.threads or os.cpu_count() or 1) if on_cpu else 1,
         refine=refine,
         # Algorithm 1 as published stays in float32 throughout.
-        draft=place.draft if rule.portions > 1 else None,
+        reduced=place.draft if rule.portions > 1 else None,
     )
 
 
 def _sources(examination: Examination, place: Place, pairs: Sequence[Pair], limit: int | None = None) -> Sources:
     """The images of the pairs' sources in the space, at most `limit` a class."""
-    from backscan.scanner.search.algorithm1 import Sources
+    from backscan.scanner.search.batch import Sources
 
     only_correct = place.objective.only_correct
     wanted = sorted({source for source, _ in pairs})

@@ -11,9 +11,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from backscan.scanner.results import Pair
     from backscan.scanner.search.spaces import Space
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

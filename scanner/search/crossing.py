@@ -16,8 +16,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from backscan.scanner.search.algorithm1 import Work
     from backscan.scanner.search.batch import Batch
+    from backscan.scanner.search.settings import Work
     from backscan.scanner.search.spaces import Space
 
 # Share of the pattern within which the crossing is found: a fifth of what the choice of steps moves a size by.

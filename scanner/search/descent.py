@@ -22,8 +22,9 @@ from backscan.scanner.search.steps import FEWEST_STEPS, SHORTER
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from backscan.scanner.search.algorithm1 import Search, Work
-    from backscan.scanner.search.batch import Pair, Sources
+    from backscan.scanner.results import Pair
+    from backscan.scanner.search.batch import Sources
+    from backscan.scanner.search.settings import SearchSettings, Work
 
 _MOST_RESTARTS = 6
 _STRIDES_UNTIL = 0.25
@@ -66,10 +67,10 @@ class Lane:
 class Lanes:
     """The pairs in work and their patterns."""
 
-    def __init__(self, search: Search, sources: Sources, pairs: Sequence[Pair], work: Work) -> None:
-        self._search, self._sources, self._work = search, sources, work
+    def __init__(self, settings: SearchSettings, sources: Sources, pairs: Sequence[Pair], work: Work) -> None:
+        self._settings, self._sources, self._work = settings, sources, work
         fewest = sources.fewest_counted([source for source, _ in pairs])
-        self._portions = search.rule.portions_of(fewest)
+        self._portions = settings.rule.portions_of(fewest)
         self._turn = 0
         self.active: list[Lane] = []
         points = sources.encoded
@@ -79,15 +80,15 @@ class Lanes:
     @property
     def _is_exact(self) -> bool:
         """Whether every step asks all images in float32 anyway."""
-        return self._portions == 1 and self._search.draft is None
+        return self._portions == 1 and self._settings.reduced is None
 
     def admit(self, pairs: Sequence[Pair]) -> list[PairResult]:
         """Give each pair a lane with a zero pattern (Algorithm 1, line 1); results of those that are there already."""
         results, staying = [], 0
         for pair in pairs:
             rate = float(self._clean(pair).rates[0])
-            lane = Lane(pair, self._search.step_size, [0.0], [rate])
-            if rate >= self._search.goal_rate:
+            lane = Lane(pair, self._settings.step_size, [0.0], [rate])
+            if rate >= self._settings.goal_rate:
                 results.append(self._result(lane, PairStatus.ALREADY_CONFUSED, None, self._zero[0]))
             else:
                 self.active.append(lane)
@@ -100,11 +101,11 @@ class Lanes:
         """Move all lanes by one step, or begin again, or take out those that are done."""
         batch = Batch.of(self._pairs(), self._sources, portion=self._turn % self._portions, portions=self._portions)
         self._turn += 1
-        space = self._search.draft or self._search.space
+        space = self._settings.reduced or self._settings.space
         log_posterior = space.log_posterior(batch.encoded, self._patterns.requires_grad_())
         decided = batch.decided(log_posterior)
         measured = self._ask(batch, log_posterior.detach(), decided)
-        arrived = [i for i, point in measured.items() if float(point.rates[0]) >= self._search.goal_rate]
+        arrived = [i for i, point in measured.items() if float(point.rates[0]) >= self._settings.goal_rate]
         again = [i for i in arrived if self._too_soon(self.active[i])]
         ended = [i for i, lane in enumerate(self.active) if i in arrived or self._at_limit(lane)]
         done = [i for i in ended if i not in again]
@@ -139,7 +140,7 @@ class Lanes:
         if not indices:
             return {}
         found = measure(
-            self._search.space, Batch.of(self._pairs(indices), self._sources), patterns[indices], self._work
+            self._settings.space, Batch.of(self._pairs(indices), self._sources), patterns[indices], self._work
         )
         for place, i in enumerate(indices):
             self.active[i].rates[-1] = float(found.rates[place])
@@ -151,44 +152,44 @@ class Lanes:
             return False
         # Asked a step ago all images said no: now only portions that say yes are worth asking them again.
         slack = 0.0 if 0 < lane.asked == lane.steps - 1 else _NEAR
-        goal = self._search.goal_rate
+        goal = self._settings.goal_rate
         return sum(recent) / len(recent) >= goal - slack or recent[-1] >= min(1.0, goal + _NEAR)
 
     def _at_limit(self, lane: Lane) -> bool:
-        return lane.sizes[-1] >= self._search.max_size or lane.steps >= self._search.max_steps
+        return lane.sizes[-1] >= self._settings.max_size or lane.steps >= self._settings.max_steps
 
     def _too_soon(self, lane: Lane) -> bool:
-        return self._search.refine and lane.steps < FEWEST_STEPS and lane.restarts < _MOST_RESTARTS
+        return self._settings.refine and lane.steps < FEWEST_STEPS and lane.restarts < _MOST_RESTARTS
 
     def _step(self, batch: Batch, log_posterior: Tensor, decided: Tensor) -> None:
         """Move every lane along its gradient (Algorithm 1, line 3)."""
         log_p, log_rest = batch.split(log_posterior)
-        log_weights = self._search.objective.log_weights(log_p.detach(), log_rest.detach(), decided, batch.counted)
+        log_weights = self._settings.objective.log_weights(log_p.detach(), log_rest.detach(), decided, batch.counted)
         # Weights relative to the largest are exact even where every posterior saturates.
         peak = log_weights.amax(dim=1, keepdim=True)
         weights = torch.exp(log_weights - peak).nan_to_num(0.0)
         (gradient,) = torch.autograd.grad(-(weights * (log_p - log_rest)).sum(), self._patterns)
         taking_part = log_weights.isfinite().sum(dim=1).clamp_min(1)
-        step = self._unstuck(self._search.rule.step(-gradient, peak.squeeze(1) - taking_part.log()))
+        step = self._unstuck(self._settings.rule.step(-gradient, peak.squeeze(1) - taking_part.log()))
         lengths = torch.tensor(
             [lane.step_size * self._stride(lane) for lane in self.active], dtype=step.dtype, device=step.device
         )
         before = self._patterns.detach()
         moved = before + step * lengths.reshape(-1, *([1] * (step.dim() - 1)))
-        self._patterns = self._search.space.project(moved, Batch.of(self._pairs(), self._sources).encoded)
-        for lane, size in zip(self.active, self._search.norm(self._patterns).tolist(), strict=True):
+        self._patterns = self._settings.space.project(moved, Batch.of(self._pairs(), self._sources).encoded)
+        for lane, size in zip(self.active, self._settings.norm(self._patterns).tolist(), strict=True):
             lane.sizes.append(size)
 
     def _stride(self, lane: Lane) -> float:
         """Factor on the step: long ones while hardly an image has moved, where the direction changes little."""
-        return self._search.rule.stride if lane.rates[-1] < _STRIDES_UNTIL * self._search.goal_rate else 1.0
+        return self._settings.rule.stride if lane.rates[-1] < _STRIDES_UNTIL * self._settings.goal_rate else 1.0
 
     def _unstuck(self, step: Tensor) -> Tensor:
         """A random unit direction for lanes whose gradient vanishes or is not finite; the other steps as they are."""
         moves = step.isfinite().flatten(1).all(dim=1) & step.flatten(1).ne(0).any(dim=1)
         for index in (~moves).nonzero().flatten().tolist():
             lane = self.active[index]
-            drawn = torch.randn(step.shape[1:], generator=generator(self._search.seed, *lane.pair, lane.steps))
+            drawn = torch.randn(step.shape[1:], generator=generator(self._settings.seed, *lane.pair, lane.steps))
             direction = drawn.to(step)
             step[index] = direction / direction.norm()
         return step
@@ -196,18 +197,18 @@ class Lanes:
     def _finish(self, done: list[int], measured: dict[int, Measured], arrived: set[int]) -> list[PairResult]:
         """Results of the lanes that are done, those that arrived shrunk to the crossing."""
         crossed = [i for i in done if i in arrived]
-        if crossed and self._search.refine:
+        if crossed and self._settings.refine:
             measured |= self._shrunk(crossed, measured)
         results = []
         for i in done:
             lane, point = self.active[i], measured[i]
-            size = float(self._search.norm(point.patterns))
+            size = float(self._settings.norm(point.patterns))
             if i in arrived:
-                lane.end_at(size, float(point.rates[0]), self._search.goal_rate)
+                lane.end_at(size, float(point.rates[0]), self._settings.goal_rate)
                 results.append(self._result(lane, PairStatus.REACHED, size, point.patterns[0]))
             else:
                 largest = max(lane.sizes)
-                limit = PairStatus.SIZE_LIMIT if largest >= self._search.max_size else PairStatus.STEP_LIMIT
+                limit = PairStatus.SIZE_LIMIT if largest >= self._settings.max_size else PairStatus.STEP_LIMIT
                 results.append(self._result(lane, limit, largest, point.patterns[0]))
         return results
 
@@ -215,11 +216,11 @@ class Lanes:
         """The pattern of each lane made as small as the goal rate allows."""
         pairs = self._pairs(indices)
         found = shrink(
-            self._search.space,
+            self._settings.space,
             Batch.of(pairs, self._sources),
             Measured.stack([self._clean(pair) for pair in pairs]),
             Measured.stack([measured[i] for i in indices]),
-            self._search.goal_rate,
+            self._settings.goal_rate,
             self._work,
         )
         return {i: found.take([place]) for place, i in enumerate(indices)}
@@ -227,7 +228,7 @@ class Lanes:
     def _result(self, lane: Lane, status: PairStatus, size: float | None, pattern: Tensor) -> PairResult:
         source, target = lane.pair
         return PairResult(
-            detector=self._search.detector,
+            detector=self._settings.detector,
             source=source,
             target=target,
             status=status,

@@ -19,7 +19,8 @@ from backscan.scanner.search.batch import Batch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from backscan.scanner.search.batch import Pair, Sources
+    from backscan.scanner.results import Pair
+    from backscan.scanner.search.batch import Sources
     from backscan.scanner.search.spaces import Space
 
 NUM_IMAGES = 10

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscan.scanner.config import ScanConfig
-
-Pair = tuple[int, int]
+    from backscan.scanner.results import Pair
 
 STATISTIC = "plain"
 """What a screened search is judged by: the only statistic that needs no other pairs of the same source or target, most

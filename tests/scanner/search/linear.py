@@ -1,6 +1,6 @@
 """A classifier whose least patterns are known on paper: linear log-odds between two of three classes.
 
-With it the images that it is tried on, and a search of them.
+With it the images that it is tried on, and the settings of a search of them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from backscan.scanner.search.algorithm1 import Search
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.objectives import OBJECTIVES
+from backscan.scanner.search.settings import SearchSettings
 from backscan.scanner.search.spaces import ClippedImage
 from backscan.scanner.search.steps import STEP_RULES
 
@@ -64,9 +64,9 @@ def least_common_size(classifier: LinearClassifier, images: Tensor, goal_rate: f
     return float(classifier.least_sizes(images).sort().values[math.ceil(goal_rate * len(images)) - 1])
 
 
-def search_of(classifier: LinearClassifier, **changes: object) -> Search:
+def settings_of(classifier: LinearClassifier, **changes: object) -> SearchSettings:
     """Algorithm 1 on the classifier, with unit steps on the cross-entropy."""
-    search = Search(
+    settings = SearchSettings(
         space=ClippedImage(classifier),
         objective=OBJECTIVES["ce"],
         rule=STEP_RULES["unit"],
@@ -79,4 +79,4 @@ def search_of(classifier: LinearClassifier, **changes: object) -> Search:
         group_size=100,
         seed=0,
     )
-    return replace(search, **changes)
+    return replace(settings, **changes)

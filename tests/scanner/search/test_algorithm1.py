@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from backscan.scanner.results import PairStatus
-from backscan.scanner.search.algorithm1 import Search, Sources, Work
-from backscan.scanner.search.batch import Batch
+from backscan.scanner.search.algorithm1 import search_pairs
+from backscan.scanner.search.batch import Batch, Sources
 from backscan.scanner.search.crossing import TOLERANCE
 from backscan.scanner.search.objectives import OBJECTIVES
+from backscan.scanner.search.settings import SearchSettings, Work
 from backscan.scanner.search.spaces import BoxedImage, ClippedImage
 from backscan.scanner.search.steps import STEP_RULES
 from tests.scanner.search.linear import (
@@ -22,7 +23,7 @@ from tests.scanner.search.linear import (
     grey_images,
     least_common_size,
     linear_classifier,
-    search_of,
+    settings_of,
 )
 
 NUM_IMAGES = 20
@@ -44,14 +45,14 @@ def sources_of(classifier: LinearClassifier, **images_by_class: torch.Tensor) ->
     return Sources.gather(by_class, ClippedImage(classifier), counted)
 
 
-def run_one(search: Search, sources: Sources, pair: tuple[int, int] = (0, 1)):
-    [result] = search.run(sources, [pair], Work())
+def run_one(settings: SearchSettings, sources: Sources, pair: tuple[int, int] = (0, 1)):
+    [result] = search_pairs(settings, sources, [pair], Work())
     return result
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_finds_the_least_pattern(classifier, images, objective):
-    result = run_one(search_of(classifier, objective=OBJECTIVES[objective]), sources_of(classifier, c0=images))
+    result = run_one(settings_of(classifier, objective=OBJECTIVES[objective]), sources_of(classifier, c0=images))
     assert result.status is PairStatus.REACHED
     assert result.size == pytest.approx(least_common_size(classifier, images), rel=TOLERANCE)
     assert np.linalg.norm(result.pattern) == pytest.approx(result.size, rel=1e-5)
@@ -63,13 +64,13 @@ def test_finds_the_least_pattern(classifier, images, objective):
 
 def test_size_does_not_depend_on_the_step(classifier, images):
     sizes = [
-        run_one(search_of(classifier, step_size=step), sources_of(classifier, c0=images)).size for step in (0.02, 0.3)
+        run_one(settings_of(classifier, step_size=step), sources_of(classifier, c0=images)).size for step in (0.02, 0.3)
     ]
     assert sizes[0] == pytest.approx(sizes[1], rel=TOLERANCE)
 
 
 def test_a_crossing_in_few_steps_is_searched_again(classifier, images):
-    result = run_one(search_of(classifier, step_size=0.5), sources_of(classifier, c0=images))
+    result = run_one(settings_of(classifier, step_size=0.5), sources_of(classifier, c0=images))
     assert result.steps >= 5
     assert result.size == pytest.approx(least_common_size(classifier, images), rel=TOLERANCE)
 
@@ -78,17 +79,18 @@ def test_underflowing_posteriors_still_give_the_direction(classifier, images):
     saturated = replace(classifier, sharpness=1e4)
     assert float(saturated.log_posterior(images)[:, 1].exp().max()) == 0.0
     result = run_one(
-        search_of(saturated, objective=OBJECTIVES["J"], space=ClippedImage(saturated)), sources_of(saturated, c0=images)
+        settings_of(saturated, objective=OBJECTIVES["J"], space=ClippedImage(saturated)),
+        sources_of(saturated, c0=images),
     )
     assert result.size == pytest.approx(least_common_size(classifier, images), rel=TOLERANCE)
 
 
 def test_plain_rule_is_the_gradient_of_equation_3(classifier, images):
     """One plain step equals -delta grad J, computed by autograd on equation (3) itself."""
-    search = search_of(
+    settings = settings_of(
         classifier, objective=OBJECTIVES["J"], rule=STEP_RULES["plain"], step_size=2.0, max_steps=1, refine=False
     )
-    result = run_one(search, sources_of(classifier, c0=images))
+    result = run_one(settings, sources_of(classifier, c0=images))
     pattern = torch.zeros(SHAPE, requires_grad=True)
     objective = -classifier.log_posterior(torch.clamp(images + pattern, 0, 1))[:, 1].exp().mean()
     (gradient,) = torch.autograd.grad(objective, pattern)
@@ -97,10 +99,10 @@ def test_plain_rule_is_the_gradient_of_equation_3(classifier, images):
 
 def test_limits_give_a_status_and_the_largest_size(classifier, images):
     sources = sources_of(classifier, c0=images)
-    small = run_one(search_of(classifier, max_size=0.1), sources)
+    small = run_one(settings_of(classifier, max_size=0.1), sources)
     assert small.status is PairStatus.SIZE_LIMIT
     assert small.size == pytest.approx(0.1, abs=0.051)
-    short = run_one(search_of(classifier, max_steps=3), sources)
+    short = run_one(settings_of(classifier, max_steps=3), sources)
     assert (short.status, short.steps) == (PairStatus.STEP_LIMIT, 3)
     # Hardly an image moves so early, so steps are twice as long.
     assert short.size == pytest.approx(3 * 2 * 0.05, rel=1e-4)
@@ -108,14 +110,14 @@ def test_limits_give_a_status_and_the_largest_size(classifier, images):
 
 def test_no_gradient_is_never_a_size_of_zero(images):
     flat = LinearClassifier(torch.zeros(SHAPE), threshold=1.0)
-    result = run_one(search_of(flat, space=ClippedImage(flat), max_steps=10), sources_of(flat, c0=images))
+    result = run_one(settings_of(flat, space=ClippedImage(flat), max_steps=10), sources_of(flat, c0=images))
     assert result.status is PairStatus.STEP_LIMIT
     assert result.size > 0.05
 
 
 def test_already_confused(classifier, images):
     sources = sources_of(classifier, c0=images + 0.5 * classifier.weights.sign())
-    result = run_one(search_of(classifier), sources)
+    result = run_one(settings_of(classifier), sources)
     assert (result.status, result.size, result.steps) == (PairStatus.ALREADY_CONFUSED, None, 0)
     assert result.initial_rate >= GOAL
 
@@ -125,7 +127,7 @@ def test_lanes_do_not_change_results(classifier, images):
     sources = sources_of(classifier, c0=images, c2=images[:7] - 0.02)
     pairs = [(0, 1), (2, 1), (2, 0)]
     one, three = (
-        {(r.source, r.target): r for r in search_of(classifier, lanes=lanes).run(sources, pairs, Work())}
+        {(r.source, r.target): r for r in search_pairs(settings_of(classifier, lanes=lanes), sources, pairs, Work())}
         for lanes in (1, 3)
     )
     assert one.keys() == three.keys() == set(pairs)
@@ -142,7 +144,9 @@ def test_threads_change_nothing_at_all(classifier, images):
     one, three = (
         {
             (r.source, r.target): (r.size, r.rate, r.trajectory, r.pattern.tobytes())
-            for r in search_of(classifier, lanes=1, group_size=1, threads=threads).run(sources, pairs, Work())
+            for r in search_pairs(
+                settings_of(classifier, lanes=1, group_size=1, threads=threads), sources, pairs, Work()
+            )
         }
         for threads in (1, 3)
     )
@@ -150,14 +154,14 @@ def test_threads_change_nothing_at_all(classifier, images):
 
 
 def test_padding_counts_for_nothing(classifier, images):
-    alone = run_one(search_of(classifier), sources_of(classifier, c2=images[:7]), (2, 1))
-    padded = run_one(search_of(classifier), sources_of(classifier, c0=images, c2=images[:7]), (2, 1))
+    alone = run_one(settings_of(classifier), sources_of(classifier, c2=images[:7]), (2, 1))
+    padded = run_one(settings_of(classifier), sources_of(classifier, c0=images, c2=images[:7]), (2, 1))
     assert padded.size == pytest.approx(alone.size, rel=1e-6)
     assert padded.trajectory.rates == alone.trajectory.rates
 
 
 def test_trajectory_starts_at_nothing_and_ends_at_the_result(classifier, images):
-    result = run_one(search_of(classifier), sources_of(classifier, c0=images))
+    result = run_one(settings_of(classifier), sources_of(classifier, c0=images))
     assert result.trajectory.sizes[0] == 0.0
     assert result.trajectory.rates[0] == result.initial_rate
     assert (result.trajectory.sizes[-1], result.trajectory.rates[-1]) == (result.size, result.rate)
@@ -171,15 +175,15 @@ def test_only_counted_images_make_the_rate(classifier, images):
     counted = torch.zeros(NUM_IMAGES, dtype=torch.bool)
     counted[order[:10]] = True
     sources = Sources.gather({0: images}, ClippedImage(classifier), {0: counted})
-    result = run_one(search_of(classifier, objective=OBJECTIVES["Jc"]), sources)
+    result = run_one(settings_of(classifier, objective=OBJECTIVES["Jc"]), sources)
     assert result.size == pytest.approx(least_common_size(classifier, images[order[:10]]), rel=TOLERANCE)
 
 
 def test_box_keeps_every_image_in_range(classifier, images):
     near_white = images.clone()
     near_white[0, 0, 0, 0] = 0.98
-    search = search_of(classifier, space=BoxedImage(classifier))
-    result = run_one(search, sources_of(classifier, c0=near_white))
+    settings = settings_of(classifier, space=BoxedImage(classifier))
+    result = run_one(settings, sources_of(classifier, c0=near_white))
     moved = near_white.numpy() + result.pattern
     assert moved.min() >= -1e-6
     assert moved.max() <= 1 + 1e-6
@@ -188,14 +192,16 @@ def test_box_keeps_every_image_in_range(classifier, images):
 def test_stopping_drops_what_is_not_finished(classifier, images):
     sources = sources_of(classifier, c0=images, c2=images)
     asked = iter([False] * 3 + [True] * 1000)
-    results = list(search_of(classifier, lanes=1).run(sources, [(0, 1), (2, 1)], Work(), stopped=lambda: next(asked)))
+    results = list(
+        search_pairs(settings_of(classifier, lanes=1), sources, [(0, 1), (2, 1)], Work(), stopped=lambda: next(asked))
+    )
     assert results == []
 
 
 def test_work_counts_every_image(classifier, images):
     work = Work()
-    search = search_of(classifier, rule=replace(STEP_RULES["unit"], portions=1))
-    [result] = search.run(sources_of(classifier, c0=images), [(0, 1)], work)
+    settings = settings_of(classifier, rule=replace(STEP_RULES["unit"], portions=1))
+    [result] = search_pairs(settings, sources_of(classifier, c0=images), [(0, 1)], work)
     assert work.gradients == result.steps * NUM_IMAGES
     # The last step, the pattern found, and between them the images that may change their decision.
     assert 2 * NUM_IMAGES < work.forwards <= 3 * NUM_IMAGES

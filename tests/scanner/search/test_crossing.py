@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from backscan.scanner.search.algorithm1 import Work
 from backscan.scanner.search.batch import Batch, Sources, clean_posterior
 from backscan.scanner.search.crossing import TOLERANCE, Measured, measure, shrink
+from backscan.scanner.search.settings import Work
 from backscan.scanner.search.spaces import ClippedImage
 from tests.scanner.search.linear import GOAL, LinearClassifier, grey_images, linear_classifier
 

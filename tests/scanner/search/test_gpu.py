@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backscan.converters.cuts.bfloat16 import reduce_precision
-from backscan.scanner.search.algorithm1 import Work
+from backscan.scanner.search.settings import Work
 from benchmarks.speed.subject import SearchSubject
 
 pytestmark = [
