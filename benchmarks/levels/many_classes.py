@@ -27,7 +27,7 @@ from torch import nn
 from backscan.converters import artifact_from_bytes, import_model, read_signature
 from backscan.scanner import ScanConfig, ScanResult, scan
 from backscan.scanner.search.batch import Sources
-from backscan.scanner.search.first_order import NUM_IMAGES, Glance
+from backscan.scanner.search.first_order import NUM_IMAGES, FirstOrder
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.spaces import ClippedImage
 from benchmarks.accuracy.scans import clean_set
@@ -173,8 +173,8 @@ def looks(victim: Victim, classes: Sequence[int], num_classes: int) -> dict[tupl
     by_class = {label: images[labels == label][:NUM_IMAGES] for label in classes}
     counted = {label: torch.ones(NUM_IMAGES, dtype=torch.bool) for label in by_class}
     pairs = [(s, t) for s in classes for t in range(num_classes) if s != t]
-    glance = Glance(space, ScanConfig().goal_rate, NORMS["l2"], sources_a_pass=12)
-    found = glance.run(Sources.gather(by_class, space, counted), pairs, stopped=lambda: False)
+    first_order = FirstOrder(space, ScanConfig().goal_rate, NORMS["l2"], sources_per_pass=12)
+    found = first_order.sizes(Sources.gather(by_class, space, counted), pairs, stopped=lambda: False)
     return dict(zip(pairs, found, strict=True))
 
 

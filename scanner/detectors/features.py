@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from backscan.scanner.detectors.base import PatternSpace
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors import Examination
-    from backscan.scanner.detectors.pair_search import Place
+    from backscan.scanner.detectors.base import Examination
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "features"
@@ -27,18 +28,15 @@ _LARGEST_DEVIATION = 2.0
 _FIRST_SHARE = 0.02
 
 
-def place(examination: Examination) -> Place:
+def pattern_space(examination: Examination) -> PatternSpace:
     """Patterns are added to what the first part of the model makes of the image."""
-    from backscan.scanner.detectors import objective_of
-    from backscan.scanner.detectors.pair_search import Place
     from backscan.scanner.search.spaces import Features
 
     if examination.cut is None:
         raise RuntimeError(f"expected a model that is cut for the detector {NAME}, found none")
     largest = _LARGEST_DEVIATION * _deviations(examination, examination.cut)
-    objective = objective_of(examination.config, NAME)
-    draft = None if examination.cut_draft is None else Features(examination.cut_draft)
-    return Place(NAME, Features(examination.cut), objective, largest, _FIRST_SHARE, draft)
+    reduced = None if examination.reduced_cut is None else Features(examination.reduced_cut)
+    return PatternSpace(Features(examination.cut), largest, _FIRST_SHARE, reduced)
 
 
 def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:

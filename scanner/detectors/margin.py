@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backscan.kernels import NullFamily
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors import Examination
+    from backscan.scanner.detectors.base import Examination
     from backscan.scanner.results import Inference, NullFit, TargetResult
 
 NAME = "margin"

@@ -28,7 +28,7 @@ from backscan.scanner.search.seeds import generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from backscan.scanner.detectors import Examination
+    from backscan.scanner.detectors.base import Examination
 
 IMAGES_PER_STEP = 128
 """Images of one target in one step; more are drawn anew for each step."""

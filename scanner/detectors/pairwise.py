@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from backscan.scanner.detectors.base import PatternSpace
+
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors import Examination
-    from backscan.scanner.detectors.pair_search import Place
+    from backscan.scanner.detectors.base import Examination
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "pairwise"
@@ -18,18 +19,15 @@ _LARGEST_SHARE = 0.5
 _FIRST_SHARE = 0.004
 
 
-def place(examination: Examination) -> Place:
+def pattern_space(examination: Examination) -> PatternSpace:
     """Patterns are added to the image."""
-    from backscan.scanner.detectors import objective_of
-    from backscan.scanner.detectors.pair_search import Place
     from backscan.scanner.search.spaces import BoxedImage, ClippedImage
 
     space = BoxedImage if examination.config.box else ClippedImage
     image = next(iter(examination.images_by_class.values()))[:1]
-    objective = objective_of(examination.config, NAME)
     largest = image.new_full(image.shape, _LARGEST_SHARE)
-    draft = None if examination.draft is None else space(examination.draft)
-    return Place(NAME, space(examination.classifier), objective, largest, _FIRST_SHARE, draft)
+    reduced = None if examination.reduced is None else space(examination.reduced)
+    return PatternSpace(space(examination.classifier), largest, _FIRST_SHARE, reduced)
 
 
 def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors import Examination
+    from backscan.scanner.detectors.base import Examination
     from backscan.scanner.detectors.masks import Masked
     from backscan.scanner.results import Inference, TargetResult
 

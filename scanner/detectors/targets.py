@@ -5,14 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backscan.scanner.detectors import Examination
-    from backscan.scanner.results import TargetResult
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.detectors.base import Examination
+    from backscan.scanner.results import Inference, TargetResult
 
 # Images of one pass on a GPU; on a CPU a target is a pass of its own.
 _IMAGES_ON_GPU = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class TargetDetector:
+    """One way to search every target class, pooling the others, and to judge. It only informs."""
+
+    search: Callable[[Examination], Iterator[TargetResult]]
+    """Results as they finish; targets that were not finished when the time was up are missing."""
+    infer: Callable[[Sequence[TargetResult], ScanConfig, int], Inference]
+    """(results, options, number of classes) -> conclusion."""
+    needs_images: bool = True
+    """Whether it searches on clean images."""
 
 
 def search_in_groups(

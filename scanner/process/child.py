@@ -208,7 +208,7 @@ class ModelHost:
         from backscan.scanner.detectors import DETECTORS
 
         self._allow(request.seconds)
-        return protocol.Sizes(tuple(DETECTORS[request.detector].look(self.examination, request.pairs)))
+        return protocol.Sizes(tuple(DETECTORS[request.detector].estimate(self.examination, request.pairs)))
 
     @_answers(protocol.Optimise)
     def optimise(self, request: protocol.Optimise) -> Generator[PairResult, None, protocol.Finished]:
@@ -313,12 +313,12 @@ class ModelHost:
         }
         with torch.no_grad():
             decisions = {label: self.copy.log_posterior(array).argmax(dim=1) for label, array in images.items()}
-        draft = cut_draft = None
+        reduced = reduced_cut = None
         if images:
             probe = _spread(list(images.values()))
-            draft = reduce_precision(self.copy, probe)
-            if draft is not None and self._split is not None:
-                cut_draft = _reduced(self._split, probe)
+            reduced = reduce_precision(self.copy, probe)
+            if reduced is not None and self._split is not None:
+                reduced_cut = _reduced(self._split, probe)
         return Examination(
             classifier=self.copy,
             images_by_class=images,
@@ -327,8 +327,8 @@ class ModelHost:
             config=request.config,
             stopped=lambda: time.monotonic() > self._deadline,
             cut=self._split,
-            draft=draft,
-            cut_draft=cut_draft,
+            reduced=reduced,
+            reduced_cut=reduced_cut,
         )
 
 

@@ -1,4 +1,4 @@
-"""A short look at class pairs: the size of the pattern that each needs, to first order, for `screen`.
+"""First-order estimates for `screening`: the size of the pattern that each class pair needs, from a few images.
 
 How far an image is from being decided as a target, and how fast that changes along a direction, say where it would
 arrive if nothing ever bent. The images of a source pass forward once and backward once a target, which serves all of
@@ -30,8 +30,8 @@ FARTHEST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """How pairs are looked at."""
+class FirstOrder:
+    """How sizes are estimated."""
 
     space: Space
     """Where patterns act."""
@@ -39,22 +39,24 @@ class Glance:
     """Rate at which a pair is done (pi)."""
     norm: Callable[[Tensor], Tensor]
     """Size of patterns, [P, ...] -> [P]."""
-    sources_a_pass: int
+    sources_per_pass: int
     """Source classes that share a pass through the model."""
     threads: int = 1
     """Passes beside each other; they do not change the result."""
 
-    def run(self, sources: Sources, pairs: Sequence[Pair], *, stopped: Callable[[], bool]) -> list[float]:
+    def sizes(self, sources: Sources, pairs: Sequence[Pair], *, stopped: Callable[[], bool]) -> list[float]:
         """Estimated size of every pair in their order; none if the time was up."""
         classes, targets = sorted({source for source, _ in pairs}), sorted({target for _, target in pairs})
-        groups = [classes[start : start + self.sources_a_pass] for start in range(0, len(classes), self.sources_a_pass)]
+        groups = [
+            classes[start : start + self.sources_per_pass] for start in range(0, len(classes), self.sources_per_pass)
+        ]
         sizes: dict[Pair, float] = {}
         with ThreadPoolExecutor(self.threads) as pool:
-            for found in pool.map(lambda group: self._look(sources, group, targets, stopped), groups):
+            for found in pool.map(lambda group: self._from_sources(sources, group, targets, stopped), groups):
                 sizes |= found
         return [] if stopped() else [sizes[pair] for pair in pairs]
 
-    def _look(
+    def _from_sources(
         self, sources: Sources, group: Sequence[int], targets: Sequence[int], stopped: Callable[[], bool]
     ) -> dict[Pair, float]:
         """Estimated sizes from some sources to all targets."""
@@ -70,11 +72,11 @@ class Glance:
             aimed = replace(batch, targets=torch.full_like(batch.targets, target))
             margins = aimed.margins(log_posterior)
             (gradients,) = torch.autograd.grad(margins.sum(), patterns, retain_graph=True)
-            found = self._first_order(margins.detach(), gradients.reshape(batch.encoded.shape), batch.counted)
+            found = self._at_goal(margins.detach(), gradients.reshape(batch.encoded.shape), batch.counted)
             sizes |= {(source, target): size for source, size in zip(group, found.tolist(), strict=True)}
         return sizes
 
-    def _first_order(self, margins: Tensor, gradients: Tensor, counted: Tensor) -> Tensor:
+    def _at_goal(self, margins: Tensor, gradients: Tensor, counted: Tensor) -> Tensor:
         """Size of the pattern along the mean gradient at which the goal rate would be reached, float64 [S].
 
         Args:

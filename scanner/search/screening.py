@@ -1,9 +1,9 @@
 """Models with many classes: which pairs are searched when a search of all K(K-1) would take too long.
 
-A short look at every pair estimates its size to first order from a few images (`glance`). Searched are the pairs that
-the looks show as smallest, some for every target and some for every source, so that an attack from one class is found
-as well as one from all; and pairs drawn at random, whatever their looks: only to those is the null fitted, as pairs
-that were chosen for being small are no sample of all (`hypothesis.Screened`).
+The size of every pair is estimated to first order from a few images (`first_order`). Searched are the pairs with the
+smallest estimates, some for every target and some for every source, so that an attack from one class is found as well
+as one from all; and pairs drawn at random, whatever their estimates: only to those is the null fitted, as pairs that
+were chosen for being small are no sample of all (`order_test.Screened`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ STATISTIC = "plain"
 """What a screened search is judged by: the only statistic that needs no other pairs of the same source or target, most
 of which a screen leaves out."""
 
-# From here on (72 classes) at most a seventh of the pairs is searched, and a look costs less than a tenth of a search.
-# With fewer pairs that saves too little to give up the other statistics and what a look does not show.
+# From here on (72 classes) at most a seventh of the pairs is searched, and an estimate costs less than a tenth of a
+# search. With fewer pairs that saves too little to give up the other statistics and what an estimate does not show.
 _MOST_PAIRS_UNSCREENED = 5000
 # Enough for the shape of the null: benchmarks/levels/many_classes.py gives what more would buy.
 _NUM_DRAWN = 300
@@ -68,10 +68,10 @@ def draw(pairs: Sequence[Pair], seed: int) -> set[Pair]:
 
 
 def choose(sizes: Mapping[Pair, float], num_classes: int) -> set[Pair]:
-    """The pairs that look smallest: some of every target and some of every source.
+    """The pairs with the smallest estimates: some of every target and some of every source.
 
     Args:
-        sizes: Estimated size of every pair that was looked at.
+        sizes: Estimated size of every pair.
         num_classes: Classes of the model.
     """
     matrix = np.full((num_classes, num_classes), np.inf)

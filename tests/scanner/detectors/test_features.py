@@ -145,10 +145,10 @@ def test_what_is_large_does_not_depend_on_what_the_layer_adds(offset):
     host = opened(offset=offset)
     cut(host)
     search(host, max_steps=1)
-    place = features.place(host._examination)
+    where = features.pattern_space(host._examination)
     used = np.concatenate(list(by_class().values()))
     expected = 2.0 * np.sqrt(np.square(paper_features(used).std(axis=0)).sum())
-    assert place.largest_size("l2") == pytest.approx(expected, rel=1e-3)
+    assert where.largest_size("l2") == pytest.approx(expected, rel=1e-3)
 
 
 def test_features_that_never_change_still_have_a_largest_size():

@@ -408,7 +408,7 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
 
     twin = replace(
         detectors.DETECTORS["pairwise"],
-        place=lambda examination: replace(pairwise.place(examination), detector="twin"),
+        name="twin",
         infer=lambda *args: tuple(replace(found, detector="twin") for found in pairwise.infer(*args)),
     )
     table = {**detectors.DETECTORS, "twin": twin}

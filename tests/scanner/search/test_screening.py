@@ -22,7 +22,7 @@ from backscan.scanner.process.parent import PreparedSearch
 from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.search import screening
 from backscan.scanner.search.batch import Sources
-from backscan.scanner.search.first_order import FARTHEST, NUM_IMAGES, Glance
+from backscan.scanner.search.first_order import FARTHEST, NUM_IMAGES, FirstOrder
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.screening import choose, draw, is_screened, left_out, positions
 from backscan.scanner.search.spaces import ClippedImage
@@ -86,8 +86,8 @@ def test_the_report_says_what_is_left_out():
     )
 
 
-def glance(space: ClippedImage, *, num_classes: int) -> Glance:
-    return Glance(space, goal_rate=0.8, norm=NORMS["l2"], sources_a_pass=max(2, num_classes // 3))
+def first_order(space: ClippedImage, *, num_classes: int) -> FirstOrder:
+    return FirstOrder(space, goal_rate=0.8, norm=NORMS["l2"], sources_per_pass=max(2, num_classes // 3))
 
 
 def opened(generator: Prototypes) -> ClippedImage:
@@ -101,20 +101,20 @@ def images_of(generator: Prototypes) -> dict[int, torch.Tensor]:
     return {label: images[torch.from_numpy(labels == label)] for label in range(generator.num_classes)}
 
 
-def looked(generator: Prototypes, counted: dict[int, torch.Tensor] | None = None) -> dict[tuple[int, int], float]:
+def estimated(generator: Prototypes, counted: dict[int, torch.Tensor] | None = None) -> dict[tuple[int, int], float]:
     space, by_class = opened(generator), images_of(generator)
     every_image = {label: torch.ones(NUM_IMAGES, dtype=torch.bool) for label in by_class}
     sources = Sources.gather(by_class, space, counted or every_image)
     pairs = every(generator.num_classes)
-    found = glance(space, num_classes=generator.num_classes).run(sources, pairs, stopped=lambda: False)
+    found = first_order(space, num_classes=generator.num_classes).sizes(sources, pairs, stopped=lambda: False)
     return dict(zip(pairs, found, strict=True))
 
 
-def test_the_look_of_a_linear_classifier_is_the_distance_on_paper():
+def test_the_estimate_for_a_linear_classifier_is_the_distance_on_paper():
     """Between nearest prototypes a margin is linear, so the least pattern of one direction is known exactly."""
     generator = Prototypes(3, seed=2)
     points, images = generator.prototypes(), images_of(generator)
-    sizes = looked(generator)
+    sizes = estimated(generator)
     for source, target in every(2):
         direction = (points[target] - points[source]) / np.linalg.norm(points[target] - points[source])
         halfway = 0.5 * (points[source] + points[target])
@@ -125,27 +125,27 @@ def test_the_look_of_a_linear_classifier_is_the_distance_on_paper():
 def test_images_that_do_not_count_have_no_say():
     generator = Prototypes(3, seed=2)
     counted = {label: torch.arange(NUM_IMAGES) < 5 for label in range(3)}
-    fewer = looked(generator, counted)
-    all_images = looked(generator)
+    fewer = estimated(generator, counted)
+    all_images = estimated(generator)
     assert all(fewer[pair] != all_images[pair] and 0.0 < fewer[pair] < FARTHEST for pair in fewer)
 
 
 def test_a_target_that_comes_no_nearer_is_farthest_and_one_that_is_there_is_at_zero():
     shape, ones = (2, 1, 1, 1, 1), torch.ones(2, 1, dtype=torch.bool)
-    look = glance(None, num_classes=3)
+    estimate = first_order(None, num_classes=3)._at_goal
     margins = torch.tensor([[-1.0], [0.5]])
-    assert look._first_order(margins, torch.zeros(shape), ones).tolist() == [FARTHEST, 0.0]
-    assert look._first_order(margins, torch.full(shape, 0.5), ones).tolist() == [2.0, 0.0]
+    assert estimate(margins, torch.zeros(shape), ones).tolist() == [FARTHEST, 0.0]
+    assert estimate(margins, torch.full(shape, 0.5), ones).tolist() == [2.0, 0.0]
 
 
-def test_a_look_shows_one_planted_pair_among_all_and_stops_when_told():
+def test_an_estimate_shows_one_planted_pair_among_all_and_stops_when_told():
     generator = Prototypes(43, seed=3, planted=(30, 11))
-    sizes = looked(generator)
+    sizes = estimated(generator)
     assert min(sizes, key=lambda pair: sizes[pair]) == (30, 11)
     assert (30, 11) in choose(sizes, 43)
     space = opened(generator)
     sources = Sources.gather({0: torch.zeros(1, 3, 16, 16)}, space, {0: torch.ones(1, dtype=torch.bool)})
-    assert glance(space, num_classes=43).run(sources, [(0, 1)], stopped=lambda: True) == []
+    assert first_order(space, num_classes=43).sizes(sources, [(0, 1)], stopped=lambda: True) == []
 
 
 def test_screened_pairs_are_judged_against_those_drawn():

@@ -1,0 +1,69 @@
+"""What every detector works on, and where the patterns of one that searches class pairs act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backscan.scanner.search.norms import NORMS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from backscan.converters import TorchClassifier
+    from backscan.converters.cuts.split import Split
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.search.spaces import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a detector works on."""
+
+    classifier: TorchClassifier
+    """Differentiable copy of the model, with its normalisation settled."""
+    images_by_class: Mapping[int, Tensor]
+    """Optimisation images [n, C, H, W] of every class that has enough of them, pixels in [0, 1]."""
+    decisions_by_class: Mapping[int, Tensor]
+    """Decisions of the copy on those images, int64 [n]."""
+    num_classes: int
+    """Classes of the model."""
+    config: ScanConfig
+    """Options of the scan."""
+    stopped: Callable[[], bool]
+    """True once the time is up."""
+    cut: Split | None = None
+    """The model cut in two, if a detector adds patterns to features."""
+    reduced: TorchClassifier | None = None
+    """The copy in reduced precision, for steps that are confirmed in float32; None where that gains nothing."""
+    reduced_cut: Split | None = None
+    """The cut model, its part behind the cut in reduced precision; None likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """What a few pilot pairs taught about the model."""
+
+    step_size: float
+    """Step size for all pairs."""
+    num_images: int
+    """Images that went through the model, for the estimate of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatternSpace:
+    """Where the patterns of a detector act, and how large they are there."""
+
+    space: Space
+    """Where patterns are added."""
+    largest: Tensor
+    """A pattern [1, ...] as large as any that is tried, unless an option says otherwise."""
+    first_share: float
+    """First step of the pilots, as a share of that: too long a step costs them less than too short a one."""
+    reduced: Space | None = None
+    """The space in reduced precision, for steps that are confirmed in float32."""
+
+    def largest_size(self, norm: str) -> float:
+        """Size of the largest pattern."""
+        return float(NORMS[norm](self.largest))
