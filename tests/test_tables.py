@@ -16,7 +16,7 @@ from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
 from backscan.scanner.errors import OptionError
-from backscan.scanner.images.preprocessing import CANDIDATES
+from backscan.scanner.images.candidates import CANDIDATES, candidate
 from backscan.scanner.inference.statistics import STATISTICS
 from backscan.scanner.inference.variants import INFERENCES, with_reciprocals
 from backscan.scanner.reports import RENDERERS, format_of, render
@@ -305,7 +305,7 @@ def test_suffixes_belong_to_one_format():
 
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_candidates_are_normalisations_that_say_what_they_do(name):
-    normalisation = CANDIDATES[name]
+    normalisation = candidate(name)
     channels = 3 if len(normalisation.mean) == 3 or normalisation.channel_order == "bgr" else 1
     factor, offset = normalisation.affine(channels)
     assert len(factor) == len(offset) == channels
@@ -317,8 +317,8 @@ def test_candidates_are_normalisations_that_say_what_they_do(name):
 
 
 def test_no_two_candidates_are_the_same():
-    assert len(set(CANDIDATES.values())) == len(CANDIDATES)
-    assert CANDIDATES["none"] == Normalisation()
+    assert len({candidate(name) for name in CANDIDATES}) == len(CANDIDATES)
+    assert candidate("none") == Normalisation()
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.scanner.inference.order_test import Screened, Terms, assess
-from backscan.scanner.search.screening import Pair, choose, draw, positions
+from backscan.scanner.inference.variants import positions
+from backscan.scanner.results import Pair
+from backscan.scanner.search.screening import choose, draw
 from benchmarks.levels.calibration import SIGNIFICANCE, ideal, ideal_inverse_gaussian
 
 Matrix = NDArray[np.float64]

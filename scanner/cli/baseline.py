@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backscan.scanner.errors import ReportError
-from backscan.scanner.reports.json_doc import parse
 from backscan.scanner.reports.rules import Finding, findings_of
 from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.store.files import read_text, why_unreadable
+from backscan.scanner.store.reports import parse
 
 Identity = tuple[str, str, int | None, int | None]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.errors import OptionError, ReportError, UserError
 from backscan.scanner.reports import RENDERERS, format_of, render
-from backscan.scanner.reports.json_doc import parse
 from backscan.scanner.store.files import read_text, why_unreadable
+from backscan.scanner.store.reports import parse
 
 if TYPE_CHECKING:
     from backscan.scanner.results import ScanResult

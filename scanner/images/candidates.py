@@ -5,39 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscan.converters.signature.signature import Normalisation
 from backscan.scanner.errors import OptionError
 
 if TYPE_CHECKING:
+    from backscan.converters import Normalisation
     from backscan.scanner.config import ScanConfig
 
-_RGB = {
-    "none": Normalisation(),
-    "imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-    "cifar10": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
-    "mnist": Normalisation(mean=(0.1307,), std=(0.3081,)),
-    "symmetric": Normalisation(low=-1.0),
-    "raw": Normalisation(high=255.0),
-}
+# Fields of `Normalisation`, which is made when it is asked for: the type comes with onnx, `--help` lists the names.
+_FIELDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "none": {},
+        "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+        "cifar10": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)},
+        "mnist": {"mean": (0.1307,), "std": (0.3081,)},
+        "symmetric": {"low": -1.0},
+        "raw": {"high": 255.0},
+    }
+)
+CANDIDATES = (*_FIELDS, *(f"{name}-bgr" for name in _FIELDS))
+"""Names of the known normalisations in order of plausibility; `none` leaves pixels in [0, 1]."""
+
+# Sizes go with the factor on pixels; ImageNet's and CIFAR-10's differ by up to 1.16, which moves no verdict.
+_SCALE_RATIO = 1.5
+
+
+def candidate(name: str) -> Normalisation:
+    """A known normalisation.
+
+    Args:
+        name: One of `CANDIDATES`.
+    """
+    from backscan.converters import Normalisation
+
+    normalisation = Normalisation(**_FIELDS[name.removesuffix("-bgr")])
+    return _reversed(normalisation) if name.endswith("-bgr") else normalisation
 
 
 def _reversed(normalisation: Normalisation) -> Normalisation:
     """The same arithmetic for each colour, for models that take the channels the other way round."""
     order = "rgb" if normalisation.channel_order == "bgr" else "bgr"
     return replace(normalisation, mean=normalisation.mean[::-1], std=normalisation.std[::-1], channel_order=order)
-
-
-CANDIDATES: Mapping[str, Normalisation] = MappingProxyType(
-    _RGB | {f"{name}-bgr": _reversed(normalisation) for name, normalisation in _RGB.items()}
-)
-"""Known normalisations in order of plausibility; `none` leaves pixels in [0, 1]."""
-
-# Sizes go with the factor on pixels; ImageNet's and CIFAR-10's differ by up to 1.16, which moves no verdict.
-_SCALE_RATIO = 1.5
 
 
 def given_normalisation(config: ScanConfig, channels: int) -> tuple[str, Normalisation] | None:
@@ -52,7 +63,7 @@ def given_normalisation(config: ScanConfig, channels: int) -> tuple[str, Normali
     stated = (config.mean, config.std, config.range)
     if config.preprocess == "auto" and stated == (None, None, None):
         return None
-    base = CANDIDATES["none" if config.preprocess == "auto" else config.preprocess]
+    base = candidate("none" if config.preprocess == "auto" else config.preprocess)
     if config.channel_order not in (None, base.channel_order):
         base = _reversed(base)
     low, high = config.range or (base.low, base.high)
@@ -92,4 +103,5 @@ def fitting_candidates(channels: int, channel_order: str | None) -> dict[str, No
         grey_only = name.startswith("mnist")
         return not grey_only and channel_order in (None, normalisation.channel_order)
 
-    return {name: normalisation for name, normalisation in CANDIDATES.items() if fits(name, normalisation)}
+    known = {name: candidate(name) for name in CANDIDATES}
+    return {name: normalisation for name, normalisation in known.items() if fits(name, normalisation)}

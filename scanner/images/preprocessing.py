@@ -1,4 +1,4 @@
-"""How pixels become model input: the candidates of `normalisations.py`, judged by clean accuracy.
+"""How pixels become model input: the candidates of `candidates.py`, judged by clean accuracy.
 
 CONTRACT, Images and preprocessing.
 
@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.images.candidates import CANDIDATES, fitting_candidates, given_normalisation, scale_differs
+from backscan.scanner.images.candidates import (
+    CANDIDATES,
+    candidate,
+    fitting_candidates,
+    given_normalisation,
+    scale_differs,
+)
 from backscan.scanner.results import PreprocessingCandidate, PreprocessingRecord
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from backscan.converters.signature.signature import Normalisation
+    from backscan.converters import Normalisation
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.images.cleanset import CleanSet
 
@@ -71,11 +77,11 @@ def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) ->
         return _take(*given, clean, decide, config)
     if clean.labels is None:
         return Settlement(
-            record=_record("none", CANDIDATES["none"], "unsettled"),
+            record=_record("none", candidate("none"), "unsettled"),
             accuracy=None,
             warnings=(),
             doubt="without labels the preprocessing cannot be judged by accuracy: pass --preprocess or labelled images",
-            normalisations=(CANDIDATES["none"],),
+            normalisations=(candidate("none"),),
             names=("none",),
         )
     return _judge(clean, clean.labels, decide, config)

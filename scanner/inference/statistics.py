@@ -109,6 +109,10 @@ def _mean(values: Reciprocals, axis: int) -> Reciprocals:
     return means
 
 
+OF_SOME_PAIRS = "plain"
+"""What a screened search is judged by: the only statistic that needs no other pairs of the same source or target, most
+of which a screen leaves out."""
+
 STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = MappingProxyType(
     {
         "plain": plain,

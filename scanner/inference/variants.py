@@ -1,7 +1,7 @@
 """From the sizes of all pairs to p-values: principal, confusion-corrected and naive inference of XMK.
 
 Pairs that are already confused or have no images do not count; pairs that ended at a limit enter with the reciprocal
-of the largest size tried. `hypothesis` says what is done with the reciprocals.
+of the largest size tried. `order_test` says what is done with the reciprocals.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.scanner.errors import InternalError
-from backscan.scanner.search.screening import STATISTIC, positions
+from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 
 # The command line reads the table to list its choices, so what is heavy is imported where it is used.
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.inference.order_test import Screened
-    from backscan.scanner.results import Inference, PairResult
+    from backscan.scanner.results import Inference, Pair, PairResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def infer_pairs(
     prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
     reciprocals = reciprocal_matrix(prepared, num_classes)
     screened = _screened(prepared, config, num_classes)
-    statistics = config.statistics if screened is None else (STATISTIC,)
+    statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
     return tuple(_infer(reciprocals, name, config, screened, detector=detector, space=space) for name in statistics)
 
 
@@ -154,6 +154,14 @@ def reciprocal_matrix(pairs: Sequence[PairResult], num_classes: int) -> NDArray[
         if pair.reciprocal is not None:
             matrix[pair.source, pair.target] = pair.reciprocal
     return matrix
+
+
+def positions(pairs: Sequence[Pair], num_classes: int) -> NDArray[np.bool_]:
+    """Where some pairs are, bool [K, K]."""
+    where = np.zeros((num_classes, num_classes), dtype=bool)
+    for source, target in pairs:
+        where[source, target] = True
+    return where
 
 
 def _with_reciprocal(pair: PairResult, order: int | None) -> PairResult:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import searching
 from backscan.scanner.errors import OptionError
+from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 from backscan.scanner.pipeline.record import SEARCH_PHASE, Searched, Stop, Stopped
 from backscan.scanner.results import Pair, PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
 from backscan.scanner.search import screening
@@ -108,7 +109,7 @@ class PairSearch:
         without = [pair for pair in wanted if pair[0] not in self.images_by_class]
         empty = tuple(without_images(name, pair) for name in detectors for pair in without)
         found = take(Searched(config.detectors, num_classes, self.cutting.tensor, self._ordered(empty)))
-        is_screened = screening.is_screened(config, num_classes)
+        is_screened = screening.is_screened(config, num_classes, statistic=OF_SOME_PAIRS)
         deadline = None if config.time_limit is None else time.monotonic() + config.time_limit
         planned = {name: len(todo) for name in detectors}
         with self._telling_unfinished(planned), self.run.record.phase(SEARCH_PHASE):
@@ -167,10 +168,10 @@ class PairSearch:
             sizes |= zip(portion, found, strict=True)
         chosen = screening.choose(sizes, self.settled.facts.num_classes)
         record.leave_out(f"with detector {name} {screening.left_out(len(pairs), drawn, chosen)}")
-        unused = [statistic for statistic in self.run.config.statistics if statistic != screening.STATISTIC]
+        unused = [statistic for statistic in self.run.config.statistics if statistic != OF_SOME_PAIRS]
         if unused:
             record.leave_out(
-                f"statistic {', '.join(unused)}, which needs every pair (--screen off): judged by {screening.STATISTIC}"
+                f"statistic {', '.join(unused)}, which needs every pair (--screen off): judged by {OF_SOME_PAIRS}"
             )
         return Screening(drawn, chosen)
 

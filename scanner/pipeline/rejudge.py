@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
+from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 from backscan.scanner.inference.verdict import Judgement, judge, suspicions, with_findings
 from backscan.scanner.pipeline.admission import admitted_by, read
 from backscan.scanner.pipeline.conclusion import infer_from, resting_on
@@ -28,7 +29,6 @@ from backscan.scanner.results import (
     find_pair,
     is_possible,
 )
-from backscan.scanner.search.screening import STATISTIC
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, Normalisation
@@ -54,10 +54,10 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     _refuse_other_file(result)
     config = replace(ScanConfig.from_dict(result.config), **chosen)
     config.check()
-    if result.screens and set(chosen.get("statistics", ())) - {STATISTIC}:
+    if result.screens and set(chosen.get("statistics", ())) - {OF_SOME_PAIRS}:
         raise OptionError(
-            f"expected --statistic {STATISTIC} alone for a scan that searched only some pairs, as others need every "
-            "pair: scan with --screen off"
+            f"expected --statistic {OF_SOME_PAIRS} alone for a scan that searched only some pairs, as others need "
+            "every pair: scan with --screen off"
         )
     searched, conclusions = infer_from(_searched(result, config), config)
     candidates = suspicions(searched.pairs, conclusions, significance=config.significance, published=config.published_p)

@@ -16,14 +16,8 @@ import numpy as np
 from backscan.scanner.errors import OptionError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import Pair
-
-STATISTIC = "plain"
-"""What a screened search is judged by: the only statistic that needs no other pairs of the same source or target, most
-of which a screen leaves out."""
 
 # From here on (72 classes) at most a seventh of the pairs is searched, and an estimate costs less than a tenth of a
 # search. With fewer pairs that saves too little to give up the other statistics and what an estimate does not show.
@@ -35,13 +29,18 @@ _KEPT_PER_TARGET, _KEPT_PER_SOURCE = 4, 2
 _PURPOSE = 11
 
 
-def is_screened(config: ScanConfig, num_classes: int) -> bool:
+def is_screened(config: ScanConfig, num_classes: int, *, statistic: str) -> bool:
     """Whether only some pairs are searched.
+
+    Args:
+        config: Options of the scan.
+        num_classes: Classes of the model.
+        statistic: The statistic that can judge some of the pairs.
 
     Raises:
         OptionError: a screen is asked for where there can be none.
     """
-    obstacle = _obstacle(config)
+    obstacle = _obstacle(config, statistic)
     if config.screen == "on" and obstacle:
         raise OptionError(f"expected {obstacle} with --screen on: change it or leave --screen out")
     has_many = num_classes * (num_classes - 1) > _MOST_PAIRS_UNSCREENED
@@ -49,11 +48,11 @@ def is_screened(config: ScanConfig, num_classes: int) -> bool:
     return wanted and not obstacle
 
 
-def _obstacle(config: ScanConfig) -> str:
+def _obstacle(config: ScanConfig, statistic: str) -> str:
     """What a screen needs and the options do not give; empty if they do."""
-    # The default gives way to the plain statistic; one that was asked for does not.
-    if STATISTIC not in config.statistics and config.statistics != type(config)().statistics:
-        return f"--statistic {STATISTIC}"
+    # The default gives way to that statistic; one that was asked for does not.
+    if statistic not in config.statistics and config.statistics != type(config)().statistics:
+        return f"--statistic {statistic}"
     if config.step_rule != "unit":
         return "--step-rule unit"
     if config.pairs is not None or config.targets is not None:
@@ -92,11 +91,3 @@ def left_out(num_pairs: int, drawn: set[Pair], chosen: set[Pair]) -> str:
         f"{len(chosen - drawn)} that looked smallest and {len(drawn)} drawn at random; an attack that the look does "
         "not show is missed (--screen off searches all)"
     )
-
-
-def positions(pairs: Sequence[Pair], num_classes: int) -> NDArray[np.bool_]:
-    """Where some pairs are, bool [K, K]."""
-    where = np.zeros((num_classes, num_classes), dtype=bool)
-    for source, target in pairs:
-        where[source, target] = True
-    return where

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backscan.scanner.errors import ReportError
-from backscan.scanner.reports.json_doc import parse
 from backscan.scanner.results import SCHEMA_VERSION, ScanResult, Verdict, to_json
+from backscan.scanner.store.reports import parse
 
 _KEPT = (Verdict.BACKDOOR_DETECTED, Verdict.NOT_DETECTED)
 _MAX_ENTRIES = 500

@@ -11,7 +11,7 @@ from scipy.stats import binom
 from backscan.converters.signature.signature import Normalisation
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
-from backscan.scanner.images.candidates import CANDIDATES, scale_differs
+from backscan.scanner.images.candidates import CANDIDATES, candidate, scale_differs
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.images.preprocessing import half_way, paired_p_value, settle_preprocessing, stratified
 
@@ -33,7 +33,7 @@ def reads(trained_with: str) -> Decide:
     """A model that was trained with one candidate: it undoes just that, then finds the nearest of the four levels."""
 
     def decide(images: np.ndarray, normalisation: Normalisation) -> np.ndarray:
-        given, right = normalisation.affine(images.shape[1]), CANDIDATES[trained_with].affine(images.shape[1])
+        given, right = normalisation.affine(images.shape[1]), candidate(trained_with).affine(images.shape[1])
         levels = (images.mean(axis=(2, 3)) * given[0] + given[1] - right[1]) / right[0]
         return np.clip(np.round((levels[:, 0] - 0.1) / 0.25), 0, 3).astype(np.int64)
 
@@ -44,7 +44,7 @@ def reads(trained_with: str) -> Decide:
 def test_the_training_normalisation_is_found_for_one_channel(trained_with: str) -> None:
     settled = settle_preprocessing(grey_levels(channels=1), reads(trained_with), ScanConfig())
     assert settled.names == (trained_with,)
-    assert settled.normalisations == (CANDIDATES[trained_with],)
+    assert settled.normalisations == (candidate(trained_with),)
     assert settled.accuracy == 1.0
     assert settled.doubt is None
     assert settled.warnings == ()
@@ -63,7 +63,7 @@ def red_or_blue() -> CleanSet:
 def test_a_model_that_takes_blue_first_is_found() -> None:
     def decide(images: np.ndarray, normalisation: Normalisation) -> np.ndarray:
         first, last = (0, 2) if normalisation.channel_order == "rgb" else (2, 0)
-        wrong_scale = normalisation != CANDIDATES["none-bgr"] and normalisation != CANDIDATES["none"]
+        wrong_scale = normalisation != candidate("none-bgr") and normalisation != candidate("none")
         return np.where((images[:, first] > images[:, last]).all(axis=(1, 2)) | wrong_scale, 1, 0)
 
     settled = settle_preprocessing(red_or_blue(), decide, ScanConfig())
@@ -74,9 +74,9 @@ def test_a_model_that_takes_blue_first_is_found() -> None:
 def test_a_tie_of_like_scale_goes_to_the_more_plausible_and_is_named() -> None:
     def decide(images: np.ndarray, normalisation: Normalisation) -> np.ndarray:
         levels = np.round((images[:, 0, 0, 0] - 0.1) / 0.25).astype(np.int64)
-        if normalisation == CANDIDATES["cifar10"]:
+        if normalisation == candidate("cifar10"):
             return levels
-        if normalisation == CANDIDATES["imagenet"]:  # two more mistakes among a thousand, in the last round's 500
+        if normalisation == candidate("imagenet"):  # two more mistakes among a thousand, in the last round's 500
             levels[5:7] = (levels[5:7] + (len(levels) == 500)) % 4
             return levels
         return np.zeros_like(levels)
@@ -95,12 +95,12 @@ def test_a_tie_of_like_scale_goes_to_the_more_plausible_and_is_named() -> None:
 
 def test_a_tie_of_another_scale_asks_for_a_second_scan() -> None:
     def decide(images: np.ndarray, normalisation: Normalisation) -> np.ndarray:
-        good = normalisation in (CANDIDATES["none"], CANDIDATES["raw"])
+        good = normalisation in (candidate("none"), candidate("raw"))
         return np.round((images[:, 0, 0, 0] - 0.1) / 0.25).astype(np.int64) * good
 
     settled = settle_preprocessing(grey_levels(channels=1), decide, ScanConfig())
     assert settled.names == ("none", "raw")
-    assert settled.normalisations == (CANDIDATES["none"], CANDIDATES["raw"])
+    assert settled.normalisations == (candidate("none"), candidate("raw"))
     assert settled.record.repeated_as == ("raw",)
     assert "repeated with 'raw'" in settled.warnings[0]
 
@@ -132,7 +132,7 @@ def test_without_labels_the_preprocessing_must_be_given() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"preprocess": "mnist"}, ("mnist", CANDIDATES["mnist"])),
+        ({"preprocess": "mnist"}, ("mnist", candidate("mnist"))),
         ({"range": (0.0, 255.0)}, ("given", Normalisation(high=255.0))),
         ({"mean": (0.5,), "std": (0.25,)}, ("given", Normalisation(mean=(0.5,), std=(0.25,)))),
         (
@@ -178,11 +178,11 @@ def test_paired_test_is_the_exact_binomial_one() -> None:
 
 
 def test_scales_differ_by_their_factor_and_not_by_their_offset() -> None:
-    assert scale_differs(CANDIDATES["none"], CANDIDATES["raw"], 3)
-    assert scale_differs(CANDIDATES["none"], CANDIDATES["imagenet"], 3)
-    assert not scale_differs(CANDIDATES["imagenet"], CANDIDATES["cifar10"], 3)
-    assert not scale_differs(CANDIDATES["none"], Normalisation(mean=(0.5,)), 3)
-    assert not scale_differs(CANDIDATES["raw"], CANDIDATES["raw-bgr"], 3)
+    assert scale_differs(candidate("none"), candidate("raw"), 3)
+    assert scale_differs(candidate("none"), candidate("imagenet"), 3)
+    assert not scale_differs(candidate("imagenet"), candidate("cifar10"), 3)
+    assert not scale_differs(candidate("none"), Normalisation(mean=(0.5,)), 3)
+    assert not scale_differs(candidate("raw"), candidate("raw-bgr"), 3)
 
 
 def test_stratified_draws_are_even_and_seeded() -> None:

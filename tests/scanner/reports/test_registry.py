@@ -39,7 +39,7 @@ def test_light_formats_load_no_heavy_library(format_: str) -> None:
     program = (
         "import sys, pathlib\n"
         "from backscan.scanner.reports import render\n"
-        "from backscan.scanner.reports.json_doc import parse\n"
+        "from backscan.scanner.store.reports import parse\n"
         f"render(parse(pathlib.Path(sys.argv[1]).read_text(encoding='utf-8')), {format_!r})\n"
         f"print([name for name in {heavy!r} if name in sys.modules])\n"
     )

@@ -14,6 +14,7 @@ from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.order_test import Screened, Terms, assess
+from backscan.scanner.inference.variants import positions
 from backscan.scanner.pipeline import pairs
 from backscan.scanner.pipeline.ends import Interrupted
 from backscan.scanner.pipeline.rejudge import infer
@@ -24,7 +25,7 @@ from backscan.scanner.search import screening
 from backscan.scanner.search.batch import Sources
 from backscan.scanner.search.first_order import FARTHEST, NUM_IMAGES, FirstOrder
 from backscan.scanner.search.norms import NORMS
-from backscan.scanner.search.screening import choose, draw, is_screened, left_out, positions
+from backscan.scanner.search.screening import choose, draw, is_screened, left_out
 from backscan.scanner.search.spaces import ClippedImage
 from benchmarks.victims.prototypes import Prototypes
 from tests.scanner.pipeline.scans import QUICK
@@ -49,13 +50,13 @@ def every(num_classes: int) -> list[tuple[int, int]]:
     ],
 )
 def test_auto_screens_many_classes_where_it_can(options, num_classes, expected):
-    assert is_screened(ScanConfig(**options), num_classes) is expected
+    assert is_screened(ScanConfig(**options), num_classes, statistic="plain") is expected
 
 
 @pytest.mark.parametrize("options", [{"targets": (3,)}, {"step_rule": "plain"}, {"statistics": ("residual",)}])
 def test_a_screen_that_cannot_be_is_refused(options):
     with pytest.raises(OptionError, match="with --screen on: change it or leave --screen out"):
-        is_screened(ScanConfig(screen="on", **options), 43)
+        is_screened(ScanConfig(screen="on", **options), 43, statistic="plain")
 
 
 def test_the_draw_follows_the_seed_alone():
@@ -178,7 +179,6 @@ def test_what_is_drawn_is_apart_from_other_draws_of_the_seed():
     pairs = every(43)
     pilots = np.random.default_rng(0).permutation(len(pairs))[:300]
     assert draw(pairs, 0) != {pairs[index] for index in pilots}
-    assert screening.STATISTIC == "plain"
 
 
 NUM_CLASSES = 16
