@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backscan.scanner.results import PairStatus, Verdict, first_with_power
 
 if TYPE_CHECKING:
-    from backscan.scanner.results import GraphFinding, Inference, PairResult, Verification
+    from backscan.scanner.results import GraphFinding, Inference, PairKey, PairResult, Verification
 
 # More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
 _MOST_UNREACHED = 0.1
@@ -26,12 +26,6 @@ class Judgement:
     """Why, most important first; a sentence each."""
 
 
-def combined_p_value(inferences: Sequence[Inference], *, published: bool) -> float | None:
-    """One p-value behind one verdict: m times the smallest of the m that decide, at most 1; None without any."""
-    extreme = most_extreme(inferences, published=published)
-    return None if extreme is None else corrected_p_value(extreme, inferences, published=published)
-
-
 def corrected_p_value(inference: Inference, inferences: Sequence[Inference], *, published: bool) -> float | None:
     """The p-value of one conclusion times the number m of those that decide, at most 1; None if it has none."""
     values = [deciding_p_value(entry, published=published) for entry in inferences]
@@ -46,12 +40,7 @@ def deciding_p_value(inference: Inference, *, published: bool) -> float | None:
     return inference.p_value if published else inference.calibrated_p_value
 
 
-def most_extreme(inferences: Sequence[Inference], *, published: bool) -> Inference | None:
-    """The conclusion with the smallest deciding p-value; ties go to the smaller published one, then to the first."""
-    return next(iter(_by_p_value(inferences, published=published)), None)
-
-
-def suspicions(
+def candidates_for_replay(
     pairs: Sequence[PairResult], inferences: Sequence[Inference], *, significance: float, published: bool
 ) -> tuple[Inference, ...]:
     """The conclusions whose pattern is to be replayed, in turn until one is confirmed.
@@ -61,20 +50,21 @@ def suspicions(
         detector once; without any, the most extreme conclusion alone, for the report.
     """
     ordered = _by_p_value(inferences, published=published)
-    suspects: dict[tuple[str, int | None, int | None], Inference] = {}
+    significant: dict[PairKey, Inference] = {}
     for entry in ordered:
         p_value = corrected_p_value(entry, inferences, published=published)
         if p_value is not None and p_value <= significance and _doubt(pairs, entry) is None:
-            suspects.setdefault((entry.detector, entry.source, entry.target), entry)
-    return tuple(suspects.values()) or tuple(ordered[:1])
+            significant.setdefault(entry.key, entry)
+    return tuple(significant.values()) or tuple(ordered[:1])
 
 
-def accused(inferences: Sequence[Inference], verification: Verification | None, *, published: bool) -> Inference | None:
+def deciding_conclusion(
+    inferences: Sequence[Inference], verification: Verification | None, *, published: bool
+) -> Inference | None:
     """The conclusion that the verdict is about: the one that was replayed, else the most extreme."""
     ordered = _by_p_value(inferences, published=published)
     if verification is not None:
-        replayed = (verification.detector, verification.source, verification.target)
-        ordered.sort(key=lambda entry: (entry.detector, entry.source, entry.target) != replayed)
+        ordered.sort(key=lambda entry: entry.key != verification.key)
     return next(iter(ordered), None)
 
 
@@ -91,7 +81,7 @@ def judge(
     Args:
         pairs: Every pair of every detector.
         inferences: What the detectors concluded.
-        verification: Replay of the accused pair, if there was one.
+        verification: Replay of a significant pair, if there was one.
         significance: Threshold on the deciding p-value.
         published: Whether the published p-value decides instead of the calibrated one.
     """
@@ -108,21 +98,21 @@ def _decide(
     published: bool,
 ) -> Judgement:
     """The verdict by the detectors that decide."""
-    suspect = accused(inferences, verification, published=published)
-    p_value = None if suspect is None else corrected_p_value(suspect, inferences, published=published)
+    deciding = deciding_conclusion(inferences, verification, published=published)
+    p_value = None if deciding is None else corrected_p_value(deciding, inferences, published=published)
     doubts = _doubts(pairs, inferences)
-    if suspect is None or p_value is None:
+    if deciding is None or p_value is None:
         return Judgement(Verdict.INCONCLUSIVE, doubts or (_without_p_value(inferences),))
-    strength = _written(p_value, suspect, inferences, published=published)
-    finding = f"the pattern from {_pair_name(suspect)} is abnormally small ({strength})"
-    abnormal = p_value <= significance and _doubt(pairs, suspect) is None
+    strength = _written(p_value, deciding, inferences, published=published)
+    finding = f"the pattern from {_pair_name(deciding)} is abnormally small ({strength})"
+    abnormal = p_value <= significance and _doubt(pairs, deciding) is None
     if abnormal and verification is not None and verification.confirmed:
         return Judgement(Verdict.BACKDOOR_DETECTED, (finding, _confirmation(verification)))
     if doubts:
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     if not abnormal:
-        reason = f"the most extreme pair, {_pair_name(suspect)}, is not abnormal among the others ({strength})"
-        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(suspect, inferences), *_basis(inferences)))
+        reason = f"the most extreme pair, {_pair_name(deciding)}, is not abnormal among the others ({strength})"
+        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(deciding, inferences), *_basis(inferences)))
     if verification is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
     return Judgement(
@@ -148,11 +138,11 @@ def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Jud
     return Judgement(Verdict.BACKDOOR_DETECTED, (*shown, *judgement.reasons))
 
 
-def _written(p_value: float, suspect: Inference, inferences: Sequence[Inference], *, published: bool) -> str:
-    """A p-value for reading; the least that the suspect's own bootstrap can give is an upper bound and says so."""
+def _written(p_value: float, conclusion: Inference, inferences: Sequence[Inference], *, published: bool) -> str:
+    """A p-value for reading; the least that the conclusion's own bootstrap can give is an upper bound and says so."""
     deciding = [entry for entry in inferences if deciding_p_value(entry, published=published) is not None]
-    has_draws = suspect.bootstrap_draws > 0 and not published
-    floor = len(deciding) / (suspect.bootstrap_draws + 1) if has_draws else 0.0
+    has_draws = conclusion.bootstrap_draws > 0 and not published
+    floor = len(deciding) / (conclusion.bootstrap_draws + 1) if has_draws else 0.0
     return f"p <= {p_value:.2g}" if p_value <= floor else f"p = {p_value:.2g}"
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import conclude
 from backscan.scanner.inference.variants import with_reciprocals
-from backscan.scanner.inference.verdict import Judgement, accused, corrected_p_value, judge, suspicions
+from backscan.scanner.inference.verdict import (
+    Judgement,
+    candidates_for_replay,
+    corrected_p_value,
+    deciding_conclusion,
+    judge,
+)
 from backscan.scanner.pipeline import evidence
 from backscan.scanner.pipeline.record import Concluded
 from backscan.scanner.pipeline.replay import OriginalFile, replay
@@ -35,7 +41,7 @@ def replay_and_judge(
     judgement = judge(
         searched.pairs, conclusions, verification, significance=config.significance, published=config.published_p
     )
-    deciding = accused(conclusions, verification, published=config.published_p)
+    deciding = deciding_conclusion(conclusions, verification, published=config.published_p)
     concluded = resting_on(deciding, conclusions)
     if deciding is not None:
         concluded = _with_evidence(concluded, deciding, searched, file, images if config.images_in_report else None)
@@ -75,7 +81,7 @@ def _replayed(
 ) -> Verification | None:
     """The patterns that stand out on the original file, until one is confirmed; without any the first replay."""
     config, replays = run.config, list[Verification]()
-    for conclusion in suspicions(
+    for conclusion in candidates_for_replay(
         searched.pairs, conclusions, significance=config.significance, published=config.published_p
     ):
         pair = find_pair(searched.pairs, conclusion.key)

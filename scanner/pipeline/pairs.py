@@ -178,12 +178,12 @@ class PairSearch:
     def _estimates(self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None) -> list[float]:
         """Estimated sizes of some pairs, from the journal if it has them; none if the time was up."""
         section = self._section(f"look-{prepared.detector}")
-        kept = self.journal.looks(section, pairs) if self.journal else None
+        kept = self.journal.estimates(section, pairs) if self.journal else None
         if kept is not None:
             return kept
         sizes = prepared.estimate(pairs, seconds=_left(deadline))
         if self.journal and len(sizes) == len(pairs):
-            self.journal.keep_looks(section, pairs, sizes)
+            self.journal.keep_estimates(section, pairs, sizes)
         return sizes
 
     def _out_of_time(self) -> Stopped:

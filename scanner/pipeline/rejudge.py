@@ -11,7 +11,7 @@ from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
-from backscan.scanner.inference.verdict import Judgement, judge, suspicions, with_findings
+from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, judge, with_findings
 from backscan.scanner.pipeline.admission import admitted_by, read
 from backscan.scanner.pipeline.conclusion import infer_from, resting_on
 from backscan.scanner.pipeline.pairs import wanted_pairs
@@ -60,7 +60,9 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
             "every pair: scan with --screen off"
         )
     searched, conclusions = infer_from(_searched(result, config), config)
-    candidates = suspicions(searched.pairs, conclusions, significance=config.significance, published=config.published_p)
+    candidates = candidates_for_replay(
+        searched.pairs, conclusions, significance=config.significance, published=config.published_p
+    )
     shown = result.patterns[0].key if result.patterns else None
     deciding = next((each for each in candidates if each.key == shown), next(iter(candidates), None))
     concluded = resting_on(deciding, conclusions)

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from backscan.scanner.reports import plots
 from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.matrix import LEGEND, Matrix, size_matrix
-from backscan.scanner.reports.summary import deciding, detector_name, pair_of, summarise
+from backscan.scanner.reports.summary import deciding, detector_name, summarise
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
     IMAGE,
@@ -29,7 +29,7 @@ from backscan.scanner.reports.words import (
     percent,
     shorten,
 )
-from backscan.scanner.results import FoundPattern, Inference, ScanResult, Verdict
+from backscan.scanner.results import FoundPattern, Inference, ScanResult, Verdict, find_pair
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -187,7 +187,7 @@ def _figures(result: ScanResult, name: str) -> list[dict[str, Any]]:
 
 def _curves(result: ScanResult, detector: str, inference: Inference, *, prefix: str) -> tuple[str, str, str]:
     pairs = [pair for pair in result.pairs if pair.detector == detector]
-    found = pair_of(result, detector, inference.source, inference.target)
+    found = find_pair(result.pairs, inference.key)
     label = shorten(pair_name(result.model, inference.source, inference.target))
     goal = float(result.config.get("goal_rate") or 0.0)
     svg = plots.curves(pairs, found, goal=goal, prefix=prefix)

@@ -27,10 +27,10 @@ from backscan.scanner.reports.words import (
 from backscan.scanner.results import (
     GraphFinding,
     Inference,
-    PairResult,
     PairStatus,
     ScanResult,
     Verdict,
+    find_pair,
     first_with_power,
 )
 
@@ -100,14 +100,6 @@ def summarise(result: ScanResult) -> Summary:
 def deciding(result: ScanResult) -> Inference | None:
     """The conclusion behind the verdict; where no p-value decides, the first that informs."""
     return result.deciding_conclusion or next(iter(result.detectors), None)
-
-
-def pair_of(result: ScanResult, detector: str, source: int | None, target: int | None) -> PairResult | None:
-    """What `detector` found for one pair, None if it did not search it."""
-    for pair in result.pairs:
-        if (pair.detector, pair.source, pair.target) == (detector, source, target):
-            return pair
-    return None
 
 
 def demonstrated(result: ScanResult) -> GraphFinding | None:
@@ -185,7 +177,7 @@ def _rests_on_statistics(result: ScanResult, inference: Inference | None) -> boo
 
 
 def _extreme_pair(result: ScanResult, inference: Inference) -> str:
-    pair = pair_of(result, inference.detector, inference.source, inference.target)
+    pair = find_pair(result.pairs, inference.key)
     size = f", size {size_text(pair.size, inference.norm)}" if pair and pair.size is not None else ""
     return f"{pair_name(result.model, inference.source, inference.target)}{size}"
 

@@ -37,11 +37,11 @@ from backscan.scanner.store.journal_files import (
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from backscan.scanner.results import Pair
+
 FORMAT = 2
 # Characters of a header's value in a message.
 _LONGEST_SHOWN = 40
-
-Pair = tuple[int, int]
 
 
 class Journal:
@@ -58,7 +58,7 @@ class Journal:
         self._lines = lines
         self._chunks: dict[str, list[PairResult]] = {}
         self._written: dict[str, dict[Pair, PairResult]] = {}
-        self._looks: dict[str, list[float]] = {}
+        self._estimates: dict[str, list[float]] = {}
 
     @classmethod
     def open(cls, folder: Path, key: Mapping[str, object], *, resume: bool) -> Self:
@@ -96,13 +96,13 @@ class Journal:
         kept = {(result.source, result.target): result for result in self._chunks.get(_chunk_name(section, pairs), ())}
         return [kept[pair] for pair in pairs] if kept.keys() == set(pairs) else None
 
-    def looks(self, section: str, pairs: Sequence[Pair]) -> list[float] | None:
-        """The sizes that a short look at some pairs gave, in their order; None if it was not taken."""
-        sizes = self._looks.get(_chunk_name(section, pairs), ())
+    def estimates(self, section: str, pairs: Sequence[Pair]) -> list[float] | None:
+        """The first-order estimates of some pairs' sizes, in their order; None if they were not made."""
+        sizes = self._estimates.get(_chunk_name(section, pairs), ())
         return list(sizes) if len(sizes) == len(pairs) else None
 
-    def keep_looks(self, section: str, pairs: Sequence[Pair], sizes: Sequence[float]) -> None:
-        """Keep what a short look at some pairs gave.
+    def keep_estimates(self, section: str, pairs: Sequence[Pair], sizes: Sequence[float]) -> None:
+        """Keep the first-order estimates of some pairs' sizes.
 
         Raises:
             UserError: The disk is full or gone.
@@ -112,11 +112,7 @@ class Journal:
             self._append({"kind": "looks", "chunk": name, "sizes": list(sizes)})
         except OSError as error:
             raise _unwritable(self._folder, error) from error
-        self._looks[name] = list(sizes)
-
-    def finished(self) -> list[PairResult]:
-        """The results of all finished chunks."""
-        return [result for results in self._chunks.values() for result in results]
+        self._estimates[name] = list(sizes)
 
     def add(self, section: str, pairs: Sequence[Pair], result: PairResult) -> None:
         """Keep one finished pair of a chunk that is not finished yet.
@@ -195,7 +191,7 @@ class Journal:
         if record["kind"] == "looks":
             sizes = [float(size) for size in record["sizes"]]
             if all(0.0 <= size < math.inf for size in sizes):  # whoever wrote them
-                self._looks[record["chunk"]] = sizes
+                self._estimates[record["chunk"]] = sizes
             return
         kept = self._written.setdefault(record["chunk"], {})
         if record["kind"] == "chunk":

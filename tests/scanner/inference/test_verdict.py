@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from backscan.scanner.inference.verdict import accused, combined_p_value, judge, most_extreme, suspicions, with_findings
+from backscan.scanner.inference.verdict import (
+    candidates_for_replay,
+    corrected_p_value,
+    deciding_conclusion,
+    judge,
+    with_findings,
+)
 from backscan.scanner.results import Inference, PairResult, PairStatus, Trajectory, Verdict, Verification
 from tests.scanner.reports import examples
 
@@ -157,24 +163,27 @@ def test_several_tests_share_one_threshold():
         for p, decides in ((0.5, True), (0.02, True), (0.6, True), (1e-6, False))
     ]
     conclusions.append(replace(FOUND, calibrated_p_value=None, p_value=0.9))
-    assert combined_p_value(conclusions, published=False) == pytest.approx(0.06)
-    assert combined_p_value(conclusions, published=True) == pytest.approx(4 * 0.002)
+    assert corrected_p_value(conclusions[1], conclusions, published=False) == pytest.approx(0.06)
+    assert corrected_p_value(conclusions[1], conclusions, published=True) == pytest.approx(4 * 0.002)
     assert verdict(conclusions).verdict is Verdict.NOT_DETECTED
     assert verdict(conclusions[1:]).verdict is Verdict.BACKDOOR_DETECTED
 
 
-def test_a_combined_p_value_is_a_probability():
-    assert combined_p_value([replace(FOUND, calibrated_p_value=0.7)] * 2, published=False) == 1.0
-    assert combined_p_value([], published=False) is None
+def test_a_corrected_p_value_is_a_probability():
+    conclusion = replace(FOUND, calibrated_p_value=0.7)
+    assert corrected_p_value(conclusion, [conclusion] * 2, published=False) == 1.0
+    assert corrected_p_value(replace(conclusion, decides=False), [conclusion], published=False) is None
 
 
-def test_the_extreme_one_has_the_smallest_deciding_p():
+def test_the_deciding_one_has_the_smallest_deciding_p():
     floor = [replace(FOUND, calibrated_p_value=0.001, p_value=p, source=i) for i, p in enumerate((1e-5, 1e-9, 1e-9))]
     informs = replace(FOUND, calibrated_p_value=1e-9, decides=False)
-    assert most_extreme([informs, *floor], published=False) is floor[1]
-    assert most_extreme([replace(floor[1], calibrated_p_value=0.002), floor[0]], published=False) is floor[0]
-    assert most_extreme([floor[0], floor[1]], published=True) is floor[1]
-    assert most_extreme([informs], published=False) is None
+    assert deciding_conclusion([informs, *floor], None, published=False) is floor[1]
+    assert (
+        deciding_conclusion([replace(floor[1], calibrated_p_value=0.002), floor[0]], None, published=False) is floor[0]
+    )
+    assert deciding_conclusion([floor[0], floor[1]], None, published=True) is floor[1]
+    assert deciding_conclusion([informs], None, published=False) is None
 
 
 def in_features(**changes: object) -> Inference:
@@ -184,27 +193,27 @@ def in_features(**changes: object) -> Inference:
 BOTH = [*pairs(), *(replace(pair, detector="features") for pair in pairs())]
 
 
-def suspects(inferences: list[Inference], of: list[PairResult] = BOTH) -> list[str]:
-    found = suspicions(of, inferences, significance=0.05, published=False)
+def to_replay(inferences: list[Inference], of: list[PairResult] = BOTH) -> list[str]:
+    found = candidates_for_replay(of, inferences, significance=0.05, published=False)
     return [f"{entry.detector} {entry.source}" for entry in found]
 
 
 def test_what_is_replayed_is_significant_after_the_correction_in_order_and_once():
     second = in_features(calibrated_p_value=0.005)
-    assert suspects([FOUND, second]) == ["features 1", "pairwise 1"]
-    assert suspects([FOUND, in_features(calibrated_p_value=0.03)]) == ["pairwise 1"]
-    assert suspects([FOUND, replace(FOUND, statistic="other"), second]) == ["features 1", "pairwise 1"]
-    assert suspects([FOUND, replace(FOUND, source=4), second]) == ["features 1", "pairwise 1", "pairwise 4"]
-    assert suspects([replace(FOUND, calibrated_p_value=0.4), in_features(calibrated_p_value=0.3)]) == ["features 1"]
-    assert suspects([replace(FOUND, decides=False)]) == []
+    assert to_replay([FOUND, second]) == ["features 1", "pairwise 1"]
+    assert to_replay([FOUND, in_features(calibrated_p_value=0.03)]) == ["pairwise 1"]
+    assert to_replay([FOUND, replace(FOUND, statistic="other"), second]) == ["features 1", "pairwise 1"]
+    assert to_replay([FOUND, replace(FOUND, source=4), second]) == ["features 1", "pairwise 1", "pairwise 4"]
+    assert to_replay([replace(FOUND, calibrated_p_value=0.4), in_features(calibrated_p_value=0.3)]) == ["features 1"]
+    assert to_replay([replace(FOUND, decides=False)]) == []
 
 
-def test_a_detector_in_doubt_accuses_nobody():
+def test_what_a_detector_in_doubt_concludes_is_not_replayed():
     """More than a tenth of its pairs have no size, so its p-value means nothing; the other's still does."""
     unsure = [replace(pair, detector="features") for pair in pairs(**first(10, PairStatus.SIZE_LIMIT))]
     both = [FOUND, in_features(calibrated_p_value=0.001)]
-    assert suspects(both, [*pairs(), *unsure]) == ["pairwise 1"]
-    assert suspects([both[1]], unsure) == ["features 1"], "without any, the most extreme is shown"
+    assert to_replay(both, [*pairs(), *unsure]) == ["pairwise 1"]
+    assert to_replay([both[1]], unsure) == ["features 1"], "without any, the most extreme is shown"
     assert verdict(both, REPLAY, of=[*pairs(), *unsure]).verdict is Verdict.BACKDOOR_DETECTED
     ordinary = [replace(FOUND, calibrated_p_value=0.4), both[1]]
     judgement = verdict(ordinary, None, of=[*pairs(), *unsure])
@@ -234,8 +243,8 @@ def test_what_would_have_been_found_is_said_by_a_statistic_of_pairs():
 
 def test_the_verdict_is_about_the_pair_that_was_replayed():
     both = [FOUND, in_features(calibrated_p_value=0.002, source=4)]
-    assert accused(both, None, published=False) is both[1]
-    assert accused(both, REPLAY, published=False) is both[0]
+    assert deciding_conclusion(both, None, published=False) is both[1]
+    assert deciding_conclusion(both, REPLAY, published=False) is both[0]
     judgement = verdict(both, REPLAY, of=BOTH)
     assert judgement.verdict is Verdict.BACKDOOR_DETECTED
     assert "class 1 to class 9 is abnormally small (p = 0.02)" in judgement.reasons[0]  # its own p, twice

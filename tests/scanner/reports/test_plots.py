@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 
 from backscan.scanner.reports import plots
-from backscan.scanner.reports.summary import pair_of
+from backscan.scanner.results import find_pair
 from tests.scanner.reports.examples import detected, not_detected
 
 FIGURES = {
     "histogram": lambda: plots.histogram(detected().detectors[0], prefix="a-"),
-    "curves": lambda: plots.curves(detected().pairs, pair_of(detected(), "pairwise", 1, 9), goal=0.8, prefix="a-"),
+    "curves": lambda: plots.curves(
+        detected().pairs, find_pair(detected().pairs, ("pairwise", 1, 9)), goal=0.8, prefix="a-"
+    ),
     "pattern": lambda: plots.pattern_picture(detected().patterns[0], prefix="a-"),
 }
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from backscan.scanner.errors import JournalMismatchError, OptionError, UserError
-from backscan.scanner.results import PairResult, PairStatus, Trajectory
-from backscan.scanner.store.journal import Journal, Pair, _seal
+from backscan.scanner.results import Pair, PairResult, PairStatus, Trajectory
+from backscan.scanner.store.journal import Journal, _seal
 
 KEY = {"model": "a" * 64, "data": "b" * 64, "configuration": "c" * 64, "device": "cpu"}
 CHUNKS: Sequence[list[Pair]] = ([(0, 1), (0, 2)], [(1, 0), (1, 2)], [(2, 0), (2, 1)])
@@ -46,6 +46,10 @@ def write(folder: Path, chunks: Sequence[list[Pair]] = CHUNKS, *, resume: bool =
                 journal.record("pairwise", chunk, [make_result(pair) for pair in chunk])
 
 
+def num_finished(journal: Journal) -> int:
+    return sum(len(journal.chunk("pairwise", chunk) or ()) for chunk in CHUNKS)
+
+
 def test_finished_chunks_come_back_exactly(tmp_path: Path) -> None:
     write(tmp_path / "journal")
     with Journal.open(tmp_path / "journal", KEY, resume=True) as journal:
@@ -53,7 +57,7 @@ def test_finished_chunks_come_back_exactly(tmp_path: Path) -> None:
             found = journal.chunk("pairwise", chunk)
             assert found is not None
             assert all(same(result, make_result(pair)) for result, pair in zip(found, chunk, strict=True))
-        assert len(journal.finished()) == 6
+        assert num_finished(journal) == 6
         assert journal.chunk("pairwise", [(0, 1)]) is None, "another division into chunks is another search"
         assert journal.chunk("other", CHUNKS[0]) is None
 
@@ -63,7 +67,7 @@ def test_results_without_a_size_come_back(tmp_path: Path) -> None:
     with Journal.open(tmp_path, KEY, resume=True) as journal:
         journal.record("pairwise", [(0, 1)], [result])
     with Journal.open(tmp_path, KEY, resume=True) as journal:
-        [found] = journal.finished()
+        [found] = journal.chunk("pairwise", [(0, 1)]) or ()
         assert same(found, result)
 
 
@@ -73,7 +77,7 @@ def test_no_pair_is_believed_to_have_been_without_images(tmp_path: Path) -> None
     with Journal.open(tmp_path, KEY, resume=True) as journal:
         journal.record("pairwise", [(0, 1)], [result])
     with Journal.open(tmp_path, KEY, resume=True) as journal:
-        assert journal.finished() == []
+        assert journal.chunk("pairwise", [(0, 1)]) is None
 
 
 def test_sections_do_not_share_patterns(tmp_path: Path) -> None:
@@ -118,10 +122,10 @@ def test_line_cut_anywhere_is_dropped_and_written_over(tmp_path: Path) -> None:
         lines.write_bytes(content[:length])
         with Journal.open(tmp_path / "whole", KEY, resume=True) as journal:
             chunk_ends = [ends[2], ends[5], ends[8]]
-            assert len(journal.finished()) == 2 * sum(end <= length for end in chunk_ends)
+            assert num_finished(journal) == 2 * sum(end <= length for end in chunk_ends)
         write(tmp_path / "whole", resume=True)
         with Journal.open(tmp_path / "whole", KEY, resume=True) as journal:
-            assert len(journal.finished()) == 6
+            assert num_finished(journal) == 6
 
 
 def test_damaged_line_and_damaged_pattern_only_cost_their_chunk(tmp_path: Path) -> None:
@@ -153,7 +157,7 @@ def test_sealed_line_of_somebody_else_is_dropped(tmp_path: Path, record: dict[st
     lines = tmp_path / "pairs.jsonl"
     lines.write_bytes(_seal(record) + b"\n" + b"[" * 100_000 + b"\n" + lines.read_bytes())
     with Journal.open(tmp_path, KEY, resume=True) as journal:
-        assert len(journal.finished()) == 6
+        assert num_finished(journal) == 6
 
 
 @pytest.mark.parametrize("field", KEY)
@@ -226,7 +230,7 @@ def test_disk_that_takes_a_part_of_a_record_is_told_and_loses_nothing(tmp_path: 
     assert (tmp_path / "pairs.jsonl").stat().st_size == size + room
     write(tmp_path, resume=True)
     with Journal.open(tmp_path, KEY, resume=True) as journal:
-        assert len(journal.finished()) == 6
+        assert num_finished(journal) == 6
 
 
 @pytest.mark.parametrize(
@@ -277,6 +281,8 @@ def test_killed_at_random_moments_loses_no_finished_chunk(tmp_path: Path) -> Non
             process.send_signal(signal.SIGKILL)
             told |= {int(line) for line in process.stdout.read().splitlines()}
         with Journal.open(tmp_path, KEY, resume=True) as journal:
-            kept = {result.source: result for result in journal.finished()}
-            assert told <= set(kept)
-            assert all(same(result, make_result((result.source, 10_002))) for result in kept.values())
+            for source in told:
+                pairs = [(source, 10_001), (source, 10_002)]
+                kept = journal.chunk("pairwise", pairs)
+                assert kept is not None
+                assert all(same(result, make_result(pair)) for result, pair in zip(kept, pairs, strict=True))
