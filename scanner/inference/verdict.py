@@ -71,6 +71,7 @@ def deciding_conclusion(
 def judge(
     pairs: Sequence[PairResult],
     inferences: Sequence[Inference],
+    deciding: Inference | None,
     verification: Verification | None,
     *,
     significance: float,
@@ -81,24 +82,25 @@ def judge(
     Args:
         pairs: Every pair of every detector.
         inferences: What the detectors concluded.
-        verification: Replay of a significant pair, if there was one.
+        deciding: The one of them that the verdict rests on, see `deciding_conclusion`.
+        verification: Replay of its pair, if there was one.
         significance: Threshold on the deciding p-value.
         published: Whether the published p-value decides instead of the calibrated one.
     """
-    judgement = _decide(pairs, inferences, verification, significance=significance, published=published)
+    judgement = _decide(pairs, inferences, deciding, verification, significance=significance, published=published)
     return Judgement(judgement.verdict, (*judgement.reasons, *_hints(inferences)))
 
 
 def _decide(
     pairs: Sequence[PairResult],
     inferences: Sequence[Inference],
+    deciding: Inference | None,
     verification: Verification | None,
     *,
     significance: float,
     published: bool,
 ) -> Judgement:
     """The verdict by the detectors that decide."""
-    deciding = deciding_conclusion(inferences, verification, published=published)
     p_value = None if deciding is None else corrected_p_value(deciding, inferences, published=published)
     doubts = _doubts(pairs, inferences)
     if deciding is None or p_value is None:

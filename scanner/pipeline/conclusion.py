@@ -38,10 +38,15 @@ def replay_and_judge(
     """Step 12: the patterns that stand out replayed on the original file, and the verdict with its evidence."""
     config = run.config
     verification = _replayed(run, file, searched, conclusions, images)
-    judgement = judge(
-        searched.pairs, conclusions, verification, significance=config.significance, published=config.published_p
-    )
     deciding = deciding_conclusion(conclusions, verification, published=config.published_p)
+    judgement = judge(
+        searched.pairs,
+        conclusions,
+        deciding,
+        verification,
+        significance=config.significance,
+        published=config.published_p,
+    )
     concluded = resting_on(deciding, conclusions)
     if deciding is not None:
         concluded = _with_evidence(concluded, deciding, searched, file, images if config.images_in_report else None)

@@ -132,6 +132,7 @@ def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
     judgement = judge(
         result.pairs,
         result.detectors,
+        result.deciding_conclusion,
         result.verification,
         significance=config.significance,
         published=config.published_p,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner.detectors import TARGET_DETECTORS, conclude
-from backscan.scanner.images.candidates import CANDIDATES, given_normalisation
+from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.pipeline.record import Concluded, GraphFindings, Searched, Stop
 from backscan.scanner.results import TargetResult, Verdict
 
@@ -69,7 +69,7 @@ def _needs_no_images(detector: str) -> bool:
 def _search_alone(run: Run, opened: OpenedModel, detectors: tuple[str, ...]) -> None:
     """Search target classes on random images, unless the copy is not the model in the file."""
     given = given_normalisation(run.config, opened.facts.signature.input_shape[0])
-    settled = opened.settle(CANDIDATES["none"] if given is None else given[1])
+    settled = opened.settle(candidate("none") if given is None else given[1])
     obstacle = _difference_on_noise(run, settled)
     if obstacle:
         run.record.leave_out(f"margins of the classes on random images: {obstacle}")

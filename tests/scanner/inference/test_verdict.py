@@ -37,7 +37,8 @@ def first(count: int, status: PairStatus) -> dict[str, PairStatus]:
 
 
 def verdict(inferences=(FOUND,), verification=REPLAY, *, significance=0.05, published=False, of=None):
-    return judge(of or pairs(), inferences, verification, significance=significance, published=published)
+    deciding = deciding_conclusion(inferences, verification, published=published)
+    return judge(of or pairs(), inferences, deciding, verification, significance=significance, published=published)
 
 
 def test_abnormal_and_confirmed_is_a_detection():
@@ -281,10 +282,10 @@ def test_no_reason_calls_a_model_clean_or_safe(reason):
 )
 def test_the_least_calibrated_p_is_written_as_a_bound(calibrated, written):
     found = replace(FOUND, calibrated_p_value=calibrated, bootstrap_draws=999)
-    judgement = judge([], [found], None, significance=0.05, published=False)
+    judgement = judge([], [found], found, None, significance=0.05, published=False)
     assert judgement.verdict is Verdict.INCONCLUSIVE  # no pairs at all
     pairs = examples.detected(10).pairs
-    judgement = judge(pairs, [found], REPLAY, significance=0.05, published=False)
+    judgement = judge(pairs, [found], found, REPLAY, significance=0.05, published=False)
     assert f"({written})" in judgement.reasons[0]
 
 
