@@ -14,7 +14,7 @@ import torch
 from backscan.converters.signature.signature import Normalisation
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 from backscan.scanner.config import PRESETS, ScanConfig
-from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
+from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, Searched
 from backscan.scanner.errors import OptionError
 from backscan.scanner.images.candidates import CANDIDATES, candidate
 from backscan.scanner.inference.statistics import STATISTICS
@@ -249,9 +249,9 @@ def test_null_families_fail_by_a_status(name):
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors_conclude_from_pairs(name):
     given = [replace(pair, detector=name) for pair in pairs()]
-    config = ScanConfig(bootstrap_draws=19, threads=1, cut="features")
-    found = DETECTORS[name].infer(given, config, 6)
-    assert found == DETECTORS[name].infer(given, config, 6), "the same pairs give the same conclusion"
+    config, searched = ScanConfig(bootstrap_draws=19, threads=1), Searched((name,), 6, cut="features")
+    found = DETECTORS[name].infer(given, searched, config)
+    assert found == DETECTORS[name].infer(given, searched, config), "the same pairs give the same conclusion"
     for inference in found:
         assert isinstance(inference, Inference)
         assert inference.detector == name

@@ -6,21 +6,21 @@ torch. A detector opens no file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor
-from backscan.scanner.detectors.base import Examination
+from backscan.scanner.detectors.base import Examination, Searched
 from backscan.scanner.detectors.pair_search import Detector
 from backscan.scanner.detectors.targets import TargetDetector
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.results import Inference, PairResult, TargetResult
+    from backscan.scanner.results import Inference
     from backscan.scanner.search.objectives import Objective
 
-__all__ = ["DETECTORS", "TARGET_DETECTORS", "Examination", "conclude", "objective_of", "searching"]
+__all__ = ["DETECTORS", "TARGET_DETECTORS", "Examination", "Searched", "conclude", "objective_of", "searching"]
 
 DETECTORS: Mapping[str, Detector] = MappingProxyType(
     {
@@ -53,16 +53,15 @@ def objective_of(config: ScanConfig, detector: str) -> Objective:
     return DETECTORS[detector].objective_under(config)
 
 
-def conclude(
-    pairs: Sequence[PairResult], targets: Sequence[TargetResult], config: ScanConfig, num_classes: int
-) -> tuple[Inference, ...]:
-    """What every chosen detector concludes, in the order in which they were chosen."""
+def conclude(searched: Searched, config: ScanConfig) -> tuple[Inference, ...]:
+    """What every detector that was to search concludes, in the order in which they were chosen."""
     conclusions: list[Inference] = []
-    for name in config.detectors:
+    for name in searched.detectors:
         if name in DETECTORS:
-            own_pairs = [pair for pair in pairs if pair.detector == name]
-            conclusions += DETECTORS[name].infer(own_pairs, config, num_classes)
+            conclusions += DETECTORS[name].infer(
+                [pair for pair in searched.pairs if pair.detector == name], searched, config
+            )
         else:
-            own_targets = [entry for entry in targets if entry.detector == name]
-            conclusions.append(TARGET_DETECTORS[name].infer(own_targets, config, num_classes))
+            own_targets = [entry for entry in searched.targets if entry.detector == name]
+            conclusions.append(TARGET_DETECTORS[name].infer(own_targets, config, searched.num_classes))
     return tuple(conclusions)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from backscan.converters import TorchClassifier
     from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
+    from backscan.scanner.results import PairResult, ScreenRecord, TargetResult
     from backscan.scanner.search.spaces import Space
 
 
@@ -67,3 +68,25 @@ class PatternSpace:
     def largest_size(self, norm: str) -> float:
         """Size of the largest pattern."""
         return float(NORMS[norm](self.largest))
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What the chosen detectors found, before anything is concluded."""
+
+    detectors: tuple[str, ...]
+    """Names of the detectors that were to search."""
+    num_classes: int
+    """Classes of the model."""
+    cut: str | None = None
+    """Tensor at which the model was cut; None if it was not."""
+    pairs: tuple[PairResult, ...] = ()
+    """Every pair that was searched, or has no images, in order of detector, source and target."""
+    screens: tuple[ScreenRecord, ...] = ()
+    """Which pairs were searched, by each detector that did not search all."""
+    targets: tuple[TargetResult, ...] = ()
+    """Every target class of the detectors that search once a class."""
+
+    def screen(self, detector: str) -> ScreenRecord | None:
+        """Which pairs a detector searched; None where it searched all."""
+        return next((screen for screen in self.screens if screen.detector == detector), None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors.base import Examination
+    from backscan.scanner.detectors.base import Examination, Searched
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "features"
@@ -39,13 +39,15 @@ def pattern_space(examination: Examination) -> PatternSpace:
     return PatternSpace(Features(examination.cut), largest, _FIRST_SHARE, reduced)
 
 
-def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
+def infer(pairs: Sequence[PairResult], searched: Searched, config: ScanConfig) -> tuple[Inference, ...]:
     """Whether the most extreme pair is abnormal among the others; says so when the model could not be cut."""
-    if config.cut is None:
+    if searched.cut is None:
         return (_without_cut(config),)
     from backscan.scanner.inference.variants import infer_pairs
 
-    return infer_pairs(pairs, config, num_classes, detector=NAME, space=config.cut)
+    return infer_pairs(
+        pairs, config, searched.num_classes, detector=NAME, space=searched.cut, screen=searched.screen(NAME)
+    )
 
 
 def _deviations(examination: Examination, cut: Split) -> Tensor:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors.base import Examination, PatternSpace
+    from backscan.scanner.detectors.base import Examination, PatternSpace, Searched
     from backscan.scanner.results import Inference, Pair, PairResult
     from backscan.scanner.search.batch import Sources
     from backscan.scanner.search.objectives import Objective
@@ -44,8 +44,8 @@ class Detector:
     """Name in the table, which the results carry."""
     pattern_space: Callable[[Examination], PatternSpace]
     """Where its patterns act on this model."""
-    infer: Callable[[Sequence[PairResult], ScanConfig, int], tuple[Inference, ...]]
-    """(pair results, options, number of classes) -> conclusions, the deciding one first."""
+    infer: Callable[[Sequence[PairResult], Searched, ScanConfig], tuple[Inference, ...]]
+    """(its pairs, all that was searched, options) -> conclusions, the deciding one first."""
     objective: str
     """Name of the objective that it descends unless an option says otherwise."""
     acts_on_features: bool = False

@@ -9,7 +9,7 @@ from backscan.scanner.detectors.base import PatternSpace
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.detectors.base import Examination
+    from backscan.scanner.detectors.base import Examination, Searched
     from backscan.scanner.results import Inference, PairResult
 
 NAME = "pairwise"
@@ -30,8 +30,8 @@ def pattern_space(examination: Examination) -> PatternSpace:
     return PatternSpace(space(examination.classifier), largest, _FIRST_SHARE, reduced)
 
 
-def infer(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
+def infer(pairs: Sequence[PairResult], searched: Searched, config: ScanConfig) -> tuple[Inference, ...]:
     """Whether the most extreme pair is abnormal among the others (XMK section 3.1.3)."""
     from backscan.scanner.inference.variants import infer_pairs
 
-    return infer_pairs(pairs, config, num_classes, detector=NAME, space="image")
+    return infer_pairs(pairs, config, searched.num_classes, detector=NAME, space="image", screen=searched.screen(NAME))

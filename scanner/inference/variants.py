@@ -23,7 +23,7 @@ from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.inference.order_test import Screened
-    from backscan.scanner.results import Inference, Pair, PairResult
+    from backscan.scanner.results import Inference, Pair, PairResult, ScreenRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,13 @@ def with_reciprocals(pairs: Sequence[PairResult], *, inference: str, order: int)
 
 
 def infer_pairs(
-    pairs: Sequence[PairResult], config: ScanConfig, num_classes: int, *, detector: str, space: str
+    pairs: Sequence[PairResult],
+    config: ScanConfig,
+    num_classes: int,
+    *,
+    detector: str,
+    space: str,
+    screen: ScreenRecord | None = None,
 ) -> tuple[Inference, ...]:
     """Judge all pairs of one detector.
 
@@ -74,6 +80,7 @@ def infer_pairs(
         num_classes: Classes K of the model.
         detector: Name in the table of detectors.
         space: Where the patterns act.
+        screen: Which of the pairs stand for all, if only some were searched.
 
     Returns:
         One inference a statistic; what to make of a null that was not reached is up to the caller.
@@ -83,22 +90,17 @@ def infer_pairs(
     """
     prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
     reciprocals = reciprocal_matrix(prepared, num_classes)
-    screened = _screened(prepared, config, num_classes)
+    screened = None if screen is None else _screened(prepared, screen, num_classes)
     statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
     return tuple(_infer(reciprocals, name, config, screened, detector=detector, space=space) for name in statistics)
 
 
-def _screened(pairs: Sequence[PairResult], config: ScanConfig, num_classes: int) -> Screened | None:
-    """How the searched pairs stand for all of them; None where all that were wanted are there."""
-    num_wanted = num_classes * (num_classes - 1)
-    if len(pairs) >= num_wanted or config.pairs is not None or config.targets is not None:
-        return None
+def _screened(pairs: Sequence[PairResult], screen: ScreenRecord, num_classes: int) -> Screened:
+    """How the searched pairs stand for all of them."""
     from backscan.scanner.inference.order_test import Screened
-    from backscan.scanner.results import PairStatus
 
     drawn = [(pair.source, pair.target) for pair in pairs if not pair.chosen]
-    num_without_images = sum(pair.status is PairStatus.NO_IMAGES for pair in pairs)
-    return Screened(positions(drawn, num_classes), num_wanted - num_without_images)
+    return Screened(positions(drawn, num_classes), screen.num_pairs)
 
 
 def _infer(

@@ -22,14 +22,15 @@ from backscan.scanner.results import Inference, Verification, find_pair
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.pipeline.record import Images, Run, Searched
+    from backscan.scanner.detectors import Searched
+from backscan.scanner.pipeline.record import Images, Run
 
 
 def infer_from(searched: Searched, config: ScanConfig) -> tuple[Searched, tuple[Inference, ...]]:
     """Step 11: the pairs with their reciprocals, and what every detector concludes from them."""
     pairs = with_reciprocals(searched.pairs, inference=config.inference, order=config.order)
-    resolved = replace(config, cut=searched.cut)
-    return replace(searched, pairs=pairs), conclude(pairs, searched.targets, resolved, searched.num_classes)
+    searched = replace(searched, pairs=pairs)
+    return searched, conclude(searched, config)
 
 
 def replay_and_judge(

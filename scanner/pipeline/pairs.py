@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import searching
+from backscan.scanner.detectors import Searched, searching
 from backscan.scanner.errors import OptionError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
-from backscan.scanner.pipeline.record import SEARCH_PHASE, Searched, Stop, Stopped
+from backscan.scanner.pipeline.record import SEARCH_PHASE, Stop, Stopped
 from backscan.scanner.results import Pair, PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
 from backscan.scanner.search import screening
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from backscan.scanner.detectors import Searched
 from backscan.scanner.images.cleanset import Draw
 from backscan.scanner.images.preprocessing import Settlement
 from backscan.scanner.inference.verdict import Judgement, with_findings
@@ -20,12 +21,9 @@ from backscan.scanner.results import (
     GraphFinding,
     Inference,
     ModelRecord,
-    PairResult,
     Parity,
     Provenance,
     ScanResult,
-    ScreenRecord,
-    TargetResult,
     Verification,
 )
 
@@ -98,24 +96,6 @@ class Images:
     def held_out(self) -> dict[int, NDArray[np.float32]]:
         """Images the search never sees, by class."""
         return {label: self.pixels[indices] for label, indices in self.drawn.held_out.items() if len(indices)}
-
-
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """What the chosen detectors found, before anything is concluded."""
-
-    detectors: tuple[str, ...]
-    """Names of the detectors that were to search."""
-    num_classes: int
-    """Classes of the model."""
-    cut: str | None = None
-    """Tensor at which the model was cut; None if it was not."""
-    pairs: tuple[PairResult, ...] = ()
-    """Every pair that was searched, or has no images, in order of detector, source and target."""
-    screens: tuple[ScreenRecord, ...] = ()
-    """Which pairs were searched, by each detector that did not search all."""
-    targets: tuple[TargetResult, ...] = ()
-    """Every target class of the detectors that search once a class."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import DETECTORS, searching
+from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, judge, with_findings
 from backscan.scanner.pipeline.admission import admitted_by, read
 from backscan.scanner.pipeline.conclusion import infer_from, resting_on
 from backscan.scanner.pipeline.pairs import wanted_pairs
-from backscan.scanner.pipeline.record import Searched, model_record
+from backscan.scanner.pipeline.record import model_record
 from backscan.scanner.pipeline.replay import OriginalFile, replay
 from backscan.scanner.pipeline.selection import draw_images
 from backscan.scanner.process.parent import open_process

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import DETECTORS, searching
+from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline.admission import audit, read
@@ -19,7 +19,7 @@ from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 from backscan.scanner.pipeline.gates import compare, cut_model, find_switches, fit_images, open_model, settle
 from backscan.scanner.pipeline.pairs import PairSearch, open_journal
-from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Searched, Stop, Stopped
+from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
 from backscan.scanner.pipeline.targets import examine_without_images, search_targets

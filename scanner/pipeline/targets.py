@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.detectors import TARGET_DETECTORS, conclude
+from backscan.scanner.detectors import TARGET_DETECTORS, Searched, conclude
 from backscan.scanner.images.candidates import candidate, given_normalisation
-from backscan.scanner.pipeline.record import Concluded, GraphFindings, Searched, Stop
+from backscan.scanner.pipeline.record import Concluded, GraphFindings, Stop
 from backscan.scanner.results import TargetResult, Verdict
 
 if TYPE_CHECKING:
@@ -75,9 +74,8 @@ def _search_alone(run: Run, opened: OpenedModel, detectors: tuple[str, ...]) -> 
         run.record.leave_out(f"margins of the classes on random images: {obstacle}")
         return
     targets = search_targets(run, settled, detectors, {})
-    num_classes = opened.facts.num_classes
-    run.record.take(Searched(detectors, num_classes, targets=targets))
-    run.record.take(Concluded(conclude((), targets, replace(run.config, detectors=detectors), num_classes)))
+    searched = run.record.take(Searched(detectors, opened.facts.num_classes, targets=targets))
+    run.record.take(Concluded(conclude(searched, run.config)))
 
 
 def _difference_on_noise(run: Run, settled: SettledModel) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from backscan.scanner.config import ScanConfig
+from backscan.scanner.detectors import Searched
 from backscan.scanner.errors import OptionError
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import pairs as search_module
 from backscan.scanner.pipeline.pairs import PairSearch, chunks, listed, wanted_pairs
-from backscan.scanner.pipeline.record import Cutting, Record, Run, Searched, Stopped
+from backscan.scanner.pipeline.record import Cutting, Record, Run, Stopped
 from backscan.scanner.process.protocol import Preparation
 from backscan.scanner.progress import SilentProgress
 from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verdict

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from backscan.scanner.config import ScanConfig
+from backscan.scanner.detectors import Searched
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import record as record_module
-from backscan.scanner.pipeline.record import Concluded, Cutting, GraphFindings, Record, Searched, Stop, Stopped
+from backscan.scanner.pipeline.record import Concluded, Cutting, GraphFindings, Record, Stop, Stopped
 from backscan.scanner.progress import SilentProgress
 from backscan.scanner.results import ScanResult, Verdict
 from tests.scanner.reports import examples
