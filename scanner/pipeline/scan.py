@@ -22,7 +22,7 @@ from backscan.scanner.pipeline.pairs import PairSearch, open_journal
 from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
-from backscan.scanner.pipeline.targets import examine_without_images, search_targets
+from backscan.scanner.pipeline.targets import judge_without_images, search_targets
 from backscan.scanner.process.parent import SettledModel, open_process
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.provenance import provenance
@@ -48,7 +48,7 @@ _OUTSIDE_FEATURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class Judged:
     """What steps 9 to 12 gave under one preprocessing."""
 
     searched: Searched
@@ -105,7 +105,7 @@ def scan(
             if entry and (known := entry.find()):
                 record.progress.message(f"{artifact.name}: taken from the cache")
                 return renamed(known, name=artifact.name, class_names=class_names, command=command)
-            judgement = examine(run, artifact, clean)
+            judgement = judge_model(run, artifact, clean)
     except Stopped as end:
         judgement = end.stop
     except NoVerdictError as error:
@@ -122,13 +122,13 @@ def scan(
     return result
 
 
-def examine(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgement:
+def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgement:
     """Steps 3 to 12: open the model, settle how it reads images, then search, infer, replay and judge."""
     take = run.record.take
     opened = take(open_model(run, artifact))
     if clean is None:
         run.record.leave_out(_OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
-        return examine_without_images(run, opened)
+        return judge_without_images(run, opened)
     fitted = fit_images(run, clean, opened)
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])
@@ -140,18 +140,18 @@ def examine(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgement:
     on_features = any(DETECTORS[name].acts_on_features for name in searching(run.config, cutting.tensor))
     run.record.leave_out(_OUTSIDE_FEATURES if on_features else _OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
     with open_journal(run, artifact, fitted, cutting) as journal:
-        examined = [
-            examine_under(run, name, opened.settle(normalisation), fitted, cutting, journal)
+        judged = [
+            judge_under(run, name, opened.settle(normalisation), fitted, cutting, journal)
             for name, normalisation in zip(settlement.names, settlement.normalisations, strict=True)
         ]
-    take(examined[0].searched)
-    take(examined[0].concluded)
-    return agreed(run, settlement, [each.judgement for each in examined])
+    take(judged[0].searched)
+    take(judged[0].concluded)
+    return agreed(run, settlement, [each.judgement for each in judged])
 
 
-def examine_under(
+def judge_under(
     run: Run, name: str, settled: SettledModel, clean: CleanSet, cutting: Cutting, journal: Journal | None
-) -> Examined:
+) -> Judged:
     """Steps 9 to 12 under one of the preprocessings that explain the images equally well."""
     images = run.record.take(split_images(run, settled, clean))
     pairs = PairSearch(run, settled, cutting, images.search(), journal, name).search()
@@ -160,7 +160,7 @@ def examine_under(
         searched, conclusions = infer_from(searched, run.config)
     file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256)
     concluded, judgement = replay_and_judge(run, file, searched, conclusions, images)
-    return Examined(searched, concluded, judgement)
+    return Judged(searched, concluded, judgement)
 
 
 def agreed(run: Run, settlement: Settlement, judgements: Sequence[Judgement]) -> Judgement:

@@ -42,7 +42,7 @@ def search_targets(
     return tuple(results)
 
 
-def examine_without_images(run: Run, opened: OpenedModel) -> Stop:
+def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
     """What can be said of a model alone: its switches, and the detectors that need no images; they decide nothing."""
     with run.record.phase("graph"):
         run.record.take(GraphFindings(opened.find_switches(seed=run.config.seed)))

@@ -189,12 +189,12 @@ def functions_of(module: ModuleType) -> set[str]:
 
 
 # Not on the way of a scan that has a verdict and no cache.
-_ASIDE = {"renamed", "dataclass", "replace", "examine_without_images", "scan"}
+_ASIDE = {"renamed", "dataclass", "replace", "judge_without_images", "scan"}
 STEPS = [
     *((pipeline, name) for name in sorted(functions_of(pipeline) - _ASIDE)),
     *((conclusion, name) for name in ("conclude", "replay", "judge")),
 ]
-_WITHOUT_IMAGES = {"examine_without_images": pipeline, "given_normalisation": targets, "_difference_on_noise": targets}
+_WITHOUT_IMAGES = {"judge_without_images": pipeline, "given_normalisation": targets, "_difference_on_noise": targets}
 # What a scan asks of the model.
 METHODS = [
     (ModelProcess, "audit"),
