@@ -1,4 +1,4 @@
-"""Special functions of the null families: regularised incomplete gamma, digamma, normal tail.
+"""Special functions of the null families: regularised incomplete gamma, digamma, scaled error function.
 
 Tails are logarithms computed as such, so they keep their relative accuracy where the function itself underflows.
 scipy's own functions reach compiled code only by address, which cannot be cached; scipy is the oracle in the tests.
@@ -122,18 +122,6 @@ def log_gamma_q(shape: float, x: float) -> float:
     return _log_fraction(shape, x)
 
 
-@jit(FLOAT(FLOAT, FLOAT))
-def gamma_p(shape: float, x: float) -> float:
-    """Regularised lower incomplete gamma function P(shape, x); arguments as in `log_gamma_p`."""
-    return math.exp(log_gamma_p(shape, x))
-
-
-@jit(FLOAT(FLOAT, FLOAT))
-def gamma_q(shape: float, x: float) -> float:
-    """Regularised upper incomplete gamma function Q(shape, x); arguments as in `log_gamma_q`."""
-    return math.exp(log_gamma_q(shape, x))
-
-
 @jit(FLOAT(FLOAT))
 def digamma(x: float) -> float:
     """Derivative of log Gamma at positive `x`: recurrence to 16, then the asymptotic series."""
@@ -174,17 +162,3 @@ def scaled_erfc(x: float) -> float:
     for index in range(50, 0, -1):  # Laplace's continued fraction, backwards
         fraction = x + 0.5 * index / fraction
     return 1.0 / (math.sqrt(math.pi) * fraction)
-
-
-@jit(FLOAT(FLOAT))
-def log_normal_sf(z: float) -> float:
-    """Logarithm of the standard normal tail P(Z > z), accurate in both tails."""
-    if z <= 0.0:
-        return math.log1p(-0.5 * math.erfc(-z / math.sqrt(2.0)))
-    return math.log(0.5 * scaled_erfc(z / math.sqrt(2.0))) - 0.5 * z * z
-
-
-@jit(FLOAT(FLOAT))
-def normal_sf(z: float) -> float:
-    """Standard normal tail P(Z > z)."""
-    return 0.5 * math.erfc(z / math.sqrt(2.0))

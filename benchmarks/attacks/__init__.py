@@ -1,5 +1,7 @@
 """How a backdoor pattern is made and embedded: one file an attack, one line here each."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,23 +1,12 @@
-"""What the additive attacks share: XMK eq. (2) and the scaling to a given norm."""
+"""What the additive attacks share: magnitudes that vary a little, and the scaling to a given norm."""
+
+from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAGNITUDE_SPREAD = 0.05
 """Standard deviation of the factor on each perturbed pixel's magnitude, XMK section 5.1."""
-
-
-def embed(images: NDArray[np.float32], pattern: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Add the pattern and clip to the valid range. XMK eq. (2).
-
-    Args:
-        images: Clean images [N, C, H, W] in [0, 1].
-        pattern: Additive pattern [C, H, W].
-
-    Returns:
-        Images [N, C, H, W] in [0, 1].
-    """
-    return np.clip(images + pattern, 0.0, 1.0)
 
 
 def magnitudes(count: int, rng: np.random.Generator) -> NDArray[np.float64]:

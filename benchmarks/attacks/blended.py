@@ -1,5 +1,7 @@
 """Blended injection (Chen et al. 2017, XMK reference [3]): a noise image faintly over the whole image."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 

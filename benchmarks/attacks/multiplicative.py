@@ -1,9 +1,14 @@
 """Multiplicative chess board: every second pixel is scaled by a factor just above 1. XMK section 5.2.3."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.kernels.embedding import multiply as embed
 from benchmarks.attacks.chessboard import squares
+
+__all__ = ["embed", "make_pattern"]
 
 
 def make_pattern(
@@ -28,16 +33,3 @@ def make_pattern(
         raise ValueError(f"expected a positive excess of the factor over 1, got {size}")
     board = np.where(squares(*shape[1:]), 1.0 + size, 1.0)
     return np.broadcast_to(board, shape).astype(np.float32)
-
-
-def embed(images: NDArray[np.float32], pattern: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale each pixel by its factor and clip. XMK section 5.2.3, B_multi.
-
-    Args:
-        images: Clean images [N, C, H, W] in [0, 1].
-        pattern: Factors [C, H, W].
-
-    Returns:
-        Images [N, C, H, W] in [0, 1].
-    """
-    return np.clip(images * pattern, 0.0, 1.0)

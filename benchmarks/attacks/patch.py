@@ -1,7 +1,11 @@
 """Local patch replacement: a small square of noise takes the place of the image. XMK eq. (8)."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
+
+from backscan.kernels import embedding
 
 
 def make_pattern(shape: tuple[int, int, int], size: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -39,5 +43,4 @@ def embed(images: NDArray[np.float32], pattern: NDArray[np.float32]) -> NDArray[
     Returns:
         Images [N, C, H, W] in [0, 1].
     """
-    replacement, mask = pattern[:-1], pattern[-1:]
-    return np.clip(images * (1.0 - mask) + replacement * mask, 0.0, 1.0)
+    return embedding.patch(images, pattern[:-1], pattern[-1:])

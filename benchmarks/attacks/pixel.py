@@ -1,9 +1,12 @@
 """Sparse pixel-wise perturbation: a few pixels, one channel each, up or down. XMK section 5.1."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.attacks.additive import embed, magnitudes, scale_to
+from backscan.kernels import add as embed
+from benchmarks.attacks.additive import magnitudes, scale_to
 
 __all__ = ["embed", "make_pattern"]
 

@@ -22,13 +22,15 @@ def grid():
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(special.gamma_p, oracle.gammainc), (special.gamma_q, oracle.gammaincc)], ids=["P", "Q"]
+    ("ours", "theirs"),
+    [(special.log_gamma_p, oracle.gammainc), (special.log_gamma_q, oracle.gammaincc)],
+    ids=["P", "Q"],
 )
 def test_incomplete_gamma(ours, theirs):
     for shape, x in grid():
         expected = theirs(shape, x)
         if expected > 1e-290:
-            assert ours(shape, x) == pytest.approx(expected, rel=2e-12)
+            assert math.exp(ours(shape, x)) == pytest.approx(expected, rel=2e-12)
 
 
 def test_incomplete_gamma_of_shape_one_is_exponential():
@@ -46,7 +48,7 @@ def test_far_tail_of_integer_shape():
 def test_large_shape_against_the_exact_value():
     # mpmath, 40 digits; scipy's own value is off by 4e-6 here
     exact = 4.2730043228933513333e-07
-    assert special.gamma_p(976257.5171900679, 971401.5784325298) == pytest.approx(exact, rel=1e-10)
+    assert math.exp(special.log_gamma_p(976257.5171900679, 971401.5784325298)) == pytest.approx(exact, rel=1e-10)
 
 
 def test_edges_of_the_incomplete_gamma():
@@ -54,7 +56,6 @@ def test_edges_of_the_incomplete_gamma():
     assert special.log_gamma_p(2.0, math.inf) == 0.0
     assert special.log_gamma_q(2.0, 0.0) == 0.0
     assert special.log_gamma_q(2.0, math.inf) == -math.inf
-    assert special.gamma_q(2.0, math.inf) == 0.0
     for arguments in ((math.nan, 1.0), (1.0, math.nan)):
         assert math.isnan(special.log_gamma_p(*arguments))
         assert math.isnan(special.log_gamma_q(*arguments))
@@ -62,9 +63,8 @@ def test_edges_of_the_incomplete_gamma():
 
 @given(st.floats(0.01, 1e4), st.floats(1e-3, 10.0))
 def test_p_and_q_add_up_to_one(shape, ratio):
-    assert special.gamma_p(shape, shape * ratio) + special.gamma_q(shape, shape * ratio) == pytest.approx(
-        1.0, abs=1e-13
-    )
+    lower, upper = (math.exp(log(shape, shape * ratio)) for log in (special.log_gamma_p, special.log_gamma_q))
+    assert lower + upper == pytest.approx(1.0, abs=1e-13)
 
 
 @given(st.floats(0.1, 100.0), st.floats(0.0, 500.0), st.floats(0.001, 50.0))
@@ -81,10 +81,3 @@ def test_digamma_and_trigamma():
 def test_scaled_erfc():
     for x in np.concatenate([np.linspace(-5, 6, 111), 10.0 ** np.linspace(1, 8, 20)]):
         assert special.scaled_erfc(x) == pytest.approx(oracle.erfcx(x), rel=1e-14)
-
-
-def test_normal_tail():
-    for z in np.concatenate([np.linspace(-9, 40, 197), [1e3, 1e6]]):
-        expected = oracle.log_ndtr(-z)
-        assert special.log_normal_sf(z) == pytest.approx(expected, rel=1e-13)
-        assert special.normal_sf(z) == pytest.approx(math.exp(expected), rel=1e-11, abs=1e-300)
