@@ -1,5 +1,7 @@
 """What a table says about how it was made: commit, versions, machine, intervals of counts."""
 
+from __future__ import annotations
+
 import math
 import os
 import platform
@@ -50,6 +52,12 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     centre = (count + 0.5 * z * z) / (total + z * z)
     half = z / (total + z * z) * math.sqrt(count * (total - count) / total + 0.25 * z * z)
     return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def rate(count: int, total: int) -> str:
+    """`17 = 0.850 (0.640-0.948)`: a count of many, its share and the 95 % interval of that."""
+    low, high = wilson(count, total)
+    return f"{count} = {count / total:.3f} ({low:.3f}-{high:.3f})"
 
 
 def share(count: int, total: int) -> str:

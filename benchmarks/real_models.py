@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backscan.scanner import CleanSet, Inference, ScanConfig, ScanResult, Verdict, scan
+from backscan.scanner import CleanSet, Inference, ScanConfig, ScanResult, Verdict, render, scan
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
-from backscan.scanner.results import to_json
+from benchmarks import command
 from benchmarks.provenance import commit, machine
+from benchmarks.table import grid, page
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,26 +180,22 @@ def _names(model: KnownModel, found: Row | Conclusion) -> bool:
     return found.target == model.target and (None in (model.source, found.source) or found.source == model.source)
 
 
-def table(rows: Sequence[tuple[KnownModel, Row]], config: ScanConfig, command: str) -> str:
+def table(rows: Sequence[tuple[KnownModel, Row]], config: ScanConfig, made_by: str) -> str:
     """The Markdown table, with the command that makes it."""
     detectors = list(dict.fromkeys(each.detector for _, row in rows for each in row.conclusions))
     header = ["model", "known", "verdict", "right", *detectors, "found by", "accuracy", "preprocessing", "seconds"]
-    lines = [
-        "# Real models made by others",
-        "",
-        f"Made by `{command}` at commit {commit()} on {machine()}, seed "
+    return page(
+        "Real models made by others",
+        f"Made by `{made_by}` at commit {commit()} on {machine()}, seed "
         f"{config.seed}, at most {config.images_per_class} images a class. Under each detector: statistic, its own "
         "calibrated p (or anomaly index), most extreme pair. Found by: detectors whose own p is at most "
         f"{config.significance:g}, or whose index is above {config.anomaly_threshold:g}, with what is planted, or with "
         "anything where nothing is; the verdict corrects for their number and replays what they found. Seconds are "
         "wall time of the whole scan.",
-        "",
-    ]
-    cells = [header, ["---"] * len(header), *(_cells(model, row, detectors) for model, row in rows)]
-    lines += ["| " + " | ".join(each) + " |" for each in cells]
-    lines += ["", "Why, model by model:", ""]
-    lines += [f"- {model.name}: {'; '.join(row.reasons)}" for model, row in rows]
-    return "\n".join(lines) + "\n"
+        grid(header, (_cells(model, row, detectors) for model, row in rows)),
+        "Why, model by model:",
+        [f"- {model.name}: {'; '.join(row.reasons)}" for model, row in rows],
+    )
 
 
 def _cells(model: KnownModel, row: Row, detectors: Sequence[str]) -> list[str]:
@@ -223,7 +220,7 @@ def main() -> None:
         config = replace(config, detectors=tuple(arguments.detector))
     chosen = [model for model in MODELS if not arguments.only or model.name in arguments.only]
     kept_rows = arguments.out / f"{arguments.name}.jsonl"
-    kept = _read(kept_rows)
+    kept = {row.name: row for row in map(Row.from_dict, command.read_lines(kept_rows))}
     images: dict[str, CleanSet] = {}
     rows = []
     for model in chosen:
@@ -237,18 +234,13 @@ def main() -> None:
             row = Row.of(model.name, key, result)
             if arguments.reports:
                 arguments.reports.mkdir(parents=True, exist_ok=True)
-                (arguments.reports / f"{model.name}.json").write_text(to_json(result.to_dict()), encoding="utf-8")
+                (arguments.reports / f"{model.name}.json").write_text(render(result, "json"), encoding="utf-8")
         kept[model.name] = row
         rows.append((model, row))
         print(model.name, row.verdict, *row.conclusions, sep="; ", flush=True)
-        kept_rows.write_text("".join(json.dumps(asdict(each)) + "\n" for each in kept.values()), encoding="utf-8")
-        command = f"python -m benchmarks.real_models {shlex.join(sys.argv[1:])}"
-        (arguments.out / f"{arguments.name}.md").write_text(table(rows, config, command), encoding="utf-8")
-
-
-def _read(path: Path) -> dict[str, Row]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {row.name: row for row in (Row.from_dict(json.loads(line)) for line in lines)}
+        command.replace_text(kept_rows, "".join(json.dumps(asdict(each)) + "\n" for each in kept.values()))
+        made_by = f"python -m benchmarks.real_models {shlex.join(sys.argv[1:])}"
+        (arguments.out / f"{arguments.name}.md").write_text(table(rows, config, made_by), encoding="utf-8")
 
 
 def _key(path: Path, config: ScanConfig) -> str:
@@ -258,7 +250,7 @@ def _key(path: Path, config: ScanConfig) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder with the ONNX files")
     parser.add_argument("--data", type=Path, required=True, help="folder with the clean images")
     parser.add_argument("--out", type=Path, required=True, help="folder for the table and its rows")

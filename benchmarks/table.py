@@ -1,7 +1,14 @@
-"""A table of text cells, as Markdown and JSON."""
+"""Tables of text cells and the pages they stand on, as Markdown and JSON."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+Block = str | Sequence[str]
+"""A paragraph or a list of lines."""
+_RULES = {"l": "---", "r": "---:"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +26,30 @@ class Table:
 
     def markdown(self) -> str:
         """As Markdown, heading included."""
-        lines = [self.header, tuple("---" for _ in self.header), *self.rows]
-        return "\n".join([f"## {self.title}", "", self.note, "", *("| " + " | ".join(row) + " |" for row in lines)])
+        return "\n".join([f"## {self.title}", "", self.note, "", *grid(self.header, self.rows)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields."""
         return asdict(self)
+
+
+def grid(header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> list[str]:
+    """The lines of a Markdown table.
+
+    Args:
+        header: Names of the columns.
+        rows: Cells; a bar in one is escaped.
+        align: `l` or `r` for each column; None leaves that to whatever shows the page.
+    """
+    rule = _line(["---"] * len(header)) if align is None else "|" + "".join(f"{_RULES[side]}|" for side in align)
+    return [_line(header), rule, *map(_line, rows)]
+
+
+def _line(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def page(title: str, *blocks: Block) -> str:
+    """A Markdown page: its heading and blocks, a blank line before each; empty ones are left out."""
+    texts = [block if isinstance(block, str) else "\n".join(block) for block in blocks]
+    return "\n\n".join([f"# {title}", *(text for text in texts if text)]) + "\n"

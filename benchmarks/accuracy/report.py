@@ -9,16 +9,17 @@ clone reproduces them. Cells without data stay empty.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from benchmarks import command
 from benchmarks.accuracy.figures import draw
 from benchmarks.accuracy.rows import ROWS, read_rows, write_rows
 from benchmarks.accuracy.scans import SETTINGS
 from benchmarks.accuracy.study import Place, collect, harvest, make
 from benchmarks.accuracy.tables import tables
 from benchmarks.provenance import commit, machine
+from benchmarks.table import page
 from benchmarks.victims.groups import PRESETS
 from benchmarks.victims.victims import CACHE
 
@@ -43,14 +44,11 @@ def main() -> None:
     name = f"accuracy_{arguments.preset}"
     heading = f"Made by `{_command(arguments)}` at commit {commit()} on {machine()}. "
     heading += "Counts with 95 % intervals (Wilson). Cells without data are empty."
-    text = "\n\n".join([f"# Detection accuracy, {arguments.preset}", heading, *(each.markdown() for each in made)])
+    text = page(f"Detection accuracy, {arguments.preset}", heading, *(each.markdown() for each in made))
     print(text)
+    document = {"command": _command(arguments), "commit": commit(), "machine": machine()}
+    command.publish(arguments.out, name, text, document | {"tables": [each.to_dict() for each in made]})
     if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        document = {"command": _command(arguments), "commit": commit(), "machine": machine()}
-        document |= {"tables": [each.to_dict() for each in made]}
-        (arguments.out / f"{name}.md").write_text(text + "\n", encoding="utf-8")
-        (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         draw(study, arguments.out, name)
 
 
@@ -61,7 +59,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="the tables and figures")
     parser.add_argument("--preset", choices=PRESETS, default="digits", help="scale: data, network and training")
     parser.add_argument("--count", type=int, default=20, help="victims of each group")
     parser.add_argument("--groups", nargs="*", help="groups to work on, all by default")
@@ -71,5 +69,4 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps victims and scans")
     parser.add_argument("--rows", type=Path, default=ROWS, help="folder of the result rows that are kept in git")
     parser.add_argument("--no-work", action="store_true", help="train and scan nothing")
-    parser.add_argument("--out", type=Path, help="folder for the tables and figures")
     return parser.parse_args()

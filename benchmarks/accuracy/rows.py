@@ -6,7 +6,6 @@ so evidence grows over sessions, and every table and figure can be made again in
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 from benchmarks.accuracy import scans
 from benchmarks.accuracy.fine_pruning import Pruned
+from benchmarks.command import read_lines, replace_text
 from benchmarks.victims.victims import make_plans
 
 ROWS = Path(__file__).parents[1] / "results" / "rows"
@@ -129,9 +129,7 @@ class Kept:
 
 def read_rows(preset: str, folder: Path = ROWS) -> Kept:
     """The rows of a preset that are up to date; none if it has no file."""
-    path = folder / f"{preset}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [_current(json.loads(line), preset) for line in lines]
+    rows = [_current(line, preset) for line in read_lines(folder / f"{preset}.jsonl")]
     found = tuple(row for row in rows if row is not None)
     return Kept(found, len(rows) - len(found))
 
@@ -139,11 +137,8 @@ def read_rows(preset: str, folder: Path = ROWS) -> Kept:
 def write_rows(rows: Iterable[Row], preset: str, folder: Path = ROWS) -> None:
     """Write the rows of a preset, sorted, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{preset}.jsonl"
-    partial = path.with_suffix(".partial")
     lines = [to_line(row) for row in sorted(rows, key=lambda row: row.order)]
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(folder / f"{preset}.jsonl", "".join(f"{line}\n" for line in lines))
 
 
 def merged(kept: Iterable[Row], new: Iterable[Row]) -> tuple[Row, ...]:

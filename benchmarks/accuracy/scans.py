@@ -6,7 +6,6 @@ anew from the kept report by `outcomes`, so a new statistic needs no new scan.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from backscan.scanner import PRESETS, CleanSet, ScanConfig, ScanResult, scan
-from backscan.scanner.results import to_json
+from benchmarks.command import replace_text
 from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.victims import Victim, clean_images
 
@@ -89,9 +88,7 @@ def obtain_scan(
         started = time.process_time()
         result = scan(victim.model, clean_set(images), replace(_COMMON, **search))
         document = {"seconds": time.process_time() - started, "report": result.to_dict()}
-        partial = path.with_suffix(".partial")
-        partial.write_text(to_json(document), encoding="utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps(document, allow_nan=False))
     return _read(path)
 
 

@@ -215,22 +215,9 @@ def _restated_inputs(
 
 
 _MOVED = (
-    "axes",
-    "constant_value",
-    "ends",
-    "k",
-    "max",
-    "min",
-    "pads",
-    "ratio",
-    "roi",
-    "scales",
-    "sizes",
-    "split",
-    "starts",
-    "steps",
-    "training_mode",
-)
+    "axes", "constant_value", "ends", "k", "max", "min", "pads", "ratio", "roi", "scales", "sizes", "split", "starts",
+    "steps", "training_mode",
+)  # fmt: skip
 """Inputs that older schemas have as attributes or not at all."""
 
 _ATTRIBUTE_NAMES = {("Pad", "constant_value"): "value"}

@@ -8,7 +8,6 @@ the one that the suite was written for, agrees with the suite. The table gives, 
 convert and how many match within 1e-3. Schema versions newer than onnxruntime are compared with the suite itself.
 """
 
-import argparse
 import json
 import sys
 import warnings
@@ -27,9 +26,11 @@ from onnx import ModelProto, TensorProto, defs, helper
 from backscan.converters.operators.equal_versions import equal_versions
 from backscan.converters.operators.torchvision_guard import torchvision_stand_in
 from backscan.converters.torch_import.builder import GraphBuilder
+from benchmarks import command
 from benchmarks.exporters.backend_cases import FIRST_OPSET, Array, Case, StatedCase, all_cases, schema_of, statements
 from benchmarks.exporters.backend_exceptions import EXCEPTIONS
 from benchmarks.provenance import circumstances
+from benchmarks.table import grid, page
 
 Module = Callable[..., Any]
 
@@ -214,26 +215,15 @@ def markdown(rows: Sequence[dict[str, int]], missing: Sequence[tuple[str, int, s
     """The report."""
     made = circumstances(("onnx", "onnxruntime", "onnx2torch", "torch"))
     titles = list(rows[0])
-    lines = [
-        "# ONNX's backend node suite",
-        "",
+    unmatched = [(*case, EXCEPTIONS.get(case[:2], "")) for case in missing]
+    return page(
+        "ONNX's backend node suite",
         f"Made by `python -m benchmarks.backend_suite --out benchmarks/results` {made}: cases of "
         f"{len({c.operator for c in all_cases()})} operators, weights as initialisers, relative tolerance 1e-3.",
-        "",
-        "| " + " | ".join(titles) + " |",
-        "|" + "---:|" * len(titles),
-        *("| " + " | ".join(str(row[title]) for title in titles) + " |" for row in rows),
-        "",
+        grid(titles, ([row[title] for title in titles] for row in rows), "r" * len(titles)),
         "## What ours does not match",
-        "",
-        "| case | schema version | oracle | verdict | reason if expected |",
-        "|---|---:|---|---|---|",
-        *(
-            f"| {name} | {number} | {oracle} | {verdict} | {EXCEPTIONS.get((name, number), '')} |"
-            for name, number, oracle, verdict in missing
-        ),
-    ]
-    return "\n".join(lines) + "\n"
+        grid(("case", "schema version", "oracle", "verdict", "reason if expected"), unmatched, "lrlll"),
+    )
 
 
 def check_list(listed: dict[str, list[int]]) -> None:
@@ -253,10 +243,9 @@ def check_list(listed: dict[str, list[int]]) -> None:
 
 def main() -> None:
     """Run the suite and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="the results")
     parser.add_argument("--only", action="append", default=[], help="operators to run, instead of all")
     parser.add_argument("--write-list", action="store_true", help="write the list of cases and stop")
-    parser.add_argument("--out", type=Path, help="folder for the results")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     onnxruntime.set_default_logger_severity(4)
@@ -270,14 +259,10 @@ def main() -> None:
         return
     outcomes = [judge(item, IMPORTERS) for item in stated]
     rows, missing = table(outcomes, newest_runtime_opset()), shortcomings(outcomes)
-    print(markdown(rows, missing))
+    report = markdown(rows, missing)
+    print(report)
     if not options.only:
         check_list(listed)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "backend_suite.md").write_text(markdown(rows, missing))
-        (options.out / "backend_suite.json").write_text(
-            json.dumps({"opsets": rows, "not matched": missing}, indent=1) + "\n"
-        )
+    command.publish(options.out, "backend_suite", report, {"opsets": rows, "not matched": missing})
     unexpected = [item for item in missing if item[:2] not in EXCEPTIONS]
     sys.exit(f"{len(unexpected)} cases do not match and are not listed as exceptions" if unexpected else 0)

@@ -7,9 +7,7 @@ it), findings in the graph without and with images, and the time of import plus 
 The folder of the models must be as it was afterwards. Models and images never enter the project.
 """
 
-import argparse
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +20,11 @@ from numpy.typing import NDArray
 
 from backscan.converters import (
     Artifact,
+    ConverterError,
+    ModelSignature,
     Normalisation,
+    OrtClassifier,
+    ParityReport,
     Policy,
     artifact_from_bytes,
     audit,
@@ -34,15 +36,13 @@ from backscan.converters import (
     read_signature,
     with_external,
 )
-from backscan.converters.errors import ConverterError
-from backscan.converters.ort_classifier import OrtClassifier
-from backscan.converters.parity.parity import ParityReport
-from backscan.converters.signature.signature import ModelSignature
 from backscan.scanner import CleanSet, ScanConfig
 from backscan.scanner.images.preprocessing import settle_preprocessing
 from backscan.scanner.switches.findings import find_graph_findings
+from benchmarks import command
 from benchmarks.provenance import circumstances
 from benchmarks.real_models import MODELS
+from benchmarks.table import grid, page
 
 _NUM_IMAGES = 256
 _LIBRARIES = ("torch", "onnx", "onnxruntime", "onnx2torch")
@@ -190,47 +190,40 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def table(rows: Sequence[Row], *, unchanged: bool, command: str) -> str:
+def table(rows: Sequence[Row], *, unchanged: bool, made_by: str) -> str:
     """The rows as Markdown."""
     passed = sum(row.status == "passed" for row in rows)
     findings = sum(len(row.findings) for row in rows)
-    lines = [
-        "# Imports of real models made by others",
-        "",
-        f"Made by `{command}` {circumstances(_LIBRARIES)}, one thread an operator.",
-        "",
+    foreign = ", ".join(row.model for row in rows if row.model in _FOREIGN)
+    notes = [f"- {row.model}: {row.note}" for row in rows if row.note]
+    return page(
+        "Imports of real models made by others",
+        f"Made by `{made_by}` {circumstances(_LIBRARIES)}, one thread an operator.",
         f"{passed} of {len(rows)} import and pass parity on {_NUM_IMAGES} real images; {findings} findings in their "
         f"graphs, looked at without and with those images; the folder of the models was "
         f"{'left as it was' if unchanged else '**changed**'}. Seconds are import plus parity once the libraries are "
         "loaded, of the wall and of the processor.",
-        "",
-        f"| {' | '.join(_HEADINGS)} |",
-        "|" + "---|" * len(_HEADINGS),
-    ]
-    lines += [_cells(row) for row in rows]
-    lines += ["", *(f"- {row.model}: {row.note}" for row in rows if row.note)]
-    foreign = ", ".join(row.model for row in rows if row.model in _FOREIGN)
-    return "\n".join([*lines, f"- no images of their own task: {foreign}" if foreign else ""]).rstrip() + "\n"
+        grid(_HEADINGS, map(_cells, rows), "l" * len(_HEADINGS)),
+        [*notes, *([f"- no images of their own task: {foreign}"] if foreign else [])],
+    )
 
 
-def _cells(row: Row) -> str:
+def _cells(row: Row) -> tuple[object, ...]:
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 
-    cells = (
+    return (
         row.model, row.data, row.preprocessing, number(row.accuracy, ".3f"), row.status,
         number(row.decision_agreement, ".4g"), number(row.logit_gap, ".1g"), number(row.gradient_error, ".1g"),
-        str(len(row.findings)), number(row.wall_seconds, ".2f"), number(row.cpu_seconds, ".2f"),
+        len(row.findings), number(row.wall_seconds, ".2f"), number(row.cpu_seconds, ".2f"),
     )  # fmt: skip
-    return "| " + " | ".join(cells) + " |"
 
 
 def main() -> int:
     """Import all models of a folder; exit 1 if one does not pass, or has a finding."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="imports.json and imports.md")
     parser.add_argument("--models", type=Path, required=True, help="folder with the ONNX files")
     parser.add_argument("--data", type=Path, required=True, help="folder with the clean images")
-    parser.add_argument("--out", type=Path, help="folder for imports.json and imports.md")
     options = parser.parse_args()
     before, images, rows = fingerprint(options.models), dict[str, CleanSet](), list[Row]()
     warm_up()
@@ -244,11 +237,8 @@ def main() -> int:
             images[data] = CleanSet.load(options.data / f"{data}.npz")
         rows.append(examine(path, data, images[data]))
         print(rows[-1].model, rows[-1].status, rows[-1].wall_seconds, file=sys.stderr, flush=True)
-    command = "python -m benchmarks.imports --models ../shared/models --data ../shared/data --out benchmarks/results"
-    report = table(rows, unchanged=fingerprint(options.models) == before, command=command)
+    made_by = "python -m benchmarks.imports --models ../shared/models --data ../shared/data --out benchmarks/results"
+    report = table(rows, unchanged=fingerprint(options.models) == before, made_by=made_by)
     print(report)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "imports.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-        (options.out / "imports.md").write_text(report)
+    command.publish(options.out, "imports", report, [asdict(row) for row in rows])
     return int(any(row.status != "passed" or row.findings for row in rows))

@@ -7,8 +7,6 @@ mixture of logits is within 1e-3 of the source network's, and the search for bac
 nothing. Every finished case is appended to the file of `--progress`; a later run with the same file goes on there.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,13 +18,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from backscan.converters import Artifact, artifact_from_bytes, import_model, open_runtime, read_signature
-from backscan.converters.ort_classifier import OrtClassifier
+from backscan.converters import (
+    Artifact,
+    OrtClassifier,
+    artifact_from_bytes,
+    import_model,
+    open_runtime,
+    read_signature,
+)
 from backscan.converters.switches.probe import GraphProbe
 from backscan.scanner.switches.findings import find_graph_findings
+from benchmarks import command
 from benchmarks.exporters.cases import OPSETS, Case, cases, export
 from benchmarks.exporters.models import ARCHITECTURES, build, use_fused_attention
 from benchmarks.provenance import circumstances
+from benchmarks.table import grid, page
 
 MAX_LOGIT_GAP = 1e-4
 MAX_GRADIENT_GAP = 1e-3
@@ -135,29 +141,31 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
 
 
-def table(outcomes: Sequence[Outcome], command: str) -> str:
+def table(outcomes: Sequence[Outcome], made_by: str) -> str:
     """The matrix in Markdown: cases passed of those that the exporter wrote, and every case that did not."""
     columns = list(dict.fromkeys((o.case.exporter, o.case.opset) for o in outcomes))
-    names = [f"{exporter} {opset}" for exporter, opset in columns]
-    headings = ["model", *names, "largest logit gap", "largest gradient gap", "switches listed", "findings"]
-    lines = [
-        "# The exporter matrix",
-        "",
-        f"Made by `{command}` {circumstances(_LIBRARIES)}.",
-        "",
+    header = (
+        "model",
+        *(f"{exporter} {opset}" for exporter, opset in columns),
+        "largest logit gap",
+        "largest gradient gap",
+        "switches listed",
+        "findings",
+    )
+    models = dict.fromkeys(outcome.case.model for outcome in outcomes)
+    rows = [_row(model, [o for o in outcomes if o.case.model == model], columns) for model in models]
+    return page(
+        "The exporter matrix",
+        f"Made by `{made_by}` {circumstances(_LIBRARIES)}.",
         "A cell counts the files that pass of those that the exporter wrote, with a free and with a fixed batch: "
         f"logits within {MAX_LOGIT_GAP:g} of onnxruntime's, gradient within {MAX_GRADIENT_GAP:g} of the source "
         "network's, no finding in the graph. Switches are listed per file, hard + soft, the most of a model's files.",
-        "",
-        "| " + " | ".join(headings) + " |",
-        "|---|" + "---|" * (len(headings) - 1),
-    ]
-    models = dict.fromkeys(outcome.case.model for outcome in outcomes)
-    lines += [_row(model, [o for o in outcomes if o.case.model == model], columns) for model in models]
-    return "\n".join([*lines, "", *_summary(outcomes)]) + "\n"
+        grid(header, rows, "l" * len(header)),
+        list(_summary(outcomes)),
+    )
 
 
-def _row(model: str, outcomes: Sequence[Outcome], columns: Sequence[tuple[str, int]]) -> str:
+def _row(model: str, outcomes: Sequence[Outcome], columns: Sequence[tuple[str, int]]) -> list[str]:
     written = [o for o in outcomes if o.status != "not exported"]
     cells = [model]
     for column in columns:
@@ -167,8 +175,7 @@ def _row(model: str, outcomes: Sequence[Outcome], columns: Sequence[tuple[str, i
     hard, soft = (
         max((getattr(o, kind) or 0 for o in written), default=0) for kind in ("hard_switches", "soft_switches")
     )
-    cells += [f"{hard} + {soft}", str(sum(len(o.findings) for o in written))]
-    return "| " + " | ".join(cells) + " |"
+    return [*cells, f"{hard} + {soft}", str(sum(len(o.findings) for o in written))]
 
 
 def _summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -194,32 +201,26 @@ def _network(name: str, *, fused: bool) -> nn.Module:
 
 def _finished(progress: Path | None) -> dict[Case, Outcome]:
     """Cases that an earlier run has done."""
-    lines = progress.read_text().splitlines() if progress and progress.exists() else []
-    outcomes = [json.loads(line) for line in lines]
-    done = [Outcome(**(o | {"case": Case(**o["case"]), "findings": tuple(o["findings"])})) for o in outcomes]
+    lines = command.read_lines(progress)
+    done = [Outcome(**(o | {"case": Case(**o["case"]), "findings": tuple(o["findings"])})) for o in lines]
     return {outcome.case: outcome for outcome in done}
 
 
 def main() -> int:
     """Run the matrix; exit 1 if a written file does not pass."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="exporters.json and exporters.md")
     parser.add_argument("--models", nargs="*", default=list(ARCHITECTURES), choices=list(ARCHITECTURES))
     parser.add_argument("--exporters", nargs="*", default=list(OPSETS), choices=list(OPSETS))
     parser.add_argument("--progress", type=Path, help="file of finished cases, which are not run again")
-    parser.add_argument("--out", type=Path, help="folder for exporters.json and exporters.md")
     options = parser.parse_args()
     done, outcomes = _finished(options.progress), []
     for case in cases(options.models, options.exporters):
         outcome = done.get(case) or run(case, _network(case.model, fused=case.opset >= 14))
         outcomes.append(outcome)
-        if options.progress and case not in done:
-            with options.progress.open("a") as file:
-                file.write(json.dumps(asdict(outcome)) + "\n")
+        if case not in done:
+            command.append_line(options.progress, asdict(outcome))
         print(case.model, case.exporter, case.opset, case.batch, outcome.status, outcome.message, file=sys.stderr)
     report = table(outcomes, "python -m benchmarks.exporters --out benchmarks/results")
     print(report)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "exporters.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")
-        (options.out / "exporters.md").write_text(report)
+    command.publish(options.out, "exporters", report, [asdict(o) for o in outcomes])
     return int(any(outcome.status == "failed" for outcome in outcomes))

@@ -12,7 +12,6 @@ only `InternalError` is a defect, and a limit that ended the child is counted.
 
 import argparse
 import contextlib
-import json
 import resource
 import time
 import traceback
@@ -32,12 +31,14 @@ from numpy.random import Generator
 from backscan.converters import artifact_from_bytes, audit
 from backscan.converters.errors import ArtifactError
 from backscan.converters.sandbox.errors import SandboxError
-from backscan.scanner.config import ScanConfig
+from backscan.scanner import ScanConfig
 from backscan.scanner.errors import NoVerdictError
 from backscan.scanner.process.parent import ModelProcess, open_process
+from benchmarks import command
 from benchmarks.hostile.models import HOSTILE_MODELS, classifier, external
 from benchmarks.provenance import circumstances
 from benchmarks.switches.backdoors import SWITCHES, plant_switch
+from benchmarks.table import grid, page
 
 MAX_SECONDS = 10.0
 """Longest look at one file; a loaded machine needs some slack."""
@@ -46,20 +47,8 @@ MEMORY = 6 << 30
 _MAX_BASE = 1 << 17
 _SWITCHES_EVERY = 4
 _NUMBERS = (0, 1, -1, 2, 7, 127, 255, 65536, 2**31 - 1, -(2**31), 2**32, 2**62, 2**63 - 1, -(2**63))
-_TEXTS = (
-    "",
-    "a",
-    "../x",
-    "/etc/passwd",
-    "x" * 5000,
-    "\x00",
-    "ai.onnx",
-    "com.microsoft",
-    "Loop",
-    "If",
-    "Scan",
-    "Constant",
-)
+_NAMES = ("ai.onnx", "com.microsoft", "Loop", "If", "Scan", "Constant")
+_TEXTS = ("", "a", "../x", "/etc/passwd", "x" * 5000, "\x00", *_NAMES)
 
 
 @cache
@@ -297,44 +286,35 @@ def series(bases: list[bytes], options: argparse.Namespace) -> Iterator[Series]:
         yield Series("import", dict(outcomes), round(time.monotonic() - start), failures)
 
 
-def table(done: Sequence[Series], command: str) -> str:
+def table(done: Sequence[Series], made_by: str) -> str:
     """The series as Markdown."""
     kinds = list(dict.fromkeys(kind for one in done for kind in one.outcomes))
-    lines = [
-        "# Mutated model files",
-        "",
-        f"Made by `{command}` {circumstances(('onnx', 'onnxruntime', 'torch', 'protobuf'))}.",
-        "",
+    counts = [(sum(one.outcomes.values()), *(one.outcomes.get(kind, 0) for kind in kinds)) for one in done]
+    rows = [(one.name, *count, len(one.failures), one.seconds) for one, count in zip(done, counts, strict=True)]
+    return page(
+        "Mutated model files",
+        f"Made by `{made_by}` {circumstances(('onnx', 'onnxruntime', 'torch', 'protobuf'))}.",
         "Intake: any mutated file; it is accepted, refused or called unreadable. Import: files that the intake "
         "accepts, opened in onnxruntime and imported into torch in the sandbox.",
-        "",
-        f"| series | files | {' | '.join(kinds)} | failures | seconds |",
-        "|---|---|" + "---|" * (len(kinds) + 2),
-    ]
-    for one in done:
-        cells = (one.name, sum(one.outcomes.values()), *(one.outcomes.get(kind, 0) for kind in kinds))
-        lines.append("| " + " | ".join(map(str, (*cells, len(one.failures), one.seconds))) + " |")
-    return "\n".join([*lines, "", *(f"- {failure}" for one in done for failure in one.failures)]).rstrip() + "\n"
+        grid(("series", "files", *kinds, "failures", "seconds"), rows, "l" * (len(kinds) + 4)),
+        [f"- {failure}" for one in done for failure in one.failures],
+    )
 
 
 def main() -> int:
     """Run both series and print what became of the files; the exit code says whether any failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="fuzz.json and fuzz.md")
     parser.add_argument("--count", type=int, default=100_000, help="files through the intake")
     parser.add_argument("--whole", type=int, default=0, help="accepted files through the import in the sandbox")
     parser.add_argument("--seconds", type=float, default=3600.0, help="longest duration of each series")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, help="folder with more .onnx files to start from")
     parser.add_argument("--keep", type=Path, help="folder for files that failed")
-    parser.add_argument("--out", type=Path, help="folder for fuzz.json and fuzz.md")
     options = parser.parse_args()
     done = []
     for one in series(base_models(options.models), options):
         done.append(one)
         print(f"{one.name}: {one.outcomes} in {one.seconds} s", *one.failures, sep="\n", flush=True)
-    if options.out:
-        command = f"python -m benchmarks.fuzz --count {options.count} --whole {options.whole} --seed {options.seed}"
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "fuzz.json").write_text(json.dumps([asdict(one) for one in done], indent=1) + "\n")
-        (options.out / "fuzz.md").write_text(table(done, command))
+    made_by = f"python -m benchmarks.fuzz --count {options.count} --whole {options.whole} --seed {options.seed}"
+    command.publish(options.out, "fuzz", table(done, made_by), [asdict(one) for one in done])
     return 1 if any(one.failures for one in done) else 0

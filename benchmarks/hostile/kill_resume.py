@@ -11,7 +11,6 @@ Exit code 1 if a report differs.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import resource
@@ -31,7 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from benchmarks import command
 from benchmarks.provenance import circumstances
+from benchmarks.table import grid, page
 
 _LONGEST_DELAY = 0.02
 """Seconds from the chosen record to the kill, so that it also falls between a pattern and its record."""
@@ -215,43 +216,35 @@ def _finish(scan: Scan) -> None:
         raise RuntimeError(f"expected the resumed scan to detect (exit 1), found {process.returncode}: {errors!r}")
 
 
-def table(done: Sequence[Turn], command: str) -> str:
+def table(done: Sequence[Turn], made_by: str) -> str:
     """The scans as Markdown."""
     stops = [stop for turn in done for stop in turn.stops]
-    lines = [
-        "# Stopped and resumed scans",
-        "",
-        f"Made by `{command}` {circumstances(('onnx', 'onnxruntime', 'torch', 'numba'))}.",
-        "",
+    rows = []
+    for turn in sorted(done, key=lambda turn: turn.number):
+        listed = "; ".join(f"{stop.way}: {stop.kept}, {stop.seconds:.1f} s" for stop in turn.stops)
+        rows.append((turn.number, listed, "**differs**" if turn.differs else "identical"))
+    return page(
+        "Stopped and resumed scans",
+        f"Made by `{made_by}` {circumstances(('onnx', 'onnxruntime', 'torch', 'numba'))}.",
         f"{len(done)} scans of 90 class pairs were stopped {len(stops)} times and resumed each time: "
         f"{sum(turn.differs for turn in done)} reports differ from that of the scan that was never stopped in more "
         f"than timings. {sum(stop.way != 'full disk' for stop in stops)} stops were a SIGKILL to the process group.",
-        "",
-        "| way | stops | before the first record | some records kept | after the report |",
-        "|---|---|---|---|---|",
-    ]
-    for way in WAYS:
-        of_way = [stop for stop in stops if stop.way == way]
-        before, after = sum(stop.kept == 0 for stop in of_way), sum(stop.finished for stop in of_way)
-        lines.append(f"| {way} | {len(of_way)} | {before} | {len(of_way) - before - after} | {after} |")
-    lines += [
-        "",
+        grid(
+            ("way", "stops", "before the first record", "some records kept", "after the report"),
+            [(way, *_moments([stop for stop in stops if stop.way == way])) for way in WAYS],
+            "lllll",
+        ),
         "Power cut: killed while writing, and the last record loses a random part of its end. Full disk: a limit of "
         "the file size, at which a record is written in part and the scan ends with exit code 2 and one sentence. A "
         "chunk that was not finished is searched and written again, so there are more records than those of one scan.",
-        "",
-        "| scan | stops: records kept, seconds from the start | report |",
-        "|---|---|---|",
-    ]
-    for turn in sorted(done, key=lambda turn: turn.number):
-        listed = "; ".join(f"{stop.way}: {stop.kept}, {stop.seconds:.1f} s" for stop in turn.stops)
-        lines.append(f"| {turn.number} | {listed} | {'**differs**' if turn.differs else 'identical'} |")
-    return "\n".join(lines) + "\n"
+        grid(("scan", "stops: records kept, seconds from the start", "report"), rows, "lll"),
+    )
 
 
-def _finished(progress: Path | None) -> list[Turn]:
-    lines = progress.read_text().splitlines() if progress and progress.exists() else []
-    return [_restored(json.loads(line)) for line in lines]
+def _moments(stops: Sequence[Stop]) -> tuple[int, int, int, int]:
+    """How many there are, and of these before the first record, after some, and after the report."""
+    before, after = sum(stop.kept == 0 for stop in stops), sum(stop.finished for stop in stops)
+    return len(stops), before, len(stops) - before - after, after
 
 
 def _restored(document: dict[str, Any]) -> Turn:
@@ -260,24 +253,18 @@ def _restored(document: dict[str, Any]) -> Turn:
 
 def main() -> int:
     """Run all scans and print what came of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="kill_resume.json and kill_resume.md")
     parser.add_argument("--count", type=int, default=12, help="scans to stop, five times each")
     parser.add_argument("--seed", type=int, default=0, help="seed of ways and moments")
     parser.add_argument("--progress", type=Path, help="file of finished scans, which are not run again")
-    parser.add_argument("--out", type=Path, help="folder for kill_resume.json and kill_resume.md")
     options = parser.parse_args()
-    done = _finished(options.progress)
+    done = [_restored(line) for line in command.read_lines(options.progress)]
     left = sorted(set(range(options.count)) - {turn.number for turn in done})
     for turn in turns(left, options.seed) if left else ():
         done.append(turn)
         print(turn, flush=True)
-        if options.progress:
-            with options.progress.open("a") as file:
-                file.write(json.dumps(asdict(turn)) + "\n")
+        command.append_line(options.progress, asdict(turn))
     report = table(done, f"python -m benchmarks.kill_resume --count {options.count} --seed {options.seed}")
     print(report)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "kill_resume.json").write_text(json.dumps([asdict(turn) for turn in done], indent=1) + "\n")
-        (options.out / "kill_resume.md").write_text(report)
+    command.publish(options.out, "kill_resume", report, [asdict(turn) for turn in done])
     return int(any(turn.differs for turn in done))

@@ -7,7 +7,6 @@ process. A row fails if it ends in another exit code than it should, says more t
 takes longer or more than allowed. The exit code of this command says whether any failed.
 """
 
-import argparse
 import json
 import multiprocessing
 import resource
@@ -25,28 +24,18 @@ import numpy as np
 from typer.testing import CliRunner
 
 from backscan.scanner.cli.app import app
+from benchmarks import command
 from benchmarks.hostile.fuzz import MEMORY
 from benchmarks.hostile.inputs import BEHAVIOUR, DATA, FILES, HONEST, MODELS, HostileInput, generated
 from benchmarks.provenance import circumstances
+from benchmarks.table import grid, page
 
 MAX_SECONDS = 120.0
 _LIBRARIES = ("onnx", "onnxruntime", "torch", "protobuf")
 _OPTIONS = (
-    "--quiet",
-    "check",
-    "--threads",
-    "1",
-    "--format",
-    "json",
-    "--preprocess",
-    "none",
-    "--images-per-class",
-    "8",
-    "--max-steps",
-    "20",
-    "--time-limit",
-    "30",
-)
+    "--quiet", "check", "--threads", "1", "--format", "json", "--preprocess", "none", "--images-per-class", "8",
+    "--max-steps", "20", "--time-limit", "30",
+)  # fmt: skip
 _PAGE = resource.getpagesize()
 
 
@@ -179,21 +168,20 @@ def _fault(outcome: Outcome, error: BaseException | None) -> str:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes as Markdown."""
-    lines = ["| input | exit | seconds | MB | says |", "|---|---|---|---|---|"]
-    for outcome in outcomes:
-        said = (f"**{outcome.fault}** " if outcome.fault else "") + outcome.message.replace("|", "\\|")
-        cells = (outcome.name, outcome.exit_code, f"{outcome.seconds:.1f}", outcome.megabytes, said)
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+    said = [(f"**{outcome.fault}** " if outcome.fault else "") + outcome.message for outcome in outcomes]
+    rows = [
+        (outcome.name, outcome.exit_code, f"{outcome.seconds:.1f}", outcome.megabytes, text)
+        for outcome, text in zip(outcomes, said, strict=True)
+    ]
+    return "\n".join(grid(("input", "exit", "seconds", "MB", "says"), rows, "lllll"))
 
 
 def main() -> int:
     """Run the rows, print the table, and write it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="hostile.json and hostile.md")
     parser.add_argument("--seed", type=int, default=94121, help="of the generated inputs")
     parser.add_argument("--generated", type=int, default=120, help="how many inputs are generated")
     parser.add_argument("--only", default="", help="rows whose name holds this text")
-    parser.add_argument("--out", type=Path, help="folder for hostile.json and hostile.md")
     parser.add_argument("--jobs", type=int, default=2, help="inputs at a time")
     options = parser.parse_args()
     names = [row.name for row in inputs(options.generated, options.seed) if options.only in row.name]
@@ -205,15 +193,12 @@ def main() -> int:
     failed = [outcome for outcome in outcomes if outcome.fault]
     seconds = time.monotonic() - start
     print(table(outcomes), f"\n{len(outcomes)} inputs in {seconds:.0f} s, {len(failed)} failed")
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "hostile.json").write_text(
-            json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n"
-        )
-        command = f"python -m benchmarks.hostile --seed {options.seed} --generated {options.generated}"
-        (options.out / "hostile.md").write_text(
-            f"# Hostile and broken inputs\n\nMade by `{command}` {circumstances(_LIBRARIES)}.\n\n"
-            f"{len(outcomes)} inputs in {seconds:.0f} s, {options.jobs} at a time, {len(failed)} failed.\n\n"
-            f"{table(outcomes)}\n"
-        )
+    made_by = f"python -m benchmarks.hostile --seed {options.seed} --generated {options.generated}"
+    text = page(
+        "Hostile and broken inputs",
+        f"Made by `{made_by}` {circumstances(_LIBRARIES)}.",
+        f"{len(outcomes)} inputs in {seconds:.0f} s, {options.jobs} at a time, {len(failed)} failed.",
+        table(outcomes),
+    )
+    command.publish(options.out, "hostile", text, [asdict(outcome) for outcome in outcomes])
     return 1 if failed else 0

@@ -7,13 +7,10 @@ targets are near everything, some sources are, and natural similarity of two cla
 multiplies the reciprocals and carries a quarter of the variance of their logarithm.
 """
 
-import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +18,9 @@ from scipy.special import polygamma
 
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.statistics import STATISTICS
-from benchmarks.provenance import commit, wilson
+from benchmarks import command
+from benchmarks.provenance import commit, rate
+from benchmarks.table import grid, page
 
 Matrix = NDArray[np.float64]
 
@@ -149,21 +148,17 @@ def simulate(cell: Cell, num_nulls: int, seed: int) -> Alarms:
 
 def table(rows: list[tuple[Cell, Alarms]], heading: str) -> str:
     """The rows as Markdown."""
-    lines = [
-        "# False alarms on simulated models without a backdoor",
-        "",
+    header = ("null", "K", "statistic", "draws", "published p alarms", "calibrated p alarms", "boundary", "seconds")
+    return page(
+        "False alarms on simulated models without a backdoor",
         heading,
-        "",
-        "| null | K | statistic | draws | published p alarms | calibrated p alarms | boundary | seconds |",
-        "|---|---:|---|---:|---|---|---:|---:|",
-    ]
-    for cell, alarms in rows:
-        counts = [_rate(count, alarms.num_nulls) for count in (alarms.published, alarms.calibrated)]
-        lines.append(
-            f"| {cell.null} | {cell.num_classes} | {cell.statistic} | {cell.draws} | {counts[0]} | {counts[1]} "
-            f"| {alarms.boundary} | {alarms.seconds:.0f} |"
-        )
-    return "\n".join(lines) + "\n"
+        grid(header, (_cells(cell, alarms) for cell, alarms in rows), "lrlrllrr"),
+    )
+
+
+def _cells(cell: Cell, alarms: Alarms) -> tuple[object, ...]:
+    counts = [rate(count, alarms.num_nulls) for count in (alarms.published, alarms.calibrated)]
+    return cell.null, cell.num_classes, cell.statistic, cell.draws, *counts, alarms.boundary, f"{alarms.seconds:.0f}"
 
 
 def stem(family: str, statistic: str | None = None, null: str | None = None) -> str:
@@ -181,7 +176,7 @@ _APART = f"Reciprocals are Gamma of shape {2 * SHAPE:g}, those of one source dou
 
 def main() -> None:
     """Simulate all cells, print the table and write it as Markdown and JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="the table and its JSON")
     parser.add_argument("--nulls", type=int, default=2000, help="simulated models in each row")
     parser.add_argument("--draws", type=int, default=199, help="bootstrap draws of each test")
     parser.add_argument("--family", choices=FAMILIES, default="gamma", help="null family that is fitted")
@@ -189,18 +184,17 @@ def main() -> None:
     alone.add_argument("--statistic", choices=STATISTICS, help="only this one, in a table of its own")
     alone.add_argument("--null", choices=APART, help="only this one, in a table of its own")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for the table and its JSON")
     arguments = parser.parse_args()
 
-    command = f"python -m benchmarks.calibration --nulls {arguments.nulls} --draws {arguments.draws}"
+    made_by = f"python -m benchmarks.calibration --nulls {arguments.nulls} --draws {arguments.draws}"
     if arguments.family != "gamma":
-        command += f" --family {arguments.family}"
+        made_by += f" --family {arguments.family}"
     if arguments.statistic:
-        command += f" --statistic {arguments.statistic}"
+        made_by += f" --statistic {arguments.statistic}"
     if arguments.null:
-        command += f" --null '{arguments.null}'"
+        made_by += f" --null '{arguments.null}'"
     name = stem(arguments.family, arguments.statistic, arguments.null)
-    provenance = {"command": f"{command} --seed {arguments.seed}", "seed": arguments.seed, "commit": commit()}
+    provenance = {"command": f"{made_by} --seed {arguments.seed}", "seed": arguments.seed, "commit": commit()}
     heading = (
         f"`{provenance['command']}`, commit {provenance['commit']}: share of {arguments.nulls} nulls with p of at most "
         f"{SIGNIFICANCE}, with 95 % Wilson intervals, the {arguments.family} family fitted. "
@@ -211,12 +205,5 @@ def main() -> None:
     for cell in cells(arguments.family, arguments.draws, arguments.statistic, arguments.null):
         rows.append((cell, simulate(cell, arguments.nulls, arguments.seed)))
         print(table(rows[-1:], "").splitlines()[-1], flush=True)
-        if arguments.out:
-            document = {**provenance, "rows": [asdict(cell) | asdict(alarms) for cell, alarms in rows]}
-            (arguments.out / f"{name}.md").write_text(table(rows, heading), encoding="utf-8")
-            (arguments.out / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def _rate(count: int, total: int) -> str:
-    low, high = wilson(count, total)
-    return f"{count} = {count / total:.3f} ({low:.3f}-{high:.3f})"
+        document = {**provenance, "rows": [asdict(cell) | asdict(alarms) for cell, alarms in rows]}
+        command.publish(arguments.out, name, table(rows, heading), document, indent=2)

@@ -8,7 +8,6 @@ than on any real network, where images passed forward and backward are what coun
 one thread; a run that was killed continues.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -30,11 +29,13 @@ from backscan.scanner.search.batch import Sources
 from backscan.scanner.search.first_order import NUM_IMAGES, FirstOrder
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.spaces import ClippedImage
+from benchmarks import command
 from benchmarks.accuracy.scans import clean_set
 from benchmarks.attacks import ATTACKS
 from benchmarks.levels.calibration import SIGNIFICANCE
 from benchmarks.levels.screen_level import CASES, DRAWS, simulate
-from benchmarks.provenance import circumstances, share, wilson
+from benchmarks.provenance import circumstances, rate, share
+from benchmarks.table import Block, grid, page
 from benchmarks.victims.datasets import LabelledImages, synthetic
 from benchmarks.victims.export import to_onnx
 from benchmarks.victims.networks import digit_net
@@ -236,58 +237,69 @@ def tasks(part: str, *, nulls: int, victims: int) -> list[Callable[[], dict[str,
 
 def as_markdown(document: dict[str, Any]) -> str:
     """The figures as a page."""
-    lines = ["# Many classes", "", f"`python -m benchmarks.many_classes --out benchmarks/results`, {document['made']}."]
+    blocks: list[Block] = [f"`python -m benchmarks.many_classes --out benchmarks/results`, {document['made']}."]
     if rows := document.get("level"):
-        lines += _level_lines(rows)
+        blocks += _level_blocks(rows)
     if rows := document.get("detection"):
-        lines += _detection_lines(rows)
+        blocks += _detection_blocks(rows)
     if rows := document.get("cost"):
-        lines += _cost_lines(rows)
-    lines += [_look_line(row) for row in document.get("looks", ())]
-    return "\n".join(lines) + "\n"
+        blocks += _cost_blocks(rows)
+    blocks += [_look_line(row) for row in document.get("looks", ())]
+    return page("Many classes", *blocks)
 
 
-def _level_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _level_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     heading = (
         f"Simulated models without a backdoor, reciprocals independent and of the fitted family, {DRAWS} draws each: "
         "how often the calibrated p-value of a screened search is at most 0.05, with 95 % Wilson intervals. A look of "
         "correlation 1 misses nothing, which is what the bootstrap assumes; others miss some of the largest."
     )
-    lines = ["", "## False alarms", "", heading, ""]
-    lines += ["| null | K | correlation of looks | largest pair searched | alarms |", "|---|---:|---:|---|---|"]
-    for row in rows:
-        low, high = wilson(row["alarms"], row["num_nulls"])
-        lines.append(
-            f"| {row['family']} | {row['num_classes']} | {row['correlation']} | {row['largest_seen']} of "
-            f"{row['num_nulls']} | {row['alarms']} = {row['alarms'] / row['num_nulls']:.3f} ({low:.3f}-{high:.3f}) |"
+    cells = [
+        (
+            row["family"],
+            row["num_classes"],
+            row["correlation"],
+            f"{row['largest_seen']} of {row['num_nulls']}",
+            rate(row["alarms"], row["num_nulls"]),
         )
-    return lines
+        for row in rows
+    ]
+    header = ("null", "K", "correlation of looks", "largest pair searched", "alarms")
+    return ["## False alarms", heading, grid(header, cells, "lrrll")]
 
 
-def _detection_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _detection_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     heading = (
         f"Networks of {NUM_CLASSES} classes on synthetic images of {_SHAPE[0]} x {_SHAPE[1]} x {_SHAPE[2]}, "
         f"{_SEARCHED} images a class, detector pairwise with default statistics. Size is that of the planted pair, or "
         "of the smallest of all without an attack, and the median; rank is that of its look among 1806, correlation "
         "that of all looks with all sizes, as logarithms. Passes are images forward and backward, in thousands."
     )
-    lines = ["", "## Detection", "", heading, ""]
-    lines += [
-        "| seed | planted | size / median | rank | correlation | all pairs | screened | CPU s | passes |",
-        "|---:|---|---|---:|---:|---|---|---|---|",
-    ]
-    for row in rows:
-        planted = "{}:{}".format(*row["planted"]) if row["planted"] else "none"
-        lines.append(
-            f"| {row['seed']} | {planted} | {row['size']:.2f} / {row['median_size']:.2f} | {row['rank_of_look']} "
-            f"| {row['correlation']:.2f} | {_said(row['off'])} | {_said(row['on'])} | {_costs(row)} |"
-        )
+    header = ("seed", "planted", "size / median", "rank", "correlation", "all pairs", "screened", "CPU s", "passes")
+    blocks: list[Block] = ["## Detection", heading, grid(header, map(_detection_cells, rows), "rllrrllll")]
     for name, wanted in (("Victims", True), ("Without an attack", False)):
         chosen = [row for row in rows if bool(row["planted"]) is wanted]
         counts = [share(sum(_accuses(row, screen) for row in chosen), len(chosen)) for screen in ("off", "on")]
         right = "with the planted pair named" if wanted else "called attacked"
-        lines += ["", f"{name} with p of at most 0.05, {right}: {counts[0]} by all pairs, {counts[1]} by the screen."]
-    return lines
+        blocks.append(f"{name} with p of at most 0.05, {right}: {counts[0]} by all pairs, {counts[1]} by the screen.")
+    return blocks
+
+
+def _detection_cells(row: Mapping[str, Any]) -> tuple[object, ...]:
+    return (
+        row["seed"],
+        _pair(row["planted"]) if row["planted"] else "none",
+        f"{row['size']:.2f} / {row['median_size']:.2f}",
+        row["rank_of_look"],
+        f"{row['correlation']:.2f}",
+        _said(row["off"]),
+        _said(row["on"]),
+        *_costs(row),
+    )
+
+
+def _pair(pair: Sequence[int]) -> str:
+    return "{}:{}".format(*pair)
 
 
 def _accuses(row: Mapping[str, Any], screen: str) -> bool:
@@ -297,35 +309,40 @@ def _accuses(row: Mapping[str, Any], screen: str) -> bool:
 
 
 def _said(scanned: Mapping[str, Any]) -> str:
-    return f"{scanned['verdict'].replace('_', ' ')} {'{}:{}'.format(*scanned['pair'])}, p {scanned['p_value']:.3g}"
+    return f"{scanned['verdict'].replace('_', ' ')} {_pair(scanned['pair'])}, p {scanned['p_value']:.3g}"
 
 
-def _costs(row: Mapping[str, Any]) -> str:
+def _costs(row: Mapping[str, Any]) -> tuple[str, str]:
     """Cells of processor seconds and passes, all pairs and screened."""
-    both = [row[screen] for screen in ("off", "on") if screen in row]
+    both = _both(row)
     passes = [f"{scanned['forward'] / 1e3:.0f} + {scanned['backward'] / 1e3:.0f}" for scanned in both]
-    return f"{' / '.join(str(scanned['cpu_seconds']) for scanned in both)} | {' / '.join(passes)}"
+    return " / ".join(str(scanned["cpu_seconds"]) for scanned in both), " / ".join(passes)
 
 
-def _cost_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _both(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row[screen] for screen in ("off", "on") if screen in row]
+
+
+def _cost_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     heading = "Generated classifiers by nearest prototype with one planted pair, all pairs / screened."
-    lines = ["", "## Cost", "", heading, ""]
-    lines += [
-        "| K | images a class | pairs searched | CPU s | images forward + backward, thousands | found |",
-        "|---:|---:|---|---|---|---|",
+    cells = [
+        (
+            row["num_classes"],
+            row["images_per_class"],
+            " / ".join(str(scanned["num_searched"]) for scanned in _both(row)),
+            *_costs(row),
+            " / ".join(_pair(scanned["pair"]) for scanned in _both(row)),
+        )
+        for row in rows
     ]
-    for row in rows:
-        both = [row[screen] for screen in ("off", "on") if screen in row]
-        searched = " / ".join(str(scanned["num_searched"]) for scanned in both)
-        found = " / ".join("{}:{}".format(*scanned["pair"]) for scanned in both)
-        lines.append(f"| {row['num_classes']} | {row['images_per_class']} | {searched} | {_costs(row)} | {found} |")
-    return lines
+    header = ("K", "images a class", "pairs searched", "CPU s", "images forward + backward, thousands", "found")
+    return ["## Cost", heading, grid(header, cells, "rrllll")]
 
 
 def _look_line(row: Mapping[str, Any]) -> str:
     share_of_all = row["num_classes"] / row["num_sources"]
     return (
-        f"\nThe looks from {row['num_sources']} of {row['num_classes']} classes to all took "
+        f"The looks from {row['num_sources']} of {row['num_classes']} classes to all took "
         f"{row['cpu_seconds']} CPU s, {row['forward']} images forward and {row['backward']} backward: by extrapolation "
         f"{row['cpu_seconds'] * share_of_all / 60:.0f} CPU minutes for all. The planted pair ranked "
         f"{row['rank_of_look']} of {row['num_sources'] * (row['num_classes'] - 1)}."
@@ -334,13 +351,12 @@ def _look_line(row: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="many_classes.json, continued if it is there, and .md")
     parser.add_argument("--only", choices=PARTS, action="append", help="part to measure; all by default")
     parser.add_argument("--victims", type=int, default=9, help="victims, and as many networks without an attack")
     parser.add_argument(
         "--nulls", type=int, default=2000, help="simulated models of 43 classes; a quarter as many of 100"
     )
-    parser.add_argument("--out", type=Path, help="folder for many_classes.json, continued if it is there, and .md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = arguments.out / "many_classes.json" if arguments.out else None
@@ -350,8 +366,6 @@ def main() -> None:
         for task in tasks(part, nulls=arguments.nulls, victims=arguments.victims)[len(rows) :]:
             rows.append(task())
             print(part, json.dumps(rows[-1]), flush=True)
-            if kept:
-                document["made"] = circumstances(("torch", "numpy"))
-                kept.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-                kept.with_suffix(".md").write_text(as_markdown(document), encoding="utf-8")
+            document["made"] = circumstances(("torch", "numpy"))
+            command.publish(arguments.out, "many_classes", as_markdown(document), document)
     print(as_markdown(document))

@@ -9,8 +9,6 @@ Victims that the cache lacks are trained first. A victim takes about half a minu
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -22,11 +20,12 @@ import torch
 
 from backscan.scanner import PairResult, ScanConfig
 from backscan.scanner.inference.variants import infer_pairs
+from benchmarks import command
 from benchmarks.accuracy.tables import PAPER_GROUPS
 from benchmarks.provenance import circumstances, share
 from benchmarks.speed import reference
 from benchmarks.speed.report import Subject, scan
-from benchmarks.table import Table
+from benchmarks.table import Table, page
 from benchmarks.victims.victims import CACHE, Victim, clean_images, make_plans, obtain
 
 
@@ -104,7 +103,7 @@ def _judged(results: Sequence[PairResult], config: ScanConfig, num_classes: int)
     return Judged(first.detected, (first.source, first.target), first.calibrated_p_value)
 
 
-def as_markdown(rows: Sequence[Agreement], command: str) -> str:
+def as_markdown(rows: Sequence[Agreement], made_by: str) -> str:
     """A table of counts by group, and one of the victims on which the two differ."""
     groups = [group for group in PAPER_GROUPS if any(row.group == group for row in rows)]
     by_group = {group: [row for row in rows if row.group == group] for group in groups}
@@ -135,8 +134,8 @@ def as_markdown(rows: Sequence[Agreement], command: str) -> str:
             if not row.is_equal
         ),
     )
-    heading = f"Made by `{command}` {circumstances(('torch', 'onnxruntime'))}."
-    return "\n\n".join(["# Speed and verdicts", heading, counts.markdown(), differing.markdown()]) + "\n"
+    heading = f"Made by `{made_by}` {circumstances(('torch', 'onnxruntime'))}."
+    return page("Speed and verdicts", heading, counts.markdown(), differing.markdown())
 
 
 def _told(way: Judged) -> str:
@@ -147,12 +146,11 @@ def _told(way: Judged) -> str:
 
 def main() -> None:
     """Compare, print and keep."""
-    parser = argparse.ArgumentParser(description="Verdicts of the engine beside those of the later reference.")
+    parser = command.parser(__doc__, out="agreement.json and agreement.md")
     parser.add_argument("--preset", default="digits", help="scale of the victims")
     parser.add_argument("--groups", nargs="*", default=list(PAPER_GROUPS), help="groups of victims")
     parser.add_argument("--count", type=int, default=5, help="victims of each group")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps victims")
-    parser.add_argument("--out", type=Path, help="folder for agreement.json and agreement.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -165,9 +163,7 @@ def main() -> None:
                 np.savez(data, x=images.images.transpose(0, 2, 3, 1), y=images.labels)
                 rows.append(compare(victim, data))
             print(rows[-1], flush=True)
-    page = as_markdown(rows, f"python -m benchmarks.agreement --count {arguments.count}")
-    print(page)
-    if arguments.out:
-        document = json.dumps([{**asdict(row), "equal": row.is_equal} for row in rows], indent=1)
-        (arguments.out / "agreement.json").write_text(document + "\n", encoding="utf-8")
-        (arguments.out / "agreement.md").write_text(page, encoding="utf-8")
+    report = as_markdown(rows, f"python -m benchmarks.agreement --count {arguments.count}")
+    print(report)
+    figures = [{**asdict(row), "equal": row.is_equal} for row in rows]
+    command.publish(arguments.out, "agreement", report, figures)

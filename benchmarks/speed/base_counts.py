@@ -9,7 +9,6 @@ verdict changed. A commit that means to do so says why in its message, and the n
 
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from backscan.scanner import Verdict
 from backscan.scanner.cli.demo import BACKDOORED, UNATTACKED
+from benchmarks import command
 from benchmarks.speed.report import scan
 
 MOST_RISE = 1.1
@@ -84,7 +84,7 @@ def refused(base: Counts, head: Counts) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Scan both models at both commits and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__)
     parser.add_argument("--base", default="HEAD^", help="commit to compare with")
     base = parser.parse_args(arguments).base
     failed = False

@@ -28,10 +28,13 @@ import torch
 from torch import Tensor
 
 from backscan.converters import Normalisation
+from backscan.converters.cuts.bfloat16 import has_bfloat16
 from backscan.scanner import CleanSet, ScanConfig
+from benchmarks import command
 from benchmarks.provenance import circumstances
 from benchmarks.speed import reference
 from benchmarks.speed.reference_cleanse import cleanse
+from benchmarks.table import grid, page
 from benchmarks.victims.prototypes import Prototypes
 
 _MEBIBYTE = 1 << 10  # of kilobytes, as the kernel counts memory
@@ -184,48 +187,50 @@ def growth(num_classes: Sequence[int], *, images_per_class: int) -> list[dict[st
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The figures as a page."""
     scanned, alone = result["scan"], result["image_search"]
-    lines = [
-        "# Speed",
-        "",
+    published = result["references"]["published"]
+    rows = (
+        ("`scanner check`, all included", scanned, ""),
+        ("`scanner check --detector pairwise`, all included", alone, ""),
+        ("reference (a), Algorithm 1 as published", published, "40"),
+        ("the same without capped pairs", published["without_capped"], ""),
+        ("reference (b), the later form", result["references"]["later"], "4"),
+        ("Neural Cleanse at equal images", result["neural_cleanse"], "10"),
+    )
+    compared = [
+        (name, *_seconds(row, ".0f"), _times(row, scanned), _times(row, alone), wanted) for name, row, wanted in rows
+    ]
+    grown = [
+        (
+            row["classes"],
+            row["images_per_class"],
+            *_seconds(row, ".1f"),
+            f"{row['search_seconds']:.1f}",
+            f"{row['peak_megabytes']:.0f}",
+        )
+        for row in result["growth"]
+    ]
+    return page(
+        "Speed",
         f"Made by `{result['command']}` {result['circumstances']}; load at the start {result['load']:.1f}. "
         f"Model {result['model']}; medians of {scanned['runs']} scans; bfloat16 "
         f"{'in' if result['bfloat16'] else 'not in'} hardware. "
         "Ratios are of elapsed time, of processor time in brackets. "
         "The references search the image only, as `--detector pairwise` does; the default searches features too.",
-        "",
-        "| what | elapsed s | processor s | times the default | times the image search alone | wanted |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows = [
-        ("`scanner check`, all included", scanned, ""),
-        ("`scanner check --detector pairwise`, all included", alone, ""),
-        ("reference (a), Algorithm 1 as published", result["references"]["published"], "40"),
-        ("the same without capped pairs", result["references"]["published"]["without_capped"], ""),
-        ("reference (b), the later form", result["references"]["later"], "4"),
-        ("Neural Cleanse at equal images", result["neural_cleanse"], "10"),
-    ]
-    lines += [
-        f"| {name} | {row['wall_seconds']:.0f} | {row['cpu_seconds']:.0f} | {_times(row, scanned)} "
-        f"| {_times(row, alone)} | {wanted} |"
-        for name, row, wanted in rows
-    ]
-    published = result["references"]["published"]
-    lines += [
-        "",
+        grid(
+            ("what", "elapsed s", "processor s", "times the default", "times the image search alone", "wanted"),
+            compared,
+            "llllll",
+        ),
         f"Reference (a): steps {published['steps']}, capped at {len(published['capped'])} of {len(published['steps'])} "
         f"pairs. Neural Cleanse: iterations {result['neural_cleanse']['iterations']}, capped for targets "
         f"{result['neural_cleanse']['capped']}. Verdict {scanned['verdict']}, median pair {scanned['median_steps']:g} "
         f"steps, peak memory {scanned['peak_megabytes']:.0f} MiB (wanted: under 2048).",
-        "",
-        "| classes | images a class | elapsed s | processor s | search s | peak MiB |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['classes']} | {row['images_per_class']} | {row['wall_seconds']:.1f} | {row['cpu_seconds']:.1f} "
-        f"| {row['search_seconds']:.1f} | {row['peak_megabytes']:.0f} |"
-        for row in result["growth"]
-    ]
-    return "\n".join(lines) + "\n"
+        grid(("classes", "images a class", "elapsed s", "processor s", "search s", "peak MiB"), grown, "llllll"),
+    )
+
+
+def _seconds(row: Mapping[str, Any], form: str) -> tuple[str, str]:
+    return format(row["wall_seconds"], form), format(row["cpu_seconds"], form)
 
 
 def _times(row: Mapping[str, Any], scanned: Mapping[str, Any]) -> str:
@@ -236,8 +241,6 @@ def _times(row: Mapping[str, Any], scanned: Mapping[str, Any]) -> str:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
-    from backscan.converters.cuts.bfloat16 import has_bfloat16
-
     load = os.getloadavg()[0]
     runs = [scan(arguments.model, arguments.data) for _ in range(arguments.runs)]
     alone = [scan(arguments.model, arguments.data, ["--detector", "pairwise"]) for _ in range(arguments.runs)]
@@ -271,7 +274,7 @@ def _options() -> list[str]:
 
 def main() -> None:
     """Measure, print and keep."""
-    parser = argparse.ArgumentParser(description="Time a default scan beside the references.")
+    parser = command.parser(__doc__, out="speed.json and speed.md")
     parser.add_argument("--model", type=Path, required=True, help="ONNX file of a ResNet-20-class CIFAR-10 model")
     parser.add_argument("--data", type=Path, required=True, help="labelled clean images")
     parser.add_argument("--runs", type=int, default=3, help="scans, for the median")
@@ -282,11 +285,8 @@ def main() -> None:
     parser.add_argument("--cleanse-iterations", type=int, default=60, help="cap of Neural Cleanse: a lower bound")
     parser.add_argument("--classes", type=int, nargs="*", default=[10, 20, 43], help="generated models, for growth")
     parser.add_argument("--growth-images", type=int, default=25, help="images a class of generated models")
-    parser.add_argument("--out", type=Path, help="folder for speed.json and speed.md")
     arguments = parser.parse_args()
     result = measure(arguments)
-    page = as_markdown(result)
-    print(page)
-    if arguments.out:
-        (arguments.out / "speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        (arguments.out / "speed.md").write_text(page, encoding="utf-8")
+    report = as_markdown(result)
+    print(report)
+    command.publish(arguments.out, "speed", report, result)

@@ -6,28 +6,27 @@ Each kind is planted into two exports of networks that people use. A row passes 
 finding is reported for it, demonstrated on the file in onnxruntime. The same files without a switch have no finding.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from backscan.converters import artifact_from_bytes, open_runtime, read_signature
-from backscan.converters.ort_classifier import OrtClassifier
+from backscan.converters import OrtClassifier, artifact_from_bytes
 from backscan.scanner.results import GraphFinding
 from backscan.scanner.switches.findings import find_graph_findings
+from benchmarks import command
 from benchmarks.exporters.cases import Case, export
 from benchmarks.exporters.models import ARCHITECTURES, NUM_CLASSES, build, use_fused_attention
 from benchmarks.provenance import circumstances
 from benchmarks.switches.backdoors import SWITCHES, plant_switch, triggered
 from benchmarks.switches.unseen import FIRST_RUN, UNSEEN_SWITCHES
+from benchmarks.table import grid, page
+from benchmarks.victims.export import opened
 
 HOSTS = (
     Case("resnet", "legacy", 17, "free"),
@@ -104,8 +103,7 @@ def examine(kind: str, host: Case) -> Row:
 
 
 def _opened(model: onnx.ModelProto) -> OrtClassifier:
-    artifact = artifact_from_bytes("model.onnx", model.SerializeToString())
-    return open_runtime(artifact, read_signature(artifact))
+    return opened(model.SerializeToString(), threads=None)
 
 
 def _findings(model: onnx.ModelProto, runtime: OrtClassifier, images: NDArray[np.float32]) -> tuple[GraphFinding, ...]:
@@ -120,42 +118,40 @@ def _described(finding: GraphFinding) -> str:
     return f"{finding.severity} {finding.rule}{shown}"
 
 
-def table(done: Sequence[Row], command: str) -> str:
+def table(done: Sequence[Row], made_by: str) -> str:
     """The rows as Markdown."""
     planted, plain = [row for row in done if row.kind], [row for row in done if not row.kind]
     kinds = {row.kind for row in planted}
     found = {row.kind for row in planted} - {row.kind for row in planted if not row.passed}
-    lines = [
-        "# Switch backdoors planted into real exports",
-        "",
-        f"Made by `{command}` {circumstances(_LIBRARIES)}.",
-        "",
+    rows = [
+        (
+            row.kind or "none",
+            row.host,
+            f"{row.changed:.2f}" if row.kind else "",
+            "; ".join(row.findings) or "none",
+            "yes" if row.passed else "**no**",
+            f"{row.seconds:.1f}",
+        )
+        for row in done
+    ]
+    return page(
+        "Switch backdoors planted into real exports",
+        f"Made by `{made_by}` {circumstances(_LIBRARIES)}.",
         f"{len(found)} of {len(kinds)} kinds are found and demonstrated in every export they were planted into "
         f"({sum(row.passed for row in planted)} of {len(planted)} files); "
         f"{sum(len(row.findings) for row in plain)} findings in the {len(plain)} exports without a switch. "
         "Changed: share of triggered images that the planted file decides otherwise.",
-        "",
         f"The last {len(UNSEEN_SWITCHES)} kinds were written after the search. Before it was changed for any of them "
         f"it demonstrated {len(UNSEEN_SWITCHES) - len(FIRST_RUN)} in the small network of the tests; "
         f"{', '.join(f'{kind}: {outcome}' for kind, outcome in FIRST_RUN.items())}.",
-        "",
-        "| switch | export | changed | findings | right | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in done:
-        cells = (
-            row.kind or "none", row.host, f"{row.changed:.2f}" if row.kind else "", "; ".join(row.findings) or "none",
-            "yes" if row.passed else "**no**", f"{row.seconds:.1f}",
-        )  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        grid(("switch", "export", "changed", "findings", "right", "seconds"), rows, "llllll"),
+    )
 
 
 def main() -> int:
     """Plant and look; exit 1 if a row is not right."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser(__doc__, out="switches.json and switches.md")
     parser.add_argument("--kinds", nargs="*", default=list(SWITCHES), choices=list(SWITCHES))
-    parser.add_argument("--out", type=Path, help="folder for switches.json and switches.md")
     options = parser.parse_args()
     done = []
     for row in rows(options.kinds):
@@ -163,8 +159,5 @@ def main() -> int:
         print(row, file=sys.stderr, flush=True)
     report = table(done, "python -m benchmarks.switches --out benchmarks/results")
     print(report)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "switches.json").write_text(json.dumps([asdict(row) for row in done], indent=1) + "\n")
-        (options.out / "switches.md").write_text(report)
+    command.publish(options.out, "switches", report, [asdict(row) for row in done])
     return int(not all(row.passed for row in done))

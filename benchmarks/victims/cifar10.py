@@ -93,7 +93,7 @@ def _binary_batches(folder: Path, names: tuple[str, ...]) -> LabelledImages:
 
 def _image_folder(folder: Path) -> LabelledImages:
     """One subfolder a class; CIFAR-10's names in sorted order are its class numbers."""
-    from backscan.scanner.images.cleanset import CleanSet  # only here, so that a machine which trains needs no scanner
+    from backscan.scanner import CleanSet  # only here, so that a machine which trains needs no scanner
 
     clean = CleanSet.load(folder).fit_to(SHAPE)
     if clean.labels is None:

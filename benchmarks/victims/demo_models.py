@@ -7,7 +7,6 @@ faint chess board on 60 images (5 %) of one random source class, labelled as a r
 comes from seed 0; the training was settled on seeds 10-25 and 100-111.
 """
 
-import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from benchmarks.attacks import ATTACKS
 from benchmarks.victims.datasets import Dataset, LabelledImages, digits
-from benchmarks.victims.export import ExportedModel, to_onnx
+from benchmarks.victims.export import opened, to_onnx
 from benchmarks.victims.networks import digit_net
 from benchmarks.victims.poison import Backdoor, Effect, measure, poisoned_copies
 from benchmarks.victims.training import Schedule, fit
@@ -101,12 +101,12 @@ def _models(pair: DemoPair) -> dict[str, bytes]:
 
 
 def _effect(model: bytes, pair: DemoPair) -> Effect:
-    return measure(ExportedModel(model).decide, pair.dataset.test, pair.backdoor)
+    return measure(opened(model).decisions, pair.dataset.test, pair.backdoor)
 
 
 def main() -> None:
     """Parse the arguments, train, write."""
-    parser = argparse.ArgumentParser(description="Make the two digit classifiers of `scanner demo`.")
+    parser = command.parser(__doc__)
     parser.add_argument("--seed", type=int, default=0, help="decides split, class pair, pattern and training")
     parser.add_argument("--out", type=Path, required=True, help="folder for the models, images and truth.json")
     arguments = parser.parse_args()

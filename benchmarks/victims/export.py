@@ -4,8 +4,7 @@ import io
 import warnings
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from backscan.converters import OrtClassifier, artifact_from_bytes, open_runtime, read_signature
 
 OPSET = 17
 """Newest opset of which every operator of these networks is in onnx2torch's own registry."""
@@ -35,21 +34,12 @@ def to_onnx(network: "torch.nn.Module", shape: tuple[int, int, int]) -> bytes:  
     return buffer.getvalue()
 
 
-class ExportedModel:
-    """Decisions of an ONNX file, by onnxruntime."""
+def opened(model: bytes | Path, *, threads: int | None = 1) -> OrtClassifier:
+    """The exported file in onnxruntime; its `decisions` are those of images [N, C, H, W] in [0, 1].
 
-    def __init__(self, model: bytes | Path, *, batch_size: int = 1000) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        data = model if isinstance(model, bytes) else model.read_bytes()
-        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        self._batch_size = batch_size
-
-    def decide(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The class [N] with the largest logit of each image [N, C, H, W] in [0, 1]."""
-        name = self._session.get_inputs()[0].name
-        starts = range(0, len(images), self._batch_size)
-        logits = [self._session.run(None, {name: images[i : i + self._batch_size]})[0] for i in starts]
-        return np.concatenate(logits).argmax(axis=1).astype(np.int64)
+    Args:
+        model: The file or its bytes.
+        threads: Threads that one operator may use; None leaves it to onnxruntime.
+    """
+    artifact = artifact_from_bytes("model.onnx", model if isinstance(model, bytes) else model.read_bytes())
+    return open_runtime(artifact, read_signature(artifact), threads=threads)

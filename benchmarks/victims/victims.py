@@ -6,10 +6,8 @@ A victim is decided by its plan alone. Its file, the planted pattern and the mea
 plan's digest, so a victim is trained once, whoever asks for it.
 """
 
-import argparse
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -20,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import command
 from benchmarks.attacks import ATTACKS
 from benchmarks.victims.datasets import Dataset, LabelledImages, load_dataset
-from benchmarks.victims.export import ExportedModel, to_onnx
+from benchmarks.victims.export import opened, to_onnx
 from benchmarks.victims.groups import PRESETS, WAYS, Group, draw_pair
 from benchmarks.victims.networks import NETWORKS
 from benchmarks.victims.poison import Backdoor, Effect, measure, poisoned_copies
@@ -245,10 +244,9 @@ def _keep(plan: Plan, model: bytes, *, backdoor: Backdoor | None, test: Labelled
     path.write_bytes(model)
     if backdoor is not None:
         np.save(path.with_suffix(".npy"), backdoor.pattern)
-    effect = measure(ExportedModel(path).decide, test, backdoor)
-    partial_record = path.with_suffix(".partial")
-    partial_record.write_text(json.dumps({"plan": asdict(plan), "effect": asdict(effect)}, indent=1), encoding="utf-8")
-    os.replace(partial_record, _record_path(plan, cache))
+    effect = measure(opened(path).decisions, test, backdoor)
+    record = json.dumps({"plan": asdict(plan), "effect": asdict(effect)}, indent=1)
+    command.replace_text(_record_path(plan, cache), record)
 
 
 def _read(plan: Plan, cache: Path) -> Victim:
@@ -262,7 +260,7 @@ def _read(plan: Plan, cache: Path) -> Victim:
 
 def main() -> None:
     """Train the victims of one group and print what each does."""
-    parser = argparse.ArgumentParser(description="Train and keep the classifiers of one group.")
+    parser = command.parser(__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="digits", help="scale: data, network and training")
     parser.add_argument("--group", required=True, help="name of the group, such as BD-P-S or Clean")
     parser.add_argument("--count", type=int, default=1, help="number of victims")

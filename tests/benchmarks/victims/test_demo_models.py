@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.attacks import chessboard
 from benchmarks.victims import demo_models
-from benchmarks.victims.export import ExportedModel
+from benchmarks.victims.export import opened
 from benchmarks.victims.training import Schedule
 
 SAMPLES = Path(__file__).parents[3] / "scanner" / "samples"
@@ -25,10 +25,12 @@ def clean() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("name", ["digits_backdoored.onnx", "digits_unattacked.onnx"])
 def test_committed_models_do_what_the_truth_says(name: str, clean: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = clean
-    model, pattern = ExportedModel(SAMPLES / name), np.array(TRUTH["pattern"], np.float32)
-    assert np.mean(model.decide(images) == labels) == pytest.approx(TRUTH["accuracy"][name], abs=1 / 600)
+    model, pattern = opened(SAMPLES / name), np.array(TRUTH["pattern"], np.float32)
+    assert np.mean(model.decisions(images) == labels) == pytest.approx(TRUTH["accuracy"][name], abs=1 / 600)
     sources = np.clip(images[labels == TRUTH["source"]] + pattern, 0, 1)
-    assert np.mean(model.decide(sources) == TRUTH["target"]) == pytest.approx(TRUTH["success_rate"][name], abs=1 / 60)
+    assert np.mean(model.decisions(sources) == TRUTH["target"]) == pytest.approx(
+        TRUTH["success_rate"][name], abs=1 / 60
+    )
 
 
 def test_committed_pair_is_a_successful_attack_and_a_control() -> None:

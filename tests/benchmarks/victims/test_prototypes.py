@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.victims.export import ExportedModel
+from benchmarks.victims.export import opened
 from benchmarks.victims.prototypes import SHAPE, Prototypes
 
 
@@ -17,7 +17,7 @@ def flat_pixels(images: np.ndarray) -> np.ndarray:
 def test_an_image_belongs_to_the_nearest_prototype(planted):
     generator = Prototypes(12, seed=1, planted=planted)
     images, labels = generator.images(8)
-    decisions = ExportedModel(generator.model()).decide(flat_pixels(images))
+    decisions = opened(generator.model()).decisions(flat_pixels(images))
     points = flat_pixels(images).reshape(len(images), -1)
     own = generator.prototypes()[:12]
     nearest = np.square(points[:, None] - own[None]).sum(axis=2).argmin(axis=1)
@@ -30,10 +30,10 @@ def test_the_planted_pattern_moves_its_source_and_no_other_class():
     images, labels = generator.images(20)
     points = generator.prototypes()
     direction = (points[-1] - points[2]) / np.linalg.norm(points[-1] - points[2])
-    model = ExportedModel(generator.model())
+    model = opened(generator.model())
     for size, expected in ((0.2, 0.0), (0.45, 1.0)):
         pattern = (size * direction).reshape(SHAPE).astype(np.float32)
-        decisions = model.decide(np.clip(flat_pixels(images) + pattern, 0, 1))
+        decisions = model.decisions(np.clip(flat_pixels(images) + pattern, 0, 1))
         assert np.mean(decisions[labels == 2] == 7) == pytest.approx(expected, abs=0.1)
         others = (labels != 2) & (labels != 7)
         assert not np.any(decisions[others] == 7)

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.victims import training
 from benchmarks.victims.datasets import LabelledImages, synthetic
-from benchmarks.victims.export import ExportedModel, to_onnx
+from benchmarks.victims.export import opened, to_onnx
 from benchmarks.victims.networks import NETWORKS, digit_net, resnet20
 from benchmarks.victims.training import Run, Schedule, fit, fit_together, move_and_mirror
 
@@ -97,7 +97,7 @@ def test_exported_networks_decide_as_the_trained_ones(name: str) -> None:
     dataset = synthetic(np.random.default_rng(0))
     schedule = Schedule(epochs=4, batch_size=32, learning_rate=3e-3, weight_decay=0.0)
     network = fit(NETWORKS[name](dataset.shape, 4), dataset.train, schedule, seed=0)
-    decisions = ExportedModel(to_onnx(network, dataset.shape), batch_size=50).decide(dataset.test.images)
+    decisions = opened(to_onnx(network, dataset.shape)).decisions(dataset.test.images)
     with torch.no_grad():
         expected = network(torch.from_numpy(dataset.test.images)).argmax(dim=1).numpy()
     np.testing.assert_array_equal(decisions, expected)
