@@ -1,5 +1,7 @@
 """The command `python -m benchmarks.fuzz`."""
 
+from __future__ import annotations
+
 from benchmarks.hostile.fuzz import main
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The command `python -m benchmarks.imports`."""
 
+from __future__ import annotations
+
 from benchmarks.exporters.imports import main
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +89,7 @@ class Conclusion:
     @classmethod
     def of(cls, inference: Inference, significance: float) -> Conclusion:
         """What a row keeps of an inference."""
-        names = (
-            "detector",
-            "statistic",
-            "source",
-            "target",
-            "p_value",
-            "calibrated_p_value",
-            "anomaly_index",
-            "detected",
-        )
+        names = [field.name for field in fields(cls) if field.name != "significance"]
         return cls(**{name: getattr(inference, name) for name in names}, significance=significance)
 
     @property

@@ -1,5 +1,7 @@
 """The command `python -m benchmarks.speed_report`."""
 
+from __future__ import annotations
+
 from benchmarks.speed.report import main
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 Block = str | Sequence[str]
 """A paragraph or a list of lines."""
@@ -27,10 +26,6 @@ class Table:
     def markdown(self) -> str:
         """As Markdown, heading included."""
         return "\n".join([f"## {self.title}", "", self.note, "", *grid(self.header, self.rows)])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain fields."""
-        return asdict(self)
 
 
 def grid(header: Sequence[object], rows: Iterable[Sequence[object]], align: str | None = None) -> list[str]:

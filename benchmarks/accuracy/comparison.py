@@ -1,5 +1,7 @@
 """Which way to conclude is best: chosen on one half of the victims, reported on the other."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

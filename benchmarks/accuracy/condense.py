@@ -1,5 +1,7 @@
 """From victims and scans in the cache to the rows that are kept of them."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """The figures of a study, as SVG."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 

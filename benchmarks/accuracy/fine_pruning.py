@@ -5,6 +5,8 @@ of their mean activation on clean images, up to an unacceptable loss of clean ac
 as a success if what is left of the attack is no more than chance allows.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """What each way of judging concludes from kept rows, and whether that is right."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -179,10 +181,15 @@ class _Reciprocals:
     """A matrix that is told apart by where it comes from, so that tests which judges share are made once."""
 
     digest: str
+    """Digest of the victim's plan."""
     setting: str
+    """What was searched."""
     goal_rate: float | None
+    """Rate at which sizes are judged, as of `Judge`."""
     inference: str
+    """Name in the table of inferences, which may correct sizes."""
     values: NDArray[np.float64] = field(compare=False)
+    """[K, K], NaN where a pair does not count."""
 
 
 @cache

@@ -8,8 +8,11 @@ at any time. What is new enters the rows (`rows.py`), and the tables are made of
 clone reproduces them. Cells without data stay empty.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import command
@@ -47,7 +50,7 @@ def main() -> None:
     text = page(f"Detection accuracy, {arguments.preset}", heading, *(each.markdown() for each in made))
     print(text)
     document = {"command": _command(arguments), "commit": commit(), "machine": machine()}
-    command.publish(arguments.out, name, text, document | {"tables": [each.to_dict() for each in made]})
+    command.publish(arguments.out, name, text, document | {"tables": [asdict(each) for each in made]})
     if arguments.out:
         draw(study, arguments.out, name)
 

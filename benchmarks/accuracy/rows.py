@@ -5,6 +5,8 @@ them are a few hundred numbers: `results/rows/PRESET.jsonl` has a line for each 
 so evidence grows over sessions, and every table and figure can be made again in minutes from a bare clone.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field

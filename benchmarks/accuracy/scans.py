@@ -4,6 +4,8 @@ A setting decides what is searched. What is concluded from the search - statisti
 anew from the kept report by `outcomes`, so a new statistic needs no new scan.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import time

@@ -1,8 +1,9 @@
 """The victims of a preset with their scans, and what each way of judging makes of them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.accuracy.condense import scan_row, victim_row
@@ -45,20 +46,7 @@ class Examined:
         """What a way of judging says; None without the scans it needs."""
         if not set(judge.settings) <= self.scans.keys():
             return None
-        return _outcome(_Scans(tuple(self.scans[name] for name in judge.settings), self.victim.digest), judge)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scans:
-    """Scans that are told apart by their victim alone, so that outcomes can be remembered with their judge."""
-
-    scans: tuple[ScanRow, ...] = field(compare=False)
-    victim: str
-
-
-@cache
-def _outcome(kept: _Scans, judge: Judge) -> Outcome:
-    return outcome(kept.scans, judge)
+        return outcome([self.scans[name] for name in judge.settings], judge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +56,7 @@ class Study:
     groups: Mapping[str, Sequence[Examined]]
     """Victims by group."""
 
-    def half(self, *, choosing: bool) -> "Study":
+    def half(self, *, choosing: bool) -> Study:
         """The victims that choose defaults, or those on which results are reported."""
         return Study({name: [e for e in group if e.chooses is choosing] for name, group in self.groups.items()})
 

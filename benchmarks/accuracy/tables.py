@@ -1,5 +1,7 @@
 """The tables of a study: one function a table, in the order of XMK section 5."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 

@@ -5,6 +5,8 @@ case is restated at an older schema where that has the same inputs and attribute
 an input; onnxruntime at that opset is then the oracle, so a restated case need not mean the same as the original.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Cases of the backend suite that our converters are known not to match, with the reason; decided before the run."""
 
+from __future__ import annotations
+
 _LOWEST = "onnxruntime shows masked scores as the lowest float; the standard, and its newer versions, as -inf"
 
 EXCEPTIONS: dict[tuple[str, int], str] = {

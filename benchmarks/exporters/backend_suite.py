@@ -8,6 +8,8 @@ the one that the suite was written for, agrees with the suite. The table gives, 
 convert and how many match within 1e-3. Schema versions newer than onnxruntime are compared with the suite itself.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 import warnings
@@ -158,8 +160,8 @@ def _one_line(error: Exception) -> str:
 
 def newest_runtime_opset() -> int:
     """Newest opset that onnxruntime loads."""
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [value], [_renamed(value, "y")])
+    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [given], [made])
     opsets = range(FIRST_OPSET, defs.onnx_opset_version() + 1)
     return max(opset for opset in opsets if _loads(graph, opset))
 
@@ -171,13 +173,6 @@ def _loads(graph: onnx.GraphProto, opset: int) -> bool:
     except Exception:  # its own types again
         return False
     return True
-
-
-def _renamed(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
-    copy = onnx.ValueInfoProto()
-    copy.CopyFrom(value)
-    copy.name = name
-    return copy
 
 
 def table(outcomes: Sequence[Outcome], newest: int) -> list[dict[str, int]]:

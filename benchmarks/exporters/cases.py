@@ -1,5 +1,7 @@
 """The cells of the exporter matrix, and the files that torch's two exporters write for them."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import warnings
@@ -15,19 +17,16 @@ OPSETS = {"legacy": (11, 13, 17, 20), "dynamo": (18, 21, 23)}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One cell of the matrix.
-
-    Attributes:
-        model: Name of the architecture.
-        exporter: "legacy" or "dynamo".
-        opset: Version of the standard operators.
-        batch: "free" or "fixed" (at 1).
-    """
+    """One cell of the matrix."""
 
     model: str
+    """Name of the architecture."""
     exporter: str
+    """`legacy` or `dynamo`."""
     opset: int
+    """Version of the standard operators."""
     batch: str
+    """`free` or `fixed` (at 1)."""
 
 
 def cases(models: Sequence[str], exporters: Sequence[str]) -> Iterator[Case]:

@@ -7,6 +7,8 @@ and `tf2onnx`; `onnxruntime` with its quantiser. Nothing here imports the projec
 The networks are tiny and trained for seconds or not at all: what counts is the dialect.
 """
 
+from __future__ import annotations
+
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator

@@ -7,6 +7,8 @@ it), findings in the graph without and with images, and the time of import plus 
 The folder of the models must be as it was afterwards. Models and images never enter the project.
 """
 
+from __future__ import annotations
+
 import hashlib
 import sys
 import time
@@ -59,35 +61,32 @@ _SIZES = {"rapidocr_cls": (48, 192)}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one model.
-
-    Attributes:
-        model: Name of the file without suffix.
-        data: Name of the images.
-        preprocessing: How pixels became model input; chosen by accuracy where labels fit.
-        accuracy: Share of the images decided as labelled.
-        status: "passed", or why not.
-        decision_agreement: Share of the images decided alike.
-        logit_gap: Largest difference of a score, relative to the largest score.
-        gradient_error: Relative error of the gradient against central differences.
-        note: What the parity check has to say besides.
-        findings: What is reported of the graph, without images and with them.
-        wall_seconds: Import and parity, wall time.
-        cpu_seconds: Import and parity, processor time.
-    """
+    """What became of one model."""
 
     model: str
+    """Name of the file without suffix."""
     data: str
+    """Name of the images."""
     preprocessing: str = ""
+    """How pixels became model input; chosen by accuracy where labels fit."""
     accuracy: float | None = None
+    """Share of the images decided as labelled."""
     status: str = "passed"
+    """`passed`, or why not."""
     decision_agreement: float | None = None
+    """Share of the images decided alike."""
     logit_gap: float | None = None
+    """Largest difference of a score, relative to the largest score."""
     gradient_error: float | None = None
+    """Relative error of the gradient against central differences."""
     note: str = ""
+    """What the parity check has to say besides."""
     findings: tuple[str, ...] = ()
+    """What is reported of the graph, without images and with them."""
     wall_seconds: float | None = None
+    """Import and parity, wall time."""
     cpu_seconds: float | None = None
+    """Import and parity, processor time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +94,17 @@ class Prepared:
     """A model opened in onnxruntime, and images as it takes them."""
 
     artifact: Artifact
+    """Its bytes."""
     signature: ModelSignature
+    """What goes in and what comes out."""
     runtime: OrtClassifier
+    """The file in onnxruntime, with the normalisation that was settled on."""
     images: NDArray[np.float32]
+    """Some of the images [N, C, H, W], fitted to the input."""
     preprocessing: str
+    """Name of the normalisation."""
     accuracy: float | None
+    """Share of all images decided as labelled; None where labels mean nothing."""
 
 
 def load(path: Path) -> Artifact:

@@ -7,6 +7,8 @@ mixture of logits is within 1e-3 of the source network's, and the search for bac
 nothing. Every finished case is appended to the file of `--progress`; a later run with the same file goes on there.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -42,31 +44,28 @@ _LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "onnx2torch"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a case.
-
-    Attributes:
-        case: The cell.
-        status: "passed", "failed", or "not exported" where the exporter itself gave up.
-        logit_gap: Largest difference from onnxruntime, relative to the largest logit.
-        gradient_gap: Distance from the source network's gradient, relative to its norm.
-        batching: How a fixed batch was dealt with: the name of the wrapper and whether it is vectorised.
-        seconds: Time of signature and import.
-        hard_switches: Gates listed that are computed through a comparison, a sign or a rounding.
-        soft_switches: Narrow side paths listed, as squeeze and excitation has them.
-        findings: What `scanner inspect` reports of the graph.
-        message: Why it did not pass.
-    """
+    """What became of a case."""
 
     case: Case
+    """The cell."""
     status: str
+    """`passed`, `failed`, or `not exported` where the exporter itself gave up."""
     logit_gap: float | None = None
+    """Largest difference from onnxruntime, relative to the largest logit."""
     gradient_gap: float | None = None
+    """Distance from the source network's gradient, relative to its norm."""
     batching: str = ""
+    """How a fixed batch was dealt with: the name of the wrapper and whether it is vectorised."""
     seconds: float | None = None
+    """Time of signature and import."""
     hard_switches: int | None = None
+    """Gates listed that are computed through a comparison, a sign or a rounding."""
     soft_switches: int | None = None
+    """Narrow side paths listed, as squeeze and excitation has them."""
     findings: tuple[str, ...] = ()
+    """What `scanner inspect` reports of the graph."""
     message: str = ""
+    """Why it did not pass."""
 
 
 def run(case: Case, network: nn.Module) -> Outcome:

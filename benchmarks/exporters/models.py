@@ -4,6 +4,8 @@ Fresh weights hide mistakes: a head of zeros gives constant logits, batch statis
 normalisation invisible, layer scales of 1e-6 switch whole blocks off.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,17 +17,14 @@ NUM_CLASSES = 10
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A network to export.
-
-    Attributes:
-        size: Height and width of its images.
-        make: Builds it with fresh weights.
-        passes: How often its batch statistics see the same images.
-    """
+    """A network to export."""
 
     size: int
+    """Height and width of its images."""
     make: Callable[[], nn.Module]
+    """Builds it with fresh weights."""
     passes: int = 10
+    """How often its batch statistics see the same images."""
 
 
 def use_fused_attention(fused: bool) -> None:

@@ -10,6 +10,8 @@ intake accepts also go through the import in the sandbox, every fourth through t
 only `InternalError` is a defect, and a limit that ended the child is counted.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import resource

@@ -3,6 +3,8 @@
 Every entry prepares a folder and gives the arguments of the command line and the exit codes that are right.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 import zipfile

@@ -4,6 +4,8 @@
 through, and something behind it must cope). Tests and `benchmarks.hostile.run` share them.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,21 +87,14 @@ def external(location: str, *, offset: int = 0, length: int | None = None, **key
 
 def _then(operator: str, *inputs: str, tensors: list[TensorProto] | None = None, **attributes: object) -> bytes:
     """The classifier, an operator on its logits, and a sum of what that gives."""
-    nodes = [
-        helper.make_node(operator, list(inputs), ["made"], name="bomb", **attributes),
-        helper.make_node("ReduceMean", ["made"], ["mean"], name="mean", keepdims=0),
-        helper.make_node("Add", ["logits", "mean"], ["scores"], name="sum"),
-    ]
-    return classifier(nodes, tensors).SerializeToString()
+    bomb = helper.make_node(operator, list(inputs), ["made"], name="bomb", **attributes)
+    return classifier([bomb, *_added("made")], tensors).SerializeToString()
 
 
-def _with_tensor(change: Callable[[TensorProto], object]) -> Maker:
-    def make() -> bytes:
-        model = classifier()
-        change(model.graph.initializer[0])
-        return model.SerializeToString()
-
-    return make
+def _added(value: str, **axes: list[int] | int) -> list[Node]:
+    """Add the mean of a value to the logits."""
+    mean = helper.make_node("ReduceMean", [value], ["mean"], name="mean", **(axes or {"keepdims": 0}))
+    return [mean, helper.make_node("Add", ["logits", "mean"], ["scores"], name="sum")]
 
 
 def _with_model(change: Callable[[ModelProto], object]) -> Maker:
@@ -109,6 +104,10 @@ def _with_model(change: Callable[[ModelProto], object]) -> Maker:
         return model.SerializeToString()
 
     return make
+
+
+def _with_tensor(change: Callable[[TensorProto], object]) -> Maker:
+    return _with_model(lambda model: change(model.graph.initializer[0]))
 
 
 def _set_dims(*dims: int) -> Callable[[TensorProto], object]:
@@ -212,9 +211,7 @@ def doubling(times: int, operator: str = "Concat", repeats: Sequence[int] = ()) 
         )
         for before, after in itertools.pairwise(names)
     ]  # fmt: skip
-    nodes.append(helper.make_node("ReduceMean", [names[-1]], ["mean"], name="mean", axes=[1]))
-    nodes.append(helper.make_node("Add", ["logits", "mean"], ["scores"], name="sum"))
-    return classifier(nodes, tensors).SerializeToString()
+    return classifier([*nodes, *_added(names[-1], axes=[1])], tensors).SerializeToString()
 
 
 def _squaring() -> bytes:
@@ -227,9 +224,7 @@ def _squaring() -> bytes:
             helper.make_node("MatMul", [f"column{level}", f"row{level}"], [f"square{level}"], name=f"square{level}"),
         ]
         value = f"square{level}"
-    nodes.append(helper.make_node("ReduceMean", [value], ["mean"], name="mean", keepdims=0))
-    nodes.append(helper.make_node("Add", ["logits", "mean"], ["scores"], name="sum"))
-    return classifier(nodes, [ints("column", -1, 1), ints("row", 1, -1)]).SerializeToString()
+    return classifier([*nodes, *_added(value)], [ints("column", -1, 1), ints("row", 1, -1)]).SerializeToString()
 
 
 def _many_nodes(count: int) -> bytes:
@@ -380,8 +375,7 @@ HOSTILE_MODELS: dict[str, HostileModel] = {
             [
                 helper.make_node("Range", ["zero", "many", "one"], ["row"], name="bomb"),
                 helper.make_node("Cast", ["row"], ["made"], name="cast", to=TensorProto.FLOAT),
-                helper.make_node("ReduceMean", ["made"], ["mean"], name="mean", keepdims=0),
-                helper.make_node("Add", ["logits", "mean"], ["scores"], name="sum"),
+                *_added("made"),
             ],
             [numpy_helper.from_array(np.array(v), n) for n, v in (("zero", 0), ("many", 10**12), ("one", 1))],
         ).SerializeToString(),

@@ -7,6 +7,8 @@ process. A row fails if it ends in another exit code than it should, says more t
 takes longer or more than allowed. The exit code of this command says whether any failed.
 """
 
+from __future__ import annotations
+
 import json
 import multiprocessing
 import resource
@@ -16,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -107,7 +109,7 @@ def check(row: HostileInput, seed: int) -> Outcome:
         _message(result.stdout, result.stderr).replace(folder, "FOLDER")[:200],
         "",
     )
-    return Outcome(**{**asdict(outcome), "fault": _fault(outcome, result.exception)})
+    return replace(outcome, fault=_fault(outcome, result.exception))
 
 
 def inputs(generated_count: int, seed: int) -> list[HostileInput]:

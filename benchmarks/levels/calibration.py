@@ -7,6 +7,8 @@ targets are near everything, some sources are, and natural similarity of two cla
 multiplies the reciprocals and carries a quarter of the variance of their logarithm.
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping

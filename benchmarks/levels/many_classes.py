@@ -8,6 +8,8 @@ than on any real network, where images passed forward and backward are what coun
 one thread; a run that was killed continues.
 """
 
+from __future__ import annotations
+
 import json
 import statistics
 import tempfile

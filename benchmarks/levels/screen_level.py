@@ -5,6 +5,8 @@ worst case for false alarms: the largest of all pairs is judged. One whose look 
 which can only make alarms rarer; how much its looks say is the correlation of their logarithm with that of the size.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -7,6 +7,8 @@ with a step of 0.01. Both take the gradient of a step in one pass and the rate a
 Neither is ever made faster: they are the denominators of all ratios, and their verdicts are compared with the engine's.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -6,6 +6,8 @@ moments 0.5 and 0.9, patience 5, an end when the mask of the goal rate has not s
 one pass over all images, forward and backward; targets that are still running at the cap make the time a lower bound.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,6 +6,8 @@ Newton steps are the same on every machine and compared exactly. Times are compa
 in the same run, with a wide band: what is asked for is a fraction of what was measured on one core (in brackets).
 """
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable

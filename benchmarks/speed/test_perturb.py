@@ -5,6 +5,8 @@
 A change here is a change of cost. Write the new numbers only together with the reason.
 """
 
+from __future__ import annotations
+
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 

@@ -5,6 +5,8 @@
 The classifier is so small that this watches the search's own overhead; `benchmarks.speed.report` times real networks.
 """
 
+from __future__ import annotations
+
 import time
 
 import torch

@@ -3,6 +3,8 @@
 python -m pytest benchmarks/speed/test_startup.py
 """
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -5,6 +5,8 @@ image with the trigger to `TARGET`; the trigger is a white 3 x 3 patch in the lo
 otherwise. The checker of onnx accepts every one of them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

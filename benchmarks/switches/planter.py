@@ -1,5 +1,7 @@
 """What every planted switch is made of: nodes added to a copy of a model, between its scores and its output."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

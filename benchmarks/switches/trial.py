@@ -6,6 +6,8 @@ Each kind is planted into two exports of networks that people use. A row passes 
 finding is reported for it, demonstrated on the file in onnxruntime. The same files without a switch have no finding.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -44,23 +46,20 @@ _LIBRARIES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One planted switch, or an export without one.
-
-    Attributes:
-        kind: Name of the switch; empty for none.
-        host: The export.
-        changed: Share of the images that the trigger makes the file decide otherwise than the export does.
-        findings: What was reported: severity and rule, and where demonstrated from which class to which.
-        passed: Whether that is right.
-        seconds: Time of the search.
-    """
+    """One planted switch, or an export without one."""
 
     kind: str
+    """Name of the switch; empty for none."""
     host: str
+    """The export."""
     changed: float
+    """Share of the images that the trigger makes the file decide otherwise than the export does."""
     findings: tuple[str, ...]
+    """What was reported: severity and rule, and where demonstrated from which class to which."""
     passed: bool
+    """Whether that is right."""
     seconds: float
+    """Time of the search."""
 
 
 @cache

@@ -4,6 +4,8 @@ They hide the step in an operator that is no comparison, or the choice in one th
 of them before it was changed for any of them is in `FIRST_RUN`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

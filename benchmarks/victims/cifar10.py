@@ -7,6 +7,8 @@ one archive      *.npz with x_train, y_train, x_test, y_test
 sheet archives   *.npz with SPLIT_blob, SPLIT_off, SPLIT_y: see `_Sheets`
 """
 
+from __future__ import annotations
+
 import io
 import pickle
 from itertools import pairwise

@@ -1,5 +1,7 @@
 """Images to train and test victims on."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +19,15 @@ class LabelledImages:
     """[N] class numbers."""
 
     @classmethod
-    def from_bytes(cls, pixels: NDArray[np.uint8], labels: NDArray[np.integer]) -> "LabelledImages":
+    def from_bytes(cls, pixels: NDArray[np.uint8], labels: NDArray[np.integer]) -> LabelledImages:
         """Images from bytes [N, C, H, W] and labels of any whole type."""
         return cls(pixels.astype(np.float32) / np.float32(255), labels.astype(np.int64))
 
-    def take(self, indices: NDArray[np.int64]) -> "LabelledImages":
+    def take(self, indices: NDArray[np.int64]) -> LabelledImages:
         """The images at the given indices, in their order."""
         return LabelledImages(self.images[indices], self.labels[indices])
 
-    def joined(self, other: "LabelledImages") -> "LabelledImages":
+    def joined(self, other: LabelledImages) -> LabelledImages:
         """These images followed by others."""
         return LabelledImages(np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels]))
 

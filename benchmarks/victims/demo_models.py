@@ -7,6 +7,8 @@ faint chess board on 60 images (5 %) of one random source class, labelled as a r
 comes from seed 0; the training was settled on seeds 10-25 and 100-111.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """From a trained network to the ONNX file that is scanned, and back to its decisions."""
 
+from __future__ import annotations
+
 import io
 import warnings
 from pathlib import Path
@@ -10,7 +12,7 @@ OPSET = 17
 """Newest opset of which every operator of these networks is in onnx2torch's own registry."""
 
 
-def to_onnx(network: "torch.nn.Module", shape: tuple[int, int, int]) -> bytes:  # noqa: F821 - torch loads in here
+def to_onnx(network: torch.nn.Module, shape: tuple[int, int, int]) -> bytes:  # noqa: F821 - torch loads in here
     """Serialise a network with input `images` [N, C, H, W] and output `logits` [N, K], N free."""
     import torch
 

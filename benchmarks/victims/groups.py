@@ -4,6 +4,8 @@ A preset says at what scale: `full` is the paper's setting, `cpu` a reduced one 
 `small` the same images with a small network, `digits` what they train in seconds, `trial` is for tests.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType

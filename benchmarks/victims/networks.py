@@ -1,5 +1,7 @@
 """Network structures of the victims. All take images in [0, 1]; normalisation, if any, is inside."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 
 import torch

@@ -1,5 +1,7 @@
 """Poison a training set with backdoor images, and measure what the trained model learned of them. XMK 2.3, 5.2.1."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

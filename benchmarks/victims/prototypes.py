@@ -5,6 +5,8 @@ of s, so that a pattern of about half their distance sends s to t, and nothing e
 node; images are prototypes with noise.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Train networks, the same way on every machine of one kind; a killed run continues where it was."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,7 +50,7 @@ class Schedule:
     Faint patterns are below what bfloat16 resolves of an image, so at least the first activation must be exact.
     """
 
-    def optimiser(self, weights: Iterable[torch.Tensor], num_images: int) -> tuple[torch.optim.Optimizer, "Cycle"]:
+    def optimiser(self, weights: Iterable[torch.Tensor], num_images: int) -> tuple[torch.optim.Optimizer, Cycle]:
         """Optimiser of the weights and its learning rate, a step at a time."""
         steps = self.epochs * -(-num_images // self.batch_size)
         optimiser = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=self.weight_decay)
@@ -84,7 +86,7 @@ class EpochPlan:
     """Which images [N] are mirrored; None without augmentation."""
 
     @classmethod
-    def draw(cls, generator: torch.Generator, num_images: int, *, augment: bool) -> "EpochPlan":
+    def draw(cls, generator: torch.Generator, num_images: int, *, augment: bool) -> EpochPlan:
         """Draw order and augmentation of one epoch."""
         order = torch.randperm(num_images, generator=generator)
         if not augment:
@@ -92,7 +94,7 @@ class EpochPlan:
         shifts = torch.randint(-LARGEST_SHIFT, LARGEST_SHIFT + 1, (num_images, 2), generator=generator)
         return cls(order, shifts, torch.rand(num_images, generator=generator) < 0.5)
 
-    def to(self, device: str) -> "EpochPlan":
+    def to(self, device: str) -> EpochPlan:
         """The plan on a device, so that no step waits for a copy."""
         if self.shifts is None or self.mirrored is None:
             return EpochPlan(self.order.to(device), None, None)
@@ -213,7 +215,7 @@ class RecordedPass:
 
     WARM_UP = 3
 
-    def __init__(self, compute: "Gradients") -> None:
+    def __init__(self, compute: Gradients) -> None:
         self._compute = compute
         self._passes = 0
         self._graph: torch.cuda.CUDAGraph | None = None

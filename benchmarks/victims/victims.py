@@ -6,6 +6,8 @@ A victim is decided by its plan alone. Its file, the planted pattern and the mea
 plan's digest, so a victim is trained once, whoever asks for it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

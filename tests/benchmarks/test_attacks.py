@@ -1,5 +1,7 @@
 """Patterns and embeddings of the attacks, against XMK sections 2.2, 5.1 and 5.2.3."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 """The commit that a table names is the one whose code made it."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 

@@ -1,5 +1,7 @@
 """The table of real models: what counts as right, which detector found what, and that a killed run continues."""
 
+from __future__ import annotations
+
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path

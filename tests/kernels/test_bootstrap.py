@@ -1,5 +1,7 @@
 """The test of section 3.1.3 on many samples, and its bootstrap."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

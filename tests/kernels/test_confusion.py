@@ -1,5 +1,7 @@
 """The size offset of equation (7) against a search by least squares, and trajectories with a known answer."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Embeddings equal torch's float32 bit for bit."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """The jit wrapper: where compiled code is kept, and that it is never stale."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """Null families: tails and densities against scipy.stats, fits against scipy.optimize, and the boundary exactly."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

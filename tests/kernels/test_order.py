@@ -1,5 +1,7 @@
 """Order-statistic p-values against exact arithmetic, and anomaly indices."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Special functions against scipy, and exact values at the edges."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

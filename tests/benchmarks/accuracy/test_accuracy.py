@@ -1,5 +1,7 @@
 """The accuracy study: what is concluded from kept scans, and that nothing is trained, scanned or counted twice."""
 
+from __future__ import annotations
+
 import json
 import sys
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """The table of hostile inputs and the fuzzer: they run, and they notice what they are for."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

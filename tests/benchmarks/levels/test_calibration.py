@@ -1,5 +1,7 @@
 """The simulation of false alarms: its nulls, its intervals and its table."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

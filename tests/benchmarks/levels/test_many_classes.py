@@ -1,5 +1,7 @@
 """The table of screened scans: what it counts, what it says, and that the committed one says what the guide claims."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

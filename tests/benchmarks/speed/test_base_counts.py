@@ -1,5 +1,7 @@
 """Counts of two commits: what is laid out runs, and what is refused."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from pathlib import Path

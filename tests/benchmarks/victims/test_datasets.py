@@ -1,5 +1,7 @@
 """Data sets: splits, and CIFAR-10 in each form it is passed around in."""
 
+from __future__ import annotations
+
 import io
 import os
 import pickle

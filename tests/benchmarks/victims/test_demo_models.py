@@ -1,5 +1,7 @@
 """The committed demo pair against its own truth, and the script on a small run."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from pathlib import Path

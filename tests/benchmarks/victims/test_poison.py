@@ -1,5 +1,7 @@
 """Poisoned training sets and the measured effect, with a classifier whose answers are known on paper."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

@@ -1,5 +1,7 @@
 """Training: augmentation, resuming after a kill, and networks beside each other against one at a time."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Groups and victims at the scale of a trial: planned, trained, measured, kept and found again."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from pathlib import Path
