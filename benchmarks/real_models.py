@@ -203,13 +203,19 @@ def _cells(model: KnownModel, row: Row, detectors: Sequence[str]) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Scan what has no row yet; write `real_models.md`, `real_models.jsonl` and one JSON report a model."""
-    arguments = _parse()
+def main(words: Sequence[str] | None = None, models: Sequence[KnownModel] = MODELS) -> None:
+    """Scan what has no row yet; write `real_models.md`, `real_models.jsonl` and one JSON report a model.
+
+    Args:
+        words: The command line; None is that of this process.
+        models: What is known; others are not scanned.
+    """
+    words = sys.argv[1:] if words is None else words
+    arguments = _parse(words)
     config = replace(ScanConfig(), images_per_class=arguments.images_per_class)
     if arguments.detector:
         config = replace(config, detectors=tuple(arguments.detector))
-    chosen = [model for model in MODELS if not arguments.only or model.name in arguments.only]
+    chosen = [model for model in models if not arguments.only or model.name in arguments.only]
     kept_rows = arguments.out / f"{arguments.name}.jsonl"
     kept = {row.name: row for row in map(Row.from_dict, command.read_lines(kept_rows))}
     images: dict[str, CleanSet] = {}
@@ -230,7 +236,7 @@ def main() -> None:
         rows.append((model, row))
         print(model.name, row.verdict, *row.conclusions, sep="; ", flush=True)
         command.replace_text(kept_rows, "".join(json.dumps(asdict(each)) + "\n" for each in kept.values()))
-        made_by = f"python -m benchmarks.real_models {shlex.join(sys.argv[1:])}"
+        made_by = f"python -m benchmarks.real_models {shlex.join(words)}"
         (arguments.out / f"{arguments.name}.md").write_text(table(rows, config, made_by), encoding="utf-8")
 
 
@@ -240,7 +246,7 @@ def _key(path: Path, config: ScanConfig) -> str:
     return hashlib.sha256(path.read_bytes() + described).hexdigest()[:16]
 
 
-def _parse() -> argparse.Namespace:
+def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = command.parser(__doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder with the ONNX files")
     parser.add_argument("--data", type=Path, required=True, help="folder with the clean images")
@@ -251,7 +257,7 @@ def _parse() -> argparse.Namespace:
     known = (*DETECTORS, *TARGET_DETECTORS)
     parser.add_argument("--detector", action="append", choices=known, help="as of `scanner check`; its default if none")
     parser.add_argument("--only", nargs="*", help="names of models")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def _number(value: float | None) -> str:

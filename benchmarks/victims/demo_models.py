@@ -50,7 +50,7 @@ class DemoPair:
     """ONNX file of the model trained without poison."""
 
 
-def make_pair(seed: int) -> DemoPair:
+def make_pair(seed: int, schedule: Schedule = SCHEDULE) -> DemoPair:
     """Draw a split, a class pair and a pattern, and train both models; under a minute on one core."""
     rng = np.random.default_rng(seed)
     dataset = digits(rng)
@@ -60,7 +60,7 @@ def make_pair(seed: int) -> DemoPair:
     poisoned = poisoned_copies(dataset.train, backdoor, images_per_source=IMAGES_PER_SOURCE, rng=rng)
 
     def train(images: LabelledImages) -> bytes:
-        return to_onnx(fit(digit_net(shape, dataset.num_classes), images, SCHEDULE, seed=seed), shape)
+        return to_onnx(fit(digit_net(shape, dataset.num_classes), images, schedule, seed=seed), shape)
 
     return DemoPair(
         dataset, backdoor, backdoored=train(dataset.train.joined(poisoned)), unattacked=train(dataset.train)

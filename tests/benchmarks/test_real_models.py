@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -75,15 +74,13 @@ def test_killed_run_continues_and_the_command_is_the_one_that_ran(tmp_path: Path
         scanned.append((path.stem, config.detectors))
         return row()
 
-    monkeypatch.setattr(real_models, "MODELS", (ATTACKED,))
     monkeypatch.setattr(real_models, "scan", scan_once)
     monkeypatch.setattr(real_models.CleanSet, "load", lambda _: None)
     monkeypatch.setattr(Row, "of", lambda _, key, result: replace(result, key=key))
     (tmp_path / "attacked.onnx").write_bytes(b"model")
-    command = ["--models", str(tmp_path), "--data", "data", "--out", str(tmp_path)]
+    command = ["--models", str(tmp_path), "--data", "data", "--out", str(tmp_path), "--only", "attacked"]
     for chosen in ([], [], ["--detector", "features"]):
-        monkeypatch.setattr(sys, "argv", ["real_models", *command, *chosen])
-        real_models.main()
+        real_models.main([*command, *chosen], models=(ATTACKED, UNATTACKED))
     assert scanned == [("attacked", ScanConfig().detectors), ("attacked", ("features",))]
     assert "--detector features` at commit" in (tmp_path / "real_models.md").read_text()
     assert "attacked; backdoor_detected" in capsys.readouterr().out

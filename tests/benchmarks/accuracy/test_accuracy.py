@@ -20,9 +20,9 @@ from benchmarks.accuracy.comparison import Record, area, comparison
 from benchmarks.accuracy.condense import at_rate
 from benchmarks.accuracy.fine_pruning import last_layer, prune
 from benchmarks.accuracy.outcomes import CANDIDATES, JUDGES, Judge, Outcome, anomaly, combined, default, outcome
-from benchmarks.accuracy.rows import Row, ScanRow, read_rows, write_rows
+from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, read_rows, write_rows
 from benchmarks.accuracy.scans import SETTINGS, find_scan
-from benchmarks.accuracy.study import Place, collect, harvest, make
+from benchmarks.accuracy.study import Examined, Place, collect, harvest, make
 from benchmarks.accuracy.tables import tables
 from benchmarks.provenance import share
 from benchmarks.victims.victims import clean_images, find, make_plans
@@ -178,7 +178,9 @@ def test_tables_show_what_the_default_does_wherever_it_ranks(rows: tuple[Row, ..
     assert (judge.statistics, judge.inference, judge.null) == (config.statistics, config.inference, config.null)
     assert [SETTINGS[setting]["detectors"] for setting in judge.settings] == [(name,) for name in config.detectors]
     features = [replace(row, setting="features J") for row in rows if isinstance(row, ScanRow)]
-    for table in comparison(collect((*rows, *features), GROUPS)):
+    made = list(comparison(collect((*rows, *features), GROUPS)))
+    assert len(made) == 3
+    for table in made:
         assert [row[0] for row in table.rows].count(f"{default()} (default)") == 1
 
 
@@ -231,8 +233,9 @@ def test_a_model_that_does_not_end_in_a_linear_layer_is_refused() -> None:
         last_layer(model.SerializeToString())
 
 
-def test_half_of_a_plan_follows_from_its_digest() -> None:
-    plans = make_plans("trial", "Clean", range(40))
-    evens = sum(int(plan.digest, 16) % 2 == 0 for plan in plans)
-    assert 8 <= evens <= 32
-    assert replace(plans[0], seed=1).digest == plans[1].digest
+def test_half_of_a_victim_follows_from_the_digest_of_its_plan(rows: tuple[Row, ...]) -> None:
+    [row] = [each for each in rows if isinstance(each, VictimRow) and each.group == "Clean"]
+    digests = [plan.digest for plan in make_plans("trial", "Clean", range(40))]
+    choosing = [Examined(replace(row, digest=digest), {}).chooses for digest in digests]
+    assert 8 <= sum(choosing) <= 32
+    assert [Examined(replace(row, digest=digest, seed=99), {}).chooses for digest in digests] == choosing

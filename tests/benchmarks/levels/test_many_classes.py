@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from benchmarks.levels.many_classes import as_markdown, counted_passes
-from benchmarks.levels.screen_level import simulate
+from benchmarks.levels.screen_level import CASES, simulate
 
-COMMITTED = Path("benchmarks/results/many_classes.json")
+COMMITTED = Path(__file__).parents[3] / "benchmarks" / "results" / "many_classes.json"
 SCANNED = {
     "verdict": "backdoor_detected",
     "pair": [3, 5],
@@ -67,8 +67,10 @@ def test_a_simulation_repeats_itself_and_counts_what_is_seen():
     assert simulate("gamma", 20, 1.0, 4)["largest_seen"] == 4
 
 
-@pytest.mark.parametrize("row", json.loads(COMMITTED.read_text(encoding="utf-8"))["level"])
-def test_committed_levels_lie_in_the_promised_band_or_below(row):
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_committed_levels_lie_in_the_promised_band_or_below(case):
+    rows = json.loads(COMMITTED.read_text(encoding="utf-8"))["level"]
+    [row] = [row for row in rows if (row["family"], row["num_classes"], row["correlation"]) == case]
     assert row["num_nulls"] >= (2000 if row["num_classes"] == 43 else 500)
     assert row["alarms"] / row["num_nulls"] <= 0.065
 
@@ -78,6 +80,5 @@ def test_committed_screens_find_what_all_pairs_find_and_cost_less():
     victims = [row for row in document["detection"] if row["planted"]]
     assert len(victims) >= 3
     assert all(row["on"]["pair"] == row["off"]["pair"] == row["planted"] for row in victims)
-    for row in document["cost"]:
-        if row["num_classes"] >= 72:
-            assert 3 * row["on"]["cpu_seconds"] < row["off"]["cpu_seconds"]
+    [many] = [row for row in document["cost"] if row["num_classes"] >= 72]
+    assert 3 * many["on"]["cpu_seconds"] < many["off"]["cpu_seconds"]

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.victims import training
 from benchmarks.victims.datasets import LabelledImages, synthetic
 from benchmarks.victims.export import opened, to_onnx
 from benchmarks.victims.networks import NETWORKS, digit_net, resnet20
@@ -53,34 +52,17 @@ def test_training_again_gives_the_same_network(augment: bool) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
 
-class Killed(Exception):  # noqa: N818 - stands for a kill, not for an error
-    """Raised in the middle of a run."""
-
-
-def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the run fail at the beginning of the epoch after that many."""
-    draw, drawn = training.EpochPlan.draw.__func__, []
-
-    def failing(cls: type, *args: object, **options: object) -> object:
-        drawn.append(1)
-        if len(drawn) > epochs:
-            raise Killed
-        return draw(cls, *args, **options)
-
-    monkeypatch.setattr(training.EpochPlan, "draw", classmethod(failing))
-
-
-def test_a_killed_run_continues_to_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_continues_where_it_was_to_the_same_network(tmp_path: Path) -> None:
     train, path = random_images(50, 0), tmp_path / "run.pt"
     whole = fit(small_resnet(), train, SCHEDULE, seed=5)
-    with monkeypatch.context() as patched:
-        killed_after(2, patched)
-        with pytest.raises(Killed):
-            fit(small_resnet(), train, SCHEDULE, seed=5, checkpoint=path)
-    assert path.exists()
-    continued = fit(small_resnet(), train, SCHEDULE, seed=5, checkpoint=path)
+    begun = Run(small_resnet(), train, SCHEDULE, seed=5, checkpoint=path).steps()
+    for _ in range(9):  # of four an epoch: it ends in the middle of the third
+        next(begun)
+    begun.close()
+    continued = Run(small_resnet(), train, SCHEDULE, seed=5, checkpoint=path)
+    assert len(list(continued.steps())) == 4, "only the third epoch is left"
     for name, tensor in whole.state_dict().items():
-        torch.testing.assert_close(continued.state_dict()[name], tensor, rtol=0, atol=0)
+        torch.testing.assert_close(continued.network.state_dict()[name], tensor, rtol=0, atol=0)
 
 
 def test_networks_that_train_beside_each_other_become_what_they_become_alone() -> None:
