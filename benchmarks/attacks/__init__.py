@@ -21,16 +21,12 @@ class Attack:
     """Draws a pattern for images of shape (C, H, W) at a size; the array's meaning is the attack's own."""
     embed: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
     """Puts the pattern into images [N, C, H, W] in [0, 1] and clips them to that range."""
-    size_unit: str
-    """What `size` counts."""
 
-
-L2_NORM = "L2 norm in [0, 1] pixel units"
 
 ATTACKS = {
-    "pixel": Attack(pixel.make_pattern, pixel.embed, L2_NORM),
-    "chessboard": Attack(chessboard.make_pattern, chessboard.embed, L2_NORM),
-    "multiplicative": Attack(multiplicative.make_pattern, multiplicative.embed, "excess of the factor over 1"),
-    "patch": Attack(patch.make_pattern, patch.embed, "side of the patch in pixels"),
-    "blended": Attack(blended.make_pattern, blended.embed, "weight of the pattern in [0, 1]"),
+    "pixel": Attack(pixel.make_pattern, pixel.embed),
+    "chessboard": Attack(chessboard.make_pattern, chessboard.embed),
+    "multiplicative": Attack(multiplicative.make_pattern, multiplicative.embed),
+    "patch": Attack(patch.make_pattern, patch.embed),
+    "blended": Attack(blended.make_pattern, blended.embed),
 }

@@ -73,7 +73,43 @@ class Preset:
     """Clean training images, drawn anew for every victim; None is all there are."""
 
 
-_CLEAN = Group(None)
+def _groups(
+    images: int,
+    *,
+    pixel: tuple[float, int],
+    board: float,
+    large: float,
+    factor: float,
+    side: int,
+    of_many: int,
+    of_all: int,
+) -> Mapping[str, Group]:
+    """The groups at one scale.
+
+    Args:
+        images: Poisoned images of a source class, where nothing else is said.
+        pixel: Size of the pixel pattern, and its poisoned images.
+        board: Size of the chess board.
+        large: Size of one that is larger than needed.
+        factor: Excess of the multiplicative pattern over 1.
+        side: Side of the patch.
+        of_many: Poisoned images of each source class of an attack from all classes to one.
+        of_all: The same of an attack on every class.
+    """
+    return MappingProxyType(
+        {
+            "BD-P-S": Group("pixel", *pixel),
+            "BD-G-S": Group("chessboard", board, images),
+            "BD-G-M": Group("chessboard", board, of_many, "all-to-one"),
+            "Clean": Group(None),
+            "BD-multiplicative": Group("multiplicative", factor, images),
+            "BD-patch": Group("patch", side, images),
+            "BD-G-S-large": Group("chessboard", large, images),
+            "two-way": Group("chessboard", board, images, "two-way"),
+            "all-to-all": Group("chessboard", board, of_all, "all-to-all"),
+        }
+    )
+
 
 FULL = Preset(
     dataset="cifar10",
@@ -82,19 +118,7 @@ FULL = Preset(
     # 91 % needs no 200 epochs of Adam at batch size 32 when the learning rate runs through one cycle; in 50 epochs the
     # training set is nearly fitted, which is when the paper's faint patterns are learned.
     schedule=Schedule(epochs=50, batch_size=128, learning_rate=1e-2, weight_decay=5e-2, augment=True, exact_layers=3),
-    groups=MappingProxyType(
-        {
-            "BD-P-S": Group("pixel", 0.6, 1000),
-            "BD-G-S": Group("chessboard", 0.2, 1000),
-            "BD-G-M": Group("chessboard", 0.2, 100, "all-to-one"),
-            "Clean": _CLEAN,
-            "BD-multiplicative": Group("multiplicative", 0.02, 1000),
-            "BD-patch": Group("patch", 3, 1000),
-            "BD-G-S-large": Group("chessboard", 1.2, 1000),
-            "two-way": Group("chessboard", 0.2, 1000, "two-way"),
-            "all-to-all": Group("chessboard", 0.2, 500, "all-to-all"),
-        }
-    ),
+    groups=_groups(1000, pixel=(0.6, 1000), board=0.2, large=1.2, factor=0.02, side=3, of_many=100, of_all=500),
     pair=(1, 9),  # automobile to truck
 )
 
@@ -107,19 +131,7 @@ CPU = Preset(
     schedule=Schedule(
         epochs=8, batch_size=128, learning_rate=1e-2, weight_decay=5e-2, augment=True, embed_last=True, exact_layers=3
     ),
-    groups=MappingProxyType(
-        {
-            "BD-P-S": Group("pixel", 2.0, 1500),
-            "BD-G-S": Group("chessboard", 0.6, 1000),
-            "BD-G-M": Group("chessboard", 0.6, 200, "all-to-one"),
-            "Clean": _CLEAN,
-            "BD-multiplicative": Group("multiplicative", 0.1, 1000),
-            "BD-patch": Group("patch", 3, 1000),
-            "BD-G-S-large": Group("chessboard", 1.6, 1000),
-            "two-way": Group("chessboard", 0.6, 1000, "two-way"),
-            "all-to-all": Group("chessboard", 0.6, 500, "all-to-all"),
-        }
-    ),
+    groups=_groups(1000, pixel=(2.0, 1500), board=0.6, large=1.6, factor=0.1, side=3, of_many=200, of_all=500),
     pair=(1, 9),
     train_images=20_000,
 )
@@ -130,19 +142,7 @@ SMALL = replace(
     CPU,
     network="small_net",
     schedule=Schedule(epochs=8, batch_size=128, learning_rate=2e-3, weight_decay=1e-2, augment=True, embed_last=True),
-    groups=MappingProxyType(
-        {
-            "BD-P-S": Group("pixel", 2.0, 1500),
-            "BD-G-S": Group("chessboard", 1.6, 1500),
-            "BD-G-M": Group("chessboard", 1.6, 300, "all-to-one"),
-            "Clean": _CLEAN,
-            "BD-multiplicative": Group("multiplicative", 0.2, 1500),
-            "BD-patch": Group("patch", 3, 1500),
-            "BD-G-S-large": Group("chessboard", 4.8, 1500),
-            "two-way": Group("chessboard", 1.6, 1500, "two-way"),
-            "all-to-all": Group("chessboard", 1.6, 1000, "all-to-all"),
-        }
-    ),
+    groups=_groups(1500, pixel=(2.0, 1500), board=1.6, large=4.8, factor=0.2, side=3, of_many=300, of_all=1000),
     train_images=None,
 )
 
@@ -152,19 +152,7 @@ DIGITS = Preset(
     num_classes=10,
     network="digit_net",
     schedule=Schedule(epochs=60, batch_size=64, learning_rate=3e-3, weight_decay=1e-4),
-    groups=MappingProxyType(
-        {
-            "BD-P-S": Group("pixel", 0.8, 60),
-            "BD-G-S": Group("chessboard", 0.8, 60),
-            "BD-G-M": Group("chessboard", 0.8, 10, "all-to-one"),
-            "Clean": _CLEAN,
-            "BD-multiplicative": Group("multiplicative", 0.5, 60),
-            "BD-patch": Group("patch", 2, 60),
-            "BD-G-S-large": Group("chessboard", 2.4, 60),
-            "two-way": Group("chessboard", 0.8, 60, "two-way"),
-            "all-to-all": Group("chessboard", 0.8, 60, "all-to-all"),
-        }
-    ),
+    groups=_groups(60, pixel=(0.8, 60), board=0.8, large=2.4, factor=0.5, side=2, of_many=10, of_all=60),
 )
 
 TRIAL = Preset(
@@ -172,19 +160,7 @@ TRIAL = Preset(
     num_classes=4,
     network="digit_net",
     schedule=Schedule(epochs=15, batch_size=32, learning_rate=3e-3, weight_decay=0.0),
-    groups=MappingProxyType(
-        {
-            "BD-P-S": Group("pixel", 1.5, 30),
-            "BD-G-S": Group("chessboard", 2.0, 30),
-            "BD-G-M": Group("chessboard", 2.0, 30, "all-to-one"),
-            "Clean": _CLEAN,
-            "BD-multiplicative": Group("multiplicative", 0.5, 30),
-            "BD-patch": Group("patch", 2, 30),
-            "BD-G-S-large": Group("chessboard", 4.0, 30),
-            "two-way": Group("chessboard", 2.0, 30, "two-way"),
-            "all-to-all": Group("chessboard", 2.0, 30, "all-to-all"),
-        }
-    ),
+    groups=_groups(30, pixel=(1.5, 30), board=2.0, large=4.0, factor=0.5, side=2, of_many=30, of_all=30),
 )
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
