@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from backscan.scanner import CleanSet
 from benchmarks.victims.datasets import LabelledImages
 
 SHAPE = (3, 32, 32)
@@ -95,8 +96,6 @@ def _binary_batches(folder: Path, names: tuple[str, ...]) -> LabelledImages:
 
 def _image_folder(folder: Path) -> LabelledImages:
     """One subfolder a class; CIFAR-10's names in sorted order are its class numbers."""
-    from backscan.scanner import CleanSet  # only here, so that a machine which trains needs no scanner
-
     clean = CleanSet.load(folder).fit_to(SHAPE)
     if clean.labels is None:
         raise ValueError(f"expected one subfolder a class in {folder}, found images alone")
