@@ -19,7 +19,6 @@ from backscan.scanner.results import SCHEMA_VERSION, ScanResult, Verdict, to_jso
 from backscan.scanner.store.reports import parse
 
 _KEPT = (Verdict.BACKDOOR_DETECTED, Verdict.NOT_DETECTED)
-_MAX_ENTRIES = 500
 
 
 def default_folder() -> Path:
@@ -37,12 +36,14 @@ class ScanCache:
     """Where the reports are; made when the first is kept."""
     versions: Mapping[str, str]
     """Version of the tool and of the libraries that a result may depend on."""
+    max_entries: int = 500
+    """Results that are kept; the oldest beyond them are forgotten."""
 
     def entry(self, model_sha256: str, data_digest: str, config: Mapping[str, object]) -> Entry:
         """The place of the result of one scan."""
         depends = [SCHEMA_VERSION, dict(self.versions), model_sha256, data_digest, dict(config)]
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
-        return Entry(self.folder / f"{digest}.json")
+        return Entry(self.folder / f"{digest}.json", self.max_entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Entry:
 
     path: Path
     """Its file, which need not exist."""
+    max_entries: int
+    """Results that its folder keeps."""
 
     def find(self) -> ScanResult | None:
         """The kept result; None if there is none or it cannot be read."""
@@ -67,7 +70,7 @@ class Entry:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _write(self.path, to_json(result.to_dict()))
-            _prune(self.path.parent)
+            _prune(self.path.parent, self.max_entries)
         except OSError:
             return
 
@@ -81,10 +84,10 @@ def renamed(result: ScanResult, *, name: str, class_names: Sequence[str] | None,
     )
 
 
-def _prune(folder: Path) -> None:
+def _prune(folder: Path, max_entries: int) -> None:
     """Forget the oldest entries beyond the limit."""
     entries = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    for path in entries[:-_MAX_ENTRIES]:
+    for path in entries[:-max_entries]:
         path.unlink(missing_ok=True)
 
 

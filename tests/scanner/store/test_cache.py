@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from backscan.scanner.store import cache as cache_module
 from backscan.scanner.store.cache import Entry, ScanCache, default_folder, renamed
 from tests.scanner.reports.examples import detected, inconclusive, no_verdict, not_detected
 
@@ -59,7 +58,10 @@ def test_a_damaged_entry_is_scanned_again(cache: ScanCache, text: str) -> None:
 
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    entry(ScanCache(tmp_path / "file" / "results", VERSIONS)).keep(detected())
+    kept = entry(ScanCache(tmp_path / "file" / "results", VERSIONS))
+    kept.keep(detected())
+    assert kept.find() is None
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
 
 
 def test_a_failed_write_leaves_nothing(cache: ScanCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +73,8 @@ def test_a_failed_write_leaves_nothing(cache: ScanCache, monkeypatch: pytest.Mon
     assert list(cache.folder.iterdir()) == []
 
 
-def test_the_oldest_entries_are_forgotten(cache: ScanCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_MAX_ENTRIES", 2)
+def test_the_oldest_entries_are_forgotten(tmp_path: Path) -> None:
+    cache = ScanCache(tmp_path, VERSIONS, max_entries=2)
     for index in range(3):
         entry(cache, data_digest=str(index)).keep(not_detected())
         for path in cache.folder.glob("*.json"):
