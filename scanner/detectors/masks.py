@@ -121,12 +121,15 @@ class _Search:
         config = self._examination.config
         drawn = [pool.draw() for pool in self._pools]
         images, labels = torch.stack([each for each, _ in drawn]), torch.stack([each for _, each in drawn])
-        mask, pattern = self._mask.sigmoid(), self._pattern.sigmoid()
-        log_p = self._log_posterior(blend(images, mask, pattern))
+        mask, pattern = self._mask.sigmoid(), self._pattern.sigmoid()  # [T, 1, H, W] and [T, C, H, W]
+        log_p = self._log_posterior(blend(images, mask, pattern))  # [T, n, K]
         rates = (log_p.argmax(dim=2) == self._targets.unsqueeze(1)).double().mean(dim=1)
         reached = rates >= config.goal_rate
         settled = self._adapt(reached)
+        # A step that sees all images is proof by itself; one that drew some is checked on all, and that only once its
+        # mask has reached the goal for a while, as the check costs as much as many steps.
         self._keep(torch.where(self._sees_all, reached, self._confirmed(settled & ~self._sees_all)))
+        # Targets share the batch and the optimiser, but no parameter: Adam moves each as if it were alone.
         cross_entropy = mean_cross_entropy(log_p, self._targets.unsqueeze(1).expand(log_p.shape[:2]))
         masked = Masked(images, labels, self._targets, mask, pattern, self._log_posterior)
         loss = cross_entropy + self._weights * self._penalty(masked)
@@ -177,6 +180,8 @@ class _Search:
         """Raise the weight where the goal has been reached for a while, which it returns, lower it where it has not."""
         factor = self._examination.config.mask_weight
         ones = torch.ones_like(self._streaks)
+        # Positive while the goal is reached, negative while it is missed; a change of sides begins at one again, and
+        # so does a weight that was changed.
         self._streaks = torch.where(reached, self._streaks.clamp_min(0) + ones, self._streaks.clamp_max(0) - ones)
         settled = self._streaks >= _PATIENCE
         self._weights = torch.where(settled, self._weights * factor, self._weights)

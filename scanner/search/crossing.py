@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # Share of the pattern within which the crossing is found: a fifth of what the choice of steps moves a size by.
 TOLERANCE = 1 / 128
 _MOST_ROUNDS = 6
-# Looks before the first measurement, the second where the first has moved the crossing: an image that crosses farther
-# from where the goal rate does than this share of the pattern, by its line so far, is taken to decide as it does there.
+# A few images are asked before all are, again where that has moved the crossing: an image that crosses farther from
+# where the goal rate does than this share of the pattern, by its line so far, is taken to decide as it does there.
 _WIDTHS = (0.1, 0.02)
 
 
@@ -81,10 +81,11 @@ def shrink(space: Space, batch: Batch, clean: Measured, arrived: Measured, goal_
     """
     each = [[i] for i in range(len(arrived.patterns))]
     rays = [_Ray(batch.take(i), clean.take(i), arrived.take(i), goal_rate) for i in each]
+    # Few images first: which ones decide otherwise near the crossing moves it more than a round of all would tell.
     bent = list(range(len(rays)))
     for width in _WIDTHS:
         if bent:
-            _look(space, batch.take(bent), [rays[i] for i in bent], width, work)
+            _ask_few(space, batch.take(bent), [rays[i] for i in bent], width, work)
         bent = [i for i in bent if rays[i].is_bent]
     for _ in range(_MOST_ROUNDS):
         unsure = [i for i, ray in enumerate(rays) if not ray.is_found()]
@@ -92,17 +93,18 @@ def shrink(space: Space, batch: Batch, clean: Measured, arrived: Measured, goal_
             break
         patterns = torch.cat([rays[i].next() for i in unsure])
         found = measure(space, batch.take(unsure), patterns, work)
-        for place, i in enumerate(unsure):
-            rays[i].narrow(found.take([place]))
+        for row, i in enumerate(unsure):
+            rays[i].narrow(found.take([row]))
     return Measured.stack([ray.above for ray in rays])
 
 
-def _look(space: Space, batch: Batch, rays: Sequence[_Ray], width: float, work: Work) -> None:
+def _ask_few(space: Space, batch: Batch, rays: Sequence[_Ray], width: float, work: Work) -> None:
     """Bend each line to what is near the crossing, asking only the images that may change their decision there."""
-    wavering = torch.stack([ray.wavering(width) for ray in rays])
+    wavering = torch.stack([ray.wavering(width) for ray in rays])  # [R, N]
     most = int(wavering.sum(dim=1).max())
     if most == 0:
         return
+    # Rays share one pass [R, most]: those with fewer wavering images fill up with others, in a fixed order.
     images = wavering.int().argsort(dim=1, descending=True, stable=True)[:, :most]
     few = batch.images(images)
     with torch.no_grad():
@@ -121,7 +123,7 @@ class _Ray:
         self._whole = arrived.patterns
         self.above = arrived
         self._low, self._high = 0.0, 1.0
-        # Of every image the two multiples at which it was asked last, the later one second, with its margins there.
+        # [2, N]: the two multiples at which every image was asked last, the later one second, with its margins there.
         margins = torch.stack([clean.margins[0], arrived.margins[0]]).double()
         self._margins, self._multiples = margins, torch.zeros_like(margins)
         self._multiples[1] = 1.0
@@ -168,11 +170,13 @@ class _Ray:
         self.bend(torch.arange(len(self._counted), device=self._counted.device), measured.margins[0])
 
     def _line(self) -> float:
-        """Where enough images have crossed."""
+        """Where enough images have crossed: the multiple at which the last one that is needed does."""
         return min(max(float(self._shares()[self._counted].sort().values[self._least - 1]), 0.0), 1.0)
 
     def _shares(self) -> Tensor:
         """Where each image's margin is zero on the line through the two multiples it was asked at last, [N]."""
         (before, last), (start, end) = self._margins, self._multiples
+        # Asked twice at one multiple there is no line: no slope, so the sign of the last margin alone decides.
         slope = (last - before) / torch.where(end == start, torch.inf, end - start)
+        # Margins that do not grow never cross, or have crossed from the start.
         return torch.where(slope > 0, end - last / slope.clamp_min(1e-30), torch.where(last > 0, -torch.inf, torch.inf))

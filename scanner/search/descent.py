@@ -65,7 +65,7 @@ class Lane:
 
 
 class Lanes:
-    """The pairs in work and their patterns."""
+    """The pairs in work and their patterns: lane i of `active` owns row i of `_patterns` [L, ...] and of a batch."""
 
     def __init__(self, settings: SearchSettings, sources: Sources, pairs: Sequence[Pair], work: Work) -> None:
         self._settings, self._sources, self._work = settings, sources, work
@@ -99,24 +99,28 @@ class Lanes:
 
     def advance(self) -> list[PairResult]:
         """Move all lanes by one step, or begin again, or take out those that are done."""
+        # Images [L, n, ...]: of the N of each source every `_portions`-th, from another one on at each turn.
         batch = Batch.of(self._pairs(), self._sources, portion=self._turn % self._portions, portions=self._portions)
         self._turn += 1
         space = self._settings.reduced or self._settings.space
+        # [L, n, K]: judged first, and the same pass descended afterwards by those that go on.
         log_posterior = space.log_posterior(batch.encoded, self._patterns.requires_grad_())
         decided = batch.decided(log_posterior)
         measured = self._ask(batch, log_posterior.detach(), decided)
         arrived = [i for i, point in measured.items() if float(point.rates[0]) >= self._settings.goal_rate]
+        # A crossing after a step or two says more of the step than of the model.
         again = [i for i in arrived if self._too_soon(self.active[i])]
         ended = [i for i, lane in enumerate(self.active) if i in arrived or self._at_limit(lane)]
         done = [i for i in ended if i not in again]
         results = self._finish(done, measured, set(arrived))
         for i in measured.keys() - set(ended):
             self.active[i].asked = self.active[i].steps
-        if len(done) + len(again) == len(self.active):
+        if len(done) + len(again) == len(self.active):  # nobody goes on, so nothing is passed backward
             self._work.forwards += batch.num_images
         else:
             self._work.gradients += batch.num_images
             self._step(batch, log_posterior, decided)
+        # Last, as both change what rows mean: lanes that end or restart took the step above in vain.
         self._restart(again)
         self._drop(done)
         return results
@@ -130,6 +134,7 @@ class Lanes:
 
     def _ask(self, batch: Batch, log_posterior: Tensor, decided: Tensor) -> dict[int, Measured]:
         """Record the rates of this step; all images in float32, of the lanes that may be at the goal or a limit."""
+        # A portion's rate is an estimate; the rate at size 0 is known from all images and stays.
         for lane, rate in zip(self.active, batch.rates(decided).tolist(), strict=True):
             lane.rates[lane.steps :] = [lane.rates[0] if lane.steps == 0 else rate]
         patterns = self._patterns.detach()
@@ -142,9 +147,9 @@ class Lanes:
         found = measure(
             self._settings.space, Batch.of(self._pairs(indices), self._sources), patterns[indices], self._work
         )
-        for place, i in enumerate(indices):
-            self.active[i].rates[-1] = float(found.rates[place])
-        return {i: found.take([place]) for place, i in enumerate(indices)}
+        for row, i in enumerate(indices):
+            self.active[i].rates[-1] = float(found.rates[row])
+        return {i: found.take([row]) for row, i in enumerate(indices)}
 
     def _is_near(self, lane: Lane) -> bool:
         recent = lane.rates[1:][-min(_RECENT, self._portions) :]
@@ -168,7 +173,9 @@ class Lanes:
         # Weights relative to the largest are exact even where every posterior saturates.
         peak = log_weights.amax(dim=1, keepdim=True)
         weights = torch.exp(log_weights - peak).nan_to_num(0.0)
+        # Losses of lanes add up, and each pattern enters its own alone, so one backward pass keeps them apart.
         (gradient,) = torch.autograd.grad(-(weights * (log_p - log_rest)).sum(), self._patterns)
+        # The rule `plain` wants the gradient itself: the mean over those that take part, times what was divided out.
         taking_part = log_weights.isfinite().sum(dim=1).clamp_min(1)
         step = self._unstuck(self._settings.rule.step(-gradient, peak.squeeze(1) - taking_part.log()))
         lengths = torch.tensor(
@@ -223,7 +230,7 @@ class Lanes:
             self._settings.goal_rate,
             self._work,
         )
-        return {i: found.take([place]) for place, i in enumerate(indices)}
+        return {i: found.take([row]) for row, i in enumerate(indices)}
 
     def _result(self, lane: Lane, status: PairStatus, size: float | None, pattern: Tensor) -> PairResult:
         source, target = lane.pair

@@ -82,11 +82,13 @@ class Trial:
         self._images = images
         self._decisions = decisions
         self._deadline = deadline
+        # What holds few values for an image can be watched on all images at once; gates are asked for in any case.
         small = list(dict.fromkeys([*probe.small_values(), *(switch.gate for switch in switches)]))
         values = probe.values(small, images)
         self._still = {name for name, array in values.items() if _stands_still(array)}
         self._still |= _still_before(probe, self._still, images)
         self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches if switch.gate in values}
+        # Rewritten as with gates held, so that differences of scores are those of the gates alone.
         self._plain = probe.held({})
         self._scores = self._plain.scores(images)
         self._spread = max(float(np.std(self._scores)), 1e-12)
@@ -95,6 +97,7 @@ class Trial:
     def dormant(self) -> list[Switch]:
         """Switches that can be held without changing any score."""
         holdable = [switch for switch in self._switches if switch.gate in self._ordinary]
+        # All together first: where none of them acts, one pass says so.
         if self._changes_nothing(holdable):
             return holdable
         return [switch for switch in holdable if self._changes_nothing([switch])]
@@ -118,6 +121,7 @@ class Trial:
                 twin = self._probe.relaxed(switch.gate, self._still).logits
             except ConverterError:
                 continue
+            # Shut gates are opened and open ones closed; the other way too, as some images may lie beyond the gate.
             for starts, way in product(self._starts(switch), (1, -1)):
                 sign = way * _way_out(twin, starts)
                 for shown in islice(self._search(twin, starts, held, sign, steps), _MAX_SHOWN):
@@ -166,6 +170,7 @@ class Trial:
         source, target = int(held.decisions(image[None])[0]), int(self._decisions(image[None])[0])
         pasted = np.where(np.abs(image - start) > _CHANGED, image, self._images)
         others = self._decisions(self._images) != target
+        # One by one: a gate that all images of a call share would be turned by any of them.
         after = np.concatenate([self._decisions(one[None]) for one in pasted])
         return Demonstration(source, target, int(np.sum(after[others] == target)), int(others.sum()))
 
