@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,11 +51,6 @@ class Sources:
             counted.append(torch.nn.functional.pad(counted_by_class[label], (0, missing)))
         rows = {label: row for row, label in enumerate(images_by_class)}
         return cls(torch.stack(encoded), torch.stack(counted), torch.stack(clean), rows)
-
-    def first(self, num_images: int) -> Sources:
-        """The same classes with at most `num_images` images each."""
-        kept = {name: getattr(self, name)[:, :num_images] for name in ("encoded", "counted", "clean")}
-        return replace(self, **kept)
 
     def fewest_counted(self, classes: Sequence[int]) -> int:
         """Least number of counted images among some classes."""

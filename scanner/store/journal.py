@@ -15,7 +15,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
@@ -75,12 +75,10 @@ class Journal:
             UserError: The folder cannot be written.
         """
         _refuse_odd_files(folder)
-        try:
+        with _told_if_unwritable(folder):
             (folder / "patterns").mkdir(parents=True, exist_ok=True)
             # No buffer: what a full disk did not take would be written again, and fail again, on closing.
             lines = (folder / "pairs.jsonl").open("a+b", buffering=0)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
         try:
             _lock(lines, folder)
             is_new = _settle_header(folder, {"format": FORMAT, **key}, resume=resume)
@@ -108,10 +106,8 @@ class Journal:
             UserError: The disk is full or gone.
         """
         name = _chunk_name(section, pairs)
-        try:
+        with _told_if_unwritable(self._folder):
             self._append({"kind": "looks", "chunk": name, "sizes": list(sizes)})
-        except OSError as error:
-            raise _unwritable(self._folder, error) from error
         self._estimates[name] = list(sizes)
 
     def add(self, section: str, pairs: Sequence[Pair], result: PairResult) -> None:
@@ -121,13 +117,11 @@ class Journal:
             UserError: The disk is full or gone.
         """
         name = _chunk_name(section, pairs)
-        try:
+        with _told_if_unwritable(self._folder):
             digest = self._keep_pattern(section, result)
             self._append(
                 {"kind": "pair", "section": section, "chunk": name, "result": result.to_dict(), "pattern": digest}
             )
-        except OSError as error:
-            raise _unwritable(self._folder, error) from error
         self._written.setdefault(name, {})[result.source, result.target] = result
 
     def record(self, section: str, pairs: Sequence[Pair], results: Sequence[PairResult]) -> None:
@@ -140,10 +134,8 @@ class Journal:
         for result in results:
             if (result.source, result.target) not in self._written.get(name, {}):
                 self.add(section, pairs, result)
-        try:
+        with _told_if_unwritable(self._folder):
             self._append({"kind": "chunk", "chunk": name, "pairs": [list(pair) for pair in pairs]})
-        except OSError as error:
-            raise _unwritable(self._folder, error) from error
         self._chunks[name] = list(results)
 
     def close(self) -> None:
@@ -224,10 +216,8 @@ def _refuse_odd_files(folder: Path) -> None:
     Raises:
         UserError: Something in the folder is neither a folder nor a plain file with one name.
     """
-    try:
+    with _told_if_unwritable(folder):
         odd = odd_file(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
     if odd is not None:
         raise UserError(
             f"expected plain files and folders in the journal {folder}, found {odd.name}, which is a link or a device: "
@@ -248,10 +238,8 @@ def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> 
     """Write the header of a new journal, or compare that of an old one; whether it is new."""
     path = folder / "header.json"
     if not path.exists():
-        try:
+        with _told_if_unwritable(folder):
             replace_file(path, json.dumps(key, indent=1).encode() + b"\n")
-        except OSError as error:
-            raise _unwritable(folder, error) from error
         return True
     if not resume:
         raise OptionError(f"expected no journal in {folder}, found one: pass --resume to continue it or another folder")
@@ -307,8 +295,13 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write the journal in {folder} ({error.strerror}): make room or check the folder, then repeat the "
-        "command with --resume"
-    )
+@contextlib.contextmanager
+def _told_if_unwritable(folder: Path) -> Iterator[None]:
+    """Tell of a full disk or a folder without access as something that the user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write the journal in {folder} ({error.strerror}): make room or check the folder, then repeat the "
+            "command with --resume"
+        ) from error
