@@ -72,7 +72,7 @@ def test_pair_that_starts_above_a_goal_rate_is_confused_and_one_that_never_gets_
 
 
 def test_several_tests_share_the_significance(rows: tuple[Row, ...]) -> None:
-    [judged] = collect(rows, ["BD-G-S"]).groups["BD-G-S"]
+    [examined] = collect(rows, ["BD-G-S"]).groups["BD-G-S"]
     single = [examined.judged(Judge(("pairwise",), (name,))) for name in ("plain", "source-normalised")]
     both = examined.judged(Judge(("pairwise",), ("plain", "source-normalised")))
     assert both.p_value == min(1.0, 2 * min(each.p_value for each in single))
@@ -80,7 +80,7 @@ def test_several_tests_share_the_significance(rows: tuple[Row, ...]) -> None:
 
 
 def test_a_victim_is_judged_rightly_by_its_own_pair(rows: tuple[Row, ...]) -> None:
-    [judged] = collect(rows, ["BD-G-S"]).groups["BD-G-S"]
+    [examined] = collect(rows, ["BD-G-S"]).groups["BD-G-S"]
     [(source, target)] = examined.victim.targets
     right, wrong_source = Outcome(0.01, source, target), Outcome(0.01, target, target)
     assert (right.names_pair(examined.victim, 0.05), right.names_target(examined.victim, 0.05)) == (True, True)
