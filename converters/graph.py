@@ -16,6 +16,11 @@ SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 """Operators whose result depends on the size of their input and not on what it holds."""
 
 
+def operators(names: str) -> frozenset[str]:
+    """A set of operators from their names in one text."""
+    return frozenset(names.split())
+
+
 def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     """Graph inputs that the caller must feed: those without a default among the initialisers."""
     defaults = {tensor.name for tensor in graph.initializer}

@@ -10,9 +10,9 @@ from itertools import islice
 
 from onnx import GraphProto, NodeProto
 
+from backscan.converters.graph import operators
 from backscan.converters.intake.constant_sizes import Numbers
 from backscan.converters.intake.violations import Violations, shown
-from backscan.converters.switches.flow import operators
 
 _MAX_AXES = 32  # more are refused elsewhere
 

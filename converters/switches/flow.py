@@ -14,13 +14,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from backscan.converters.graph import SHAPE_OPERATORS, reads
-
-
-def operators(names: str) -> frozenset[str]:
-    """A set of operators from their names in one text."""
-    return frozenset(names.split())
-
+from backscan.converters.graph import SHAPE_OPERATORS, operators, reads
 
 PREDICATES = operators("And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Sign Xor")
 """Operators that give few different values whatever goes in."""

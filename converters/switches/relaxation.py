@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.errors import UnsupportedOperatorError
-from backscan.converters.graph import drop_unused, opset, set_outputs
-from backscan.converters.switches.flow import operators
+from backscan.converters.graph import drop_unused, operators, opset, set_outputs
 from backscan.converters.switches.index_relaxation import index_source, largest_at
 
 _MARGIN = 1e-4
