@@ -15,9 +15,15 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Never, Self
 
-from backscan.converters.sandbox.answers import check, error_kinds, told_error
-from backscan.converters.sandbox.end import died, exceeded, explained
-from backscan.converters.sandbox.errors import SandboxDiedError, SandboxError
+from backscan.converters.sandbox.errors import (
+    SandboxDiedError,
+    SandboxError,
+    died,
+    error_kinds,
+    exceeded,
+    explained,
+    told_error,
+)
 from backscan.converters.sandbox.limits import START, Limits, PhaseLimits
 from backscan.converters.sandbox.runner import InProcess, Protections, Report, Runner
 from backscan.converters.sandbox.spawn import spawn
@@ -28,6 +34,13 @@ __all__ = ["InProcess", "Protections", "Runner", "Sandbox"]
 _POLL_SECONDS = 0.05
 _OUTPUT_BYTES = 1 << 16
 """What is kept of the end of the child's terminal output."""
+_ANSWERS: dict[str, dict[str, type]] = {
+    "ready": {"active": list, "missing": list},
+    "event": {"message": dict},
+    "result": {"message": dict},
+    "error": {"class": str, "text": str, "fields": dict, "memory": bool, "traceback": str},
+}
+"""The parts of each kind of answer of the child."""
 
 
 class Sandbox:
@@ -130,7 +143,7 @@ class Sandbox:
     def _answer(self, on_event: Report | None) -> Message:
         """Take events until the answer is there, and raise what it tells."""
         try:
-            while (answer := check(self._channel.receive()))["kind"] == "event":
+            while (answer := _checked(self._channel.receive()))["kind"] == "event":
                 self._heard = time.monotonic()
                 if on_event:
                     on_event(answer["message"])
@@ -186,3 +199,11 @@ class Sandbox:
     def _end_with(self, error: SandboxError) -> Never:
         self.close()
         raise error
+
+
+def _checked(answer: Message) -> Message:
+    """The answer, if it is of a known kind and has all its parts."""
+    parts = _ANSWERS.get(str(answer.get("kind")))
+    if parts is None or not all(isinstance(answer.get(name), kind) for name, kind in parts.items()):
+        raise WireError(f"expected an answer of a known kind with all its parts, found {sorted(answer)}")
+    return answer
