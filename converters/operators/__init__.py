@@ -1,4 +1,7 @@
-"""Operator converters that onnx2torch lacks or gets wrong, one file per family; importing this registers them all."""
+"""Operator converters that onnx2torch lacks or gets wrong, one file per family.
+
+Importing this registers them all, so the importer takes `find_converter` from here.
+"""
 
 from backscan.converters.operators import (
     activations,
@@ -23,6 +26,7 @@ from backscan.converters.operators import (
     sklearn,
     thresholds,
 )
+from backscan.converters.operators.registry import find_converter
 
 __all__ = [
     "activations",
@@ -31,6 +35,7 @@ __all__ = [
     "constants",
     "convolutions",
     "elementwise",
+    "find_converter",
     "matrices",
     "normalization",
     "padding",

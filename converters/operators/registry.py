@@ -9,9 +9,7 @@ values that the module is called with. To add one, write in `converters/operator
 This module is the one border to onnx2torch: its types are imported from here, so the torchvision guard always runs.
 """
 
-import importlib
 from collections.abc import Callable
-from functools import cache
 
 from onnx import defs
 
@@ -92,7 +90,6 @@ def find_converter(operator: str, domain: str, opset: int, *, node: str = "") ->
     Raises:
         UnsupportedOperatorError: No converter is known.
     """
-    _load_own_converters()
     domain = "" if domain == "ai.onnx" else domain
     version = since_version(operator, domain, opset)
     candidates = (version, *(equal_versions(operator, version) if not domain else ()))
@@ -140,9 +137,3 @@ def _from_onnx2torch(operator: str, domain: str, version: int) -> ConverterFunct
     except NotImplementedError:
         return None
     return converter
-
-
-@cache
-def _load_own_converters() -> None:
-    # Late, because every family imports `register` from here.
-    importlib.import_module("backscan.converters.operators")

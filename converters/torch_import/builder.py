@@ -12,14 +12,9 @@ from torch import Tensor, fx, nn
 
 from backscan.converters.errors import ConversionError, ConverterError
 from backscan.converters.graph import opset, reads
+from backscan.converters.operators import find_converter
 from backscan.converters.operators.nodes import to_torch
-from backscan.converters.operators.registry import (
-    OnnxGraph,
-    OnnxNode,
-    OperationConverterResult,
-    ValueType,
-    find_converter,
-)
+from backscan.converters.operators.registry import OnnxGraph, OnnxNode, OperationConverterResult, ValueType
 
 ORIGIN = "onnx"
 """Where a torch node keeps operator, domain, opset and name of the ONNX node that it stands for."""

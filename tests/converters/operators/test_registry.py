@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from onnx import defs
@@ -64,7 +65,6 @@ def test_newer_opset_finds_the_converter_of_an_equal_version() -> None:
 
 def test_own_converter_goes_before_onnx2torch(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = onnx2torch_registry.get_converter("Abs", 13)
-    find_converter("Abs", "", 13)  # the own families register themselves once, into the real table
     monkeypatch.setattr(registry, "_OWN_CONVERTERS", {})
     assert find_converter("Abs", "", 13) is theirs
 
@@ -101,6 +101,27 @@ def test_operators_that_need_torchvision_are_unsupported() -> None:
         find_converter("NonMaxSuppression", "", 11)
 
 
-def test_registry_loads_in_a_clean_process_without_torchvision() -> None:
-    code = "import backscan.converters.operators.registry, sys; sys.exit('torchvision' in sys.modules)"
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+def in_a_clean_process(code: str) -> str:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, check=True, timeout=120, stdout=subprocess.PIPE, text=True).stdout
+
+
+@pytest.mark.parametrize("module", ["operators.registry", "torch_import.importer"])
+def test_own_converters_are_found_in_a_clean_process_without_torchvision(module: str) -> None:
+    code = f"""
+import sys
+import backscan.converters.{module}
+from backscan.converters.operators.registry import find_converter
+assert find_converter("Abs", "", 13).__module__.startswith("backscan.converters.operators")
+assert "torchvision" not in sys.modules
+"""
+    in_a_clean_process(code)
+
+
+def test_the_importer_alone_loads_every_family() -> None:
+    """A new file of operators must be named in the package, or its converters would never register."""
+    code = "import backscan.converters.torch_import.importer, sys; print(*sys.modules)"
+    loaded = in_a_clean_process(code).split()
+    files = Path(registry.__file__).parent.glob("[!_]*.py")
+    assert [file.name for file in files if f"backscan.converters.operators.{file.stem}" not in loaded] == []

@@ -296,7 +296,6 @@ def test_a_module_that_fails_is_blamed_on_its_node(monkeypatch: pytest.MonkeyPat
     def convert(node, _graph):
         return registry.OperationConverterResult(Broken(), registry.onnx_mapping_from_node(node))
 
-    registry.find_converter("GlobalAveragePool", "", 17)
     monkeypatch.setitem(registry._OWN_CONVERTERS, ("", "GlobalAveragePool", 1), convert)
     artifact = artifact_from_bytes("m", planted.convolutional())
     with pytest.raises(
