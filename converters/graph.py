@@ -5,6 +5,8 @@ A value is a named tensor; it is *reached* when it depends on what the image sho
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from typing import Any
 
 import onnx
@@ -155,26 +157,31 @@ def rename_reads(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put the nodes into topological order, as they are where the file is in order already.
+    """Put the nodes into topological order: each as early as its place in the file and its inputs allow.
 
     Raises:
         ArtifactError: The nodes form a cycle.
     """
-    pending = {name for node in graph.node for name in node.output if name}
-    waiting, ordered = list(graph.node), list[onnx.NodeProto]()
-    while waiting:
-        postponed = []
-        for node in waiting:
-            if reads(node) & pending:
-                postponed.append(node)
-            else:
-                ordered.append(node)
-                pending.difference_update(node.output)
-        if len(postponed) == len(waiting):
-            raise ArtifactError(f"node '{waiting[0].name}' depends on its own output: export the model again")
-        waiting = postponed
-    if any(kept is not node for kept, node in zip(ordered, graph.node, strict=True)):
-        set_nodes(graph, ordered)
+    makers: dict[str, int] = {}
+    for index, node in enumerate(graph.node):
+        for name in filter(None, node.output):
+            makers.setdefault(name, index)
+    sorter = TopologicalSorter(
+        {index: {makers[name] for name in reads(node) if name in makers} for index, node in enumerate(graph.node)}
+    )
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        stuck = graph.node[min(error.args[1])]
+        raise ArtifactError(f"node '{stuck.name}' depends on its own output: export the model again") from error
+    order, ready = list[int](), list[int]()
+    while sorter.is_active():
+        for index in sorter.get_ready():
+            heappush(ready, index)
+        order.append(heappop(ready))
+        sorter.done(order[-1])
+    if order != sorted(order):
+        set_nodes(graph, [graph.node[index] for index in order])
 
 
 def opset(model: onnx.ModelProto, domain: str = "") -> int:
