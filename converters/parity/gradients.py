@@ -62,9 +62,7 @@ def check_gradient(
         return GradientCheck(None, refusal="the gradient at most images is zero, so no pattern could be searched")
     chosen, pair, gradient, slope = (array[visible] for array in (chosen, pair, gradient, slope))
     ratios = _slope_ratios(ort_classifier, chosen, pair, gradient, slope, spread)
-    return _judge(
-        ratios, has_surrogates=bool(torch_classifier.notes) or torch_classifier.signature.precision != "float"
-    )
+    return _judge(ratios, has_surrogates=torch_classifier.has_surrogates)
 
 
 def _judge(ratios: NDArray[np.float64], *, has_surrogates: bool) -> GradientCheck:

@@ -7,7 +7,7 @@ from backscan.converters.signature.signature import ModelSignature, Normalisatio
 
 
 class PixelInput(nn.Module):
-    """Turns images [N, C, H, W], RGB in [0, 1], into the model's own input; the twin of `runtime.model_input`.
+    """Turns images [N, C, H, W], RGB in [0, 1], into the model's own input; the twin of `ort_classifier.model_input`.
 
     Attributes:
         normalisation: How pixels become model input.

@@ -114,12 +114,26 @@ def test_scores_that_are_not_finite_are_the_models_own() -> None:
 def test_a_gradient_against_a_constant_gives_a_number() -> None:
     """Steps let onnxruntime's scores stand still around every image; a surrogate gradient does not."""
     ours, theirs = both(planted.linear_softmax())
-    ours.notes = ("surrogates",)
+    ours.has_surrogates = True
+    for constant in ([0.0, 1.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]):
+        theirs.scores = lambda images, row=constant: np.tile(row, (len(images), 1))
+        check = check_gradient(ours, theirs, images_for(ours))
+        assert check.error == 1
+        assert check.refusal == ""
+        assert check.warning is not None
+        assert "steps with surrogate gradients" in check.warning
+
+
+@pytest.mark.parametrize("precision", ["float", "half", "quantised"])
+def test_a_slope_of_zero_is_refused_whatever_else_is_noted(precision: str) -> None:
+    """A model that cannot be vectorised has a note too, but its gradient is its own."""
+    ours, theirs = both(planted.linear_softmax())
+    ours.notes = ("the model takes 1 image(s) a call and cannot be vectorised: the scan is slow",)
+    ours.signature = replace(ours.signature, precision=precision)
     theirs.scores = lambda images: np.tile([0.0, 1.0, 2.0, 2.0], (len(images), 1))
     check = check_gradient(ours, theirs, images_for(ours))
-    assert check.error == 1
-    theirs.scores = lambda images: np.zeros((len(images), 4))
-    assert check_gradient(ours, theirs, images_for(ours)).error == 1
+    assert check.refusal == "onnxruntime's slope along the gradient is 0 times torch's"
+    assert check.warning is None
 
 
 class WrongGradient(torch.autograd.Function):
