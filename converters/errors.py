@@ -12,8 +12,7 @@ ConverterError                    the model cannot be used; every message names 
 │   ├── UnsupportedOperatorError  no converter for this operator, opset and domain
 │   └── ConversionError           a converter exists but refused or failed at this node
 ├── NotDifferentiableError        no gradient can flow from the output to the image
-├── EngineError                   onnxruntime cannot open or run the model
-└── ParityError                   the imported model is not the model in the file
+└── EngineError                   onnxruntime cannot open or run the model
 """
 
 from typing import Self
@@ -91,10 +90,6 @@ class NotDifferentiableError(ConverterError):
 
 class EngineError(ConverterError):
     """onnxruntime cannot open or run the model."""
-
-
-class ParityError(ConverterError):
-    """The imported model and onnxruntime disagree on the same images."""
 
 
 def describe_operator(operator: str, domain: str) -> str:

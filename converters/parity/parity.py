@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from backscan.converters.errors import ParityError
 from backscan.converters.ort_classifier import OrtClassifier, scores_to_posterior
 from backscan.converters.parity.gradients import GradientCheck, check_gradient
 from backscan.converters.parity.saturation import saturates
@@ -51,15 +50,6 @@ class ParityReport:
     num_images: int
     passed: bool
     reason: str
-
-    def require(self) -> None:
-        """Raise if the models do not agree.
-
-        Raises:
-            ParityError: They do not; the message is the reason.
-        """
-        if not self.passed:
-            raise ParityError(self.reason)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite counts as a difference

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import GeneratorType, TracebackType
-from typing import Any, Protocol, Self
+from types import GeneratorType
+from typing import Any, Protocol
 
 from backscan.converters.sandbox import child
 from backscan.converters.sandbox.limits import PhaseLimits
@@ -58,11 +58,3 @@ class InProcess:
     def close(self) -> None:
         """Forget the target."""
         self._target = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -12,8 +12,7 @@ import subprocess
 import time
 import weakref
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Never, Self
+from typing import Never
 
 from backscan.converters.sandbox.errors import (
     SandboxDiedError,
@@ -127,14 +126,6 @@ class Sandbox:
     def close(self) -> None:
         """End the child with all it started, and remove its scratch folder."""
         self._end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _begin(self, phase: PhaseLimits) -> None:
         self._phase = phase

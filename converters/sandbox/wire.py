@@ -116,11 +116,6 @@ class Channel:
             raise WireError(f"expected at most {self._max_bytes} bytes of arrays, found {payload_size}")
         return decode(bytes(self._read(header_size)), self._read(payload_size))
 
-    def close(self) -> None:
-        """Close both ends."""
-        os.close(self._incoming)
-        os.close(self._outgoing)
-
     def _read(self, size: int) -> memoryview:
         # Memory of `empty` is only taken as it is filled, so a size that is a lie costs nothing.
         buffer = np.empty(size, np.uint8).data

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from backscan.converters.errors import ParityError
 from backscan.converters.intake.artifact import artifact_from_bytes
 from backscan.converters.ort_classifier import OrtClassifier, open_runtime
 from backscan.converters.parity import parity
@@ -61,15 +60,13 @@ def test_the_same_model_passes(make, head: str) -> None:
     assert report.gradient_error < 0.02
     assert report.gradient_warning is None
     assert (report.images_real, report.num_images) == (True, 200)
-    report.require()
 
 
 def test_another_normalisation_is_another_model() -> None:
     ours, theirs = both(planted.convolutional())
     report = compare(ours.with_normalisation(Normalisation(low=-5.0)), theirs, images_for(ours))
     assert not report.passed
-    with pytest.raises(ParityError, match="the imported model is not the model in the file"):
-        report.require()
+    assert report.reason.startswith("the imported model is not the model in the file")
 
 
 def test_scores_a_little_off_with_the_same_decisions_are_refused() -> None:

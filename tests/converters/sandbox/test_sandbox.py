@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +36,19 @@ def _targets() -> Iterator[None]:
 
 @pytest.fixture
 def honest() -> Iterator[Sandbox]:
-    with Sandbox("sandbox_targets:Honest", limits=SMALL) as sandbox:
+    with closing(Sandbox("sandbox_targets:Honest", limits=SMALL)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def confined(_targets: None) -> Iterator[Sandbox]:
-    with Sandbox("sandbox_targets:Hostile", limits=SMALL) as sandbox:
+    with closing(Sandbox("sandbox_targets:Hostile", limits=SMALL)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def hostile() -> Iterator[Sandbox]:
-    with Sandbox("sandbox_targets:Hostile", limits=SMALL) as sandbox:
+    with closing(Sandbox("sandbox_targets:Hostile", limits=SMALL)) as sandbox:
         yield sandbox
 
 
@@ -90,7 +91,7 @@ def test_error_of_the_observer_ends_the_child(honest: Sandbox) -> None:
 def test_known_errors_come_back_as_what_they_are() -> None:
     from sandbox_targets import ForeseenError, SpecialForeseenError
 
-    with Sandbox("sandbox_targets:Failing", limits=SMALL, errors=[ForeseenError]) as sandbox:
+    with closing(Sandbox("sandbox_targets:Failing", limits=SMALL, errors=[ForeseenError])) as sandbox:
         with pytest.raises(ForeseenError, match="expected a cat") as caught:
             sandbox.call("foreseen", {})
         assert type(caught.value) is SpecialForeseenError
@@ -108,7 +109,7 @@ def test_known_errors_come_back_as_what_they_are() -> None:
 
 def test_unknown_errors_are_not_rebuilt() -> None:
     with (
-        Sandbox("sandbox_targets:Failing", limits=SMALL) as sandbox,
+        closing(Sandbox("sandbox_targets:Failing", limits=SMALL)) as sandbox,
         pytest.raises(UnexpectedError, match="SpecialForeseenError"),
     ):
         sandbox.call("foreseen", {})
@@ -257,7 +258,7 @@ def test_child_inherits_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("GITHUB_TOKEN", "secret")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with (tmp_path / "open.txt").open("w") as file, Sandbox("sandbox_targets:Honest", limits=SMALL) as sandbox:
+    with (tmp_path / "open.txt").open("w") as file, closing(Sandbox("sandbox_targets:Honest", limits=SMALL)) as sandbox:
         os.set_inheritable(file.fileno(), True)
         seen = sandbox.call("surroundings", {})
     assert "GITHUB_TOKEN" not in seen["environment"]
@@ -270,7 +271,7 @@ def test_child_inherits_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_markers_on_the_module_path_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Editable installs find their packages by an entry that is no path."""
     monkeypatch.syspath_prepend("__editable__.backscan.finder.__path_hook__")
-    with Sandbox("sandbox_targets:Honest", limits=SMALL) as sandbox:
+    with closing(Sandbox("sandbox_targets:Honest", limits=SMALL)) as sandbox:
         assert "__editable__.backscan.finder.__path_hook__" in sandbox.call("surroundings", {})["path"]
 
 
@@ -283,7 +284,7 @@ def test_protections_are_named(honest: Sandbox) -> None:
 
 def test_missing_protections_are_named() -> None:
     limits = Limits(memory_bytes=400 * MIB, bounded_address_space=False)
-    with Sandbox("sandbox_targets:Honest", limits=limits) as sandbox:
+    with closing(Sandbox("sandbox_targets:Honest", limits=limits)) as sandbox:
         assert "address space" in sandbox.protections.missing[0]
 
 
@@ -318,11 +319,11 @@ def test_child_ends_with_its_parent(name: str) -> None:
 
 def test_in_process_gives_the_same_answers() -> None:
     events: list[object] = []
-    with InProcess("sandbox_targets:Honest") as debugging:
-        assert debugging.call("echo", {"pair": (1, 2)}) == {"pair": [1, 2]}
-        assert debugging.call("stream", {"steps": 2}, on_event=events.append) == {"steps": 2}
-        assert len(events) == 2
-        assert debugging.protections.active == ()
+    debugging = InProcess("sandbox_targets:Honest")
+    assert debugging.call("echo", {"pair": (1, 2)}) == {"pair": [1, 2]}
+    assert debugging.call("stream", {"steps": 2}, on_event=events.append) == {"steps": 2}
+    assert len(events) == 2
+    assert debugging.protections.active == ()
 
 
 def test_start_costs_less_than_a_second_of_cpu_time(honest: Sandbox) -> None:
