@@ -5,6 +5,7 @@ A value is a named tensor; it is *reached* when it depends on what the image sho
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from copy import deepcopy
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from typing import Any
@@ -111,7 +112,7 @@ def needed_nodes(graph: onnx.GraphProto, outputs: Collection[str]) -> list[onnx.
 
 def set_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Make `nodes` the nodes of the graph."""
-    copies = [_copy(node) for node in nodes]  # clearing the field frees the messages that it holds
+    copies = [deepcopy(node) for node in nodes]  # clearing the field frees the messages that it holds
     del graph.node[:]
     graph.node.extend(copies)
 
@@ -188,9 +189,3 @@ def opset(model: onnx.ModelProto, domain: str = "") -> int:
     """Version of a domain that the model imports, 0 if it does not."""
     aliases = {"", "ai.onnx"} if domain in {"", "ai.onnx"} else {domain}
     return max((entry.version for entry in model.opset_import if entry.domain in aliases), default=0)
-
-
-def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy

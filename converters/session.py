@@ -1,6 +1,7 @@
 """onnxruntime, opened on bytes: sessions, feeds and probes, with its failures turned into one kind of error."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ def probe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Mapping[
     Raises:
         EngineError: The model cannot be opened or run.
     """
-    outputs = [_copied(value) for value in model.graph.output]
+    outputs = [deepcopy(value) for value in model.graph.output]
     set_outputs(model.graph, names)
     data = model.SerializeToString()
     del model.graph.output[:]
@@ -115,12 +116,6 @@ def probe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Mapping[
     session = open_session(data, optimise=False)
     del data  # as large as the model
     return [run_session(session, feed) for feed in feeds]
-
-
-def _copied(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    copy = onnx.ValueInfoProto()
-    copy.CopyFrom(value)
-    return copy
 
 
 def noise(shape: tuple[int, ...], dtype: np.dtype[Any], *, seed: int) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """A model cut at one value: front and back in torch, and the same cut on the original artifact in onnxruntime."""
 
-import copy
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,7 @@ class Front(nn.Module):
 
     def with_normalisation(self, normalisation: Normalisation) -> "Front":
         """The same part for another normalisation; the two share their weights."""
-        twin = copy.copy(self)
+        twin = copy(self)
         twin._modules = dict(self._modules)
         twin.inputs = PixelInput(self._signature, normalisation).to(self.inputs.factor.device)
         return twin
@@ -232,7 +232,7 @@ def _plain(artifact: Artifact, signature: ModelSignature, cut: str) -> tuple[onn
 
 
 def _before(plain: onnx.ModelProto, cut: str) -> onnx.ModelProto:
-    front = _copy(plain)
+    front = deepcopy(plain)
     set_outputs(front.graph, [cut])
     drop_unused(front.graph)
     return front
@@ -240,7 +240,7 @@ def _before(plain: onnx.ModelProto, cut: str) -> onnx.ModelProto:
 
 def _behind(plain: onnx.ModelProto, cut: CutCandidate, signature: ModelSignature) -> onnx.ModelProto:
     """The part after the cut, which becomes its first input; the image stays an input if its size is asked for."""
-    back = _copy(plain)
+    back = deepcopy(plain)
     graph = back.graph
     maker = producers(graph)[cut.name]
     maker.output[list(maker.output).index(cut.name)] = f"{cut.name}.before"
@@ -270,9 +270,3 @@ def _with_addition(artifact: Artifact, cut: CutCandidate) -> bytes:
     graph.input.append(helper.make_tensor_value_info(_ADDED, elem_type, ["added", *cut.shape]))
     data: bytes = model.SerializeToString()
     return data
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
-    return twin

@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, UnreadableFileError
+from backscan.converters.graph import subgraphs
 
 _NO_DATA: Mapping[str, bytes] = MappingProxyType({})
 
@@ -154,8 +155,8 @@ def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _tensors_of_graph(graph)
+        for graph in subgraphs(node):
+            yield from _tensors_of_graph(graph)
 
 
 def _is_external(tensor: onnx.TensorProto) -> bool:

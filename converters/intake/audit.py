@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, OperatorSetIdProto
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
-from backscan.converters.intake.names import subgraphs
+from backscan.converters.graph import subgraphs
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.violations import Violation, Violations, as_text, shown
 from backscan.converters.intake.walk import GraphAudit, standard_domain

@@ -1,19 +1,12 @@
 """Which names a graph defines and uses: no cycle, nothing defined twice, nothing used that does not exist."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from onnx import GraphProto, NodeProto
 
+from backscan.converters.graph import subgraphs
 from backscan.converters.intake.violations import Violations, shown
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """Graphs that a node carries in its attributes: branches and loop bodies."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def check_graph(graph: GraphProto, violations: Violations) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
 
+from backscan.converters.graph import subgraphs
 from backscan.converters.intake.constant_sizes import Constants, check_sizes, read_constants, trip_count
 from backscan.converters.intake.least_sizes import check_least_sizes, least_sizes
-from backscan.converters.intake.names import check_function, check_graph, subgraphs
+from backscan.converters.intake.names import check_function, check_graph
 from backscan.converters.intake.stored_tensors import StoredTensors, count_elements
 from backscan.converters.intake.violations import Violations, as_text, shown
 

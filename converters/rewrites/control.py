@@ -1,6 +1,7 @@
 """Rule 6: branches whose condition is known and loops whose length is known become plain nodes."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def _trip_count(body: onnx.GraphProto, known: dict[str, onnx.TensorProto], trips
     while makers and makers[0].op_type == "Identity":
         kept_on = makers[0].input[0]
         makers = [node for node in body.node if kept_on in node.output]
-    inner = {tensor.name: tensor for tensor in body.initializer}
+    inner = constants(body)
     always = kept_on == body.input[1].name or (kept_on in inner and bool(numpy_helper.to_array(inner[kept_on])))
     if makers and makers[0].op_type == "Constant":
         always = bool(numpy_helper.to_array(attributes(makers[0])["value"]))
@@ -102,8 +103,7 @@ def _inlined(
     graph: onnx.GraphProto, body: onnx.GraphProto, given: dict[str, str], prefix: str
 ) -> tuple[list[onnx.NodeProto], list[str]]:
     """Nodes of a subgraph with its own names made unique, and the names of its results."""
-    copy = onnx.GraphProto()
-    copy.CopyFrom(body)
+    copy = deepcopy(body)
     own = {name for node in copy.node for name in node.output if name} | {t.name for t in copy.initializer}
     renamed = {name: f"{prefix}.{name}" for name in own} | given
     rename_reads(copy, renamed)

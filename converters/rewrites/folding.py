@@ -1,6 +1,7 @@
 """Rules 3 to 5: constants and shapes. Values that the image cannot change are looked up, not evaluated here."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,7 @@ def constants_to_initialisers(graph: onnx.GraphProto) -> None:
 def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
     name, value = next(iter(attributes(node).items()), ("", None))
     if name == "value":
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(value)
-        return tensor
+        return deepcopy(value)
     dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     return numpy_helper.from_array(np.array(value, dtypes[name])) if name in dtypes else None
 

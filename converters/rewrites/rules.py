@@ -1,6 +1,7 @@
 """The rules in their order; each takes the model and what is known of it, and edits the model in place."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import onnx
 from onnx import inliner
@@ -34,7 +35,7 @@ def normalise(
         ArtifactError: The graph is cyclic.
         EngineError: onnxruntime cannot compute the constants.
     """
-    plain = inliner.inline_local_functions(model) if model.functions else model if in_place else _copy(model)
+    plain = inliner.inline_local_functions(model) if model.functions else model if in_place else deepcopy(model)
     plain.ir_version = max(plain.ir_version, 4)  # before, every initialiser had to be an input too
     setting = Setting(signature)
     sort_nodes(plain.graph)
@@ -53,9 +54,3 @@ def normalise(
     fold_into_convolutions(plain.graph)
     drop_unused(plain.graph)
     return plain
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy

@@ -1,6 +1,7 @@
 """Look inside a model while it runs in onnxruntime, and run it with some of its values held at a constant."""
 
 from collections.abc import Mapping, Sequence, Set
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +98,7 @@ class GraphProbe:
         Args:
             constants: Value -> what it holds for every image, without the axis of images.
         """
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
+        model = deepcopy(self._model)
         for name, value in constants.items():
             _hold(model.graph, name, value if name in self._one_for_all else value[None])
         return OrtClassifier(open_session(model.SerializeToString()), self._signature, self._normalisation)
@@ -132,8 +132,7 @@ class GraphProbe:
 
     def _session(self, names: tuple[str, ...]) -> Any:
         if names not in self._sessions:
-            model = onnx.ModelProto()
-            model.CopyFrom(self._model)
+            model = deepcopy(self._model)
             set_outputs(model.graph, names)
             self._sessions[names] = open_session(model.SerializeToString(), optimise=False)
         return self._sessions[names]

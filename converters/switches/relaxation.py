@@ -6,6 +6,7 @@ stand still on ordinary images; what comes before, such as a whole network whose
 """
 
 from collections.abc import Callable, Mapping, Set
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.errors import UnsupportedOperatorError
-from backscan.converters.graph import drop_unused, operators, opset, set_outputs
+from backscan.converters.graph import constants, drop_unused, operators, opset, producers, set_outputs
 from backscan.converters.switches.index_relaxation import index_source, largest_at
 
 _MARGIN = 1e-4
@@ -49,8 +50,7 @@ def relax(model: onnx.ModelProto, gate: str, rewritten: Set[str], reached: Set[s
     Raises:
         UnsupportedOperatorError: The gate rests on an operator that cannot be relaxed.
     """
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
+    twin = deepcopy(model)
     relaxation = _Relaxation(twin, reached)
     for node in list(twin.graph.node):
         if not rewritten.isdisjoint(node.output):
@@ -68,8 +68,8 @@ class _Relaxation:
         self._model = model
         self._graph = model.graph
         self._reached = reached
-        self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._makers = {name: node for node in model.graph.node for name in node.output}
+        self._constants = constants(model.graph)
+        self._makers = producers(model.graph)
         self._twins: dict[str, str] = {}
         self._blocked: dict[str, onnx.NodeProto] = {}
         self._zero = self._store(np.array(0, np.float32))
@@ -138,8 +138,7 @@ class _Relaxation:
 
     def add_like(self, node: onnx.NodeProto, operator: str, first: str) -> str:
         """Add a node like another, with its own operator and first input."""
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = deepcopy(node)
         copy.op_type, copy.input[0] = operator, first
         copy.name = copy.output[0] = f"twin/{len(self._graph.node)}"
         self._graph.node.append(copy)
@@ -167,8 +166,7 @@ class _Relaxation:
         return name
 
     def _copy(self, node: onnx.NodeProto) -> None:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = deepcopy(node)
         for index, name in enumerate(node.input):
             if name and (self.varies(name) or node.op_type in _ARITHMETIC):
                 copy.input[index] = self.twin_of(name)

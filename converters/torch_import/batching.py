@@ -1,6 +1,7 @@
 """Models that insist on a number of images: freed where that is provably right, else called group by group."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -82,8 +83,7 @@ def free_batch(plain: onnx.ModelProto, signature: ModelSignature) -> onnx.ModelP
     Returns:
         The rewritten model, None if it cannot be freed this way.
     """
-    freed = onnx.ModelProto()
-    freed.CopyFrom(plain)
+    freed = deepcopy(plain)
     graph = freed.graph
     del graph.value_info[:]
     for value in graph.input:
