@@ -19,21 +19,18 @@ _CONVOLUTIONS = frozenset({"Conv", "QLinearConv", "ConvInteger", "FusedConv"})
 
 @dataclass(frozen=True, slots=True)
 class CutCandidate:
-    """A value at which the model can be cut into a front and a back.
-
-    Attributes:
-        name: Name of the value in the artifact.
-        operator: Operator that computes it.
-        shape: Its shape for one image, without the batch axis.
-        dtype: numpy name of its type.
-        is_first_convolution: Whether the first convolution computes it.
-    """
+    """A value at which the model can be cut into a front and a back."""
 
     name: str
+    """Name of the value in the artifact."""
     operator: str
+    """Operator that computes it."""
     shape: tuple[int, ...]
+    """Its shape for one image, without the batch axis."""
     dtype: str
+    """numpy name of its type."""
     is_first_convolution: bool
+    """Whether the first convolution computes it."""
 
 
 def cut_candidates(artifact: Artifact, signature: ModelSignature) -> tuple[CutCandidate, ...]:

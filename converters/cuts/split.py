@@ -119,21 +119,18 @@ class OrtCut:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A model in two parts: `back(front(images))` is its log-posterior.
-
-    Attributes:
-        cut: Name of the value in between.
-        shape: Shape of the features of one image.
-        front: Images to features, differentiable.
-        back: Features to log-posteriors, differentiable.
-        original: The artifact itself, with what is added at the cut.
-    """
+    """A model in two parts: `back(front(images))` is its log-posterior."""
 
     cut: str
+    """Name of the value in between."""
     shape: tuple[int, ...]
+    """Shape of the features of one image."""
     front: Front
+    """Images to features, differentiable."""
     back: Back
+    """Features to log-posteriors, differentiable."""
     original: OrtCut
+    """The artifact itself, with what is added at the cut."""
 
     def with_normalisation(self, normalisation: Normalisation) -> "Split":
         """The same cut for another normalisation."""

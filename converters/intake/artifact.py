@@ -20,19 +20,16 @@ _NO_DATA: Mapping[str, bytes] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An ONNX model as it lies on disk.
-
-    Attributes:
-        name: File name without its folder, for messages only.
-        data: The bytes of the model file.
-        external: Location -> bytes of each external-data file, as the model names them.
-        sha256: Digest of the file; with external data, of the file and every external file (see `digest`).
-    """
+    """An ONNX model as it lies on disk."""
 
     name: str
+    """File name without its folder, for messages only."""
     data: bytes
+    """The bytes of the model file."""
     external: Mapping[str, bytes]
+    """Location -> bytes of each external-data file, as the model names them."""
     sha256: str
+    """Digest of the file; with external data, of the file and every external file (see `digest`)."""
 
 
 def read_artifact(path: str | os.PathLike[str], *, max_bytes: int) -> Artifact:

@@ -22,17 +22,14 @@ _FLOOR = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class GradientCheck:
-    """What the comparison says of the gradient.
-
-    Attributes:
-        error: Median relative error of the best step; None if no image could tell.
-        warning: What is doubtful, None if nothing is.
-        refusal: Why the gradient cannot be used, empty if it can.
-    """
+    """What the comparison says of the gradient."""
 
     error: float | None
+    """Median relative error of the best step; None if no image could tell."""
     warning: str | None = None
+    """What is doubtful, None if nothing is."""
     refusal: str = ""
+    """Why the gradient cannot be used, empty if it can."""
 
 
 def check_gradient(

@@ -27,29 +27,26 @@ _CHUNK = 128
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """How well the imported model agrees with the original.
-
-    Attributes:
-        decision_agreement: Share of images that both decide alike, in [0, 1].
-        max_probability_gap: Largest difference of a class probability.
-        max_relative_logit_gap: Largest difference of a score of the output, relative to the largest score.
-        gradient_error: Relative error of the gradient against central differences; None where no image could tell.
-        gradient_warning: What is doubtful about the gradient, None if nothing is.
-        images_real: Whether the images were real ones and not noise.
-        num_images: How many images were compared.
-        passed: Whether the imported model may stand for the original.
-        reason: Why not, in one sentence; empty if it passed.
-    """
+    """How well the imported model agrees with the original."""
 
     decision_agreement: float
+    """Share of images that both decide alike, in [0, 1]."""
     max_probability_gap: float
+    """Largest difference of a class probability."""
     max_relative_logit_gap: float
+    """Largest difference of a score of the output, relative to the largest score."""
     gradient_error: float | None
+    """Relative error of the gradient against central differences; None where no image could tell."""
     gradient_warning: str | None
+    """What is doubtful about the gradient, None if nothing is."""
     images_real: bool
+    """Whether the images were real ones and not noise."""
     num_images: int
+    """How many images were compared."""
     passed: bool
+    """Whether the imported model may stand for the original."""
     reason: str
+    """Why not, in one sentence; empty if it passed."""
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite counts as a difference

@@ -13,13 +13,10 @@ _PROBE_BATCHES = (2, 5)  # a value that agrees at both does not depend on the ba
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The circumstances of a rewrite.
-
-    Attributes:
-        signature: The model's signature.
-    """
+    """The circumstances of a rewrite."""
 
     signature: ModelSignature
+    """The model's signature."""
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -20,15 +20,12 @@ _CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv"})
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Order and sizes of the image input.
-
-    Attributes:
-        order: "NCHW", "NHWC", "NHW" or "NC".
-        image_shape: Channels, height, width.
-    """
+    """Order and sizes of the image input."""
 
     order: str
+    """Order of the axes: "NCHW", "NHWC", "NHW" or "NC"."""
     image_shape: tuple[int, int, int]
+    """Channels, height, width."""
 
 
 def input_shape(order: str, image_shape: tuple[int, int, int], batch: int) -> tuple[int, ...]:

@@ -25,15 +25,12 @@ _SUM_TOLERANCE = 0.02  # of a row of probabilities; wide enough for 8-bit output
 
 @dataclass(frozen=True, slots=True)
 class OutputForm:
-    """How an output that may classify is laid out.
-
-    Attributes:
-        batch_axis: Axis that counts images.
-        num_scores: Numbers for an image.
-    """
+    """How an output that may classify is laid out."""
 
     batch_axis: int
+    """Axis that counts images."""
     num_scores: int
+    """Numbers for an image."""
 
 
 def output_forms(runs: Sequence[Arrays], batch: int | None) -> dict[str, OutputForm]:
@@ -158,19 +155,16 @@ def output_kind(graph: onnx.GraphProto, output: str, rows: NDArray[Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The squashing function that ends a graph.
-
-    Attributes:
-        operator: "Softmax", "LogSoftmax" or "Sigmoid".
-        node: The node that gives the squashed scores.
-        source: Value that is squashed.
-        after: Nodes between it and the output that leave probabilities as they are, but not logits.
-    """
+    """The squashing function that ends a graph."""
 
     operator: str
+    """Its name: "Softmax", "LogSoftmax" or "Sigmoid"."""
     node: onnx.NodeProto
+    """The node that gives the squashed scores."""
     source: str
+    """Value that is squashed."""
     after: tuple[onnx.NodeProto, ...]
+    """Nodes between it and the output that leave probabilities as they are, but not logits."""
 
 
 def find_tail(graph: onnx.GraphProto, output: str) -> Tail | None:

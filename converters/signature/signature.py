@@ -26,21 +26,18 @@ _QUANTISED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """How a pixel in [0, 1] becomes what the model was trained on: `(low + (high - low) * pixel - mean) / std`.
-
-    Attributes:
-        low: Model value of a black pixel, before mean and std.
-        high: Model value of a white pixel, before mean and std.
-        mean: Mean per channel in the model's channel order, or one for all, in units of [low, high].
-        std: Standard deviation per channel in the model's channel order, or one for all, positive.
-        channel_order: "rgb", or "bgr" for models that want the channels reversed.
-    """
+    """How a pixel in [0, 1] becomes what the model was trained on: `(low + (high - low) * pixel - mean) / std`."""
 
     low: float = 0.0
+    """Model value of a black pixel, before mean and std."""
     high: float = 1.0
+    """Model value of a white pixel, before mean and std."""
     mean: tuple[float, ...] = (0.0,)
+    """Mean per channel in the model's channel order, or one for all, in units of [low, high]."""
     std: tuple[float, ...] = (1.0,)
+    """Standard deviation per channel in the model's channel order, or one for all, positive."""
     channel_order: str = "rgb"
+    """Order of the channels: "rgb", or "bgr" for models that want them reversed."""
 
     def __post_init__(self) -> None:
         if self.channel_order not in {"rgb", "bgr"}:
@@ -74,39 +71,36 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class ModelSignature:
-    """Inputs and outputs of an image classifier.
-
-    Attributes:
-        input_name: Name of the image input.
-        input_shape: Channels, height and width (C, H, W), whatever the layout.
-        layout: Order of the input's axes: "NCHW", "NHWC", "NHW" (no channel axis) or "NC" (flat pixels).
-        dtype: numpy name of the input's type, such as "float32".
-        batch: Images that a call takes, None if any number.
-        output_name: Name of the output that classifies.
-        output_kind: "logits", "probabilities", "log_probabilities" or "sigmoids" (one score a class, each in [0, 1]).
-        num_classes: Number of classes K; a single score counts as two classes.
-        num_scores: Numbers that the output gives for an image: K, or 1 for a binary classifier.
-        batch_axis: Axis of the output that counts images.
-        opset: Version of ONNX's own operators.
-        producer: Exporter as the file names it.
-        other_outputs: Names of the remaining outputs.
-        precision: "float", "half" (16-bit floats inside) or "quantised".
-    """
+    """Inputs and outputs of an image classifier."""
 
     input_name: str
+    """Name of the image input."""
     input_shape: tuple[int, int, int]
+    """Channels, height and width (C, H, W), whatever the layout."""
     layout: str
+    """Order of the input's axes: "NCHW", "NHWC", "NHW" (no channel axis) or "NC" (flat pixels)."""
     dtype: str
+    """numpy name of the input's type, such as "float32"."""
     batch: int | None
+    """Images that a call takes, None if any number."""
     output_name: str
+    """Name of the output that classifies."""
     output_kind: str
+    """Its scores: "logits", "probabilities", "log_probabilities" or "sigmoids" (one a class, each in [0, 1])."""
     num_classes: int
+    """Number of classes K; a single score counts as two classes."""
     num_scores: int
+    """Numbers that the output gives for an image: K, or 1 for a binary classifier."""
     batch_axis: int
+    """Axis of the output that counts images."""
     opset: int
+    """Version of ONNX's own operators."""
     producer: str
+    """Exporter as the file names it."""
     other_outputs: tuple[str, ...]
+    """Names of the remaining outputs."""
     precision: str
+    """Arithmetic inside: "float", "half" (16-bit floats) or "quantised"."""
 
     def model_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of the model's own input for a number of images."""

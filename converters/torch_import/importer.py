@@ -59,15 +59,12 @@ def import_model(
 
 
 class ImportedNetwork(NamedTuple):
-    """A network called with the model's own input for any number of images.
-
-    Attributes:
-        network: Gives [N, num_scores].
-        notes: What the user should know, one sentence each.
-    """
+    """A network called with the model's own input for any number of images."""
 
     network: nn.Module
+    """Gives [N, num_scores]."""
     notes: tuple[str, ...] = ()
+    """What the user should know, one sentence each."""
 
 
 def import_network(model: onnx.ModelProto, signature: ModelSignature) -> ImportedNetwork:
