@@ -161,7 +161,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put the nodes into topological order: each as early as its place in the file and its inputs allow.
 
     Raises:
-        ArtifactError: The nodes form a cycle.
+        ArtifactError: the nodes form a cycle.
     """
     makers: dict[str, int] = {}
     for index, node in enumerate(graph.node):

@@ -59,7 +59,7 @@ class OrtClassifier:
             [N, num_scores], in the output's own units.
 
         Raises:
-            ValueError: The images have another shape than the model's.
+            ValueError: the images have another shape than the model's.
             EngineError: onnxruntime failed.
         """
         inputs = model_input(images, self.signature, self.normalisation)
@@ -125,7 +125,7 @@ def model_input(
         Array of the model's own input shape and type.
 
     Raises:
-        ValueError: The images have another shape than the model's.
+        ValueError: the images have another shape than the model's.
     """
     channels, height, width = signature.input_shape
     if images.ndim != 4 or images.shape[1:] != (channels, height, width):

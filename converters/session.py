@@ -106,7 +106,7 @@ def probe(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Mapping[
         For each run, value name -> array.
 
     Raises:
-        EngineError: The model cannot be opened or run.
+        EngineError: the model cannot be opened or run.
     """
     outputs = [deepcopy(value) for value in model.graph.output]
     set_outputs(model.graph, names)

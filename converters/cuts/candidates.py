@@ -44,7 +44,7 @@ def cut_candidates(artifact: Artifact, signature: ModelSignature) -> tuple[CutCa
         Candidates from the image towards the output, the output itself left out.
 
     Raises:
-        ArtifactError: The model cannot be parsed.
+        ArtifactError: the model cannot be parsed.
         EngineError: onnxruntime cannot run it.
     """
     model = parse(artifact)

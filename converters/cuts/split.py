@@ -166,7 +166,7 @@ def split(
         Both parts and the cut artifact.
 
     Raises:
-        ConverterError: The model cannot be cut there, or cannot be imported.
+        ConverterError: the model cannot be cut there, or cannot be imported.
     """
     original = open_cut(
         artifact, signature, tensor_name, normalisation=normalisation, threads=threads, providers=providers
@@ -193,8 +193,8 @@ def open_cut(
     """The original artifact alone, ready to add patterns at a value; arguments as for `split`.
 
     Raises:
-        CutNameError: No such tensor, or not all of the image passes through it.
-        ConverterError: The model cannot be cut there.
+        CutNameError: no such tensor, or not all of the image passes through it.
+        ConverterError: the model cannot be cut there.
     """
     candidates = {candidate.name: candidate for candidate in cut_candidates(artifact, signature)}
     if tensor_name not in candidates:

@@ -43,8 +43,8 @@ def read_artifact(path: str | os.PathLike[str], *, max_bytes: int) -> Artifact:
         The artifact, without external data.
 
     Raises:
-        UnreadableFileError: The path is missing, no regular file, or may not be read.
-        LimitExceededError: The file is larger than `max_bytes`.
+        UnreadableFileError: the path is missing, no regular file, or may not be read.
+        LimitExceededError: the file is larger than `max_bytes`.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
@@ -105,7 +105,7 @@ def parse(artifact: Artifact, *, fold_external: bool = True) -> onnx.ModelProto:
         The parsed model.
 
     Raises:
-        ArtifactError: The bytes are no ONNX model, or external data is missing or too short.
+        ArtifactError: the bytes are no ONNX model, or external data is missing or too short.
     """
     try:
         model = onnx.load_model_from_string(artifact.data)

@@ -64,7 +64,7 @@ class IntakeReport:
         """The report that `to_dict` wrote.
 
         Raises:
-            TypeError: A field is missing or unknown.
+            TypeError: a field is missing or unknown.
         """
         violations = tuple(Violation(**violation) for violation in document["violations"])
         return cls(**{**document, "domains": tuple(document["domains"]), "violations": violations})
@@ -81,7 +81,7 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
         What it contains and every violation (of one rule only the first few).
 
     Raises:
-        ArtifactError: The bytes are no ONNX model.
+        ArtifactError: the bytes are no ONNX model.
     """
     violations = Violations(policy or Policy())
     if not violations.bound("max_file_bytes", len(data), "bytes in the model file"):
@@ -103,8 +103,8 @@ def enforce(report: IntakeReport) -> None:
     """Refuse a model that the policy does not allow.
 
     Raises:
-        LimitExceededError: The first violation is of a limit.
-        PolicyError: The first violation is of a rule without a number.
+        LimitExceededError: the first violation is of a limit.
+        PolicyError: the first violation is of a rule without a number.
     """
     if report.accepted:
         return

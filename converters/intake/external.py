@@ -30,9 +30,9 @@ def read_external(folder: Path, locations: Mapping[str, int], policy: Policy) ->
         Location -> bytes.
 
     Raises:
-        PolicyError: A location is no regular file beneath the folder, reached without any link.
-        LimitExceededError: The files are larger than allowed.
-        ArtifactError: A file is missing, unreadable or too short.
+        PolicyError: a location is no regular file beneath the folder, reached without any link.
+        LimitExceededError: the files are larger than allowed.
+        ArtifactError: a file is missing, unreadable or too short.
     """
     found: dict[str, bytes] = {}
     left = policy.max_external_bytes

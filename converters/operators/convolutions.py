@@ -107,7 +107,7 @@ def kernel_of(node: OnnxNode, graph: OnnxGraph, *, weight: int = 1) -> tuple[int
         weight: Position of the weight among the inputs.
 
     Raises:
-        ValueError: The weight is computed and nothing tells its shape.
+        ValueError: the weight is computed and nothing tells its shape.
     """
     kernel = attribute(node, "kernel_shape", None)
     if kernel:

@@ -168,7 +168,7 @@ def constant_value(node: OnnxNode) -> TensorProto:
     """The tensor that a Constant node holds, in whichever of its attributes.
 
     Raises:
-        ValueError: It is a sparse tensor.
+        ValueError: it is a sparse tensor.
     """
     (item,) = node.proto.attribute
     value = onnx.helper.get_attribute_value(item)
@@ -214,7 +214,7 @@ def to_torch(proto: TensorProto) -> Tensor:
     """A tensor of the file as torch's; types that torch lacks become the smallest type that holds their values.
 
     Raises:
-        ValueError: The tensor holds strings.
+        ValueError: the tensor holds strings.
     """
     if proto.data_type == TensorProto.STRING:
         raise ValueError("expected numbers, found a tensor of strings: prune the graph to its numeric outputs")

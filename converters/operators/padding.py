@@ -57,7 +57,7 @@ def pad(values: Tensor, *, amounts: Amounts, mode: str, fill: float) -> Tensor:
         fill: Value for `constant`.
 
     Raises:
-        ValueError: The mode is none of these.
+        ValueError: the mode is none of these.
     """
     if mode == "constant":
         return F.pad(values, _in_torch_order(amounts, values.dim()), value=fill)

@@ -54,7 +54,7 @@ def limits_of(node: OnnxNode, graph: OnnxGraph, zero_point: int) -> Limits:
         zero_point: Place of the zero point among the inputs.
 
     Raises:
-        ValueError: The type is not an integer, such as float8.
+        ValueError: the type is not an integer, such as float8.
     """
     code = _type_of(node, graph, zero_point)
     if code not in LIMITS:
@@ -129,7 +129,7 @@ def constant_grid(node: OnnxNode, graph: OnnxGraph, scale: int, zero_point: int)
         The scale, and what `onto_grid` wants: least and greatest number of steps, and the zero point.
 
     Raises:
-        ValueError: Scale or zero point is computed.
+        ValueError: scale or zero point is computed.
     """
     step, origin = constant(node, graph, scale), constant(node, graph, zero_point)
     if step is None or (origin is None and has_input(node, zero_point)):

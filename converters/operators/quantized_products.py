@@ -33,7 +33,7 @@ def _weight(node: OnnxNode, graph: OnnxGraph, index: int, zero_point: int, *, ax
     """A stored weight as floats around its zero point, which may differ along an axis.
 
     Raises:
-        ValueError: Weight or zero point is computed.
+        ValueError: weight or zero point is computed.
     """
     weight, origin = constant(node, graph, index), constant(node, graph, zero_point)
     if weight is None or (origin is None and has_input(node, zero_point)):
@@ -180,7 +180,7 @@ def _product_scale(node: OnnxNode, graph: OnnxGraph, *, left: int, right: int) -
     """Scale of the products of two quantised tensors, of which the right one may have one a channel or column.
 
     Raises:
-        ValueError: A scale is computed, or the left tensor has several.
+        ValueError: a scale is computed, or the left tensor has several.
     """
     scales = [constant(node, graph, index) for index in (left, right)]
     if scales[0] is None or scales[1] is None or scales[0].numel() != 1:

@@ -59,7 +59,7 @@ def register(
         The decorator, which leaves the function as it is.
 
     Raises:
-        ValueError: A version already has an own converter.
+        ValueError: a version already has an own converter.
     """
 
     def decorate(converter: ConverterFunction) -> ConverterFunction:
@@ -88,7 +88,7 @@ def find_converter(operator: str, domain: str, opset: int, *, node: str = "") ->
         A function from node and graph to torch module.
 
     Raises:
-        UnsupportedOperatorError: No converter is known.
+        UnsupportedOperatorError: no converter is known.
     """
     domain = "" if domain == "ai.onnx" else domain
     version = since_version(operator, domain, opset)

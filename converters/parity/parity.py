@@ -69,7 +69,7 @@ def compare(
         The report.
 
     Raises:
-        ValueError: No images, or of another shape than the model's.
+        ValueError: no images, or of another shape than the model's.
         EngineError: onnxruntime failed.
     """
     if not len(images):

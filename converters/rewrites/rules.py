@@ -32,7 +32,7 @@ def normalise(
         The rewritten model, whose only outputs are `outputs`, with the same values.
 
     Raises:
-        ArtifactError: The graph is cyclic.
+        ArtifactError: the graph is cyclic.
         EngineError: onnxruntime cannot compute the constants.
     """
     plain = inliner.inline_local_functions(model) if model.functions else model if in_place else deepcopy(model)

@@ -68,8 +68,8 @@ class Sandbox:
             start: Limits of the start.
 
         Raises:
-            SandboxError: The child could not start within its limits.
-            UnexpectedError: The target cannot be imported or constructed.
+            SandboxError: the child could not start within its limits.
+            UnexpectedError: the target cannot be imported or constructed.
         """
         self._limits = limits or Limits()
         self._errors = error_kinds(errors)
@@ -99,10 +99,10 @@ class Sandbox:
             What the method returned.
 
         Raises:
-            ResourceLimitError: The call used more than it may.
-            SandboxDiedError: The child died, or answered with something that is no message.
-            UnexpectedError: The target raised an error that is not of the known kinds.
-            Exception: An error of the known kinds, as the target raised it.
+            ResourceLimitError: the call used more than it may.
+            SandboxDiedError: the child died, or answered with something that is no message.
+            UnexpectedError: the target raised an error that is not of the known kinds.
+            Exception: an error of the known kinds, as the target raised it.
         """
         phase = limits or PhaseLimits()
         if not self._end.alive:

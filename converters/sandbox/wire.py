@@ -36,7 +36,7 @@ def encode(message: Message) -> list[memoryview]:
     """Turn a message into the buffers of one frame.
 
     Raises:
-        TypeError: The message holds something else than JSON values, arrays of numbers and bytes.
+        TypeError: the message holds something else than JSON values, arrays of numbers and bytes.
     """
     buffers: list[memoryview] = []
     table: list[Message] = []
@@ -51,7 +51,7 @@ def decode(header: bytes, payload: memoryview) -> Message:
     """Turn the header and the payload of a frame into a message, whose arrays are views of the payload.
 
     Raises:
-        WireError: They do not fit each other.
+        WireError: they do not fit each other.
     """
     try:
         document = json.loads(header)
@@ -91,7 +91,7 @@ class Channel:
         """Send one message.
 
         Raises:
-            BrokenPipeError: The other side is gone.
+            BrokenPipeError: the other side is gone.
         """
         for chunk in encode(message):
             while chunk:
@@ -104,8 +104,8 @@ class Channel:
         """Receive one message.
 
         Raises:
-            EOFError: The other side is gone.
-            WireError: What arrived is not a message, or too large.
+            EOFError: the other side is gone.
+            WireError: what arrived is not a message, or too large.
         """
         magic, header_size, payload_size = _PREFIX.unpack(self._read(_PREFIX.size))
         if magic != _MAGIC:

@@ -54,7 +54,7 @@ def image_layout(
         The layout.
 
     Raises:
-        SignatureError: The input is no image, its size must be given, or the size given contradicts it.
+        SignatureError: the input is no image, its size must be given, or the size given contradicts it.
     """
     sizes = dimensions(value)
     if sizes is None or len(sizes) not in {2, 3, 4}:

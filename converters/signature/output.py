@@ -90,8 +90,8 @@ def choose_output(
         An output name.
 
     Raises:
-        SignatureError: No output classifies, or several do.
-        OutputNameError: The one asked for does not.
+        SignatureError: no output classifies, or several do.
+        OutputNameError: the one asked for does not.
     """
     if wanted is not None:
         if wanted not in forms:

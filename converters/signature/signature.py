@@ -129,8 +129,8 @@ def read_signature(
         The signature; batch size, output and its kind as onnxruntime shows them on noise.
 
     Raises:
-        ArtifactError: The model cannot be parsed.
-        SignatureError: It is no image classifier, or output or image size must be named.
+        ArtifactError: the model cannot be parsed.
+        SignatureError: it is no image classifier, or output or image size must be named.
         EngineError: onnxruntime cannot open or run it.
     """
     model = parse(artifact, fold_external=False)

@@ -114,7 +114,7 @@ class GraphProbe:
             A classifier whose `logits` of images [N, C, H, W] are numbers that rise where the gate rises.
 
         Raises:
-            ConverterError: It cannot be converted.
+            ConverterError: it cannot be converted.
         """
         from backscan.converters.torch_import.classifier import TorchClassifier
         from backscan.converters.torch_import.importer import import_network

@@ -48,7 +48,7 @@ def relax(model: onnx.ModelProto, gate: str, rewritten: Set[str], reached: Set[s
         reached: Values that depend on the image.
 
     Raises:
-        UnsupportedOperatorError: The gate rests on an operator that cannot be relaxed.
+        UnsupportedOperatorError: the gate rests on an operator that cannot be relaxed.
     """
     twin = deepcopy(model)
     relaxation = _Relaxation(twin, reached)
@@ -96,7 +96,7 @@ class _Relaxation:
         """The twin of a value; a value that is not rewritten is its own, as a float.
 
         Raises:
-            UnsupportedOperatorError: The value rests on an operator that cannot be relaxed.
+            UnsupportedOperatorError: the value rests on an operator that cannot be relaxed.
         """
         if name in self._blocked:
             node = self._blocked[name]

@@ -47,8 +47,8 @@ class GraphBuilder:
             A module that takes the graph's inputs in order and returns its output, or a tuple if it has several.
 
         Raises:
-            UnsupportedOperatorError: A node's operator has no converter.
-            ConversionError: A converter refused its node.
+            UnsupportedOperatorError: a node's operator has no converter.
+            ConversionError: a converter refused its node.
         """
         for index, name in enumerate(self._onnx.input_values):
             self._values[name] = self._torch.placeholder(f"input_{index}")
@@ -158,7 +158,7 @@ def blame_node(network: nn.Module, inputs: Tensor) -> None:
         inputs: The model's own input for as many images as a call takes.
 
     Raises:
-        ConversionError: The node fails; nothing is raised if none does.
+        ConversionError: the node fails; nothing is raised if none does.
     """
     for module in network.modules():
         if isinstance(module, fx.GraphModule):

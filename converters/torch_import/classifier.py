@@ -77,7 +77,7 @@ class TorchClassifier(nn.Module):
             [N, K], float32, exact in the tail wherever the logits are within reach.
 
         Raises:
-            ValueError: The images have another shape than the model's.
+            ValueError: the images have another shape than the model's.
         """
         return log_posterior(self.logits(images), self.head)
 
@@ -88,7 +88,7 @@ class TorchClassifier(nn.Module):
             images: [N, C, H, W], float32 RGB pixels in [0, 1].
 
         Raises:
-            ValueError: The images have another shape than the model's.
+            ValueError: the images have another shape than the model's.
         """
         scores: Tensor = self.network(self.inputs(images))
         return scores.float()

@@ -30,7 +30,7 @@ def require_gradient_path(graph: onnx.GraphProto, signature: ModelSignature) -> 
         signature: Its signature.
 
     Raises:
-        NotDifferentiableError: There is no path that a gradient could take.
+        NotDifferentiableError: there is no path that a gradient could take.
     """
     reached = reached_values(graph, [signature.input_name], stopped_by=SHAPE_OPERATORS | _WITHOUT_GRADIENT)
     if signature.output_name not in reached:
@@ -48,7 +48,7 @@ def passes_surrogates(scores: Tensor) -> bool:
         scores: Output of a network, with the graph of its gradient.
 
     Raises:
-        NotDifferentiableError: The scores have no gradient at all.
+        NotDifferentiableError: the scores have no gradient at all.
     """
     if scores.grad_fn is None:
         raise NotDifferentiableError(

@@ -41,9 +41,9 @@ def import_model(
         The classifier in evaluation mode, no parameter of which asks for a gradient, with the plainest normalisation.
 
     Raises:
-        UnsupportedOperatorError: An operator has no converter.
-        ConversionError: A node cannot be converted, or its module fails.
-        NotDifferentiableError: No gradient reaches the image.
+        UnsupportedOperatorError: an operator has no converter.
+        ConversionError: a node cannot be converted, or its module fails.
+        NotDifferentiableError: no gradient reaches the image.
         EngineError: onnxruntime cannot compute the graph's constants.
     """
     model = parse(artifact)

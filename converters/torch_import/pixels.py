@@ -37,7 +37,7 @@ class PixelInput(nn.Module):
             In the model's layout; float64 if the model takes that, else float32. Whole numbers for integer inputs.
 
         Raises:
-            ValueError: The images have another shape than the model's.
+            ValueError: the images have another shape than the model's.
         """
         if images.dim() != 4 or images.shape[1:] != self._signature.input_shape:
             expected = ", ".join(str(size) for size in self._signature.input_shape)
