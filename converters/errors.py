@@ -15,6 +15,8 @@ ConverterError                    the model cannot be used; every message names 
 └── EngineError                   onnxruntime cannot open or run the model
 """
 
+from __future__ import annotations
+
 from typing import Self
 
 

@@ -3,6 +3,8 @@
 A value is a named tensor; it is *reached* when it depends on what the image shows, not only on how large it is.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from copy import deepcopy

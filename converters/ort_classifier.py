@@ -1,5 +1,7 @@
 """The original artifact in onnxruntime, called with images in pixel units."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ class OrtClassifier:
 
     def __init__(
         self,
-        session: "onnxruntime.InferenceSession",
+        session: onnxruntime.InferenceSession,
         signature: ModelSignature,
         normalisation: Normalisation,
         *,
@@ -45,7 +47,7 @@ class OrtClassifier:
         """Execution providers that the session really uses."""
         return tuple(self._session.get_providers())
 
-    def with_normalisation(self, normalisation: Normalisation) -> "OrtClassifier":
+    def with_normalisation(self, normalisation: Normalisation) -> OrtClassifier:
         """The same session with another normalisation."""
         return OrtClassifier(self._session, self.signature, normalisation, extra_inputs=self._extra_inputs)
 

@@ -1,5 +1,7 @@
 """onnxruntime, opened on bytes: sessions, feeds and probes, with its failures turned into one kind of error."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
@@ -30,7 +32,7 @@ def open_session(
     threads: int | None = None,
     optimise: bool = True,
     providers: Sequence[str] = CPU_ONLY,
-) -> "onnxruntime.InferenceSession":
+) -> onnxruntime.InferenceSession:
     """Open a model from memory; no file is read and no custom operator library is loaded.
 
     Products of 8-bit numbers are exact on every processor, where onnxruntime has a kernel for that.
@@ -50,7 +52,7 @@ def open_session(
     """
     ort = _onnxruntime()
 
-    def opened(exact_int8: str) -> "onnxruntime.InferenceSession":
+    def opened(exact_int8: str) -> onnxruntime.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = _SILENT
         options.use_deterministic_compute = True
@@ -74,7 +76,7 @@ def open_session(
         raise EngineError(f"onnxruntime cannot open the model ({_first_line(error)}): export it again") from error
 
 
-def run_session(session: "onnxruntime.InferenceSession", feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+def run_session(session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
     """All outputs of a session by name; a list of scores by class name, as scikit-learn's models give, as a matrix.
 
     Raises:

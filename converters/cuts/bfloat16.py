@@ -5,6 +5,8 @@ below what bfloat16 tells apart in a normalised image; so does the last, because
 little. Weights and activations between are rounded to 8 bits of mantissa; sums are float32 in hardware.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from typing import TypeVar

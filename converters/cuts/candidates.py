@@ -1,5 +1,7 @@
 """Where a classifier can be cut in two: the values that everything about the image passes through."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """A model cut at one value: front and back in torch, and the same cut on the original artifact in onnxruntime."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
@@ -49,7 +51,7 @@ class Front(nn.Module):
         features: Tensor = self.network(self.inputs(images))
         return features
 
-    def with_normalisation(self, normalisation: Normalisation) -> "Front":
+    def with_normalisation(self, normalisation: Normalisation) -> Front:
         """The same part for another normalisation; the two share their weights."""
         twin = copy(self)
         twin._modules = dict(self._modules)
@@ -93,7 +95,7 @@ class OrtCut:
 
     def __init__(
         self,
-        session: "onnxruntime.InferenceSession",
+        session: onnxruntime.InferenceSession,
         signature: ModelSignature,
         normalisation: Normalisation,
         cut: CutCandidate,
@@ -103,7 +105,7 @@ class OrtCut:
         self._normalisation = normalisation
         self.cut = cut
 
-    def with_normalisation(self, normalisation: Normalisation) -> "OrtCut":
+    def with_normalisation(self, normalisation: Normalisation) -> OrtCut:
         """The same artifact for another normalisation."""
         return OrtCut(self._session, self._signature, normalisation, self.cut)
 
@@ -132,7 +134,7 @@ class Split:
     original: OrtCut
     """The artifact itself, with what is added at the cut."""
 
-    def with_normalisation(self, normalisation: Normalisation) -> "Split":
+    def with_normalisation(self, normalisation: Normalisation) -> Split:
         """The same cut for another normalisation."""
         return replace(
             self,

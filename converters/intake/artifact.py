@@ -1,5 +1,7 @@
 """The model file as bytes, read once: hashing, audit, import and onnxruntime all see these bytes and no path."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import stat

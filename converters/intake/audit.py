@@ -4,6 +4,8 @@ Loaders, checkers, shape inference and onnxruntime hang or take all memory on fi
 bytes are only decoded as protocol buffers, whose time and memory follow from the file's size, and then looked at.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self

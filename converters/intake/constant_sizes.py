@@ -4,6 +4,8 @@ A file of a hundred bytes can ask for a tensor of 10^12 elements. Where the size
 memory limit of the sandbox that holds.
 """
 
+from __future__ import annotations
+
 import math
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -3,6 +3,8 @@
 The path is walked one folder at a time and every step refuses links, so that what was checked is what is opened.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 from collections.abc import Mapping

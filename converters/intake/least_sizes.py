@@ -4,6 +4,8 @@ Every node is looked at once, in the order of the file. What nothing is known of
 refused that could run within the limit.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice

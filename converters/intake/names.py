@@ -1,5 +1,7 @@
 """Which names a graph defines and uses: no cycle, nothing defined twice, nothing used that does not exist."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterable, Sequence
 

@@ -1,5 +1,7 @@
 """What a model file may contain and how large it may be: one value, whose fields are the limits."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 _STANDARD = """

@@ -1,5 +1,7 @@
 """Tensors as a model file declares them: shape, type and place of their data, judged without reading the data."""
 
+from __future__ import annotations
+
 import math
 import ntpath
 import posixpath

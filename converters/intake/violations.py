@@ -1,5 +1,7 @@
 """What the intake found against the policy, collected while it looks."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
 

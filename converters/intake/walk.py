@@ -1,5 +1,7 @@
 """Walk over every graph, function and node of a parsed model, and judge each against the policy."""
 
+from __future__ import annotations
+
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Sequence
 

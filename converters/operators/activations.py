@@ -1,5 +1,7 @@
 """Activation functions and the softmax family."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

@@ -1,5 +1,7 @@
 """Attention as ONNX states it from opset 23 on, and the rotary position embedding that goes with it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import partial
 

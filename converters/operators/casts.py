@@ -1,5 +1,7 @@
 """Changes of type. Where a float becomes an integer and a float again, the gradient passes as through any rounding."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

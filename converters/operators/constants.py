@@ -1,5 +1,7 @@
 """Tensors that are made from numbers rather than from data."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

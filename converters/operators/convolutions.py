@@ -1,5 +1,7 @@
 """Conv and ConvTranspose with every padding that ONNX allows; weights may be constant or computed."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch.nn.functional as F

@@ -1,5 +1,7 @@
 """Arithmetic and logic, element by element with numpy's broadcasting."""
 
+from __future__ import annotations
+
 from functools import partial, reduce
 
 import torch

@@ -6,6 +6,8 @@ arithmetic are equal; versions that changed meaning (Softmax 11 to 13, Clip 6 to
 Read from the schemas of onnx 1.23 (opset 28); `tests/converters/operators/test_registry.py` compares the two.
 """
 
+from __future__ import annotations
+
 _UNARY_MATHS = dict.fromkeys(["Acos", "Asin", "Atan", "Cos", "Sin", "Tan"], ((7, 22),)) | dict.fromkeys(
     ["Acosh", "Asinh", "Atanh", "Cosh", "Sinh"], ((9, 22),)
 )

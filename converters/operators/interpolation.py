@@ -3,6 +3,8 @@
 Everything is computed in float32 as onnxruntime does, because a nearest neighbour hangs on the rounding of a tie.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache

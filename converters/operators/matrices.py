@@ -1,5 +1,7 @@
 """Products of matrices."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

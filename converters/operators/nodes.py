@@ -5,6 +5,8 @@ compute. It refuses a combination that it cannot honour with a `ValueError` that
 graph adds operator, opset and node to the message.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

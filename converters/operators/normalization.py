@@ -1,5 +1,7 @@
 """Normalisation: by stored statistics, or by those of the values themselves over some of their axes."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

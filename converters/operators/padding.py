@@ -1,5 +1,7 @@
 """Pad in all its modes; amounts may be negative, which crops."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,5 +1,7 @@
 """Pools: windows whose values become one, and their global forms."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 

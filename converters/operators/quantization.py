@@ -4,6 +4,8 @@ A quantised tensor is a float tensor that holds whole numbers: an integer tensor
 holds every sum up to 2^24 exactly; beyond that, rounding is far below a quantisation step.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

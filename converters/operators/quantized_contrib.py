@@ -1,5 +1,7 @@
 """Quantised operators that onnxruntime adds to ONNX's: a function of floats between dequantising and quantising."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 

@@ -4,6 +4,8 @@ The weight's zero point is subtracted once, at conversion. Zero points of the in
 so that padding with zero means what it should.
 """
 
+from __future__ import annotations
+
 from functools import partial
 
 from torch import Tensor

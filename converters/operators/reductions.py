@@ -1,5 +1,7 @@
 """Reductions over axes, which ONNX gives as an attribute or, later, as an input; and the places of extremes."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

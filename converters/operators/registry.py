@@ -9,6 +9,8 @@ values that the module is called with. To add one, write in `converters/operator
 This module is the one border to onnx2torch: its types are imported from here, so the torchvision guard always runs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from onnx import defs

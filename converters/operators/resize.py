@@ -1,5 +1,7 @@
 """Resize and its predecessor Upsample: every mode, axis by axis."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

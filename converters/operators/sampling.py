@@ -1,5 +1,7 @@
 """Sampling of images at computed positions, as spatial transformers do it."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch.nn.functional as F

@@ -1,5 +1,7 @@
 """Values written to computed places, and masks made of places."""
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

@@ -1,5 +1,7 @@
 """Operators that pick values by place: slices, gathers, splits, and joining the parts again."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate

@@ -1,5 +1,7 @@
 """Operators that move values without changing them, and those that tell the shape of a tensor."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from math import prod

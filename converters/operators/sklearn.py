@@ -4,6 +4,8 @@ They compute in float32 whatever the type of the features, as onnxruntime does. 
 have no gradient, so they have no converter.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from math import isnan
 

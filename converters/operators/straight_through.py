@@ -8,6 +8,8 @@ classes in 8-13 steps; with s = 1 it took 16-34, and with the usual cut-off at |
 These are surrogates; what they find is confirmed on the artifact.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

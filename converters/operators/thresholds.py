@@ -4,6 +4,8 @@ A comparison alone is a boolean. Where it is turned into a number at once (Cast)
 (Where), those nodes read the compared values directly and pass a surrogate gradient back (see `straight_through`).
 """
 
+from __future__ import annotations
+
 from functools import partial
 
 import torch

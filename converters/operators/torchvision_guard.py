@@ -6,6 +6,8 @@ torchvision::nms does not exist`. Since nothing here needs torchvision, empty st
 `sys.modules` for as long as onnx2torch is being imported, and no longer: whoever wants the real one later gets it.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

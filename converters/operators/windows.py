@@ -4,6 +4,8 @@ ONNX pads each side on its own, or so that the output has the size of TensorFlow
 Where torch's padding will do it is used, else the input is padded first.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod

@@ -1,5 +1,7 @@
 """The torch gradient against central differences of onnxruntime, which knows nothing of torch."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Whether the imported model is the model in the file: decisions, scores and gradient against onnxruntime."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

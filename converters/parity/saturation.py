@@ -1,5 +1,7 @@
 """Whether this processor's products of 8-bit numbers are exact: without VNNI some overflow their 16-bit sums."""
 
+from __future__ import annotations
+
 from functools import cache
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rule 6: branches whose condition is known and loops whose length is known become plain nodes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any

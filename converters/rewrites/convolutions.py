@@ -1,5 +1,7 @@
 """Rule 8: per-channel scaling and shifting after a convolution becomes part of its weights."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +23,7 @@ class _Affine:
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
 
-    def then(self, after: "_Affine") -> "_Affine":
+    def then(self, after: _Affine) -> _Affine:
         """This map followed by another."""
         return _Affine(self.scale * after.scale, self.shift * after.scale + after.shift)
 

@@ -1,5 +1,7 @@
 """Rules 3 to 5: constants and shapes. Values that the image cannot change are looked up, not evaluated here."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any

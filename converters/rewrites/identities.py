@@ -1,5 +1,7 @@
 """Rules 2 and 7: nodes that hand their input on unchanged."""
 
+from __future__ import annotations
+
 import onnx
 from onnx import helper, numpy_helper
 

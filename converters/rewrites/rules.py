@@ -1,5 +1,7 @@
 """The rules in their order; each takes the model and what is known of it, and edits the model in place."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from copy import deepcopy
 

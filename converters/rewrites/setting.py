@@ -1,5 +1,7 @@
 """What the rules know beside the graph: the input, and at which batch sizes to look at values."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,6 +4,8 @@ Settings come as one JSON argument. Only the standard library is imported before
 is run by its path, for importing it as a part of the package would import numerical libraries first.
 """
 
+from __future__ import annotations
+
 import faulthandler
 import importlib
 import json

@@ -6,6 +6,8 @@ for files (kernel 5.13), a system-call filter for network, programs and processe
 named, not hidden.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import glob

@@ -7,6 +7,8 @@ ConverterError
 UnexpectedError               the target raised an error that nobody foresaw: a defect, with the child's traceback
 """
 
+from __future__ import annotations
+
 import signal
 from collections.abc import Mapping, Sequence
 

@@ -1,5 +1,7 @@
 """What the child process that touches the artifact may use, in all and in each phase of a scan."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What runs the methods of one object, here or in a child process: the interface, and the plain one for debugging."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import GeneratorType

@@ -5,6 +5,8 @@ and all writing but into its scratch folder (`confinement`), and answers calls w
 happens to it, the caller gets a typed error and stays alive.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select

@@ -1,5 +1,7 @@
 """Start the child process of the sandbox: a fresh interpreter with nothing of the parent's but its module path."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os

@@ -5,6 +5,8 @@ A frame is the prefix (magic, header size, payload size), the header and the pay
 lie in the payload one after the other, each at a multiple of 64 bytes.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os

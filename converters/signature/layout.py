@@ -1,5 +1,7 @@
 """Which axis of the image input is which: decided by the first convolution, else by the sizes."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """The output end of a classifier: which output it is, what its numbers are, and where its last softmax sits."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

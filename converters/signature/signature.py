@@ -1,5 +1,7 @@
 """What goes into the model and what comes out: read from the graph, then confirmed by running it on noise."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -186,7 +188,7 @@ def _numpy_dtype(value: onnx.ValueInfoProto) -> np.dtype[Any]:
 
 
 def _run_on_noise(
-    session: "onnxruntime.InferenceSession", value: onnx.ValueInfoProto, layout: Layout, dtype: np.dtype[Any]
+    session: onnxruntime.InferenceSession, value: onnx.ValueInfoProto, layout: Layout, dtype: np.dtype[Any]
 ) -> tuple[int | None, list[Arrays]]:
     """Batch size and outputs on noise, twice so that the batch axis shows.
 

@@ -9,6 +9,8 @@ act on something that was computed on another way. Two kinds are listed:
   whether one lies dormant on ordinary images is for the caller to find out.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

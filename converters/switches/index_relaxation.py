@@ -5,6 +5,8 @@ second, ... largest value: where it exceeds x at the next place, and at all that
 gradients, and sums of what is missing are concave, so that an ascent is not caught where two values are equal.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any
 

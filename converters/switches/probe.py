@@ -1,5 +1,7 @@
 """Look inside a model while it runs in onnxruntime, and run it with some of its values held at a constant."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence, Set
 from copy import deepcopy
 from dataclasses import replace
@@ -103,7 +105,7 @@ class GraphProbe:
             _hold(model.graph, name, value if name in self._one_for_all else value[None])
         return OrtClassifier(open_session(model.SerializeToString()), self._signature, self._normalisation)
 
-    def relaxed(self, gate: str, still: Set[str]) -> "TorchClassifier":
+    def relaxed(self, gate: str, still: Set[str]) -> TorchClassifier:
         """A gate as a torch function that has a gradient where the gate itself has steps.
 
         Args:

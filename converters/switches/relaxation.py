@@ -5,6 +5,8 @@ finds images on which the gate acts. Only the end of the gate's computation is r
 stand still on ordinary images; what comes before, such as a whole network whose scores are compared, stays as it is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Set
 from copy import deepcopy
 from typing import Any

@@ -1,5 +1,7 @@
 """Models that insist on a number of images: freed where that is provably right, else called group by group."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any

@@ -1,5 +1,7 @@
 """From an ONNX graph to a `torch.fx` module: an own walk, node by node, through the converter table."""
 
+from __future__ import annotations
+
 import inspect
 import math
 from operator import getitem

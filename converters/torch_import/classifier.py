@@ -1,5 +1,7 @@
 """The imported model as a torch module: images in pixel units in, log-posteriors out, differentiable between."""
 
+from __future__ import annotations
+
 import copy
 
 import torch
@@ -60,7 +62,7 @@ class TorchClassifier(nn.Module):
         """Where the classifier lives."""
         return self.inputs.factor.device
 
-    def with_normalisation(self, normalisation: Normalisation) -> "TorchClassifier":
+    def with_normalisation(self, normalisation: Normalisation) -> TorchClassifier:
         """The same network with another normalisation; the two share their weights."""
         twin = copy.copy(self)
         twin._modules = dict(self._modules)

@@ -1,5 +1,7 @@
 """Whether a gradient reaches the image, and whether it is the model's own."""
 
+from __future__ import annotations
+
 import onnx
 import torch
 from torch import Tensor

@@ -1,5 +1,7 @@
 """16-bit models are computed in 32 bits: torch's half arithmetic on a CPU is slow, and onnxruntime's own is 32-bit."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,5 +1,7 @@
 """The import: from an artifact and its signature to a frozen, differentiable torch classifier."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import NamedTuple
 

@@ -1,5 +1,7 @@
 """From images in pixel units to what a model takes: normalisation, channel order, type and layout, in torch."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 
