@@ -12,8 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from backscan.converters.errors import ArtifactError
 
@@ -66,6 +67,15 @@ def reads(node: onnx.NodeProto) -> set[str]:
 def constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Initialisers by name."""
     return {tensor.name: tensor for tensor in graph.initializer}
+
+
+def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor that a `Constant` node holds, in whichever of its attributes; None for text and sparse tensors."""
+    name, value = next(iter(attributes(node).items()), ("", None))
+    if isinstance(value, onnx.TensorProto):
+        return value
+    dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    return numpy_helper.from_array(np.array(value, dtypes[name])) if name in dtypes else None
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:

@@ -7,8 +7,8 @@ little. Weights and activations between are rounded to 8 bits of mantissa; sums 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from backscan.converters.cuts.split import Back
 from backscan.converters.torch_import.batching import Rows
 from backscan.converters.torch_import.builder import ORIGIN
-from backscan.converters.torch_import.classifier import TorchClassifier
+from backscan.converters.torch_import.classifier import TorchClassifier, twin_with
 
 Part = TypeVar("Part", TorchClassifier, Back)
 
@@ -84,8 +84,7 @@ def reduce_part(part: Part, points: Tensor) -> Part | None:
     reduced = _twin(part.network)
     if reduced is None:
         return None
-    twin = copy.copy(part)
-    twin._modules = {**part._modules, "network": reduced}
+    twin = twin_with(part, network=reduced)
     return twin if _agree(part, twin, points) else None
 
 
@@ -105,15 +104,13 @@ def _twin(rows: Rows) -> nn.Module | None:
     weighted = {str(node.target) for node in network.graph.nodes if _is_weighted(node)}
     if not weighted - exact:
         return None
-    graph = copy.deepcopy(network.graph)
+    graph = deepcopy(network.graph)
     parts = {
         str(node.target): network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
     }
     parts |= {name: _Float32(module) for name, module in parts.items() if name in exact}
     constants = {str(node.target): getattr(network, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
-    twin = copy.copy(rows)
-    twin._modules = {"network": fx.GraphModule({**parts, **constants}, graph).eval()}
-    return _Reduced(twin)
+    return _Reduced(twin_with(rows, network=fx.GraphModule({**parts, **constants}, graph).eval()))
 
 
 def _outermost(graph: fx.Graph) -> Iterator[str]:

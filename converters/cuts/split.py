@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from backscan.converters.rewrites import normalise
 from backscan.converters.session import CPU_ONLY, open_session
 from backscan.converters.signature.signature import ModelSignature, Normalisation, pixel_normalisation
 from backscan.converters.torch_import.batching import Rows, free_batch
-from backscan.converters.torch_import.classifier import log_posterior
+from backscan.converters.torch_import.classifier import log_posterior, twin_with
 from backscan.converters.torch_import.half import widen
 from backscan.converters.torch_import.importer import build, expose_logits, fix_input_size
 from backscan.converters.torch_import.pixels import PixelInput
@@ -53,10 +53,8 @@ class Front(nn.Module):
 
     def with_normalisation(self, normalisation: Normalisation) -> Front:
         """The same part for another normalisation; the two share their weights."""
-        twin = copy(self)
-        twin._modules = dict(self._modules)
-        twin.inputs = PixelInput(self._signature, normalisation).to(self.inputs.factor.device)
-        return twin
+        inputs = PixelInput(self._signature, normalisation).to(self.inputs.factor.device)
+        return twin_with(self, inputs=inputs)
 
 
 class Back(nn.Module):

@@ -140,7 +140,8 @@ def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
 def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor whose data lies outside the file: initialisers and attributes, subgraphs and functions included."""
     tensors = _tensors_of_nodes(node for function in model.functions for node in function.node)
-    yield from (tensor for tensor in chain(_tensors_of_graph(model.graph), tensors) if _is_external(tensor))
+    tensors = chain(_tensors_of_graph(model.graph), tensors)
+    yield from (tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL)
 
 
 def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -156,10 +157,6 @@ def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
             yield from attribute.tensors
         for graph in subgraphs(node):
             yield from _tensors_of_graph(graph)
-
-
-def _is_external(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:

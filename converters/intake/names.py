@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from onnx import GraphProto, NodeProto
 
@@ -55,19 +55,12 @@ def _used(node: NodeProto, violations: Violations) -> set[str]:
 
 
 def _first_stuck(needs: Sequence[set[int]]) -> int | None:
-    """The first node that can never run, given which nodes each needs; None if all can."""
-    users: list[list[int]] = [[] for _ in needs]
-    waiting = [len(need) for need in needs]
-    for index, need in enumerate(needs):
-        for maker in need:
-            users[maker].append(index)
-    ready = deque(index for index, count in enumerate(waiting) if count == 0)
-    while ready:
-        for user in users[ready.popleft()]:
-            waiting[user] -= 1
-            if waiting[user] == 0:
-                ready.append(user)
-    return next((index for index, count in enumerate(waiting) if count > 0), None)
+    """The first node of a cycle, given which nodes each needs; None if there is none."""
+    try:
+        TopologicalSorter(dict(enumerate(needs))).prepare()
+    except CycleError as error:
+        return int(min(error.args[1]))
+    return None
 
 
 def _forbid_missing(missing: set[str], where: str, violations: Violations) -> None:

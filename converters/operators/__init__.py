@@ -3,7 +3,7 @@
 Importing this registers them all, so the importer takes `find_converter` from here.
 """
 
-from backscan.converters.operators import (
+from backscan.converters.operators import (  # noqa: F401 - a family registers itself
     activations,
     attention,
     casts,
@@ -28,27 +28,4 @@ from backscan.converters.operators import (
 )
 from backscan.converters.operators.registry import find_converter
 
-__all__ = [
-    "activations",
-    "attention",
-    "casts",
-    "constants",
-    "convolutions",
-    "elementwise",
-    "find_converter",
-    "matrices",
-    "normalization",
-    "padding",
-    "pooling",
-    "quantization",
-    "quantized_contrib",
-    "quantized_products",
-    "reductions",
-    "resize",
-    "sampling",
-    "scatter",
-    "selection",
-    "shapes",
-    "sklearn",
-    "thresholds",
-]
+__all__ = ["find_converter"]

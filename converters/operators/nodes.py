@@ -18,6 +18,7 @@ import torch
 from onnx import AttributeProto, TensorProto, numpy_helper
 from torch import Tensor, nn
 
+from backscan.converters.graph import constant_tensor
 from backscan.converters.operators.registry import (
     ConverterFunction,
     OnnxGraph,
@@ -172,14 +173,11 @@ def constant_value(node: OnnxNode) -> TensorProto:
     Raises:
         ValueError: it is a sparse tensor.
     """
-    (item,) = node.proto.attribute
-    value = onnx.helper.get_attribute_value(item)
-    if isinstance(value, TensorProto):
-        return value
-    dtypes = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
-    if item.name not in dtypes:
-        raise ValueError(f"expected a dense numeric constant, found '{item.name}': store the value as a tensor")
-    return numpy_helper.from_array(np.asarray(value, dtype=dtypes[item.name]))
+    tensor = constant_tensor(node.proto)
+    if tensor is None:
+        found = ", ".join(item.name for item in node.proto.attribute)
+        raise ValueError(f"expected a dense numeric constant, found '{found}': store the value as a tensor")
+    return tensor
 
 
 def constant(node: OnnxNode, graph: OnnxGraph, index: int) -> Tensor | None:

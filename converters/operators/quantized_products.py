@@ -101,34 +101,21 @@ def convert_qlinear_conv(node: OnnxNode, graph: OnnxGraph) -> OperationConverter
         raise ValueError("expected channels before pixels, found 'channels_last': use the model before optimisation")
     weight = _weight(node, graph, 3, 5, axis=0)
     scale, grid = constant_grid(node, graph, 6, 7)
-    factor = _product_scale(node, graph, left=1, right=4) / scale
-    factor = _along(factor, weight[0], 0) if factor.numel() > 1 else factor.reshape(())
+    factor = _product_scale(node, graph) / scale
+    factor = _along(factor, weight[0], 0) if factor.numel() > 1 else factor
     bias = constant(node, graph, 8)
-    function = partial(_qlinear_conv, convolve=convolution(node, tuple(weight.shape[2:])))
+    function = partial(_rescaled, product=convolution(node, tuple(weight.shape[2:])))
     return converted(
         node, function, [0, argument(node, graph, 2), weight, None if bias is None else bias.float(), factor, *grid]
     )
-
-
-def _qlinear_conv(
-    values: Tensor,
-    origin: Tensor | None,
-    weight: Tensor,
-    bias: Tensor | None,
-    factor: Tensor,
-    *grid: Tensor,
-    convolve: Function,
-) -> Tensor:
-    return onto_grid(convolve(centred(values, origin), weight, bias) * factor, *grid)
 
 
 @register("QLinearMatMul", versions=(10, 21))
 def convert_qlinear_matmul(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
     """Matrix product of quantised numbers, rescaled to the output's quantisation."""
     scale, grid = constant_grid(node, graph, 6, 7)
-    factor = _product_scale(node, graph, left=1, right=4) / scale
     factors = _factors(node, graph, (0, 2), (3, 5))
-    return converted(node, _qlinear_matmul, [*factors, factor if factor.numel() > 1 else factor.reshape(()), *grid])
+    return converted(node, _qlinear_matmul, [*factors, _product_scale(node, graph) / scale, *grid])
 
 
 def _qlinear_matmul(
@@ -154,18 +141,17 @@ def convert_qgemm(node: OnnxNode, graph: OnnxGraph) -> OperationConverterResult:
     )
     weight = _weight(node, graph, 3, 5, axis=0 if attribute(node, "transB", 0) else 1)
     bias = constant(node, graph, 6)
-    factor = _product_scale(node, graph, left=1, right=4) * attribute(node, "alpha", 1.0)
+    factor = _product_scale(node, graph) * attribute(node, "alpha", 1.0)
     grid: list[Tensor] = []
     if has_input(node, 7):
         scale, grid = constant_grid(node, graph, 7, 8)
         factor = factor / scale
     offset = None if bias is None else bias.float()
-    factor = factor if factor.numel() > 1 else factor.reshape(())
     arguments: list[Argument] = [0, argument(node, graph, 2), weight, offset, factor, *grid]
-    return converted(node, partial(_qgemm, product=product), arguments)
+    return converted(node, partial(_rescaled, product=product), arguments)
 
 
-def _qgemm(
+def _rescaled(
     values: Tensor,
     origin: Tensor | None,
     weight: Tensor,
@@ -174,17 +160,18 @@ def _qgemm(
     *grid: Tensor,
     product: Function,
 ) -> Tensor:
+    """The product of quantised tensors on the grid of the output; a float where there is none."""
     result: Tensor = product(centred(values, origin), weight, bias) * factor
     return onto_grid(result, *grid) if grid else result
 
 
-def _product_scale(node: OnnxNode, graph: OnnxGraph, *, left: int, right: int) -> Tensor:
-    """Scale of the products of two quantised tensors, of which the right one may have one a channel or column.
+def _product_scale(node: OnnxNode, graph: OnnxGraph) -> Tensor:
+    """Scale of the products of two quantised tensors: a scalar, or one a channel or column of the right one.
 
     Raises:
         ValueError: a scale is computed, or the left tensor has several.
     """
-    scales = [constant(node, graph, index) for index in (left, right)]
+    scales = [constant(node, graph, index) for index in (1, 4)]
     if scales[0] is None or scales[1] is None or scales[0].numel() != 1:
         raise ValueError("expected constant scales, one for the input, found others: quantise activations per tensor")
-    return scales[0].reshape(-1) * scales[1].reshape(-1)
+    return scales[0].reshape(()) * scales[1].reshape(-1 if scales[1].numel() > 1 else ())

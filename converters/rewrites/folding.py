@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from backscan.converters.graph import attributes, constants, drop_unused, producers, reached_values, reads, set_nodes
+from backscan.converters.graph import (
+    constant_tensor,
+    constants,
+    drop_unused,
+    producers,
+    reached_values,
+    reads,
+    set_nodes,
+)
 from backscan.converters.rewrites.setting import Setting
 from backscan.converters.session import probe
 
@@ -20,7 +27,7 @@ def constants_to_initialisers(graph: onnx.GraphProto) -> None:
     """Rule 3: `Constant` nodes become initialisers; those of text or sparse tensors stay."""
     kept = []
     for node in graph.node:
-        tensor = _constant_tensor(node) if node.op_type == "Constant" else None
+        tensor = constant_tensor(node) if node.op_type == "Constant" else None
         if tensor is None:
             kept.append(node)
         else:
@@ -28,14 +35,6 @@ def constants_to_initialisers(graph: onnx.GraphProto) -> None:
             graph.initializer.append(tensor)
     if len(kept) < len(graph.node):
         set_nodes(graph, kept)
-
-
-def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    name, value = next(iter(attributes(node).items()), ("", None))
-    if name == "value":
-        return deepcopy(value)
-    dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    return numpy_helper.from_array(np.array(value, dtypes[name])) if name in dtypes else None
 
 
 def fold_unreached(model: onnx.ModelProto, setting: Setting) -> None:

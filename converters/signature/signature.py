@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from backscan.converters.errors import EngineError, SignatureError
-from backscan.converters.graph import dimensions, free_inputs, needed_nodes, opset, sort_nodes
+from backscan.converters.graph import dimensions, free_inputs, needed_nodes, operators, opset, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.session import Arrays, noise, open_session, run_session
 from backscan.converters.signature.layout import Layout, image_layout, input_shape
@@ -20,9 +20,10 @@ from backscan.converters.signature.output import choose_output, output_forms, ou
 if TYPE_CHECKING:
     import onnxruntime
 
-_QUANTISED = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
-    | {"DynamicQuantizeLinear"}
+HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+"""Element types of 16-bit floats."""
+_QUANTISED = operators(
+    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear"
 )
 
 
@@ -217,8 +218,7 @@ def _run_on_noise(
 
 def _precision(model: onnx.ModelProto, output: str) -> str:
     nodes = needed_nodes(model.graph, {output})
-    operators = {node.op_type for node in nodes}
-    if operators & _QUANTISED or any(node.domain == "com.microsoft" and "QLinear" in node.op_type for node in nodes):
+    contributed = {node.op_type for node in nodes if node.domain == "com.microsoft"}
+    if _QUANTISED & {node.op_type for node in nodes} or any("QLinear" in operator for operator in contributed):
         return "quantised"
-    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-    return "half" if any(tensor.data_type in half for tensor in model.graph.initializer) else "float"
+    return "half" if any(tensor.data_type in HALF for tensor in model.graph.initializer) else "float"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+from copy import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from backscan.converters.signature.signature import ModelSignature, Normalisation
 from backscan.converters.torch_import.pixels import PixelInput
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 _TINY = 1e-30
 """Floor of a probability whose logit is out of reach: far below what float32 resolves next to 1."""
@@ -64,10 +67,7 @@ class TorchClassifier(nn.Module):
 
     def with_normalisation(self, normalisation: Normalisation) -> TorchClassifier:
         """The same network with another normalisation; the two share their weights."""
-        twin = copy.copy(self)
-        twin._modules = dict(self._modules)
-        twin.inputs = PixelInput(self.signature, normalisation).to(self.device)
-        return twin
+        return twin_with(self, inputs=PixelInput(self.signature, normalisation).to(self.device))
 
     def log_posterior(self, images: Tensor) -> Tensor:
         """Log-probabilities log p(c|x).
@@ -98,6 +98,13 @@ class TorchClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The same as `log_posterior`."""
         return self.log_posterior(images)
+
+
+def twin_with(module: _Module, **children: nn.Module) -> _Module:
+    """A module that differs from another in some of its children and shares the others."""
+    twin = copy(module)
+    twin._modules = {**module._modules, **children}
+    return twin
 
 
 def log_posterior(scores: Tensor, head: str) -> Tensor:

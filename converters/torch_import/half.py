@@ -10,9 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from backscan.converters.graph import subgraphs
-from backscan.converters.signature.signature import ModelSignature
-
-_HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+from backscan.converters.signature.signature import HALF, ModelSignature
 
 
 def widen(model: onnx.ModelProto, signature: ModelSignature) -> ModelSignature:
@@ -29,7 +27,7 @@ def widen(model: onnx.ModelProto, signature: ModelSignature) -> ModelSignature:
         for tensor in graph.initializer:
             _widen_tensor(tensor)
         for value in (*graph.input, *graph.output):
-            if value.type.tensor_type.elem_type in _HALF:
+            if value.type.tensor_type.elem_type in HALF:
                 value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
         del graph.value_info[:]
         for node in graph.node:
@@ -45,7 +43,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _widen_tensor(tensor: onnx.TensorProto) -> None:
-    if tensor.data_type in _HALF:
+    if tensor.data_type in HALF:
         array = numpy_helper.to_array(tensor)
         tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float32), tensor.name))
 
@@ -54,5 +52,5 @@ def _widen_attributes(node: onnx.NodeProto) -> None:
     for attribute in node.attribute:
         if attribute.HasField("t"):
             _widen_tensor(attribute.t)
-        if attribute.name in {"to", "dtype", "output_dtype"} and attribute.i in _HALF:
+        if attribute.name in {"to", "dtype", "output_dtype"} and attribute.i in HALF:
             attribute.i = onnx.TensorProto.FLOAT
