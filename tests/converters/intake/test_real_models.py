@@ -8,12 +8,11 @@ from torch import nn
 from backscan.converters.intake.audit import audit
 from tests.exports import export
 
-MODELS = sorted((Path(__file__).parents[3] / ".." / "shared" / "models").glob("*.onnx"))
 
-
-@pytest.mark.skipif(not MODELS, reason="the shared models are not here")
-def test_shared_models_are_accepted() -> None:
-    for path in MODELS:
+def test_shared_models_are_accepted(shared: Path) -> None:
+    models = sorted((shared / "models").glob("*.onnx"))
+    assert models
+    for path in models:
         report = audit(path.read_bytes())
         assert report.accepted, (path.name, report.violations)
         assert report.num_nodes > 3

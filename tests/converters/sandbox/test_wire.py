@@ -1,10 +1,11 @@
 """Messages survive the wire exactly, and nothing that is no message is taken for one."""
 
+import json
 import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -40,13 +41,39 @@ def test_any_message_comes_back(message: dict[str, object]) -> None:
     assert same(message, copy(message))
 
 
-@given(st.binary(max_size=200), st.binary(max_size=100))
+def header_of(dtype: str, shape: list[int], index: int) -> bytes:
+    document = {"body": {"array": {"$": index}}, "buffers": [{"dtype": dtype, "shape": shape}]}
+    return json.dumps(document).encode()
+
+
+HEADERS = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        header_of, st.sampled_from(["<f4", "|u1", "bytes", "|O8"]), st.lists(st.integers(-1, 4)), st.integers(-1, 1)
+    ),
+)
+
+
+@given(HEADERS, st.binary(max_size=100))
+@example(header_of("|u1", [3], 0), bytes(64))
+@example(header_of("|u1", [3], 0), bytes(63))
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_refused_or_decoded(header: bytes, payload: bytes) -> None:
+    refusal = ""
     try:
-        decode(header, memoryview(payload))
-    except WireError:
-        return
+        message = decode(header, memoryview(payload))
+    except WireError as error:
+        refusal = str(error)
+    if refusal:
+        assert refusal.startswith("expected a message, found")
+    else:
+        assert same(message, copy(message))
+
+
+def test_a_message_without_names_is_refused() -> None:
+    with pytest.raises(WireError, match="found a list"):
+        decode(b'{"body": [], "buffers": []}', memoryview(b""))
+    assert decode(header_of("|u1", [3], 0), memoryview(bytes(64)))["array"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

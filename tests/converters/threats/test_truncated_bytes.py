@@ -5,17 +5,36 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backscan.converters.errors import ArtifactError
-from backscan.converters.intake.audit import audit
+from backscan.converters.intake.audit import IntakeReport, audit
 from benchmarks.hostile.models import classifier, external
 
 WHOLE = external("weights").SerializeToString() + classifier().SerializeToString()
 
 
-def _look(data: bytes) -> None:
+def _look(data: bytes) -> IntakeReport | None:
+    """The report, which is whole and can be printed; None where the intake says in a sentence that it is no model."""
+    refusal = ""
     try:
-        audit(data)
-    except ArtifactError:
-        return
+        report = audit(data)
+    except ArtifactError as error:
+        refusal = str(error)
+    if refusal:
+        assert refusal.startswith(f"expected an ONNX model, found {len(data)} bytes of something else")
+        return None
+    assert IntakeReport.from_dict(report.to_dict()) == report
+    assert all(violation.message.isprintable() for violation in report.violations)
+    return report
+
+
+def test_both_endings_are_met() -> None:
+    """Fields that stand one after the other are merged, so two models in a row are one."""
+    report = _look(WHOLE)
+    assert report is not None
+    assert report.num_nodes == 6
+    assert _look(WHOLE[:-1]) is None
+    empty = _look(b"")
+    assert empty is not None
+    assert "no-graph" in {violation.rule for violation in empty.violations}
 
 
 @given(st.integers(0, len(WHOLE)))
