@@ -131,7 +131,7 @@ def model_input(
     """
     channels, height, width = signature.input_shape
     if images.ndim != 4 or images.shape[1:] != (channels, height, width):
-        raise ValueError(f"expected images [N, {channels}, {height}, {width}], got {list(images.shape)}")
+        raise ValueError(f"expected images [N, {channels}, {height}, {width}], found {list(images.shape)}")
     factor, offset = (np.array(values, np.float32)[:, None, None] for values in normalisation.affine(channels))
     values = images.astype(np.float32) * factor + offset
     if normalisation.channel_order == "bgr":

@@ -75,7 +75,7 @@ def compare(
         EngineError: onnxruntime failed.
     """
     if not len(images):
-        raise ValueError("expected at least one image to compare the models on, got none")
+        raise ValueError("expected at least one image to compare the models on, found none")
     signature = torch_classifier.signature
     ours, our_posterior = _torch_scores(torch_classifier, images)
     theirs = ort_classifier.scores(images)

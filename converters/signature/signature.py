@@ -44,11 +44,11 @@ class Normalisation:
 
     def __post_init__(self) -> None:
         if self.channel_order not in {"rgb", "bgr"}:
-            raise ValueError(f"expected channel order 'rgb' or 'bgr', got {self.channel_order!r}")
+            raise ValueError(f"expected channel order 'rgb' or 'bgr', found {self.channel_order!r}")
         if not self.high > self.low:
-            raise ValueError(f"expected high above low, got low {self.low} and high {self.high}")
+            raise ValueError(f"expected high above low, found low {self.low} and high {self.high}")
         if not all(deviation > 0 for deviation in self.std):
-            raise ValueError(f"expected positive standard deviations, got {self.std}")
+            raise ValueError(f"expected positive standard deviations, found {self.std}")
 
     def affine(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Factor and offset per channel: model value = factor * pixel + offset, channels in RGB order.
@@ -65,7 +65,7 @@ class Normalisation:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in {1, channels}:
                 wanted = f"1 or {channels} values" if channels > 1 else "1 value"
-                raise ValueError(f"expected {wanted} of {name}, got {len(values)}")
+                raise ValueError(f"expected {wanted} of {name}, found {len(values)}")
         mean, std = (np.broadcast_to(np.asarray(values, float), channels) for values in (self.mean, self.std))
         if self.channel_order == "bgr":
             mean, std = mean[::-1], std[::-1]

@@ -43,7 +43,7 @@ class PixelInput(nn.Module):
         """
         if images.dim() != 4 or images.shape[1:] != self._signature.input_shape:
             expected = ", ".join(str(size) for size in self._signature.input_shape)
-            raise ValueError(f"expected images [N, {expected}], got {list(images.shape)}")
+            raise ValueError(f"expected images [N, {expected}], found {list(images.shape)}")
         values = images if self._is_plain else images * self.factor + self.offset
         if self.normalisation.channel_order == "bgr":
             values = values.flip(1)

@@ -269,5 +269,5 @@ def test_normalisation_as_factor_and_offset() -> None:
     assert offset == (-1.5, -1.0, -0.75)
     reversed_order = Normalisation(mean=(0.0, 1.0, 2.0), std=(1.0, 1.0, 1.0), channel_order="bgr")
     assert reversed_order.affine(3)[1] == (-2.0, -1.0, 0.0)  # mean[0] belongs to blue, the last of RGB
-    with pytest.raises(ValueError, match="expected 1 or 4 values of mean, got 3"):
+    with pytest.raises(ValueError, match="expected 1 or 4 values of mean, found 3"):
         normalisation.affine(4)

@@ -140,7 +140,7 @@ def test_wrong_image_shape_is_a_value_error() -> None:
     ours, theirs = both(planted.linear_softmax())
     wrong = np.zeros((2, 1, 6, 5), np.float32)
     for call in (lambda: ours.logits(torch.from_numpy(wrong)), lambda: theirs.scores(wrong)):
-        with pytest.raises(ValueError, match=r"expected images \[N, 1, 6, 6\], got \[2, 1, 6, 5\]"):
+        with pytest.raises(ValueError, match=r"expected images \[N, 1, 6, 6\], found \[2, 1, 6, 5\]"):
             call()
 
 
