@@ -1,5 +1,7 @@
 """Reading the model file: once, whole, with a digest that covers external data."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 

@@ -1,5 +1,7 @@
 """The intake accepts what exporters really write."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

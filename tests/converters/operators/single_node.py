@@ -1,5 +1,7 @@
 """Models of one node, run in onnxruntime (the oracle) and through our converters."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Attention against its definition, query by query, and against onnxruntime where that knows the option."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """A part of ONNX's own node suite: a few cases an operator at every schema version, onnxruntime as the oracle."""
 
+from __future__ import annotations
+
 import json
 import warnings
 

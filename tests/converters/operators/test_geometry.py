@@ -3,6 +3,8 @@
 Most were found by random search; each list keeps those that once differed or that only one branch of the code serves.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

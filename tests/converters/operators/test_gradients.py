@@ -1,5 +1,7 @@
 """Gradients of the converters against central differences in float64, and under torch's function transforms."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

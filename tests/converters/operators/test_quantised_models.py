@@ -1,5 +1,7 @@
 """Networks that onnxruntime quantised, in every format it writes: its outputs, and a useful gradient."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

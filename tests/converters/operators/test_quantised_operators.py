@@ -1,5 +1,7 @@
 """Single quantised operators with every kind of scale and zero point: the integers of onnxruntime, one by one."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

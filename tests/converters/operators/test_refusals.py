@@ -1,5 +1,7 @@
 """What cannot be converted is refused by name, with what to do; what can be computed is not refused."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The converter table: what is found, in which order, and that its table of equal versions agrees with onnx."""
 
+from __future__ import annotations
+
 import itertools
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """The operators of scikit-learn's pipelines, onnxruntime as the oracle."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Steps: their values are those of onnxruntime, their gradients the surrogates that the module states."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,6 +1,8 @@
 # ruff: noqa: D102 - the names tell
 """Objects that tests put into the sandbox: honest ones, and ones that do what a taken-over child would."""
 
+from __future__ import annotations
+
 import ctypes
 import mmap
 import os

@@ -1,5 +1,7 @@
 """The child process: what comes back from it, and what it can neither do nor cause."""
 
+from __future__ import annotations
+
 import os
 import signal
 import struct

@@ -1,5 +1,7 @@
 """Messages survive the wire exactly, and nothing that is no message is taken for one."""
 
+from __future__ import annotations
+
 import json
 import os
 

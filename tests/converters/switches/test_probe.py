@@ -1,5 +1,7 @@
 """Values can be read and held, and the twin of a gate rises where the gate opens."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

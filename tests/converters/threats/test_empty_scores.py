@@ -1,5 +1,7 @@
 """A model whose scores have an axis of length 0 is no classifier, and no reason for an internal error."""
 
+from __future__ import annotations
+
 import pytest
 from onnx import helper
 

@@ -1,5 +1,7 @@
 """Functions, branches and loops are counted as they would be expanded, without expanding them."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper

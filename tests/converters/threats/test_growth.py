@@ -1,5 +1,7 @@
 """Small files whose values grow without bound are refused by counting; what stays within the limit is not."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper

@@ -1,5 +1,7 @@
 """External data is read from plain files beneath the model's folder only, whatever the model or the folder say."""
 
+from __future__ import annotations
+
 import os
 import socket
 from pathlib import Path

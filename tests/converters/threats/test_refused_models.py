@@ -1,5 +1,7 @@
 """Every entry of the table of hostile models meets the rule it is meant for, quickly, and in a usable sentence."""
 
+from __future__ import annotations
+
 import math
 import time
 

@@ -1,5 +1,7 @@
 """Whatever bytes come, the intake answers with a report or says that they are no model."""
 
+from __future__ import annotations
+
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
