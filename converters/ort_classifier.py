@@ -21,12 +21,7 @@ _CHUNK = 256  # images a call, where the batch is free
 
 
 class OrtClassifier:
-    """A classifier run by onnxruntime on the bytes of the artifact, unchanged.
-
-    Attributes:
-        signature: Inputs and outputs of the model.
-        normalisation: How pixels become model input.
-    """
+    """A classifier run by onnxruntime on the bytes of the artifact, unchanged."""
 
     def __init__(
         self,
@@ -40,7 +35,9 @@ class OrtClassifier:
         self._session = session
         self._extra_inputs = extra_inputs
         self.signature = signature
+        """Inputs and outputs of the model."""
         self.normalisation = normalisation
+        """How pixels become model input."""
 
     @property
     def providers(self) -> tuple[str, ...]:

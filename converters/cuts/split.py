@@ -85,11 +85,7 @@ class Back(nn.Module):
 
 
 class OrtCut:
-    """The original artifact, which adds what it is given to the value at the cut.
-
-    Attributes:
-        cut: The value.
-    """
+    """The original artifact, which adds what it is given to the value at the cut."""
 
     def __init__(
         self,
@@ -102,6 +98,7 @@ class OrtCut:
         self._signature = signature
         self._normalisation = normalisation
         self.cut = cut
+        """The value."""
 
     def with_normalisation(self, normalisation: Normalisation) -> OrtCut:
         """The same artifact for another normalisation."""

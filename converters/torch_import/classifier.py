@@ -19,15 +19,7 @@ _TINY = 1e-30
 
 
 class TorchClassifier(nn.Module):
-    """A frozen, differentiable classifier of images in pixel units.
-
-    Attributes:
-        signature: Inputs and outputs of the model.
-        head: What the network's scores are: the kinds of `ModelSignature.output_kind`, or "sigmoid_logits" for scores
-            whose sigmoids the model would give.
-        has_surrogates: Whether steps inside pass a gradient that is not their own.
-        notes: What a user should know about the import, such as surrogate gradients; one sentence each.
-    """
+    """A frozen, differentiable classifier of images in pixel units."""
 
     def __init__(
         self,
@@ -42,10 +34,11 @@ class TorchClassifier(nn.Module):
 
         Args:
             network: Takes the model's own input for N images, gives [N, num_scores].
-            signature: The model's signature.
+            signature: Inputs and outputs of the model.
             normalisation: How pixels become model input.
-            head: What the network's scores are.
-            notes: Sentences for the user.
+            head: What the network's scores are: the kinds of `ModelSignature.output_kind`, or "sigmoid_logits" for
+                scores whose sigmoids the model would give.
+            notes: What a user should know about the import, such as surrogate gradients; one sentence each.
         """
         super().__init__()
         self.inputs = PixelInput(signature, normalisation)
@@ -53,6 +46,7 @@ class TorchClassifier(nn.Module):
         self.signature = signature
         self.head = head
         self.has_surrogates = False
+        """Whether steps inside pass a gradient that is not their own."""
         self.notes = notes
 
     @property

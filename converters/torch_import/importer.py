@@ -149,7 +149,7 @@ def _run_on_noise(classifier: TorchClassifier) -> Tensor:
     expected = (len(images), signature.num_scores)
     if scores.shape != expected:
         raise ConverterError(
-            f"expected scores of shape {expected} from the imported model, found {tuple(scores.shape)}: export the model "
-            "with a free batch"
+            f"expected scores of shape {expected} from the imported model, found {tuple(scores.shape)}: export "
+            "the model with a free batch"
         )
     return scores

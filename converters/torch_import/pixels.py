@@ -9,11 +9,7 @@ from backscan.converters.signature.signature import ModelSignature, Normalisatio
 
 
 class PixelInput(nn.Module):
-    """Turns images [N, C, H, W], RGB in [0, 1], into the model's own input; the twin of `ort_classifier.model_input`.
-
-    Attributes:
-        normalisation: How pixels become model input.
-    """
+    """Turns images [N, C, H, W], RGB in [0, 1], into the model's input; the twin of `ort_classifier.model_input`."""
 
     factor: Tensor
     offset: Tensor
@@ -23,6 +19,7 @@ class PixelInput(nn.Module):
         factor, offset = normalisation.affine(signature.input_shape[0])
         dtype = getattr(torch, signature.dtype)
         self.normalisation = normalisation
+        """How pixels become model input."""
         self.register_buffer("factor", torch.tensor(factor)[:, None, None])
         self.register_buffer("offset", torch.tensor(offset)[:, None, None])
         self._signature = signature
