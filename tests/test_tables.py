@@ -316,6 +316,13 @@ def test_candidates_are_normalisations_that_say_what_they_do(name):
         normalisation.low = 0.5
 
 
+@pytest.mark.parametrize("name", [name for name in CANDIDATES if not name.endswith("-bgr")])
+def test_every_candidate_has_its_twin_for_the_other_order_of_colours(name):
+    forwards, backwards = candidate(name), candidate(f"{name}-bgr")
+    assert backwards.channel_order == "bgr"
+    assert backwards.affine(3) == forwards.affine(3)
+
+
 def test_no_two_candidates_are_the_same():
     assert len({candidate(name) for name in CANDIDATES}) == len(CANDIDATES)
     assert candidate("none") == Normalisation()

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from backscan.converters import Normalisation
     from backscan.scanner.config import ScanConfig
 
-# Fields of `Normalisation`, which is made when it is asked for: the type comes with onnx, `--help` lists the names.
-_FIELDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+CANDIDATES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "none": {},
         "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
@@ -24,10 +23,16 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "mnist": {"mean": (0.1307,), "std": (0.3081,)},
         "symmetric": {"low": -1.0},
         "raw": {"high": 255.0},
+        "none-bgr": {"channel_order": "bgr"},
+        "imagenet-bgr": {"mean": (0.406, 0.456, 0.485), "std": (0.225, 0.224, 0.229), "channel_order": "bgr"},
+        "cifar10-bgr": {"mean": (0.4465, 0.4822, 0.4914), "std": (0.2616, 0.2435, 0.2470), "channel_order": "bgr"},
+        "mnist-bgr": {"mean": (0.1307,), "std": (0.3081,), "channel_order": "bgr"},
+        "symmetric-bgr": {"low": -1.0, "channel_order": "bgr"},
+        "raw-bgr": {"high": 255.0, "channel_order": "bgr"},
     }
 )
-CANDIDATES = (*_FIELDS, *(f"{name}-bgr" for name in _FIELDS))
-"""Names of the known normalisations in order of plausibility; `none` leaves pixels in [0, 1]."""
+"""Fields of known normalisations in order of plausibility; `none` leaves pixels in [0, 1]. Fields, as `Normalisation`
+itself comes with onnx, which who lists the names need not load."""
 
 # Sizes go with the factor on pixels; ImageNet's and CIFAR-10's differ by up to 1.16, which moves no verdict.
 _SCALE_RATIO = 1.5
@@ -41,8 +46,7 @@ def candidate(name: str) -> Normalisation:
     """
     from backscan.converters import Normalisation
 
-    normalisation = Normalisation(**_FIELDS[name.removesuffix("-bgr")])
-    return _reversed(normalisation) if name.endswith("-bgr") else normalisation
+    return Normalisation(**CANDIDATES[name])
 
 
 def _reversed(normalisation: Normalisation) -> Normalisation:
