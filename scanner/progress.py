@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
-from rich.progress import Progress as Bar
-from rich.text import Text
-
-from backscan.scanner.reports.text import printable
-from backscan.scanner.reports.words import duration
-from backscan.scanner.results import PairResult
+if TYPE_CHECKING:
+    from backscan.scanner.results import PairResult
 
 
 class Progress(Protocol):
@@ -50,128 +44,3 @@ class SilentProgress:
 
     def warn(self, text: str) -> None:
         """Ignored."""
-
-
-class ConsoleProgress:
-    """Writes to a rich console, normally standard error; a live bar only where that is a terminal.
-
-    Use as a context manager: leaving it removes the bar, also after an error or an interrupt.
-
-    Args:
-        console: Where to write; `Console(stderr=True)` also honours NO_COLOR.
-        quiet: Show warnings only.
-        verbose: Also name every phase as a line of its own.
-    """
-
-    def __init__(self, console: Console, *, quiet: bool = False, verbose: bool = False) -> None:
-        self._console = console
-        self._quiet = quiet
-        self._verbose = verbose
-        self._bar = _make_bar(console, disable=quiet or not console.is_terminal)
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def phase(self, name: str) -> None:
-        """Show the step in the bar; its pair count starts with `plan`."""
-        if self._verbose and not self._quiet:
-            self._write(f"{name} ...", style="dim")
-        self._restart(name, total=None, estimate=None)
-
-    def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
-        """Say what is to be done and start counting."""
-        about = f", about {duration(seconds_estimate)}" if seconds_estimate is not None else ""
-        self.message(f"{detector}: {num_pairs} class pairs to search{about}")
-        self._restart(detector, total=num_pairs, estimate=seconds_estimate)
-
-    def pair(self, result: PairResult, images: int) -> None:
-        """Count the pair; pairs from a journal (0 images) do not enter the speed."""
-        if self._task is None:
-            return
-        fields = self._bar.tasks[self._bar.task_ids.index(self._task)].fields
-        self._bar.update(
-            self._task,
-            advance=1,
-            images=fields["images"] + images,
-            searched=fields["searched"] + (images > 0),
-            last=f"{result.source} → {result.target}",
-        )
-
-    def message(self, text: str) -> None:
-        """One line, unless quiet."""
-        if not self._quiet:
-            self._write(text)
-
-    def warn(self, text: str) -> None:
-        """One line, always."""
-        self._write(f"warning: {text}", style="yellow")
-
-    def _write(self, text: str, style: str = "") -> None:
-        self._console.print(Text(printable(text), style=style), soft_wrap=True)
-
-    def _restart(self, name: str, *, total: int | None, estimate: float | None) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(
-            printable(name), total=total, estimate=estimate, images=0, searched=0, last="", counted=total is not None
-        )
-
-
-def _make_bar(console: Console, *, disable: bool) -> Bar:
-    return Bar(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        _Counted(MofNCompleteColumn()),
-        _Speed(),
-        _TimeLeft(),
-        TextColumn("{task.fields[last]}", markup=False, style="dim"),
-        console=console,
-        transient=True,
-        disable=disable,
-    )
-
-
-class _Counted(ProgressColumn):
-    """Another column, only while pairs are counted."""
-
-    def __init__(self, column: ProgressColumn) -> None:
-        super().__init__()
-        self._column = column
-
-    def render(self, task: Task) -> Text:
-        """`3/90 pairs`, or nothing."""
-        return Text.assemble(str(self._column.render(task)), " pairs") if task.fields["counted"] else Text("")
-
-
-class _Speed(ProgressColumn):
-    """Images that went through the model, a second."""
-
-    def render(self, task: Task) -> Text:
-        """Nothing before the first pair is finished."""
-        if not task.fields["images"] or not task.elapsed:
-            return Text("")
-        return Text(f"{task.fields['images'] / task.elapsed:,.0f} images/s", style="dim")
-
-
-class _TimeLeft(ProgressColumn):
-    """Time left from the mean of all searched pairs: they finish in bursts, which fools a moving window."""
-
-    def render(self, task: Task) -> Text:
-        """The estimate made before the start until a pair is finished."""
-        left = _seconds_left(task)
-        return Text(f"{duration(left)} left", style="cyan") if left is not None else Text("")
-
-
-def _seconds_left(task: Task) -> float | None:
-    if task.elapsed is None or task.total is None:
-        return None
-    if task.fields["searched"]:
-        return task.elapsed / float(task.fields["searched"]) * (task.total - task.completed)
-    estimate: float | None = task.fields["estimate"]
-    return None if estimate is None else max(0.0, estimate - task.elapsed)

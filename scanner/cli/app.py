@@ -514,7 +514,7 @@ def _read_class_names(path: Path | None) -> list[str] | None:
 def _progress() -> Any:
     from rich.console import Console
 
-    from backscan.scanner.progress import ConsoleProgress
+    from backscan.scanner.cli.progress_bar import ConsoleProgress
 
     return ConsoleProgress(Console(stderr=True), quiet=_Settings.quiet, verbose=_Settings.verbose)
 

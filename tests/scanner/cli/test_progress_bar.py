@@ -2,7 +2,8 @@ import io
 
 from rich.console import Console
 
-from backscan.scanner.progress import ConsoleProgress, Progress, SilentProgress
+from backscan.scanner.cli.progress_bar import ConsoleProgress
+from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 
 
