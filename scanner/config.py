@@ -2,159 +2,174 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
 from backscan.scanner.errors import OptionError
+from backscan.scanner.option import IMAGES, OUTPUT, RUNNING, SEARCH, STATISTICS, Option, Table, option
 
-# What decides a pair's result. Threshold, null and inference are not here: they may change on resume.
-_PAIR_FIELDS = (
-    "images_per_class",
-    "preprocess",
-    "mean",
-    "std",
-    "range",
-    "channel_order",
-    "image_size",
-    "output_name",
-    "cut",
-    "objective",
-    "norm",
-    "box",
-    "step_rule",
-    "goal_rate",
-    "max_size",
-    "max_steps",
-    "seed",
-    "device",
-)
+DETECTORS = Table("backscan.scanner.detectors", "DETECTORS")
+"""Detectors of class pairs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
-    """Options of one scan. `None` means: decided by the scan, as the option's help says."""
+    """Options of one scan. `None` means: decided by the scan, as the option's help says.
 
-    images_per_class: int = 100
-    """Images a class for the search, after a fifth was set aside for verification."""
-    targets: tuple[int, ...] | None = None
-    """Target classes to test; None is all."""
-    pairs: tuple[tuple[int, int], ...] | None = None
-    """Pairs (source, target) to test; None is all."""
-    preprocess: str = "auto"
-    """Name of a preprocessing candidate, or `auto`."""
-    mean: tuple[float, ...] | None = None
-    """Mean of the normalisation, one or one a channel; overrides `preprocess`."""
-    std: tuple[float, ...] | None = None
-    """Standard deviation of the normalisation; overrides `preprocess`."""
-    range: tuple[float, float] | None = None
-    """Values that black and white pixels take before mean and std; overrides `preprocess`."""
-    channel_order: str | None = None
-    """`rgb` or `bgr`; overrides `preprocess`."""
-    image_size: tuple[int, int] | None = None
-    """Height and width for models that leave them free."""
-    min_accuracy: float | None = None
-    """Least clean accuracy; None is half the way between chance and 1."""
-    output_name: str | None = None
-    """Model output to scan; None is found."""
-    screen: str = "auto"
-    """`on` searches some pairs after a short look at all, `off` all, `auto` some where there are more than 5000."""
-    detectors: tuple[str, ...] = ("pairwise", "features")
-    """Names in the table of detectors."""
-    cut: str | None = None
-    """Tensor that detectors of features add patterns to; None is the output of the first convolution, if it can be."""
-    objective: str | None = None
-    """Name in the table of objectives; None is each detector's own."""
-    norm: str = "l2"
-    """Name in the table of norms."""
-    mask_weight: float = 1.5
-    """Factor by which Neural Cleanse and TABOR adapt the weight of the mask; 1 keeps it (lambda of XMK 5.2.2)."""
-    anomaly_threshold: float = 2.0
-    """Anomaly index above which a target of Neural Cleanse or TABOR is named (theta_MAD)."""
-    box: bool = False
-    """Box constraint on the perturbed image instead of clipping it."""
-    step_rule: str = "unit"
-    """Name in the table of step rules."""
-    goal_rate: float = 0.8
-    """Share of source images to be sent to the target (pi)."""
-    max_size: float | None = None
-    """Largest norm tried, in the units of the detector's space; None is a fixed share of what is large there."""
-    max_steps: int = 300
-    """Largest number of gradient steps a pair."""
-    statistics: tuple[str, ...] = ("source-adjusted", "target-contrast")
-    """Names in the table of statistics; each gives a p-value of its own."""
-    inference: str = "principal"
-    """Name in the table of inferences."""
-    order: int = 3
-    """Order of the confusion polynomial (M)."""
-    null: str = "inverse-gaussian"
-    """Name in the table of null families."""
-    significance: float = 0.05
-    """Threshold on the deciding p-value (theta)."""
-    published_p: bool = False
-    """Let the published p-value decide instead of the calibrated one."""
-    bootstrap_draws: int = 999
-    """Draws of the calibration."""
-    seed: int = 0
-    """Seed of every random choice."""
-    device: str = "auto"
-    """`auto`, `cpu` or `cuda`."""
-    time_limit: float | None = None
-    """Seconds the search may take; None is no limit."""
-    threads: int | None = None
-    """Processor threads; None is all."""
-    images_in_report: bool = True
-    """Whether example images enter reports (`--no-images`)."""
-    sandbox: bool = True
-    """Whether the model is opened in a limited child process."""
+    A field is the only place where an option is written: the command line, the configuration file, the guide and
+    `choices.check` are made from it.
+    """
 
-    def check(self) -> None:
-        """Refuse values out of range and names that no table has.
-
-        Raises:
-            OptionError: the option, what was expected and what was found.
-        """
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"expected {_flag(name)} between {low:g} and {high:g}, found {value:g}")
-        for name, choices in _choices().items():
-            given = getattr(self, name)
-            for value in given if isinstance(given, tuple) else (given,):
-                if value is not None and value not in choices:
-                    raise OptionError(f"expected {_flag(name)} to be one of {', '.join(choices)}, found {value!r}")
-        for name in ("detectors", "statistics"):
-            given = getattr(self, name)
-            if not given or len(set(given)) < len(given):
-                raise OptionError(
-                    f"expected at least one {_flag(name)}, each of them once, found {', '.join(given) or 'none'}"
-                )
-        for name in ("mean", "std", "range"):
-            if not all(math.isfinite(value) for value in getattr(self, name) or ()):
-                raise OptionError(f"expected {_flag(name)} of finite numbers, found {getattr(self, name)}")
-        if self.cut is not None and "features" not in self.detectors:
-            raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
-        if self.image_size is not None and min(self.image_size) < 1:
-            raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
-        self._check_draws()
-
-    def _check_draws(self) -> None:
-        # With fewer draws even the least p-value, corrected for the number of tests, is above the threshold.
-        fewest = math.ceil(self.num_tests / self.significance - 1 - 1e-9)
-        if not self.published_p and self.bootstrap_draws < fewest:
-            raise OptionError(
-                f"expected at least {fewest} bootstrap draws for --significance {self.significance:g}, found "
-                f"{self.bootstrap_draws}: raise --bootstrap-draws or use --published-p"
-            )
-
-    @property
-    def num_tests(self) -> int:
-        """Statistics of all chosen detectors of class pairs: they share one threshold."""
-        from backscan.scanner.detectors import DETECTORS
-
-        return max(1, sum(name in DETECTORS for name in self.detectors) * len(self.statistics))
+    images_per_class: int = option(
+        100,
+        "Images a class for the search, after a fifth is held out.",
+        IMAGES,
+        low=5,
+        high=1_000_000,
+        shown=True,
+        decides_pair=True,
+    )
+    preprocess: str = option(
+        "auto",
+        "{names}; none is x/255.",
+        IMAGES,
+        choices=("auto", Table("backscan.scanner.images.candidates", "CANDIDATES")),
+        shown=True,
+        decides_pair=True,
+    )
+    mean: tuple[float, ...] | None = option(
+        None, "Mean of the normalisation, one or one a channel: 0.5,0.5,0.5", IMAGES, decides_pair=True
+    )
+    std: tuple[float, ...] | None = option(None, "Standard deviation, one or one a channel.", IMAGES, decides_pair=True)
+    range: tuple[float, float] | None = option(
+        None, "Values of black and white before mean and std: 0 255", IMAGES, decides_pair=True
+    )
+    channel_order: str | None = option(None, "{names}.", IMAGES, choices=("rgb", "bgr"), decides_pair=True)
+    image_size: tuple[int, int] | None = option(
+        None, "Height and width, for models that leave them free.", IMAGES, decides_pair=True
+    )
+    min_accuracy: float | None = option(
+        None, "Least clean accuracy; by default half the way between chance and 1.", IMAGES, low=0.0, high=1.0
+    )
+    output_name: str | None = option(None, "Model output to scan.", SEARCH, decides_pair=True)
+    targets: tuple[int, ...] | None = option(None, "Only these target classes: 3,5", SEARCH)
+    pairs: tuple[tuple[int, int], ...] | None = option(None, "Only these pairs source:target: 1:9,2:7", SEARCH)
+    screen: str = option(
+        "auto",
+        "on: search only the pairs that a short look shows as smallest, and some at random; off: all; "
+        "auto: on with more than 5000 pairs (72 classes).",
+        SEARCH,
+        choices=("auto", "on", "off"),
+    )
+    detectors: tuple[str, ...] = option(
+        ("pairwise", "features"),
+        "{names}; repeatable. By default {default}, which naming any replaces; without images margin.",
+        SEARCH,
+        flag="--detector",
+        choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS")),
+    )
+    cut: str | None = option(
+        None,
+        "Tensor that --detector features adds patterns to, from `scanner inspect --tensors`; by default what the "
+        "first convolution gives.",
+        SEARCH,
+        decides_pair=True,
+    )
+    objective: str | None = option(
+        None,
+        "Surrogate that is descended: {names}; by default ce on images and J on features.",
+        SEARCH,
+        choices=(Table("backscan.scanner.search.objectives", "OBJECTIVES"),),
+        decides_pair=True,
+    )
+    norm: str = option(
+        "l2",
+        "Size of a pattern: {names}.",
+        SEARCH,
+        choices=(Table("backscan.scanner.search.norms", "NORMS"),),
+        decides_pair=True,
+    )
+    box: bool = option(
+        False,
+        "Keep images in range by a box constraint, or by clipping.",
+        SEARCH,
+        flag="--box/--clip",
+        decides_pair=True,
+    )
+    step_rule: str = option(
+        "unit",
+        "{names}; plain is that of the paper.",
+        SEARCH,
+        choices=(Table("backscan.scanner.search.steps", "STEP_RULES"),),
+        decides_pair=True,
+    )
+    mask_weight: float = option(
+        1.5,
+        "Factor by which Neural Cleanse and TABOR adapt the weight of the mask; 1 keeps it.",
+        SEARCH,
+        low=1.0,
+        high=100.0,
+    )
+    goal_rate: float = option(
+        0.8,
+        "Share of source images to send to the target (pi); {default} by default.",
+        SEARCH,
+        low=0.05,
+        high=1.0,
+        decides_pair=True,
+    )
+    max_size: float | None = option(
+        None,
+        "Largest size tried; by default half of black-to-white, or of features two standard deviations.",
+        SEARCH,
+        low=1e-9,
+        high=1e9,
+        decides_pair=True,
+    )
+    max_steps: int = option(
+        300, "Largest number of steps a pair.", SEARCH, low=1, high=1_000_000, shown=True, decides_pair=True
+    )
+    statistics: tuple[str, ...] = option(
+        ("source-adjusted", "target-contrast"),
+        "What is compared: {names}; repeatable. By default {default}.",
+        STATISTICS,
+        flag="--statistic",
+        choices=(Table("backscan.scanner.inference.statistics", "STATISTICS"),),
+    )
+    inference: str = option(
+        "principal", "{names}.", STATISTICS, choices=(Table("backscan.scanner.inference.variants", "INFERENCES"),)
+    )
+    order: int = option(3, "Order of the confusion polynomial (M); {default} by default.", STATISTICS, low=1, high=8)
+    null: str = option(
+        "inverse-gaussian", "{names}.", STATISTICS, choices=(Table("backscan.kernels.nulls", "NULL_FAMILIES"),)
+    )
+    significance: float = option(
+        0.05, "Threshold on the deciding p-value (theta); {default} by default.", STATISTICS, low=1e-6, high=0.5
+    )
+    published_p: bool = option(
+        False,
+        "Which p-value decides; the calibrated one by default.",
+        STATISTICS,
+        flag="--published-p/--calibrated-p",
+    )
+    bootstrap_draws: int = option(
+        999, "Draws of the calibration; {default} by default.", STATISTICS, low=0, high=1_000_000
+    )
+    anomaly_threshold: float = option(
+        2.0,
+        "Anomaly index above which a target of Neural Cleanse or TABOR is named; {default:g} by default.",
+        STATISTICS,
+        low=0.0,
+        high=1e6,
+    )
+    seed: int = option(0, "Seed of every random choice.", RUNNING, low=0, high=2**63 - 1, shown=True, decides_pair=True)
+    device: str = option("auto", "{names}.", RUNNING, choices=("auto", "cpu", "cuda"), shown=True, decides_pair=True)
+    threads: int | None = option(None, "Processor threads; all by default.", RUNNING, low=1, high=4096)
+    time_limit: float | None = option(None, "Seconds the search may take.", RUNNING, low=1.0, high=1e9)
+    sandbox: bool = option(True, "Open the model in this process; for debugging only.", RUNNING, flag="--no-sandbox")
+    images_in_report: bool = option(True, "Keep example images out of reports.", OUTPUT, flag="--no-images")
 
     def to_dict(self) -> dict[str, Any]:
         """Options by name, for reports."""
@@ -169,7 +184,7 @@ class ScanConfig:
         """
         from pydantic import TypeAdapter, ValidationError
 
-        unknown = sorted(set(options) - {entry.name for entry in fields(cls)})
+        unknown = sorted(set(options) - OPTIONS.keys())
         if unknown:
             raise OptionError(
                 f"expected the options of this version, found {', '.join(unknown)}: make the report again"
@@ -178,16 +193,16 @@ class ScanConfig:
             return TypeAdapter(cls).validate_python(dict(options))
         except ValidationError as error:
             first = error.errors()[0]
-            name = _flag(str(first["loc"][0]))
             raise OptionError(
-                f"expected {name} as this version writes it, found {first['input']!r}: make the report again"
+                f"expected {flag(str(first['loc'][0]))} as this version writes it, found "
+                f"{first['input']!r}: make the report again"
             ) from error
 
     @property
     def pair_options(self) -> dict[str, Any]:
         """The options that decide a pair's result: they enter the key of journals."""
         options = self.to_dict()
-        return {name: options[name] for name in _PAIR_FIELDS}
+        return {name: value for name, value in options.items() if OPTIONS[name].decides_pair}
 
     def with_preset(self, name: str) -> ScanConfig:
         """This configuration with the choices of a variant of the paper.
@@ -200,47 +215,18 @@ class ScanConfig:
         return replace(self, **PRESETS[name])
 
 
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("images_per_class", 5, 1_000_000),
-    ("goal_rate", 0.05, 1.0),
-    ("significance", 1e-6, 0.5),
-    ("bootstrap_draws", 0, 1_000_000),
-    ("order", 1, 8),
-    ("max_size", 1e-9, 1e9),
-    ("mask_weight", 1.0, 100.0),
-    ("anomaly_threshold", 0.0, 1e6),
-    ("max_steps", 1, 1_000_000),
-    ("min_accuracy", 0.0, 1.0),
-    ("time_limit", 1.0, 1e9),
-    ("threads", 1, 4096),
-    ("seed", 0, 2**63 - 1),
-)
+OPTIONS: Mapping[str, Option] = MappingProxyType({entry.name: entry.metadata["option"] for entry in fields(ScanConfig)})
+"""The options by the name of their field."""
 
 
-def _choices() -> dict[str, tuple[str, ...]]:
-    """Allowed values of the options that name a table entry; read late so that `--help` loads no numba."""
-    from backscan.kernels.nulls import NULL_FAMILIES
-    from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS
-    from backscan.scanner.images.preprocessing import CANDIDATES
-    from backscan.scanner.inference.statistics import STATISTICS
-    from backscan.scanner.inference.variants import INFERENCES
-    from backscan.scanner.search.norms import NORMS
-    from backscan.scanner.search.objectives import OBJECTIVES
-    from backscan.scanner.search.steps import STEP_RULES
+def spelling(name: str) -> str:
+    """How the command line spells a field; two spellings of a switch are divided by a stroke."""
+    return OPTIONS[name].flag or f"--{name.replace('_', '-')}"
 
-    return {
-        "detectors": (*DETECTORS, *TARGET_DETECTORS),
-        "objective": tuple(OBJECTIVES),
-        "norm": tuple(NORMS),
-        "step_rule": tuple(STEP_RULES),
-        "statistics": tuple(STATISTICS),
-        "inference": tuple(INFERENCES),
-        "null": tuple(NULL_FAMILIES),
-        "preprocess": ("auto", *CANDIDATES),
-        "channel_order": ("rgb", "bgr"),
-        "device": ("auto", "cpu", "cuda"),
-        "screen": ("auto", "on", "off"),
-    }
+
+def flag(name: str) -> str:
+    """The spelling that messages use."""
+    return spelling(name).partition("/")[0]
 
 
 def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
@@ -284,8 +270,3 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "NC-L1-1.5-0.5": _neural_cleanse("l1", mask_weight=1.5, goal_rate=0.5),
     }
 )
-
-
-def _flag(name: str) -> str:
-    """The command line's spelling of a field."""
-    return "--" + {"detectors": "detector", "statistics": "statistic"}.get(name, name).replace("_", "-")

@@ -1,5 +1,6 @@
 """The guide: up to date with the code, whole, and true to what exists."""
 
+import html
 import importlib.util
 import os
 import re
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 import typer
 
+from backscan.scanner.choices import told
 from backscan.scanner.cli.app import app
+from backscan.scanner.config import OPTIONS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -90,7 +93,11 @@ def test_the_guide_builds_and_fetches_nothing(guide: Path) -> None:
             r'<(?:script|img|iframe)[^>]* src="https?:|<link[^>]* rel="stylesheet"[^>]* href="https?:', text
         )
     assert "<math" in (guide / "site" / "method.html").read_text(encoding="utf-8")
-    assert "Say whether the classifier" in (guide / "site" / "api.html").read_text(encoding="utf-8")
+    reference = (guide / "site" / "api.html").read_text(encoding="utf-8")
+    assert "Say whether the classifier" in reference
+    for name in OPTIONS:
+        described = reference.partition(f'id="backscan.scanner.config.ScanConfig.{name}"')[2].partition("</p>")[0]
+        assert told(name).replace("`", "") in html.unescape(re.sub("<[^>]+>", "", described))
 
 
 @pytest.mark.parametrize("link", ["[gone](gone.md)", "[gone](report.md#gone)"])

@@ -84,7 +84,7 @@ def test_the_command_line_starts_light():
 
 def test_the_parent_of_a_scan_never_loads_torch():
     statement = (
-        "import backscan.scanner.pipeline.scan, backscan.scanner.inference.variants\n"
-        "backscan.scanner.config.ScanConfig().check()"
+        "import backscan.scanner.pipeline.scan, backscan.scanner.inference.variants, backscan.scanner.choices\n"
+        "backscan.scanner.choices.check(backscan.scanner.config.ScanConfig())"
     )
     assert not loaded_after(statement) & {"torch", "onnxruntime", "onnx2torch"}

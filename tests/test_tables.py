@@ -13,6 +13,7 @@ import torch
 
 from backscan.converters.signature.signature import Normalisation
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
+from backscan.scanner.choices import check
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, Searched
 from backscan.scanner.errors import OptionError
@@ -61,28 +62,28 @@ def test_a_table_cannot_be_changed(name):
 @pytest.mark.parametrize(("option", "entry"), [(option, entry) for option, table in OPTIONS.items() for entry in table])
 def test_every_entry_is_an_option_and_survives_a_report(option, entry):
     config = replace(ScanConfig(), **{option: entry})
-    config.check()
+    check(config)
     assert ScanConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_no_other_name_is_an_option(option):
     with pytest.raises(OptionError, match=f"expected --{option.replace('_', '-')} to be one of .*, found 'nothing'"):
-        replace(ScanConfig(), **{option: "nothing"}).check()
+        check(replace(ScanConfig(), **{option: "nothing"}))
 
 
 @pytest.mark.parametrize("option", REPEATABLE)
 def test_repeatable_options_take_every_entry_once(option):
     names = tuple(REPEATABLE[option])
     config = replace(ScanConfig(), **{option: names})
-    config.check()
+    check(config)
     assert ScanConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     flag = f"--{option.removesuffix('s')}"
     for given, found in (((), "none"), ((names[0], names[0]), names[0])):
         with pytest.raises(OptionError, match=f"expected at least one {flag}, each of them once, found {found}"):
-            replace(ScanConfig(), **{option: given}).check()
+            check(replace(ScanConfig(), **{option: given}))
     with pytest.raises(OptionError, match=f"expected {flag} to be one of .*, found 'nothing'"):
-        replace(ScanConfig(), **{option: ("nothing",)}).check()
+        check(replace(ScanConfig(), **{option: ("nothing",)}))
 
 
 def frozen(*tensors: torch.Tensor) -> list[torch.Tensor]:
@@ -269,7 +270,7 @@ def test_detectors_of_targets_inform_and_decide_nothing(name):
         for target, value in enumerate(np.random.default_rng(0).gamma(20.0, size=6).tolist())
     ]
     config = ScanConfig(bootstrap_draws=19, detectors=(name,))
-    config.check()
+    check(config)
     found = TARGET_DETECTORS[name].infer(given, config, 6)
     assert found == TARGET_DETECTORS[name].infer(given, config, 6)
     assert (found.detector, found.decides, found.source, found.num_pairs) == (name, False, None, 6)
@@ -330,4 +331,4 @@ def test_no_two_candidates_are_the_same():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_configurations(name):
-    ScanConfig().with_preset(name).check()
+    check(ScanConfig().with_preset(name))

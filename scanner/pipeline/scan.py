@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backscan.scanner.choices import check
 from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError
 from backscan.scanner.inference.verdict import Judgement
@@ -92,7 +93,7 @@ def scan(
         AbsentNameError: an option names what the model does not have; carries what that leaves of it.
         Interrupted: Ctrl-C; carries what is finished.
     """
-    config.check()
+    check(config)
     artifact = read(model)  # step 1
     origin = provenance(seed=config.seed, command=command)
     record = Record(artifact, class_names, config, origin, progress or SilentProgress())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import pty
@@ -14,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -21,8 +21,9 @@ import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
-from backscan.scanner.cli import app
+from backscan.scanner.cli import app, several_models
 from backscan.scanner.cli.demo import Demonstration
+from backscan.scanner.config import OPTIONS, spelling
 from backscan.scanner.errors import NoVerdictError, UserError
 from backscan.scanner.pipeline import conclusion, targets
 from backscan.scanner.pipeline import scan as pipeline
@@ -157,7 +158,7 @@ def test_2_a_command_line_that_cannot_be_read(run, arguments):
 
 
 def test_mistakes_in_where_to_write_are_told_before_the_work(run, monkeypatch):
-    monkeypatch.setattr(app, "_scan", lambda *_, **__: pytest.fail("a scan began"))
+    monkeypatch.setattr(several_models, "scan_one", lambda *_: pytest.fail("a scan began"))
     for arguments in (["--report", "x.pdf"], ["--report", "missing/x.json"], ["--format", "yaml"]):
         assert check(run, "attacked.onnx", *arguments).exit_code == 2
 
@@ -398,14 +399,14 @@ def test_an_option_that_one_of_several_models_has_not_leaves_that_one_without_a_
 
 
 def test_a_failure_loses_no_finished_scan(run, monkeypatch):
-    scan = app._scan
+    scan_one = several_models.scan_one
 
-    def fail_on_the_second(path: Path, *arguments: object, **options: object) -> ScanResult:
+    def fail_on_the_second(path: Path, *arguments: Any) -> ScanResult:
         if path.name == "attacked.onnx":
             raise UserError("expected more, found less: add it")
-        return scan(path, *arguments, **options)
+        return scan_one(path, *arguments)
 
-    monkeypatch.setattr(app, "_scan", fail_on_the_second)
+    monkeypatch.setattr(several_models, "scan_one", fail_on_the_second)
     done = check(run, "ordinary.onnx", "attacked.onnx", "--report", "out.json")
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == "scanner: expected more, found less: add it"
@@ -630,8 +631,8 @@ def test_help_and_version_are_light():
         assert done.stderr == ""
 
 
-def test_every_option_of_check_is_told():
-    parameters = inspect.signature(inspect.unwrap(app.check)).parameters
+def test_every_option_of_a_scan_is_told():
     told = CliRunner().invoke(app.app, ["check", "--help"], terminal_width=200).stdout
-    for name in parameters.keys() - {"models"}:
-        assert f"--{name.strip('_').replace('_', '-')}" in told
+    for name in OPTIONS:
+        for spelled in spelling(name).split("/"):
+            assert f"{spelled} " in told

@@ -401,7 +401,7 @@ def test_progress_is_told_the_steps_in_their_order(scene):
 
 def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, monkeypatch):
     """The same detector under two names: the calibrated p doubles."""
-    from backscan.scanner import detectors
+    from backscan.scanner import choices, detectors
     from backscan.scanner.detectors import pairwise
     from backscan.scanner.pipeline import evidence, gates, replay
     from backscan.scanner.process import parent
@@ -414,6 +414,8 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
     table = {**detectors.DETECTORS, "twin": twin}
     for module in (detectors, pipeline, gates, parent, replay, evidence):
         monkeypatch.setattr(module, "DETECTORS", table)
+    read = choices.names
+    monkeypatch.setattr(choices, "names", lambda known: (*read(known), *["twin"] * (known.name == "DETECTORS")))
     model, clean, config = scene
     result = scan(model, clean, replace(config, detectors=("pairwise", "twin")))
     assert [found.detector for found in result.detectors] == ["pairwise", "twin"]

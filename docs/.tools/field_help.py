@@ -1,0 +1,18 @@
+"""The fields of `ScanConfig` in the guide: their help texts and defaults, which stand in the code as options."""
+
+from typing import Any
+
+import griffe
+
+from backscan.scanner.choices import told
+from backscan.scanner.config import OPTIONS, ScanConfig, spelling
+
+
+class FieldHelp(griffe.Extension):
+    """Reads the text of a field where the command line does."""
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        """Called by griffe for every attribute that it finds."""
+        if attr.path == f"backscan.scanner.config.ScanConfig.{attr.name}" and attr.name in OPTIONS:
+            attr.value = repr(getattr(ScanConfig(), attr.name))
+            attr.docstring = griffe.Docstring(f"`{spelling(attr.name)}`: {told(attr.name)}", parent=attr)

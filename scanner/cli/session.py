@@ -1,0 +1,55 @@
+"""One run of the command line: the options before the command, what is said on standard error, how to repeat it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import typer
+
+from backscan.scanner.errors import ExitCode
+
+
+class Settings:
+    """Options that stand before the command."""
+
+    quiet = False
+    verbose = False
+    debug = False
+    configured: Sequence[str] = ()
+    """Options from a configuration file, as they would be written on the command line."""
+    detected = False
+    """Whether the command returned that a backdoor was detected."""
+
+
+def fail(sentence: str, code: ExitCode, error: Exception | None = None) -> NoReturn:
+    """End with a sentence; with `--debug` also the traceback."""
+    if Settings.debug and error is not None:
+        traceback.print_exception(error, file=sys.stderr)
+    say(sentence)
+    raise typer.Exit(int(code))
+
+
+def say(sentence: str) -> None:
+    """One line on standard error; names from files in it cannot steer the terminal."""
+    from backscan.scanner.reports.text import printable
+
+    typer.echo(f"scanner: {printable(sentence)}", err=True)
+
+
+def progress() -> Any:
+    """The observer of a scan on standard error."""
+    from rich.console import Console
+
+    from backscan.scanner.cli.progress_bar import ConsoleProgress
+
+    return ConsoleProgress(Console(stderr=True), quiet=Settings.quiet, verbose=Settings.verbose)
+
+
+def command() -> str:
+    """The command that repeats this run from its beginning: a resumed scan reports what an uninterrupted one does."""
+    given = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    return shlex.join(["scanner", *given, *Settings.configured])

@@ -1,0 +1,129 @@
+"""`scanner check`: one model after another, each with its images and its journal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backscan.scanner.cli.options import Images, Keeping
+from backscan.scanner.cli.session import command, progress, say
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.errors import UserError
+from backscan.scanner.images.cleanset import CleanSet, find_beside
+from backscan.scanner.pipeline.ends import NameNotInModelError
+from backscan.scanner.pipeline.scan import scan
+from backscan.scanner.results import ScanResult, Verdict
+from backscan.scanner.store.cache import ScanCache, default_folder
+from backscan.scanner.store.files import read_text, why_unreadable
+
+_MAX_NAMES_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be done with every model."""
+
+    config: ScanConfig
+    """Options of the scans."""
+    images: Images
+    """Where images are."""
+    class_names: Sequence[str] | None
+    """Names of the classes for reports."""
+    keeping: Keeping
+    """Journal and cache."""
+
+
+def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
+    """The result of each model as it finishes.
+
+    Raises:
+        NameNotInModelError: no model has what an option names; one of several that lacks it has no verdict.
+        UserError: as for `scan`.
+        Interrupted: Ctrl-C.
+    """
+    absent: list[NameNotInModelError] = []
+    detected = False
+    for path in paths:
+        journal = _journal_of(path, order.keeping.journal) if len(paths) > 1 else order.keeping.journal
+        try:
+            result = scan_one(path, order, journal)
+        except NameNotInModelError as error:
+            if len(paths) == 1:
+                raise
+            say(f"{_path_beneath(path)}: {error}")
+            absent.append(error)
+            result = error.result
+        detected |= result.verdict is Verdict.BACKDOOR_DETECTED
+        yield result
+    if len(absent) == len(paths) and not detected:
+        raise absent[0]
+
+
+def scan_one(model: Path, order: Order, journal: Path | None) -> ScanResult:
+    """The scan of one model, with its progress shown."""
+    kept = _cache() if order.keeping.cache else None
+    clean = clean_set(model, order.images.data, order.images.labels)
+    with progress() as observer:
+        return scan(
+            model,
+            clean,
+            order.config,
+            class_names=order.class_names,
+            progress=observer,
+            journal=journal,
+            resume=order.keeping.resume,
+            cache=kept,
+            command=command(),
+        )
+
+
+def clean_set(model: Path, data: Path | None, labels: Path | None) -> CleanSet | None:
+    """The images named by --data, else those beside the model, else None."""
+    if data is not None:
+        return CleanSet.load(data, labels=labels)
+    beside = find_beside(model)
+    return None if beside is None else CleanSet.load(beside, labels=labels, found_beside_model=True)
+
+
+def read_class_names(path: Path | None) -> list[str] | None:
+    """One name a line.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return [line.strip() for line in read_text(path, max_bytes=_MAX_NAMES_BYTES).splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"expected a text file with one class name a line in --class-names, found {path}: {why_unreadable(error)}"
+        ) from error
+
+
+def named(results: Sequence[ScanResult], paths: Sequence[Path]) -> list[ScanResult]:
+    """Results under the models' paths beneath the working directory, as baselines and dashboards know them."""
+    return [
+        replace(result, model=replace(result.model, name=_path_beneath(path)))
+        for result, path in zip(results, paths, strict=False)  # an interrupted run has fewer results
+    ]
+
+
+def _journal_of(model: Path, journal: Path | None) -> Path | None:
+    """A folder of its own for each of several models, whose names may be equal."""
+    return journal and journal / f"{model.stem}-{hashlib.sha256(str(model).encode()).hexdigest()[:8]}"
+
+
+def _path_beneath(path: Path) -> str:
+    try:
+        return path.absolute().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.name
+
+
+def _cache() -> ScanCache:
+    from backscan.scanner.provenance import provenance, version
+
+    return ScanCache(default_folder(), {"backscan": version(), **provenance(seed=0, command="").libraries})

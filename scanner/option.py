@@ -1,0 +1,65 @@
+"""How an option is written: once, as a field with its default, help text, panel, spelling and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+IMAGES = "Images and preprocessing"
+SEARCH = "Search"
+STATISTICS = "Statistics"
+RUNNING = "Running"
+OUTPUT = "Output"
+PANELS = (IMAGES, SEARCH, STATISTICS, RUNNING, OUTPUT)
+"""Headings of `scanner check --help`, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where a table of variants stands. `choices` reads the names of its entries and imports nothing for that."""
+
+    module: str
+    """Module that has the table."""
+    name: str
+    """Its name there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of an option beside its name, type and default, which are those of the field."""
+
+    about: str
+    """Help text; `{names}` stands for the values that it may have, `{default}` for its default."""
+    panel: str
+    """One of `PANELS`."""
+    flag: str = ""
+    """Spelling on the command line; empty is the name of the field. One with `--no-` switches the field off."""
+    low: float | None = None
+    """Least value."""
+    high: float | None = None
+    """Largest value."""
+    choices: tuple[str | Table, ...] = ()
+    """Values that it may have, and tables whose names it may have; none is no restriction."""
+    shown: bool = False
+    """Whether help shows the default beside the text. Presets and `infer` leave such an option alone."""
+    decides_pair: bool = False
+    """Whether it decides what the search for one pair finds: a journal holds for one value of it only."""
+
+    @property
+    def switches_off(self) -> bool:
+        """Whether giving it on the command line makes the field false."""
+        return self.flag.startswith("--no-")
+
+
+def option(default: T, about: str, panel: str, **rules: Any) -> T:
+    """A field that is an option.
+
+    Args:
+        default: Its default.
+        about: Help text.
+        panel: One of `PANELS`.
+        rules: Further fields of `Option`.
+    """
+    return field(default=default, metadata={"option": Option(about, panel, **rules)})
