@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from backscan.scanner.config import DETECTORS, OPTIONS, ScanConfig, flag
+from backscan.scanner.config import DETECTORS, OPTIONS, ScanConfig
 from backscan.scanner.errors import InternalError, OptionError
 from backscan.scanner.option import Option, Table
 
 RENDERERS = Table("backscan.scanner.reports", "RENDERERS")
 """Report formats."""
-
-_DEFAULTS = ScanConfig()
 
 
 @functools.cache
@@ -47,11 +45,11 @@ def allowed(option: Option) -> tuple[str, ...]:
     return tuple(name for group in listed for name in group)
 
 
-def told(name: str) -> str:
-    """The help text of a field of `ScanConfig`, its names and default filled in."""
-    option, default = OPTIONS[name], getattr(_DEFAULTS, name)
-    marked = [f"{each} (by default)" if each == default and not option.shown else each for each in allowed(option)]
-    written = " and ".join(default) if isinstance(default, tuple) else default
+def told(option: Option) -> str:
+    """The help text of an option, its names and default filled in."""
+    default, mark = option.default, "" if option.shown else " (by default)"
+    marked = [f"{each}{mark}" if each == default else each for each in allowed(option)]
+    written = " and ".join(map(str, default)) if isinstance(default, tuple) else default
     return option.about.format(names=listed(marked), default=written)
 
 
@@ -75,7 +73,7 @@ def check(config: ScanConfig) -> None:
     for name, option in OPTIONS.items():
         value = getattr(config, name)
         if value is not None:
-            _check_value(flag(name), option, value)
+            _check_value(option, value)
     if config.cut is not None and "features" not in config.detectors:
         raise OptionError(f"expected --detector features with --cut, found {', '.join(config.detectors)}: add it")
     if config.image_size is not None and min(config.image_size) < 1:
@@ -83,21 +81,21 @@ def check(config: ScanConfig) -> None:
     _check_draws(config)
 
 
-def _check_value(spelling: str, option: Option, value: Any) -> None:
+def _check_value(option: Option, value: Any) -> None:
     if option.low is not None and option.high is not None and not option.low <= value <= option.high:
-        raise OptionError(f"expected {spelling} between {option.low:g} and {option.high:g}, found {value:g}")
+        raise OptionError(f"expected {option.spelled} between {option.low:g} and {option.high:g}, found {value:g}")
     several = isinstance(value, tuple)
     if option.choices:
         choices = allowed(option)
         for each in value if several else (value,):
             if each not in choices:
-                raise OptionError(f"expected {spelling} to be one of {', '.join(choices)}, found {each!r}")
+                raise OptionError(f"expected {option.spelled} to be one of {', '.join(choices)}, found {each!r}")
         if several and (not value or len(set(value)) < len(value)):
             raise OptionError(
-                f"expected at least one {spelling}, each of them once, found {', '.join(value) or 'none'}"
+                f"expected at least one {option.spelled}, each of them once, found {', '.join(value) or 'none'}"
             )
     elif several and any(isinstance(each, float) and not math.isfinite(each) for each in value):
-        raise OptionError(f"expected {spelling} of finite numbers, found {value}")
+        raise OptionError(f"expected {option.spelled} of finite numbers, found {value}")
 
 
 def _check_draws(config: ScanConfig) -> None:

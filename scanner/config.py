@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from backscan.scanner.errors import OptionError
-from backscan.scanner.option import IMAGES, OUTPUT, RUNNING, SEARCH, STATISTICS, Option, Table, option
+from backscan.scanner.option import IMAGES, OUTPUT, RUNNING, SEARCH, STATISTICS, Option, Table, option, options_of
 
 DETECTORS = Table("backscan.scanner.detectors", "DETECTORS")
 """Detectors of class pairs."""
@@ -149,10 +149,7 @@ class ScanConfig:
         0.05, "Threshold on the deciding p-value (theta); {default} by default.", STATISTICS, low=1e-6, high=0.5
     )
     published_p: bool = option(
-        False,
-        "Which p-value decides; the calibrated one by default.",
-        STATISTICS,
-        flag="--published-p/--calibrated-p",
+        False, "Which p-value decides; the calibrated one by default.", STATISTICS, flag="--published-p/--calibrated-p"
     )
     bootstrap_draws: int = option(
         999, "Draws of the calibration; {default} by default.", STATISTICS, low=0, high=1_000_000
@@ -194,7 +191,7 @@ class ScanConfig:
         except ValidationError as error:
             first = error.errors()[0]
             raise OptionError(
-                f"expected {flag(str(first['loc'][0]))} as this version writes it, found "
+                f"expected {OPTIONS[str(first['loc'][0])].spelled} as this version writes it, found "
                 f"{first['input']!r}: make the report again"
             ) from error
 
@@ -215,18 +212,8 @@ class ScanConfig:
         return replace(self, **PRESETS[name])
 
 
-OPTIONS: Mapping[str, Option] = MappingProxyType({entry.name: entry.metadata["option"] for entry in fields(ScanConfig)})
-"""The options by the name of their field."""
-
-
-def spelling(name: str) -> str:
-    """How the command line spells a field; two spellings of a switch are divided by a stroke."""
-    return OPTIONS[name].flag or f"--{name.replace('_', '-')}"
-
-
-def flag(name: str) -> str:
-    """The spelling that messages use."""
-    return spelling(name).partition("/")[0]
+OPTIONS: Mapping[str, Option] = MappingProxyType(options_of(ScanConfig))
+"""The options of a scan, by the name of their field."""
 
 
 def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
@@ -248,12 +235,7 @@ def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
 def _neural_cleanse(norm: str, *, mask_weight: float, goal_rate: float = 0.8) -> Mapping[str, Any]:
     """One variant of Neural Cleanse as XMK section 5.2.2 names them: norm, lambda and goal rate."""
     return MappingProxyType(
-        {
-            "detectors": ("neural-cleanse",),
-            "norm": norm,
-            "mask_weight": mask_weight,
-            "goal_rate": goal_rate,
-        }
+        {"detectors": ("neural-cleanse",), "norm": norm, "mask_weight": mask_weight, "goal_rate": goal_rate}
     )
 
 

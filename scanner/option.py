@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -28,14 +28,16 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known of an option beside its name, type and default, which are those of the field."""
+    """What is known of an option beside the name and type of its field."""
 
+    default: Any
+    """What it is unless it is given."""
     about: str
     """Help text; `{names}` stands for the values that it may have, `{default}` for its default."""
     panel: str
     """One of `PANELS`."""
     flag: str = ""
-    """Spelling on the command line; empty is the name of the field. One with `--no-` switches the field off."""
+    """How the command line spells it, by default as its field. `--on/--off` has two spellings; `--no-...` is off."""
     low: float | None = None
     """Least value."""
     high: float | None = None
@@ -46,6 +48,11 @@ class Option:
     """Whether help shows the default beside the text. Presets and `infer` leave such an option alone."""
     decides_pair: bool = False
     """Whether it decides what the search for one pair finds: a journal holds for one value of it only."""
+
+    @property
+    def spelled(self) -> str:
+        """Its spelling in messages."""
+        return self.flag.partition("/")[0]
 
     @property
     def switches_off(self) -> bool:
@@ -62,4 +69,10 @@ def option(default: T, about: str, panel: str, **rules: Any) -> T:
         panel: One of `PANELS`.
         rules: Further fields of `Option`.
     """
-    return field(default=default, metadata={"option": Option(about, panel, **rules)})
+    return field(default=default, metadata={"option": Option(default, about, panel, **rules)})
+
+
+def options_of(kind: Any) -> dict[str, Option]:
+    """The options among the fields of a dataclass, by name."""
+    found = {entry.name: entry.metadata["option"] for entry in fields(kind) if "option" in entry.metadata}
+    return {name: replace(each, flag=each.flag or f"--{name.replace('_', '-')}") for name, each in found.items()}

@@ -95,9 +95,9 @@ def test_the_guide_builds_and_fetches_nothing(guide: Path) -> None:
     assert "<math" in (guide / "site" / "method.html").read_text(encoding="utf-8")
     reference = (guide / "site" / "api.html").read_text(encoding="utf-8")
     assert "Say whether the classifier" in reference
-    for name in OPTIONS:
+    for name, option in OPTIONS.items():
         described = reference.partition(f'id="backscan.scanner.config.ScanConfig.{name}"')[2].partition("</p>")[0]
-        assert told(name).replace("`", "") in html.unescape(re.sub("<[^>]+>", "", described))
+        assert told(option).replace("`", "") in html.unescape(re.sub("<[^>]+>", "", described))
 
 
 @pytest.mark.parametrize("link", ["[gone](gone.md)", "[gone](report.md#gone)"])

@@ -5,7 +5,7 @@ from typing import Any
 import griffe
 
 from backscan.scanner.choices import told
-from backscan.scanner.config import OPTIONS, ScanConfig, spelling
+from backscan.scanner.config import OPTIONS
 
 
 class FieldHelp(griffe.Extension):
@@ -14,5 +14,6 @@ class FieldHelp(griffe.Extension):
     def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
         """Called by griffe for every attribute that it finds."""
         if attr.path == f"backscan.scanner.config.ScanConfig.{attr.name}" and attr.name in OPTIONS:
-            attr.value = repr(getattr(ScanConfig(), attr.name))
-            attr.docstring = griffe.Docstring(f"`{spelling(attr.name)}`: {told(attr.name)}", parent=attr)
+            option = OPTIONS[attr.name]
+            attr.value = repr(option.default)
+            attr.docstring = griffe.Docstring(f"`{option.flag}`: {told(option)}", parent=attr)

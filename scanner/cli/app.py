@@ -115,7 +115,7 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
 @spread
 def check(
     models: options.Models,
-    images: options.Images,
+    images: options.NamedImages,
     delivery: options.Delivery,
     chosen: options.Chosen,
     keeping: options.Keeping,
@@ -131,7 +131,7 @@ def check(
     config = _configure(preset, chosen)
     if keeping.resume and keeping.journal is None:
         raise OptionError("expected --journal with --resume, found none: name the folder of the interrupted scan")
-    output.check_destinations(delivery.files, delivery.format_, ending.save_pattern)
+    output.check_destinations(delivery.report, delivery.format_, ending.save_pattern)
     options.one_of(ending.fail_on, FAIL_ON, "--fail-on")
     known = read_baseline(ending.baseline) if ending.baseline else None
     order = several_models.Order(config, images, several_models.read_class_names(images.class_names), keeping)
@@ -159,8 +159,8 @@ def check(
 def inspect(
     model: options.Model,
     chosen: options.Opening,
+    display: options.Display,
     tensors: options.Tensors = False,
-    format_: options.Format = "terminal",
 ) -> ExitCode:
     """Show what a model takes and gives and what is built into it, without scanning it."""
     from backscan.scanner.cli import output
@@ -168,9 +168,9 @@ def inspect(
     from backscan.scanner.reports.text import printable
     from backscan.scanner.results import to_json
 
-    options.one_of(format_, output.STDOUT_FORMATS, "--format")
+    options.one_of(display.format_, output.STDOUT_FORMATS, "--format")
     inspection = inspect_model(model, ScanConfig(**chosen), tensors=tensors)
-    if format_ == "json":
+    if display.format_ == "json":
         output.print_text(to_json(inspection))
     else:
         output.print_text("".join(f"{printable(line)}\n" for line in describe(inspection).splitlines()))
@@ -188,7 +188,7 @@ def infer(report_file: options.Report, chosen: options.Judging, delivery: option
     from backscan.scanner.cli import output
     from backscan.scanner.pipeline import rejudge
 
-    output.check_destinations(delivery.files, delivery.format_)
+    output.check_destinations(delivery.report, delivery.format_)
     result = rejudge.infer(output.read_report(report_file), chosen)
     _deliver([result], delivery)
     return _end([result])
@@ -200,18 +200,17 @@ def infer(report_file: options.Report, chosen: options.Judging, delivery: option
 def verify(
     report_file: options.Report,
     model: options.Model,
+    images: options.Images,
     protection: options.Protection,
     delivery: options.Delivery,
-    data: options.Data = None,
-    labels: options.Labels = None,
 ) -> ExitCode:
     """Replay the pattern of a report on a model with onnxruntime alone."""
     from backscan.scanner.cli import output
     from backscan.scanner.cli.several_models import clean_set
     from backscan.scanner.pipeline import rejudge
 
-    output.check_destinations(delivery.files, delivery.format_)
-    clean = clean_set(model, data, labels)
+    output.check_destinations(delivery.report, delivery.format_)
+    clean = clean_set(model, images)
     if clean is None:
         raise OptionError(f"expected --data with the images of the scan, found none beside {model.name}: pass --data")
     sandbox = ScanConfig(**protection).sandbox
@@ -233,19 +232,19 @@ def render(report_file: options.Report, format_: options.AnyFormat = "terminal")
 
 @app.command()
 @_exits
-def demo(report: options.Reports = None) -> ExitCode:
+@spread
+def demo(files: options.Files) -> ExitCode:
     """Scan two small models that ship with the tool, one backdoored and one not, and compare with the truth."""
     from backscan.scanner.cli import output
     from backscan.scanner.cli.demo import run_demo
 
-    files = report or []
-    output.check_destinations(files, "terminal")
+    output.check_destinations(files.report, "terminal")
     try:
         with session.progress() as progress:
             shown = run_demo(progress)
     except ScanError as error:  # the models are ours, so nothing about them is the user's mistake
         raise InternalError(f"the models of the demo cannot be scanned: {error}") from error
-    output.write_reports(shown.results, files)
+    output.write_reports(shown.results, files.report)
     output.print_text(shown.text)
     return ExitCode.NOT_DETECTED if shown.right else ExitCode.INTERNAL
 
@@ -272,7 +271,7 @@ def _configure(preset: str | None, chosen: Mapping[str, Any]) -> ScanConfig:
 def _deliver(results: Sequence[ScanResult], delivery: options.Delivery) -> None:
     from backscan.scanner.cli import output
 
-    output.deliver(results, delivery.files, delivery.format_)
+    output.deliver(results, delivery.report, delivery.format_)
 
 
 def _interrupted(journal: Path | None) -> ExitCode:

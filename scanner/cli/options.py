@@ -1,4 +1,4 @@
-"""Options of the commands that are no fields of `ScanConfig`, alone and in groups, and the fields that each takes."""
+"""Options of the commands that are no fields of `ScanConfig`, in groups, and the fields that each command takes."""
 
 from __future__ import annotations
 
@@ -11,134 +11,105 @@ import typer
 
 from backscan.scanner.choices import RENDERERS, listed, names
 from backscan.scanner.cli.signature import Fields
-from backscan.scanner.config import OPTIONS, PRESETS
+from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import OptionError
-from backscan.scanner.option import IMAGES, OUTPUT, RUNNING, SEARCH, STATISTICS
+from backscan.scanner.option import IMAGES, OUTPUT, RUNNING, SEARCH, STATISTICS, option
 
-Chosen = Annotated[Mapping[str, Any], Fields(tuple(OPTIONS))]
+_JUDGES = [name for name, each in OPTIONS.items() if each.panel == STATISTICS]
+
+Chosen = Annotated[Mapping[str, Any], Fields(ScanConfig)]
 """Everything that a scan can be told."""
-Judging = Annotated[
-    Mapping[str, Any], Fields(tuple(name for name, option in OPTIONS.items() if option.panel == STATISTICS))
-]
+Judging = Annotated[Mapping[str, Any], Fields(ScanConfig, _JUDGES)]
 """What `infer` can change."""
-Opening = Annotated[Mapping[str, Any], Fields(("output_name", "image_size", "sandbox"))]
+Opening = Annotated[Mapping[str, Any], Fields(ScanConfig, ["output_name", "image_size", "sandbox"])]
 """What it takes to open a model without images."""
-Protection = Annotated[Mapping[str, Any], Fields(("sandbox",))]
+Protection = Annotated[Mapping[str, Any], Fields(ScanConfig, ["sandbox"])]
 """Where the model is opened."""
 
 Models = Annotated[list[Path], typer.Argument(help="ONNX files to scan, and folders of them.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
 Report = Annotated[Path, typer.Argument(help="JSON report of `scanner check`.", show_default=False)]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="Clean images: an .npz with x [N,H,W,C] and optionally y, or a folder with one subfolder a class. "
-        "Without it, images beside the model are used.",
-        rich_help_panel=IMAGES,
-    ),
-]
-Labels = Annotated[
-    Path | None,
-    typer.Option(
-        help="Class number of every folder name: JSON {name: number}, or lines `name number`.", rich_help_panel=IMAGES
-    ),
-]
 Preset = Annotated[
     str | None, typer.Option(help=f"A variant of the paper: {', '.join(PRESETS)}.", rich_help_panel=SEARCH)
 ]
 Tensors = Annotated[bool, typer.Option("--tensors", help="List where the model can be cut in two.")]
-Reports = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--report",
-        help="Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json or .intoto.json; `-` "
-        "is JSON on stdout; repeatable.",
-        rich_help_panel=OUTPUT,
-    ),
-]
-Format = Annotated[str, typer.Option("--format", help="terminal or json, on stdout.", rich_help_panel=OUTPUT)]
 AnyFormat = Annotated[str, typer.Option("--format", help=f"{listed(names(RENDERERS))}.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Where the images and the names of their classes are."""
+    """Where the images are."""
 
-    data: Data = None
-    """Clean images."""
-    labels: Labels = None
-    """Class numbers of folder names."""
-    class_names: Annotated[
-        Path | None, typer.Option(help="Names of the classes for reports, one a line.", rich_help_panel=IMAGES)
-    ] = None
-    """Class names."""
+    data: Path | None = option(
+        None,
+        "Clean images: an .npz with x [N,H,W,C] and optionally y, or a folder with one subfolder a class. Without it, "
+        "images beside the model are used.",
+        IMAGES,
+    )
+    labels: Path | None = option(
+        None, "Class number of every folder name: JSON {{name: number}}, or lines `name number`.", IMAGES
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImages(Images):
+    """Images with names for their classes."""
+
+    class_names: Path | None = option(None, "Names of the classes for reports, one a line.", IMAGES)
 
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
     """What outlives a scan."""
 
-    journal: Annotated[
-        Path | None,
-        typer.Option(help="Folder that keeps finished pairs, so that a scan can continue.", rich_help_panel=RUNNING),
-    ] = None
-    """Folder of the journal."""
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the scan of --journal.", rich_help_panel=RUNNING)
-    ] = False
-    """Whether the journal is continued."""
-    cache: Annotated[
-        bool,
-        typer.Option(
-            "--cache",
-            help="Keep results in the user's cache folder, and take them from there for the same model, images, "
-            "options and versions.",
-            rich_help_panel=RUNNING,
-        ),
-    ] = False
-    """Whether results are kept in the cache."""
+    journal: Path | None = option(None, "Folder that keeps finished pairs, so that a scan can continue.", RUNNING)
+    resume: bool = option(False, "Continue the scan of --journal.", RUNNING, flag="--resume")
+    cache: bool = option(
+        False,
+        "Keep results in the user's cache folder, and take them from there for the same model, images, options and "
+        "versions.",
+        RUNNING,
+        flag="--cache",
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+@dataclass(frozen=True)  # no slots, which two parents cannot both have
+class Display:
+    """What standard output shows."""
+
+    format_: str = option("terminal", "terminal or json, on stdout.", OUTPUT, flag="--format", shown=True)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The reports to write."""
+
+    report: tuple[Path, ...] = option(
+        (),
+        "Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json or .intoto.json; `-` is "
+        "JSON on stdout; repeatable.",
+        OUTPUT,
+    )
+
+
+@dataclass(frozen=True)
+class Delivery(Display, Files):
     """Where results go."""
-
-    report: Reports = None
-    """Report files."""
-    format_: Format = "terminal"
-    """Format on standard output."""
-
-    @property
-    def files(self) -> list[Path]:
-        """Report files."""
-        return self.report or []
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What becomes of a detection."""
 
-    save_pattern: Annotated[
-        Path | None,
-        typer.Option(help="Write the recovered pattern: .npy, or .png as a picture.", rich_help_panel=OUTPUT),
-    ] = None
-    """File for the pattern."""
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            help="JSON report of an earlier scan: a detection that it knows (model, rule, source, target) does not "
-            "fail.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None
-    """Report whose findings are accepted."""
-    fail_on: Annotated[
-        str,
-        typer.Option(
-            help="What fails: detected; inconclusive (and detected); any (also no verdict).", rich_help_panel=OUTPUT
-        ),
-    ] = "any"
-    """Verdicts that fail."""
+    save_pattern: Path | None = option(None, "Write the recovered pattern: .npy, or .png as a picture.", OUTPUT)
+    baseline: Path | None = option(
+        None,
+        "JSON report of an earlier scan: a detection that it knows (model, rule, source, target) does not fail.",
+        OUTPUT,
+    )
+    fail_on: str = option(
+        "any", "What fails: detected; inconclusive (and detected); any (also no verdict).", OUTPUT, shown=True
+    )
 
 
 def one_of(value: str, choices: Iterable[str], option: str) -> str:

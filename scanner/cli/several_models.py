@@ -64,7 +64,7 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
 def scan_one(model: Path, order: Order, journal: Path | None) -> ScanResult:
     """The scan of one model, with its progress shown."""
     kept = _cache() if order.keeping.cache else None
-    clean = clean_set(model, order.images.data, order.images.labels)
+    clean = clean_set(model, order.images)
     with progress() as observer:
         return scan(
             model,
@@ -79,12 +79,12 @@ def scan_one(model: Path, order: Order, journal: Path | None) -> ScanResult:
         )
 
 
-def clean_set(model: Path, data: Path | None, labels: Path | None) -> CleanSet | None:
+def clean_set(model: Path, images: Images) -> CleanSet | None:
     """The images named by --data, else those beside the model, else None."""
-    if data is not None:
-        return CleanSet.load(data, labels=labels)
+    if images.data is not None:
+        return CleanSet.load(images.data, labels=images.labels)
     beside = find_beside(model)
-    return None if beside is None else CleanSet.load(beside, labels=labels, found_beside_model=True)
+    return None if beside is None else CleanSet.load(beside, labels=images.labels, found_beside_model=True)
 
 
 def read_class_names(path: Path | None) -> list[str] | None:

@@ -1,15 +1,15 @@
-"""The signatures that typer reads, made from the fields of `ScanConfig` and from groups of options.
+"""The signatures that typer reads, made from dataclasses whose fields are options.
 
-A command takes a few values: options of its own, groups of them (dataclasses whose fields are options), and what was
-given for fields of `ScanConfig`. `spread` puts all of them side by side, as the command line has them.
+A command takes a few values: such dataclasses, what was given for some fields of one, and options of its own. `spread`
+puts all of their options side by side, as the command line has them.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from inspect import Parameter
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -18,29 +18,35 @@ import typer
 
 from backscan.scanner.choices import told
 from backscan.scanner.cli.lists import READERS, read_list
-from backscan.scanner.config import OPTIONS, ScanConfig, flag, spelling
 from backscan.scanner.errors import ExitCode
-from backscan.scanner.option import PANELS
+from backscan.scanner.option import PANELS, Option, options_of
 
-_DEFAULTS = ScanConfig()
-_KINDS = get_type_hints(ScanConfig)
 _Collect = Callable[[Mapping[str, Any]], Any]
 
 
-@dataclass(frozen=True, slots=True)
 class Fields:
-    """Marks a parameter that takes what was given for some fields of `ScanConfig`, by name."""
+    """Marks a parameter that takes what was given for some options of a dataclass, by name.
 
-    names: tuple[str, ...]
-    """The fields."""
+    Args:
+        kind: The dataclass.
+        names: Its fields; none is all of them.
+    """
+
+    def __init__(self, kind: Any, names: Iterable[str] = ()) -> None:
+        hints, options = get_type_hints(kind), options_of(kind)
+        self._fields = {name: (hints[name], options[name]) for name in names or options}
+
+    def parameters(self) -> list[Parameter]:
+        """How typer reads them."""
+        return [_parameter(name, hint, option) for name, (hint, option) in self._fields.items()]
 
     def collect(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that were given.
+        """Those that were given.
 
         Raises:
             OptionError: text that is no list of what it should be.
         """
-        read = {name: _read(name, values[name]) for name in self.names}
+        read = {name: _read(values[name], hint, option) for name, (hint, option) in self._fields.items()}
         return {name: value for name, value in read.items() if value is not None}
 
 
@@ -63,10 +69,10 @@ def _part(parameter: Parameter) -> tuple[list[Parameter], _Collect]:
     kind = parameter.annotation
     for mark in get_args(kind):
         if isinstance(mark, Fields):
-            return [_option(name) for name in mark.names], mark.collect
+            return mark.parameters(), mark.collect
     if isinstance(kind, type) and is_dataclass(kind):
-        inner = _parameters(kind)
-        return inner, lambda values: kind(**{each.name: values[each.name] for each in inner})
+        group = Fields(kind)
+        return group.parameters(), lambda values: kind(**group.collect(values))
     return [parameter], lambda values: values[parameter.name]
 
 
@@ -84,41 +90,40 @@ def _place(parameter: Parameter) -> int:
     return PANELS.index(panel) if panel in PANELS else -1
 
 
-def _option(name: str) -> Parameter:
-    """The option of a field. One that is not given is None, unless its default is shown."""
-    option, kind = OPTIONS[name], _written(name)
-    default = False if option.switches_off else getattr(_DEFAULTS, name) if option.shown else None
-    info = typer.Option(spelling(name), help=told(name), rich_help_panel=option.panel)
+def _parameter(name: str, hint: Any, option: Option) -> Parameter:
+    """The parameter of an option. One that is not given is None, unless its default is shown."""
+    kind = _written(hint)
+    default = False if option.switches_off else option.default if option.shown else None
+    info = typer.Option(option.flag, help=told(option), rich_help_panel=option.panel)
     annotation: Any = Annotated[kind if default is not None else kind | None, info]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _written(name: str) -> Any:
+def _written(hint: Any) -> Any:
     """The type that the command line reads for a field: a list is one text with commas, or an option to repeat."""
-    item = _item(name)
+    item = _item(hint)
     if item is None:
-        return _bare(name)
+        return _bare(hint)
     return str if item in READERS else list[item]  # type: ignore[valid-type]
 
 
-def _bare(name: str) -> Any:
+def _bare(hint: Any) -> Any:
     """The type of a field without None."""
-    kind = _KINDS[name]
-    return get_args(kind)[0] if isinstance(kind, UnionType) else kind
+    return get_args(hint)[0] if isinstance(hint, UnionType) else hint
 
 
-def _item(name: str) -> Any:
+def _item(hint: Any) -> Any:
     """The type of the items of a field of any length; None for other fields."""
-    kind = _bare(name)
+    kind = _bare(hint)
     return get_args(kind)[0] if get_origin(kind) is tuple and ... in get_args(kind) else None
 
 
-def _read(name: str, value: Any) -> Any:
+def _read(value: Any, hint: Any, option: Option) -> Any:
     """The field's value from the command line's; None if it was not given."""
-    if OPTIONS[name].switches_off:
+    if option.switches_off:
         return False if value else None
     if isinstance(value, list):
         return tuple(value) or None
-    if isinstance(value, str) and _item(name) in READERS:
-        return read_list(value, flag(name), _item(name))
+    if isinstance(value, str) and _item(hint) in READERS:
+        return read_list(value, option.spelled, _item(hint))
     return value

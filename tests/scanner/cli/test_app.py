@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from backscan.scanner.cli import app, several_models
 from backscan.scanner.cli.demo import Demonstration
-from backscan.scanner.config import OPTIONS, spelling
+from backscan.scanner.config import OPTIONS
 from backscan.scanner.errors import NoVerdictError, UserError
 from backscan.scanner.pipeline import conclusion, targets
 from backscan.scanner.pipeline import scan as pipeline
@@ -633,6 +633,6 @@ def test_help_and_version_are_light():
 
 def test_every_option_of_a_scan_is_told():
     told = CliRunner().invoke(app.app, ["check", "--help"], terminal_width=200).stdout
-    for name in OPTIONS:
-        for spelled in spelling(name).split("/"):
+    for option in OPTIONS.values():
+        for spelled in option.flag.split("/"):
             assert f"{spelled} " in told

@@ -17,7 +17,7 @@ from backscan.scanner.cli import app, config_file, options
 from backscan.scanner.cli.signature import spread
 from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import ExitCode
-from backscan.scanner.option import STATISTICS
+from backscan.scanner.option import OUTPUT, SEARCH, STATISTICS, option
 
 SHOWN = {name: getattr(ScanConfig(), name) for name, option in OPTIONS.items() if option.shown}
 
@@ -73,7 +73,7 @@ def test_check_takes_every_field_and_infer_those_that_judge():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_help_and_panel_are_those_of_the_field(name):
     [written] = [each for each in get_args(parameters("check")[name].annotation) if hasattr(each, "help")]
-    assert (written.help, written.rich_help_panel) == (told(name), OPTIONS[name].panel)
+    assert (written.help, written.rich_help_panel) == (told(OPTIONS[name]), OPTIONS[name].panel)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -95,21 +95,22 @@ def test_the_files_that_a_configuration_file_names_are_those_of_check():
 class Group:
     """Two options that belong together."""
 
-    first: Annotated[int, typer.Option()] = 1
-    second: Annotated[str, typer.Option(rich_help_panel=STATISTICS)] = "b"
+    first: int = option(1, "First.", SEARCH)
+    second: tuple[Path, ...] = option((), "Second.", OUTPUT)
 
 
 def test_groups_of_options_become_one_value_and_panels_keep_their_order():
     got: list[object] = []
 
     @spread
-    def command(group: Group, third: Annotated[int, typer.Option()]) -> ExitCode:
+    def command(group: Group, third: Annotated[int, typer.Option(rich_help_panel=STATISTICS)]) -> ExitCode:
         got.extend((group, third))
         return ExitCode.NOT_DETECTED
 
     assert list(inspect.signature(command).parameters) == ["first", "third", "second"]
-    command(first=4, second="c", third=5)
-    assert got == [Group(4, "c"), 5]
+    command(first=4, second=[Path("c")], third=5)
+    command(first=None, second=[], third=6)
+    assert got == [Group(4, (Path("c"),)), 5, Group(), 6]
 
 
 def test_no_function_of_the_command_line_takes_more_than_eight_values():
