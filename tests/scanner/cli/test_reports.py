@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from backscan.scanner.cli import app
+from backscan.scanner.cli import app, several_models
 from backscan.scanner.reports import render
 from backscan.scanner.results import ScanResult
 from tests.scanner.reports.examples import detected, inconclusive, no_verdict, not_detected
@@ -28,8 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
         return replace(result, model=replace(result.model, name=path.name))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(app, "_scan", scan)
-    monkeypatch.setattr(app, "_clean_set", lambda *_: None)
+    monkeypatch.setattr(several_models, "scan_one", scan)
     return lambda *arguments: CliRunner().invoke(app.app, [str(each) for each in arguments])
 
 
