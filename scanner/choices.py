@@ -1,7 +1,7 @@
-"""Which values options take: the names of table entries, read from the tables' text so that nothing heavy is loaded.
+"""How an option is written, once, as a field with its help and bounds; and which values it may have.
 
-The tables are literal, so their text has every name. Nothing is imported for it, so whatever a table imports may ask
-here what is allowed.
+Where those are the names of a table's entries, they are read from the table's text: the tables are literal, so their
+text has every name. Nothing is imported for it, so whatever a table imports may ask here what is allowed.
 """
 
 from __future__ import annotations
@@ -10,12 +10,84 @@ import ast
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
-from backscan.scanner.config import DETECTORS, OPTIONS, ScanConfig
 from backscan.scanner.errors import InternalError, OptionError
-from backscan.scanner.option import Option, Table
+
+T = TypeVar("T")
+
+IMAGES = "Images and preprocessing"
+SEARCH = "Search"
+STATISTICS = "Statistics"
+RUNNING = "Running"
+OUTPUT = "Output"
+PANELS = (IMAGES, SEARCH, STATISTICS, RUNNING, OUTPUT)
+"""Headings of `scanner check --help`, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where a table of variants stands. `choices` reads the names of its entries and imports nothing for that."""
+
+    module: str
+    """Module that has the table."""
+    name: str
+    """Its name there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of an option beside the name and type of its field."""
+
+    default: Any
+    """What it is unless it is given."""
+    about: str
+    """Help text; `{names}` stands for the values that it may have, `{default}` for its default."""
+    panel: str
+    """One of `PANELS`."""
+    flag: str = ""
+    """How the command line spells it, by default as its field. `--on/--off` has two spellings; `--no-...` is off."""
+    low: float | None = None
+    """Least value."""
+    high: float | None = None
+    """Largest value."""
+    choices: tuple[str | Table, ...] = ()
+    """Values that it may have, and tables whose names it may have; none is no restriction."""
+    shown: bool = False
+    """Whether help shows the default beside the text. Presets and `infer` leave such an option alone."""
+    decides_pair: bool = False
+    """Whether it decides what the search for one pair finds: a journal holds for one value of it only."""
+
+    @property
+    def spelled(self) -> str:
+        """Its spelling in messages."""
+        return self.flag.partition("/")[0]
+
+    @property
+    def switches_off(self) -> bool:
+        """Whether giving it on the command line makes the field false."""
+        return self.flag.startswith("--no-")
+
+
+def option(default: T, about: str, panel: str, **rules: Any) -> T:
+    """A field that is an option.
+
+    Args:
+        default: Its default.
+        about: Help text.
+        panel: One of `PANELS`.
+        rules: Further fields of `Option`.
+    """
+    return field(default=default, metadata={"option": Option(default, about, panel, **rules)})
+
+
+def options_of(kind: Any) -> dict[str, Option]:
+    """The options among the fields of a dataclass, by name."""
+    found = {entry.name: entry.metadata["option"] for entry in fields(kind) if "option" in entry.metadata}
+    return {name: replace(each, flag=each.flag or f"--{name.replace('_', '-')}") for name, each in found.items()}
+
 
 RENDERERS = Table("backscan.scanner.reports", "RENDERERS")
 """Report formats."""
@@ -58,30 +130,12 @@ def listed(words: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def num_tests(config: ScanConfig) -> int:
-    """Statistics of all chosen detectors of class pairs: they share one threshold."""
-    pairwise = names(DETECTORS)
-    return max(1, sum(name in pairwise for name in config.detectors) * len(config.statistics))
-
-
-def check(config: ScanConfig) -> None:
-    """Refuse values out of range and names that no table has.
+def check_value(option: Option, value: Any) -> None:
+    """Refuse a value that an option may not have.
 
     Raises:
         OptionError: the option, what was expected and what was found.
     """
-    for name, option in OPTIONS.items():
-        value = getattr(config, name)
-        if value is not None:
-            _check_value(option, value)
-    if config.cut is not None and "features" not in config.detectors:
-        raise OptionError(f"expected --detector features with --cut, found {', '.join(config.detectors)}: add it")
-    if config.image_size is not None and min(config.image_size) < 1:
-        raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*config.image_size))
-    _check_draws(config)
-
-
-def _check_value(option: Option, value: Any) -> None:
     if option.low is not None and option.high is not None and not option.low <= value <= option.high:
         raise OptionError(f"expected {option.spelled} between {option.low:g} and {option.high:g}, found {value:g}")
     several = isinstance(value, tuple)
@@ -96,13 +150,3 @@ def _check_value(option: Option, value: Any) -> None:
             )
     elif several and any(isinstance(each, float) and not math.isfinite(each) for each in value):
         raise OptionError(f"expected {option.spelled} of finite numbers, found {value}")
-
-
-def _check_draws(config: ScanConfig) -> None:
-    # With fewer draws even the least p-value, corrected for the number of tests, is above the threshold.
-    fewest = math.ceil(num_tests(config) / config.significance - 1 - 1e-9)
-    if not config.published_p and config.bootstrap_draws < fewest:
-        raise OptionError(
-            f"expected at least {fewest} bootstrap draws for --significance {config.significance:g}, found "
-            f"{config.bootstrap_draws}: raise --bootstrap-draws or use --published-p"
-        )

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from backscan.scanner.choices import (
+    IMAGES,
+    OUTPUT,
+    RUNNING,
+    SEARCH,
+    STATISTICS,
+    Option,
+    Table,
+    check_value,
+    names,
+    option,
+    options_of,
+)
 from backscan.scanner.errors import OptionError
-from backscan.scanner.option import IMAGES, OUTPUT, RUNNING, SEARCH, STATISTICS, Option, Table, option, options_of
 
 DETECTORS = Table("backscan.scanner.detectors", "DETECTORS")
 """Detectors of class pairs."""
@@ -19,7 +32,7 @@ class ScanConfig:
     """Options of one scan. `None` means: decided by the scan, as the option's help says.
 
     A field is the only place where an option is written: the command line, the configuration file, the guide and
-    `choices.check` are made from it.
+    `check` are made from it.
     """
 
     images_per_class: int = option(
@@ -167,6 +180,37 @@ class ScanConfig:
     time_limit: float | None = option(None, "Seconds the search may take.", RUNNING, low=1.0, high=1e9)
     sandbox: bool = option(True, "Open the model in this process; for debugging only.", RUNNING, flag="--no-sandbox")
     images_in_report: bool = option(True, "Keep example images out of reports.", OUTPUT, flag="--no-images")
+
+    def check(self) -> None:
+        """Refuse values out of range and names that no table has.
+
+        Raises:
+            OptionError: the option, what was expected and what was found.
+        """
+        for name, rules in OPTIONS.items():
+            value = getattr(self, name)
+            if value is not None:
+                check_value(rules, value)
+        if self.cut is not None and "features" not in self.detectors:
+            raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
+        self._check_draws()
+
+    def _check_draws(self) -> None:
+        # With fewer draws even the least p-value, corrected for the number of tests, is above the threshold.
+        fewest = math.ceil(self.num_tests / self.significance - 1 - 1e-9)
+        if not self.published_p and self.bootstrap_draws < fewest:
+            raise OptionError(
+                f"expected at least {fewest} bootstrap draws for --significance {self.significance:g}, found "
+                f"{self.bootstrap_draws}: raise --bootstrap-draws or use --published-p"
+            )
+
+    @property
+    def num_tests(self) -> int:
+        """Statistics of all chosen detectors of class pairs: they share one threshold."""
+        pairwise = names(DETECTORS)
+        return max(1, sum(name in pairwise for name in self.detectors) * len(self.statistics))
 
     def to_dict(self) -> dict[str, Any]:
         """Options by name, for reports."""

@@ -13,7 +13,6 @@ import torch
 
 from backscan.converters.signature.signature import Normalisation
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
-from backscan.scanner.choices import check
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, Searched
 from backscan.scanner.errors import OptionError
@@ -62,28 +61,28 @@ def test_a_table_cannot_be_changed(name):
 @pytest.mark.parametrize(("option", "entry"), [(option, entry) for option, table in OPTIONS.items() for entry in table])
 def test_every_entry_is_an_option_and_survives_a_report(option, entry):
     config = replace(ScanConfig(), **{option: entry})
-    check(config)
+    config.check()
     assert ScanConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_no_other_name_is_an_option(option):
     with pytest.raises(OptionError, match=f"expected --{option.replace('_', '-')} to be one of .*, found 'nothing'"):
-        check(replace(ScanConfig(), **{option: "nothing"}))
+        replace(ScanConfig(), **{option: "nothing"}).check()
 
 
 @pytest.mark.parametrize("option", REPEATABLE)
 def test_repeatable_options_take_every_entry_once(option):
     names = tuple(REPEATABLE[option])
     config = replace(ScanConfig(), **{option: names})
-    check(config)
+    config.check()
     assert ScanConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     flag = f"--{option.removesuffix('s')}"
     for given, found in (((), "none"), ((names[0], names[0]), names[0])):
         with pytest.raises(OptionError, match=f"expected at least one {flag}, each of them once, found {found}"):
-            check(replace(ScanConfig(), **{option: given}))
+            replace(ScanConfig(), **{option: given}).check()
     with pytest.raises(OptionError, match=f"expected {flag} to be one of .*, found 'nothing'"):
-        check(replace(ScanConfig(), **{option: ("nothing",)}))
+        replace(ScanConfig(), **{option: ("nothing",)}).check()
 
 
 def frozen(*tensors: torch.Tensor) -> list[torch.Tensor]:
@@ -270,7 +269,7 @@ def test_detectors_of_targets_inform_and_decide_nothing(name):
         for target, value in enumerate(np.random.default_rng(0).gamma(20.0, size=6).tolist())
     ]
     config = ScanConfig(bootstrap_draws=19, detectors=(name,))
-    check(config)
+    config.check()
     found = TARGET_DETECTORS[name].infer(given, config, 6)
     assert found == TARGET_DETECTORS[name].infer(given, config, 6)
     assert (found.detector, found.decides, found.source, found.num_pairs) == (name, False, None, 6)
@@ -331,4 +330,4 @@ def test_no_two_candidates_are_the_same():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_configurations(name):
-    check(ScanConfig().with_preset(name))
+    ScanConfig().with_preset(name).check()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from backscan.scanner.choices import check as check_config
 from backscan.scanner.cli import options, session
 from backscan.scanner.cli.session import Settings, say
 from backscan.scanner.cli.signature import spread
@@ -52,7 +51,7 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from backscan.scanner.provenance import version
+        from backscan.scanner.pipeline.provenance import version
 
         typer.echo(f"backscan {version()}")
         raise typer.Exit
@@ -264,7 +263,7 @@ def _configure(preset: str | None, chosen: Mapping[str, Any]) -> ScanConfig:
     """The configuration: defaults, then the preset, then what was given."""
     config = ScanConfig().with_preset(preset) if preset else ScanConfig()
     config = replace(config, **chosen)
-    check_config(config)
+    config.check()
     return config
 
 

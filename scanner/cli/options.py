@@ -9,11 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from backscan.scanner.choices import RENDERERS, listed, names
+from backscan.scanner.choices import (
+    IMAGES,
+    OUTPUT,
+    RENDERERS,
+    RUNNING,
+    SEARCH,
+    STATISTICS,
+    listed,
+    names,
+    option,
+)
 from backscan.scanner.cli.signature import Fields
 from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import OptionError
-from backscan.scanner.option import IMAGES, OUTPUT, RUNNING, SEARCH, STATISTICS, option
 
 _JUDGES = [name for name, each in OPTIONS.items() if each.panel == STATISTICS]
 

@@ -124,6 +124,6 @@ def _path_beneath(path: Path) -> str:
 
 
 def _cache() -> ScanCache:
-    from backscan.scanner.provenance import provenance, version
+    from backscan.scanner.pipeline.provenance import provenance, version
 
     return ScanCache(default_folder(), {"backscan": version(), **provenance(seed=0, command="").libraries})

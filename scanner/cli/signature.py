@@ -16,10 +16,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from backscan.scanner.choices import told
+from backscan.scanner.choices import PANELS, Option, options_of, told
 from backscan.scanner.cli.lists import READERS, read_list
 from backscan.scanner.errors import ExitCode
-from backscan.scanner.option import PANELS, Option, options_of
 
 _Collect = Callable[[Mapping[str, Any]], Any]
 

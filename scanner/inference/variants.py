@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backscan.scanner.choices import num_tests
 from backscan.scanner.errors import InternalError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 
@@ -122,7 +121,7 @@ def _infer(
         excludes_largest=INFERENCES[config.inference].excludes_largest,
         null=config.null,
         significance=config.significance,
-        num_tests=num_tests(config) if screened is None else num_tests(config) // len(config.statistics),
+        num_tests=config.num_tests if screened is None else config.num_tests // len(config.statistics),
         published_p=config.published_p,
         bootstrap_draws=config.bootstrap_draws,
         seed=config.seed,

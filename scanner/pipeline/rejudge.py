@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backscan.scanner.choices import check
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
@@ -54,7 +53,7 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     """
     _refuse_other_file(result)
     config = replace(ScanConfig.from_dict(result.config), **chosen)
-    check(config)
+    config.check()
     if result.screens and set(chosen.get("statistics", ())) - {OF_SOME_PAIRS}:
         raise OptionError(
             f"expected --statistic {OF_SOME_PAIRS} alone for a scan that searched only some pairs, as others need "

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backscan.scanner.choices import check
 from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError
 from backscan.scanner.inference.verdict import Judgement
@@ -20,13 +19,13 @@ from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 from backscan.scanner.pipeline.gates import compare, cut_model, find_switches, fit_images, open_model, settle
 from backscan.scanner.pipeline.pairs import PairSearch, open_journal
+from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
 from backscan.scanner.pipeline.targets import judge_without_images, search_targets
 from backscan.scanner.process.parent import SettledModel, open_process
 from backscan.scanner.progress import Progress, SilentProgress
-from backscan.scanner.provenance import provenance
 from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.store.cache import renamed
 
@@ -93,7 +92,7 @@ def scan(
         AbsentNameError: an option names what the model does not have; carries what that leaves of it.
         Interrupted: Ctrl-C; carries what is finished.
     """
-    check(config)
+    config.check()
     artifact = read(model)  # step 1
     origin = provenance(seed=config.seed, command=command)
     record = Record(artifact, class_names, config, origin, progress or SilentProgress())

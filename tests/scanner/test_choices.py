@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from backscan.scanner.choices import RENDERERS, allowed, check, listed, names, num_tests, told
+from backscan.scanner.choices import RENDERERS, Table, allowed, listed, names, told
 from backscan.scanner.config import DETECTORS, OPTIONS, ScanConfig
 from backscan.scanner.errors import InternalError, OptionError
 from backscan.scanner.inference.statistics import STATISTICS
-from backscan.scanner.option import Table
 
 ROOT = Path(__file__).parents[2]
 ONE_TEST = {"detectors": ("pairwise",), "statistics": ("plain",)}
@@ -75,7 +74,7 @@ def test_a_new_line_in_a_table_is_in_help_and_allowed(tmp_path):
     home.write_text(home.read_text().replace('{"l2": l2, ', '{"l2": l2, "largest": l1, '))
     code = (
         "import sys; from backscan.scanner import choices, config; from backscan.scanner.cli.app import app\n"
-        "choices.check(config.ScanConfig(norm='largest')); app(['check', '--help'])"
+        "config.ScanConfig(norm='largest').check(); app(['check', '--help'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -89,7 +88,7 @@ def test_a_new_line_in_a_table_is_in_help_and_allowed(tmp_path):
 
 def test_reading_names_loads_no_table():
     code = (
-        "import sys; from backscan.scanner import choices, config\nchoices.check(config.ScanConfig())\n"
+        "import sys; from backscan.scanner import choices, config\nconfig.ScanConfig().check()\n"
         "for option in config.OPTIONS.values(): choices.told(option)\n"
         "choices.names(choices.RENDERERS)\n"
         "print(*(sys.modules.keys() & {'numpy', 'torch', 'numba', 'onnx', 'onnxruntime', 'pydantic'}))"
@@ -98,14 +97,14 @@ def test_reading_names_loads_no_table():
 
 
 def test_detectors_of_targets_take_no_share_of_the_threshold():
-    assert num_tests(ScanConfig()) == 4
-    assert num_tests(ScanConfig(detectors=("pairwise", "margin"))) == 2
-    assert num_tests(ScanConfig(detectors=("margin",))) == 1
-    assert num_tests(ScanConfig(detectors=names(DETECTORS), statistics=("plain",))) == len(names(DETECTORS))
+    assert ScanConfig().num_tests == 4
+    assert ScanConfig(detectors=("pairwise", "margin")).num_tests == 2
+    assert ScanConfig(detectors=("margin",)).num_tests == 1
+    assert ScanConfig(detectors=names(DETECTORS), statistics=("plain",)).num_tests == len(names(DETECTORS))
 
 
 def test_the_defaults_are_allowed():
-    check(ScanConfig())
+    ScanConfig().check()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,7 @@ def test_the_defaults_are_allowed():
 )
 def test_what_cannot_be_is_refused_by_its_name(changes, message):
     with pytest.raises(OptionError, match=message):
-        check(replace(ScanConfig(), **changes))
+        replace(ScanConfig(), **changes).check()
 
 
 @pytest.mark.parametrize(
@@ -176,4 +175,4 @@ def test_what_cannot_be_is_refused_by_its_name(changes, message):
     ids=str,
 )
 def test_the_borders_are_allowed(changes):
-    check(replace(ScanConfig(), **changes))
+    replace(ScanConfig(), **changes).check()

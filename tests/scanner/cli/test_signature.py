@@ -12,12 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from backscan.scanner.choices import told
+from backscan.scanner.choices import OUTPUT, SEARCH, STATISTICS, option, told
 from backscan.scanner.cli import app, config_file, options
 from backscan.scanner.cli.signature import spread
 from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import ExitCode
-from backscan.scanner.option import OUTPUT, SEARCH, STATISTICS, option
 
 SHOWN = {name: getattr(ScanConfig(), name) for name, option in OPTIONS.items() if option.shown}
 
