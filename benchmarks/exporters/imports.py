@@ -162,7 +162,7 @@ def examine(path: Path, data: str, clean: CleanSet) -> Row:
         prepared.accuracy,
         "passed" if report.passed else report.reason,
         report.decision_agreement,
-        report.max_relative_logit_gap,
+        report.largest_logit_gap,
         report.gradient_error,
         report.gradient_warning or "",
         tuple(f"{finding.severity}: {finding.message}" for found in findings for finding in found),

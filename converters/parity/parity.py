@@ -33,15 +33,15 @@ class ParityReport:
 
     decision_agreement: float
     """Share of images that both decide alike, in [0, 1]."""
-    max_probability_gap: float
+    largest_probability_gap: float
     """Largest difference of a class probability."""
-    max_relative_logit_gap: float
+    largest_logit_gap: float
     """Largest difference of a score of the output, relative to the largest score."""
     gradient_error: float | None
     """Relative error of the gradient against central differences; None where no image could tell."""
     gradient_warning: str | None
     """What is doubtful about the gradient, None if nothing is."""
-    images_real: bool
+    real_images: bool
     """Whether the images were real ones and not noise."""
     num_images: int
     """How many images were compared."""
@@ -57,7 +57,7 @@ def compare(
     ort_classifier: OrtClassifier,
     images: NDArray[np.float32],
     *,
-    images_real: bool = True,
+    real_images: bool = True,
 ) -> ParityReport:
     """Compare the imported model with the original on the same images.
 
@@ -65,7 +65,7 @@ def compare(
         torch_classifier: The imported model.
         ort_classifier: The original in onnxruntime, with the same normalisation.
         images: [N, C, H, W], RGB pixels in [0, 1], N at least 1.
-        images_real: False for noise, which the report then says.
+        real_images: False for noise, which the report then says.
 
     Returns:
         The report.
@@ -95,11 +95,11 @@ def compare(
         reason += _SATURATION
     return ParityReport(
         decision_agreement=agreement,
-        max_probability_gap=float(np.abs(our_posterior - their_posterior).max()),
-        max_relative_logit_gap=gap,
+        largest_probability_gap=float(np.abs(our_posterior - their_posterior).max()),
+        largest_logit_gap=gap,
         gradient_error=gradient.error,
         gradient_warning=gradient.warning,
-        images_real=images_real,
+        real_images=real_images,
         num_images=len(images),
         passed=not reason,
         reason=reason,

@@ -36,7 +36,7 @@ def checked(kind: type[T], answer: object) -> T:
     try:
         return decode(kind, answer)
     except ValidationError as error:
-        raise disbelief(f"{getattr(kind, '__name__', kind)} with all its fields") from error
+        raise disbelief(f"{getattr(kind, '__name__', 'an answer')} with all its fields") from error
 
 
 def checked_decisions(decisions: NDArray[np.int64], num_images: int) -> NDArray[np.int64]:

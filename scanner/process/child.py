@@ -17,7 +17,7 @@ import numpy as np
 from backscan.scanner.errors import OptionError
 from backscan.scanner.process import protocol
 from backscan.scanner.process.protocol import Answer, Event, Message, Request
-from backscan.scanner.results import PairResult, Parity, SignatureRecord, TargetResult
+from backscan.scanner.results import GraphFinding, PairResult, Parity, SignatureRecord, TargetResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def _answers(
         @functools.wraps(method)
         def answer(host: ModelHost, message: Message) -> Any:
             outcome = method(host, protocol.decode(kind, message))
-            return _encoded(outcome) if isinstance(outcome, Generator) else protocol.encode(outcome)
+            return _encoded(outcome) if isinstance(outcome, Generator) else {"answer": protocol.encode(outcome)}
 
         return answer
 
@@ -57,8 +57,7 @@ def _encoded(outcome: Generator[Any, None, Any]) -> Generator[Message, None, Mes
         try:
             event = next(outcome)
         except StopIteration as end:
-            answer: Message = protocol.encode(end.value)
-            return answer
+            return {"answer": protocol.encode(end.value)}
         yield protocol.encode(event)
 
 
@@ -105,7 +104,7 @@ class ModelHost:
         )
 
     @_answers(protocol.Settle)
-    def settle(self, request: protocol.Settle) -> protocol.Done:
+    def settle(self, request: protocol.Settle) -> None:
         """Set how pixels become model input from now on."""
         normalisation = request.normalisation
         self._runtime = self.runtime.with_normalisation(normalisation)
@@ -115,25 +114,24 @@ class ModelHost:
             self._split = self._split.with_normalisation(normalisation)
         if self._cut is not None:
             self._cut = self._cut.with_normalisation(normalisation)
-        return protocol.Done()
 
     @_answers(protocol.Decide)
-    def decide(self, request: protocol.Decide) -> protocol.Decisions:
+    def decide(self, request: protocol.Decide) -> NDArray[np.int64]:
         """Decisions of the original file."""
         runtime = self.runtime
         if request.addition is not None:
             runtime = self._adding(request.addition)
         if request.normalisation is not None:
             runtime = runtime.with_normalisation(request.normalisation)
-        return protocol.Decisions(runtime.decisions(request.images))
+        return runtime.decisions(request.images)
 
     @_answers(protocol.FindSwitches)
-    def find_switches(self, request: protocol.FindSwitches) -> protocol.Findings:
+    def find_switches(self, request: protocol.FindSwitches) -> tuple[GraphFinding, ...]:
         """Switches built into the graph, and what they do (`scanner/switches`)."""
         from backscan.scanner.switches.findings import find_graph_findings
 
         runtime = self.runtime
-        findings = find_graph_findings(
+        return find_graph_findings(
             self.artifact,
             runtime.signature,
             runtime.normalisation,
@@ -141,15 +139,14 @@ class ModelHost:
             decisions=runtime.decisions,
             seed=request.seed,
         )
-        return protocol.Findings(tuple(findings))
 
     @_answers(protocol.ListCuts)
-    def list_cuts(self, _: protocol.ListCuts) -> protocol.CutPlaces:
+    def list_cuts(self, _: protocol.ListCuts) -> tuple[protocol.CutPlace, ...]:
         """Tensors at which the model can be cut in two (`converters/cuts`)."""
         from backscan.converters import cut_candidates
 
         found = cut_candidates(self.artifact, self.runtime.signature)
-        return protocol.CutPlaces(tuple(_as_record(protocol.CutPlace, cut) for cut in found))
+        return tuple(_as_record(protocol.CutPlace, cut) for cut in found)
 
     @_answers(protocol.Cut)
     def cut(self, request: protocol.Cut) -> protocol.CutAttempt:
@@ -178,17 +175,9 @@ class ModelHost:
         """Parity of the copy with the original file on some images."""
         from backscan.converters import compare
 
-        report = compare(self.copy, self.runtime, request.images, images_real=request.real_images)
-        return Parity(
-            decision_agreement=report.decision_agreement,
-            largest_probability_gap=report.max_probability_gap,
-            largest_logit_gap=report.max_relative_logit_gap,
-            gradient_error=report.gradient_error,
-            num_images=report.num_images,
-            real_images=report.images_real,
-            passed=report.passed,
-            reason=report.reason or report.gradient_warning or "",
-        )
+        report = compare(self.copy, self.runtime, request.images, real_images=request.real_images)
+        parity = _as_record(Parity, report)
+        return replace(parity, reason=report.reason or report.gradient_warning or "")
 
     @_answers(protocol.Prepare)
     def prepare(self, request: protocol.Prepare) -> protocol.Preparation:
@@ -203,15 +192,15 @@ class ModelHost:
         return protocol.Preparation(pilot.step_size, taken / max(1, pilot.num_images))
 
     @_answers(protocol.Estimate)
-    def estimate(self, request: protocol.Estimate) -> protocol.Sizes:
+    def estimate(self, request: protocol.Estimate) -> list[float]:
         """Estimate the sizes of some pairs to first order; none if the time was up."""
         from backscan.scanner.detectors import DETECTORS
 
         self._allow(request.seconds)
-        return protocol.Sizes(tuple(DETECTORS[request.detector].estimate(self.examination, request.pairs)))
+        return DETECTORS[request.detector].estimate(self.examination, request.pairs)
 
     @_answers(protocol.Optimise)
-    def optimise(self, request: protocol.Optimise) -> Generator[PairResult, None, protocol.Finished]:
+    def optimise(self, request: protocol.Optimise) -> Generator[PairResult, None, int]:
         """Search some pairs; the answer says whether the time was enough."""
         from backscan.scanner.detectors import DETECTORS
 
@@ -220,7 +209,7 @@ class ModelHost:
         return (yield from _counted(detector.optimise(self.examination, request.pairs, request.step_size)))
 
     @_answers(protocol.SearchTargets)
-    def search_targets(self, request: protocol.SearchTargets) -> Generator[TargetResult, None, protocol.Finished]:
+    def search_targets(self, request: protocol.SearchTargets) -> Generator[TargetResult, None, int]:
         """Search every target class; the answer says whether the time was enough."""
         from backscan.scanner.detectors import TARGET_DETECTORS
 
@@ -332,13 +321,13 @@ class ModelHost:
         )
 
 
-def _counted(results: Iterator[T]) -> Generator[T, None, protocol.Finished]:
+def _counted(results: Iterator[T]) -> Generator[T, None, int]:
     """The results of a search, and how many they were."""
     finished = 0
     for result in results:
         finished += 1
         yield result
-    return protocol.Finished(finished)
+    return finished
 
 
 def _as_record(kind: type[T], thing: object) -> T:

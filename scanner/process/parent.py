@@ -63,7 +63,8 @@ class _Line:
 
         message = protocol.encode(request)
         try:
-            return checked(answer, self.runner.call(method, message, limits=request.limits, on_event=receive))
+            told = self.runner.call(method, message, limits=request.limits, on_event=receive)
+            return checked(answer, told.get("answer", ...))
         except UnexpectedError as error:
             failure = InternalError(f"step {method!r} failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
@@ -149,11 +150,11 @@ class OpenedFile:
 
     def find_switches(self, *, seed: int) -> tuple[GraphFinding, ...]:
         """Switches built into the graph, tried out on synthetic images."""
-        return self.line.ask(protocol.FindSwitches(None, seed)).findings
+        return self.line.ask(protocol.FindSwitches(None, seed))
 
     def list_cuts(self) -> tuple[protocol.CutPlace, ...]:
         """Tensors at which the model can be cut in two, from the image towards the output."""
-        return self.line.ask(protocol.ListCuts()).cuts
+        return self.line.ask(protocol.ListCuts())
 
     def settle(self, normalisation: Normalisation) -> SettledFile:
         """Set how pixels become model input from now on."""
@@ -200,7 +201,7 @@ class SettledModel(SettledFile):
 
     def find_switches(self, images: Images, *, seed: int) -> tuple[GraphFinding, ...]:
         """Switches built into the graph, tried out on images [N, C, H, W] in [0, 1]."""
-        return self.line.ask(protocol.FindSwitches(images, seed)).findings
+        return self.line.ask(protocol.FindSwitches(images, seed))
 
     def compare(self, images: Images, *, real_images: bool) -> Parity:
         """Parity of the torch copy with the original file on images [N, C, H, W] in [0, 1]."""
@@ -298,10 +299,10 @@ class PreparedSearch:
 
     def estimate(self, pairs: Sequence[Pair], *, seconds: float | None) -> list[float]:
         """Sizes of some pairs to first order, in their order; none if the time was up."""
-        sizes = list(self.line.ask(protocol.Estimate(self.detector, tuple(pairs), seconds)).sizes)
+        sizes = self.line.ask(protocol.Estimate(self.detector, tuple(pairs), seconds))
         if len(sizes) not in (0, len(pairs)) or (len(sizes) < len(pairs) and seconds is None):
             raise disbelief("an estimated size of every pair that was asked for")
-        return sizes
+        return list(sizes)
 
     def optimise(
         self, pairs: Sequence[Pair], *, seconds: float | None, on_pair: Callable[[PairResult], None]
@@ -325,7 +326,7 @@ class PreparedSearch:
 
 
 def _decisions(line: _Line, request: protocol.Decide) -> NDArray[np.int64]:
-    return checked_decisions(line.ask(request).decisions, len(request.images))
+    return checked_decisions(line.ask(request), len(request.images))
 
 
 def _cut(line: _Line, tensor: str | None, images: Images | None) -> protocol.CutAttempt:

@@ -1,8 +1,8 @@
 """What the parent asks of the process that holds the model, and what it answers: every type once, for both sides.
 
-A request is a frozen dataclass, and so is what comes back; on the wire each is its fields by name. The parent sends a
-request and believes an answer only once its type and its numbers are possible; the child gets the request as it was
-sent. `parent` says in which order requests make sense, `child` what each of them does.
+A request is a frozen dataclass, on the wire its fields by name; so are events. The answer stands under `answer`. The
+parent believes an answer only once its type and its numbers are possible; the child gets the request as it was sent.
+`parent` says in which order requests make sense, `child` what each of them does.
 """
 
 from __future__ import annotations
@@ -70,11 +70,6 @@ class Request(Generic[Answer, Event]):
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The answer that says nothing but that it was done."""
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """What is known about a model once it is open."""
 
@@ -91,22 +86,6 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Decisions:
-    """What a model decided."""
-
-    decisions: Integers
-    """Classes [N]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What is built into the graph."""
-
-    findings: tuple[GraphFinding, ...]
-    """Switches and gates."""
-
-
-@dataclass(frozen=True, slots=True)
 class CutPlace:
     """A tensor at which the model can be cut in two: everything about the image passes through it."""
 
@@ -120,14 +99,6 @@ class CutPlace:
     """Its element type."""
     is_first_convolution: bool
     """Whether the first convolution computes it: where XMK section 5.2.3 cuts."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutPlaces:
-    """Where the model can be cut in two."""
-
-    cuts: tuple[CutPlace, ...]
-    """From the image towards the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,22 +121,6 @@ class Preparation:
     """Step size for all pairs."""
     seconds_per_image: NotNegative
     """Measured time of one image through the model and back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Estimated sizes of some pairs."""
-
-    sizes: tuple[NotNegative, ...]
-    """In the order of the pairs; none if the time was up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of a search."""
-
-    finished: int
-    """Pairs or target classes that the time allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +152,7 @@ class Open(Request[Opened, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Settle(Request[Done, None]):
+class Settle(Request[None, None]):
     """Set how pixels become model input from now on."""
 
     limits = IMPORT
@@ -206,8 +161,8 @@ class Settle(Request[Done, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Decide(Request[Decisions, None]):
-    """Decide with the original file."""
+class Decide(Request[Integers, None]):
+    """Decide with the original file: classes [N]."""
 
     images: Floats
     """Images [N, C, H, W] in [0, 1]."""
@@ -218,7 +173,7 @@ class Decide(Request[Decisions, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class FindSwitches(Request[Findings, None]):
+class FindSwitches(Request[tuple[GraphFinding, ...], None]):
     """Find the switches built into the graph, and what they do."""
 
     images: Floats | None
@@ -228,8 +183,8 @@ class FindSwitches(Request[Findings, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class ListCuts(Request[CutPlaces, None]):
-    """List the tensors at which the model can be cut in two."""
+class ListCuts(Request[tuple[CutPlace, ...], None]):
+    """List the tensors at which the model can be cut in two, from the image towards the output."""
 
     limits = IMPORT
 
@@ -271,8 +226,8 @@ class Prepare(Request[Preparation, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate(Request[Sizes, None]):
-    """Estimate the sizes of some pairs to first order."""
+class Estimate(Request[tuple[NotNegative, ...], None]):
+    """Estimate the sizes of some pairs to first order, in their order; none if the time was up."""
 
     detector: str
     """The one that was prepared."""
@@ -283,8 +238,8 @@ class Estimate(Request[Sizes, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Optimise(Request[Finished, PairResult]):
-    """Search some pairs; every finished one is an event, with its pattern."""
+class Optimise(Request[int, PairResult]):
+    """Search some pairs; every finished one is an event, with its pattern. The answer is how many there were."""
 
     detector: str
     """The one that was prepared."""
@@ -297,8 +252,8 @@ class Optimise(Request[Finished, PairResult]):
 
 
 @dataclass(frozen=True, slots=True)
-class SearchTargets(Request[Finished, TargetResult]):
-    """Search every wanted target class; every finished one is an event."""
+class SearchTargets(Request[int, TargetResult]):
+    """Search every wanted target class; every finished one is an event. The answer is how many there were."""
 
     limits = _TARGETS
     detector: str

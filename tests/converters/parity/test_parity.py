@@ -55,11 +55,11 @@ def test_the_same_model_passes(make, head: str) -> None:
     report = compare(ours, theirs, images_for(ours))
     assert report.passed, report.reason
     assert report.decision_agreement == 1
-    assert report.max_relative_logit_gap < 1e-5
-    assert report.max_probability_gap < 1e-5
+    assert report.largest_logit_gap < 1e-5
+    assert report.largest_probability_gap < 1e-5
     assert report.gradient_error < 0.02
     assert report.gradient_warning is None
-    assert (report.images_real, report.num_images) == (True, 200)
+    assert (report.real_images, report.num_images) == (True, 200)
 
 
 def test_another_normalisation_is_another_model() -> None:
@@ -176,7 +176,7 @@ def test_the_gradient_of_a_saturated_classifier_still_counts() -> None:
 
 def test_noise_instead_of_images_is_said() -> None:
     ours, theirs = both(planted.linear_softmax())
-    assert not compare(ours, theirs, images_for(ours, 3), images_real=False).images_real
+    assert not compare(ours, theirs, images_for(ours, 3), real_images=False).real_images
 
 
 def test_no_images_are_a_value_error() -> None:

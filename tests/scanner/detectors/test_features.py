@@ -58,7 +58,7 @@ def opened(data: bytes | None = None, *, offset: float = 0.0) -> ModelHost:
 
 def cut(host: ModelHost, tensor: str | None = None) -> dict:
     images = np.zeros((5, *host.runtime.signature.input_shape), np.float32)
-    return host.cut({"tensor": tensor, "images": images})
+    return host.cut({"tensor": tensor, "images": images})["answer"]
 
 
 def by_class() -> dict[int, np.ndarray]:
@@ -70,7 +70,8 @@ def search(host: ModelHost, **options: object) -> list[PairResult]:
     """Every pair, in the space of the cut."""
     config = ScanConfig(threads=1, detectors=("features",), **options)
     images = {str(label): array for label, array in by_class().items()}
-    step_size = host.prepare({"detector": "features", "images_by_class": images, "config": encode(config)})["step_size"]
+    prepared = host.prepare({"detector": "features", "images_by_class": images, "config": encode(config)})
+    step_size = prepared["answer"]["step_size"]
     pairs = [[s, t] for s in range(NUM_CLASSES) for t in range(NUM_CLASSES) if s != t]
     events = host.optimise({"detector": "features", "pairs": pairs, "step_size": step_size, "seconds": None})
     return [decode(PairResult, event) for event in events]
@@ -120,10 +121,10 @@ def test_the_file_decides_with_what_is_added_at_the_cut():
     host = opened()
     cut(host)
     pattern = np.random.default_rng(1).normal(size=(CHANNELS, SIDE, SIDE)).astype(np.float32)
-    decided = host.decide({"images": IMAGES, "addition": pattern})["decisions"]
+    decided = host.decide({"images": IMAGES, "addition": pattern})["answer"]
     np.testing.assert_array_equal(decided, paper_decisions(IMAGES, pattern))
     assert (decided != paper_decisions(IMAGES)).any()
-    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["answer"], paper_decisions(IMAGES))
 
 
 def test_the_cut_follows_a_settled_normalisation():
@@ -133,7 +134,7 @@ def test_the_cut_follows_a_settled_normalisation():
     shifted = (IMAGES - np.float32(0.1)) / np.float32(0.8)
     nothing = np.zeros((CHANNELS, SIDE, SIDE), np.float32)
     np.testing.assert_array_equal(
-        host.decide({"images": IMAGES, "addition": nothing})["decisions"], paper_decisions(shifted)
+        host.decide({"images": IMAGES, "addition": nothing})["answer"], paper_decisions(shifted)
     )
     with torch.no_grad():
         found = host._split.back(host._split.front(torch.from_numpy(IMAGES))).argmax(dim=1).numpy()

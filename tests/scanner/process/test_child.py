@@ -56,7 +56,7 @@ def prepared(host: ModelHost, images: Mapping[int, np.ndarray], **options: Any) 
             "images_by_class": {str(label): array for label, array in images.items()},
             "config": encode(config),
         }
-    )
+    )["answer"]
     assert answer["seconds_per_image"] >= 0
     return answer["step_size"]
 
@@ -82,7 +82,7 @@ def search(host: ModelHost, pairs: list[tuple[int, int]], step_size: float, seco
 
 
 def test_the_audit_opens_nothing():
-    report = ModelHost().audit({"data": planted.linear_softmax()})
+    report = ModelHost().audit({"data": planted.linear_softmax()})["answer"]
     assert report["violations"] == []
     assert report["producer"].strip() == "planted"
 
@@ -92,7 +92,7 @@ def test_the_audit_opens_nothing():
 @pytest.mark.parametrize("batch", [None, 3])
 def test_opening_says_what_the_model_takes_and_gives(head, layout, batch):
     data = planted.linear_softmax(head=head, layout=layout, batch=batch)
-    answer = ModelHost().open(message(data))
+    answer = ModelHost().open(message(data))["answer"]
     signature = answer["signature"]
     assert (signature["input_shape"], signature["layout"], signature["batch"]) == (list(SHAPE), layout, batch)
     assert (signature["output_kind"], answer["num_classes"]) == (head, NUM_CLASSES)
@@ -104,25 +104,25 @@ def test_external_data_is_handed_over_in_memory():
     host = opened(data, external=planted.external_weight())
     inside = opened(planted.linear_softmax())
     np.testing.assert_array_equal(
-        host.decide({"images": IMAGES})["decisions"], inside.decide({"images": IMAGES})["decisions"]
+        host.decide({"images": IMAGES})["answer"], inside.decide({"images": IMAGES})["answer"]
     )
 
 
 def test_decisions_are_those_of_the_formula():
-    np.testing.assert_array_equal(opened().decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
+    np.testing.assert_array_equal(opened().decide({"images": IMAGES})["answer"], paper_decisions(IMAGES))
 
 
 def test_a_normalisation_is_tried_without_staying():
     host, inverted = opened(), {"low": 1.0, "high": 2.0, "mean": [0.5], "std": [0.5], "channel_order": "rgb"}
-    tried = host.decide({"images": IMAGES, "normalisation": inverted})["decisions"]
+    tried = host.decide({"images": IMAGES, "normalisation": inverted})["answer"]
     np.testing.assert_array_equal(tried, paper_decisions((1.0 + IMAGES - 0.5) / 0.5))
-    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["answer"], paper_decisions(IMAGES))
     host.settle({"normalisation": inverted})
-    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], tried)
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["answer"], tried)
 
 
 def test_the_copy_agrees_with_the_file():
-    answer = opened().compare({"images": IMAGES, "real_images": True})
+    answer = opened().compare({"images": IMAGES, "real_images": True})["answer"]
     assert answer["passed"]
     assert (answer["decision_agreement"], answer["num_images"], answer["real_images"]) == (1.0, len(IMAGES), True)
     assert answer["reason"] == ""
@@ -132,7 +132,7 @@ def test_the_copy_agrees_with_the_file():
 def test_the_copy_follows_a_settled_normalisation():
     host = opened()
     host.settle({"normalisation": asdict(Normalisation(mean=(0.4,), std=(0.1,)))})
-    assert host.compare({"images": IMAGES, "real_images": True})["passed"]
+    assert host.compare({"images": IMAGES, "real_images": True})["answer"]["passed"]
 
 
 def least_size_for_all(images: np.ndarray, target: int) -> float:
@@ -160,7 +160,7 @@ def test_found_patterns_are_about_as_small_as_patterns_can_be(objective):
     step_size = prepared(host, images, goal_rate=1.0, objective=objective)
     pairs = [(s, t) for s in images for t in images if s != t]
     found, answer = search(host, pairs, step_size)
-    assert answer == {"finished": len(pairs)}
+    assert answer == {"answer": len(pairs)}
     assert {(pair.source, pair.target) for pair in found} == set(pairs)
     ratios = []
     for pair in found:
@@ -196,15 +196,15 @@ def test_pilots_end_when_the_time_is_up():
             "config": encode(ScanConfig(threads=1)),
             "seconds": 0.0,
         }
-    )
+    )["answer"]
     assert answer["step_size"] > 0
-    assert search(host, [(0, 1)], answer["step_size"], seconds=None)[1] == {"finished": 1}
+    assert search(host, [(0, 1)], answer["step_size"], seconds=None)[1] == {"answer": 1}
 
 
 def test_no_time_is_no_result():
     host, images = opened(), by_class()
     step_size = prepared(host, images)
-    assert search(host, [(0, 1)], step_size, seconds=0.0) == ([], {"finished": 0})
+    assert search(host, [(0, 1)], step_size, seconds=0.0) == ([], {"answer": 0})
 
 
 @pytest.mark.parametrize("step", ["settle", "decide", "compare", "prepare"])
@@ -227,7 +227,7 @@ def test_searching_needs_images():
 def test_the_replay_alone_needs_no_copy():
     host = opened(runtime_only=True)
     host.settle({"normalisation": asdict(Normalisation())})
-    np.testing.assert_array_equal(host.decide({"images": IMAGES})["decisions"], paper_decisions(IMAGES))
+    np.testing.assert_array_equal(host.decide({"images": IMAGES})["answer"], paper_decisions(IMAGES))
     with pytest.raises(RuntimeError, match="without `runtime_only`"):
         host.compare({"images": IMAGES, "real_images": True})
 

@@ -87,7 +87,7 @@ class Scripted:
             on_event(event)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return {"answer": self.answer}
 
 
 FACTS = decode(Opened, OPENED)
@@ -146,10 +146,10 @@ def test_answers_become_types():
     runner = Scripted({"step_size": 0.5, "seconds_per_image": 0.01})
     search = settled(runner).prepare("pairwise", {0: IMAGES}, ScanConfig(), cut=None)
     assert search.preparation == Preparation(0.5, 0.01)
-    assert opened(Scripted({"findings": [FINDING]})).find_switches(seed=0) == examples.with_findings().findings[:1]
-    decisions = settled(Scripted({"decisions": np.array([2, 0, 1])})).decisions(IMAGES)
+    assert opened(Scripted([FINDING])).find_switches(seed=0) == examples.with_findings().findings[:1]
+    decisions = settled(Scripted(np.array([2, 0, 1]))).decisions(IMAGES)
     assert decisions.tolist() == [2, 0, 1]
-    assert prepared(Scripted({"sizes": [0.5, 2]})).estimate(((0, 1), (1, 0)), seconds=None) == [0.5, 2.0]
+    assert prepared(Scripted([0.5, 2])).estimate(((0, 1), (1, 0)), seconds=None) == [0.5, 2.0]
 
 
 def test_the_type_of_a_handle_says_what_has_been_done():
@@ -159,9 +159,9 @@ def test_the_type_of_a_handle_says_what_has_been_done():
     assert not hasattr(SettledFile, "prepare")
     assert not hasattr(SettledModel, "optimise")
     file = process(Scripted(OPENED)).open_file(ARTIFACT, ScanConfig())
-    file.line.runner.answer = {}
+    file.line.runner.answer = None
     assert type(file.settle(Normalisation())) is SettledFile
-    assert type(opened(Scripted({})).settle(Normalisation())) is SettledModel
+    assert type(opened(Scripted()).settle(Normalisation())) is SettledModel
 
 
 def test_patterns_have_the_shape_of_what_the_detector_acts_on():
@@ -171,7 +171,7 @@ def test_patterns_have_the_shape_of_what_the_detector_acts_on():
     for detector, shape in (("features", (3, 4)), ("pairwise", (1, 6, 6))):
         runner.answer = {"step_size": 0.5, "seconds_per_image": 0.01}
         search = settled(runner).prepare(detector, {0: IMAGES}, ScanConfig(), cut=cut)
-        runner.answer = {"finished": 1}
+        runner.answer = 1
         pattern = np.ones(shape, np.float32)
         runner.events = [event(pattern, detector=detector)]
         [found] = search.optimise(((0, 1),), seconds=None, on_pair=lambda _: None)
@@ -202,7 +202,7 @@ def test_messages_hold_plain_data_only():
 
 
 def test_a_normalisation_goes_along_only_when_it_is_given():
-    runner = Scripted({"decisions": np.zeros(3, np.int64)})
+    runner = Scripted(np.zeros(3, np.int64))
     settled(runner).decisions(IMAGES)
     opened(runner).decisions(IMAGES, Normalisation(mean=(0.5,)))
     assert runner.calls[0][1]["normalisation"] is None
@@ -235,14 +235,14 @@ LIES = {
         OPENED | {"signature": OPENED["signature"] | {"input_shape": [1, 6]}},
     ],
     "decide": [
-        {"decisions": np.zeros(2, np.int64)},
-        {"decisions": np.zeros((3, 1), np.int64)},
-        {"decisions": [0, 0, 0]},
-        {"decisions": np.full(3, np.nan)},
-        {},
+        np.zeros(2, np.int64),
+        np.zeros((3, 1), np.int64),
+        [0, 0, 0],
+        np.full(3, np.nan),
+        None,
     ],
-    "find_switches": [{}, {"findings": 3}, {"findings": [{"rule": "x"}]}, {"findings": [FINDING | {"colour": 1}]}],
-    "list_cuts": [{}, {"cuts": 3}, {"cuts": [{"colour": 1}]}],
+    "find_switches": [None, 3, [{"rule": "x"}], [FINDING | {"colour": 1}]],
+    "list_cuts": [None, 3, [{"colour": 1}]],
     "cut": [
         {},
         CUT | {"tensor": "there"},
@@ -254,17 +254,9 @@ LIES = {
         CUT | {"obstacle": "x" * 10_001},
     ],
     "compare": [{}, PARITY | {"passed": "perhaps"}, PARITY | {"hidden": 1}],
-    "estimate": [
-        {},
-        {"sizes": 3},
-        {"sizes": []},
-        {"sizes": [0.5, 0.5]},
-        {"sizes": [-0.5]},
-        {"sizes": [float("nan")]},
-        {"sizes": [float("inf")]},
-    ],
-    "settle": [{"hidden": 1}],
-    "optimise": [{}, {"finished": "all"}],
+    "estimate": [None, 3, [], [0.5, 0.5], [-0.5], [float("nan")], [float("inf")]],
+    "settle": [{}, 1],
+    "optimise": [None, "all"],
     "prepare": [
         {"step_size": 0.1},
         {"step_size": "large", "seconds_per_image": 1.0},
@@ -290,7 +282,7 @@ def event(pattern: object = PATTERN, **changes: object) -> dict[str, Any]:
 
 def test_pairs_arrive_as_they_are_found():
     seen: list[PairResult] = []
-    found = optimise(Scripted({"finished": 1}, [event()]), on_pair=seen.append)
+    found = optimise(Scripted(1, [event()]), on_pair=seen.append)
     assert found == seen == [PAIR]
     np.testing.assert_array_equal(found[0].pattern, PATTERN)
 
@@ -326,7 +318,7 @@ def test_pairs_arrive_as_they_are_found():
 def test_no_other_pair_is_believed(lie):
     seen: list[PairResult] = []
     with pytest.raises(NoVerdictError, match="the model may have taken it over"):
-        optimise(Scripted({"finished": 1}, [lie]), on_pair=seen.append)
+        optimise(Scripted(1, [lie]), on_pair=seen.append)
     assert seen == []
 
 
@@ -334,7 +326,7 @@ TARGET = {"detector": "margin", "target": 1, "status": "reached", "value": 2.5, 
 
 
 def search_targets(*events: object) -> list[TargetResult]:
-    runner = Scripted({"finished": len(events)}, list(events))
+    runner = Scripted(len(events), list(events))
     return settled(runner).search_targets("margin", {}, ScanConfig(), seconds=None)
 
 
@@ -369,11 +361,11 @@ def test_no_other_target_is_believed(change):
 
 def test_a_pair_counts_once():
     with pytest.raises(NoVerdictError, match="the model may have taken it over"):
-        optimise(Scripted({"finished": 2}, [event(), event()]))
+        optimise(Scripted(2, [event(), event()]))
 
 
 def test_every_pair_is_answered_unless_the_time_is_up():
-    runner = Scripted({"finished": 1}, [event()])
+    runner = Scripted(1, [event()])
     with pytest.raises(NoVerdictError, match="expected every pair that was asked for"):
         optimise(runner, pairs=((0, 1), (0, 2)))
     assert prepared(runner).optimise(((0, 1), (0, 2)), seconds=0.5, on_pair=lambda _: None) == [PAIR]
@@ -406,3 +398,10 @@ def test_the_process_ends_with_its_context(monkeypatch, sandbox):
     with pytest.raises(RuntimeError, match="stop"):
         open_and_stop(sandbox=sandbox)
     assert closed == [True] * sandbox
+
+
+def test_an_answer_that_is_missing_is_not_believed():
+    runner = Scripted()
+    runner.call = lambda *_, **__: {}
+    with pytest.raises(NoVerdictError, match="the model may have taken it over"):
+        opened(runner).settle(Normalisation())
