@@ -7,8 +7,7 @@ bytes are only decoded as protocol buffers, whose time and memory follow from th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -56,20 +55,6 @@ class IntakeReport:
     def accepted(self) -> bool:
         """Whether the policy allows the model."""
         return not self.violations
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `from_dict` takes them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """The report that `to_dict` wrote.
-
-        Raises:
-            TypeError: a field is missing or unknown.
-        """
-        violations = tuple(Violation(**violation) for violation in document["violations"])
-        return cls(**{**document, "domains": tuple(document["domains"]), "violations": violations})
 
 
 def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:

@@ -23,7 +23,6 @@ def _look(data: bytes) -> IntakeReport | None:
     if refusal:
         assert refusal.startswith(f"expected an ONNX model, found {len(data)} bytes of something else")
         return None
-    assert IntakeReport.from_dict(report.to_dict()) == report
     assert all(violation.message.isprintable() for violation in report.violations)
     return report
 
