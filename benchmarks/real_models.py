@@ -178,7 +178,7 @@ def table(rows: Sequence[tuple[KnownModel, Row]], config: ScanConfig, made_by: s
     return page(
         "Real models made by others",
         f"Made by `{made_by}` at commit {commit()} on {machine()}, seed "
-        f"{config.seed}, at most {config.images_per_class} images a class. Under each detector: statistic, its own "
+        f"{config.seed}, at most {config.images_per_class} images per class. Under each detector: statistic, its own "
         "calibrated p (or anomaly index), most extreme pair. Found by: detectors whose own p is at most "
         f"{config.significance:g}, or whose index is above {config.anomaly_threshold:g}, with what is planted, or with "
         "anything where nothing is; the verdict corrects for their number and replays what they found. Seconds are "
@@ -204,7 +204,7 @@ def _cells(model: KnownModel, row: Row, detectors: Sequence[str]) -> list[str]:
 
 
 def main(words: Sequence[str] | None = None, models: Sequence[KnownModel] = MODELS) -> None:
-    """Scan what has no row yet; write `real_models.md`, `real_models.jsonl` and one JSON report a model.
+    """Scan what has no row yet; write `real_models.md`, `real_models.jsonl` and one JSON report per model.
 
     Args:
         words: The command line; None is that of this process.

@@ -37,7 +37,7 @@ class ScanConfig:
 
     images_per_class: int = option(
         100,
-        "Images a class for the search, after a fifth is held out.",
+        "Images per class for the search, after a fifth is held out.",
         IMAGES,
         low=5,
         high=1_000_000,
@@ -53,9 +53,11 @@ class ScanConfig:
         decides_pair=True,
     )
     mean: tuple[float, ...] | None = option(
-        None, "Mean of the normalisation, one or one a channel: 0.5,0.5,0.5", IMAGES, decides_pair=True
+        None, "Mean of the normalisation, one or one per channel: 0.5,0.5,0.5", IMAGES, decides_pair=True
     )
-    std: tuple[float, ...] | None = option(None, "Standard deviation, one or one a channel.", IMAGES, decides_pair=True)
+    std: tuple[float, ...] | None = option(
+        None, "Standard deviation, one or one per channel.", IMAGES, decides_pair=True
+    )
     range: tuple[float, float] | None = option(
         None, "Values of black and white before mean and std: 0 255", IMAGES, decides_pair=True
     )
@@ -142,7 +144,7 @@ class ScanConfig:
         decides_pair=True,
     )
     max_steps: int = option(
-        300, "Largest number of steps a pair.", SEARCH, low=1, high=1_000_000, shown=True, decides_pair=True
+        300, "Largest number of steps per pair.", SEARCH, low=1, high=1_000_000, shown=True, decides_pair=True
     )
     statistics: tuple[str, ...] = option(
         ("source-adjusted", "target-contrast"),

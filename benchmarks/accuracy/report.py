@@ -67,7 +67,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=20, help="victims of each group")
     parser.add_argument("--groups", nargs="*", help="groups to work on, all by default")
     parser.add_argument("--settings", nargs="*", choices=SETTINGS, help="searches to make, all by default")
-    parser.add_argument("--images", type=int, help="most images a class of any scan")
+    parser.add_argument("--images", type=int, help="most images per class of any scan")
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for presets that need it")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps victims and scans")
     parser.add_argument("--rows", type=Path, default=ROWS, help="folder of the result rows that are kept in git")

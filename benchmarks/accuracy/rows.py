@@ -80,7 +80,7 @@ class ScanRow:
     search: str
     """Digest of the setting, which the number of images may have limited further."""
     images: int
-    """Images a class that were searched with, of the class that has fewest."""
+    """Images per class that were searched with, of the class that has fewest."""
     seconds: float
     """Processor time of the whole scan."""
     verdict: str

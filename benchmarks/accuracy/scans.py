@@ -55,7 +55,7 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
 
 The paper's objectives are searched with steps of unit length, whose sizes do not depend on the step; plain gradient
 steps, the paper's, stay below the goal rate on many pairs of networks whose softmax saturates. Neural Cleanse and
-TABOR run at a reduced effort, 10 images a class and 300 steps; the margins need no images.
+TABOR run at a reduced effort, 10 images per class and 300 steps; the margins need no images.
 """
 
 
@@ -79,7 +79,7 @@ def obtain_scan(
         setting: Name in `SETTINGS`.
         cache: Folder that keeps scans.
         images: The defender's images, which the victim never saw.
-        most_images: Fewer images a class than the setting wants; None is as the setting says.
+        most_images: Fewer images per class than the setting wants; None is as the setting says.
 
     Returns:
         The scan.
@@ -106,7 +106,7 @@ def defender_images(victim: Victim, *, cifar10: Path | None, most_images: int | 
     Args:
         victim: The classifier.
         cifar10: Folder of CIFAR-10, for victims of it.
-        most_images: Images a class to search with; a quarter more is taken for the replay. None takes all.
+        most_images: Images per class to search with; a quarter more is taken for the replay. None takes all.
     """
     test = clean_images(victim.plan, cifar10=cifar10)
     if most_images is None:

@@ -25,7 +25,7 @@ class Place:
     cifar10: Path | None = None
     """Folder of CIFAR-10."""
     most_images: int | None = None
-    """Images a class that scans use at most; None is as each setting says."""
+    """Images per class that scans use at most; None is as each setting says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,8 +127,8 @@ def pooled(study: Study) -> Table:
     rows = [(name, *_pooled_cells(study, name)) for name in (*_PAPER_CLEANSE, "TABOR", "margin")]
     return Table(
         "Detectors that pool the sources",
-        "Neural Cleanse and TABOR at a REDUCED effort (10 images a class, 300 steps), anomaly index above 2; `margin` "
-        "needs no images, calibrated p at 0.05. Right: alarm with the right target, or none on Clean; in brackets XMK "
+        "Neural Cleanse and TABOR at a REDUCED effort (10 images per class, 300 steps), anomaly index above 2; "
+        "`margin` needs no images, calibrated p at 0.05. Right: alarm with the right target, or none on Clean; in brackets XMK "
         "Table 2. What to see: attacks from one class are what such detectors miss.",
         ("variant", *study.groups),
         tuple(rows),
@@ -199,7 +199,7 @@ def _at(rate: float) -> Judge:
 
 
 def numbers_of_images(study: Study) -> Table:
-    """Detection against images a class. XMK Figure 13."""
+    """Detection against images per class. XMK Figure 13."""
     settings = ("5 images", "10 images", "25 images", "50 images", "pairwise")
     rows = [
         (f"{name}, {'published' if published else 'calibrated'} p", *_by_images(study, name, settings, published))
@@ -207,9 +207,9 @@ def numbers_of_images(study: Study) -> Table:
         for published in (True, False)
     ]
     return Table(
-        "Images a class",
+        "Images per class",
         "XMK Figure 13 at 0.05, cross-entropy, plain statistic, right pair named; `pairwise` takes up to 100 "
-        "(digits have 48). In the paper J finds more than 0.80 of BD-P-S with 10 images a class, level from 25.",
+        "(digits have 48). In the paper J finds more than 0.80 of BD-P-S with 10 images per class, level from 25.",
         ("group", *settings),
         tuple(rows),
     )

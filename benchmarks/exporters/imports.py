@@ -203,7 +203,7 @@ def table(rows: Sequence[Row], *, unchanged: bool, made_by: str) -> str:
     notes = [f"- {row.model}: {row.note}" for row in rows if row.note]
     return page(
         "Imports of real models made by others",
-        f"Made by `{made_by}` {circumstances(_LIBRARIES)}, one thread an operator.",
+        f"Made by `{made_by}` {circumstances(_LIBRARIES)}, one thread per operator.",
         f"{passed} of {len(rows)} import and pass parity on {_NUM_IMAGES} real images; {findings} findings in their "
         f"graphs, looked at without and with those images; the folder of the models was "
         f"{'left as it was' if unchanged else '**changed**'}. Seconds are import plus parity once the libraries are "

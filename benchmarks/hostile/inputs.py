@@ -269,7 +269,7 @@ DATA = [
     HostileInput("labels with fractions", USER, _arrays(lambda x, y: {"x": x, "y": y + 0.5})),
     HostileInput("labels of 10^18", USER, _arrays(lambda x, y: {"x": x, "y": y + 10**18})),
     HostileInput("wrong labels", INCONCLUSIVE, _arrays(lambda x, y: {"x": x, "y": (y + 1) % CLASSES})),
-    HostileInput("one image a class", INCONCLUSIVE, _arrays(lambda x, y: {"x": x[::12], "y": y[::12]})),
+    HostileInput("one image per class", INCONCLUSIVE, _arrays(lambda x, y: {"x": x[::12], "y": y[::12]})),
     HostileInput("a class without images", ANY - {2, 3}, _arrays(lambda x, y: {"x": x[y != 1], "y": y[y != 1]})),
     HostileInput("all images equal", ANY - {3}, _arrays(lambda x, y: {"x": np.repeat(x[:1], 36, 0), "y": y})),
     HostileInput("folder without folders", USER, _pictures(lambda f, _: _empty(f), 0)),

@@ -52,7 +52,7 @@ _ATTACK, _POISONED = "chessboard", 30
 _SIZES = (0.6, 0.9, 1.2)
 """L2 sizes of the planted patterns, in turn."""
 _SEARCHED, _AT_HAND = 12, 60
-"""Images a class: to search with, and in all, a fifth of them for the replay."""
+"""Images per class: to search with, and in all, a fifth of them for the replay."""
 
 
 @contextmanager
@@ -273,8 +273,8 @@ def _level_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
 def _detection_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     heading = (
         f"Networks of {NUM_CLASSES} classes on synthetic images of {_SHAPE[0]} x {_SHAPE[1]} x {_SHAPE[2]}, "
-        f"{_SEARCHED} images a class, detector pairwise with default statistics. Size is that of the planted pair, or "
-        "of the smallest of all without an attack, and the median; rank is that of its look among 1806, correlation "
+        f"{_SEARCHED} images per class, detector pairwise with default statistics. Size is that of the planted pair, "
+        "or of the smallest of all without an attack, and the median; rank is that of its look among 1806, correlation "
         "that of all looks with all sizes, as logarithms. Passes are images forward and backward, in thousands."
     )
     header = ("seed", "planted", "size / median", "rank", "correlation", "all pairs", "screened", "CPU s", "passes")
@@ -337,7 +337,7 @@ def _cost_blocks(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
         )
         for row in rows
     ]
-    header = ("K", "images a class", "pairs searched", "CPU s", "images forward + backward, thousands", "found")
+    header = ("K", "images per class", "pairs searched", "CPU s", "images forward + backward, thousands", "found")
     return ["## Cost", heading, grid(header, cells, "rrllll")]
 
 

@@ -225,7 +225,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"pairs. Neural Cleanse: iterations {result['neural_cleanse']['iterations']}, capped for targets "
         f"{result['neural_cleanse']['capped']}. Verdict {scanned['verdict']}, median pair {scanned['median_steps']:g} "
         f"steps, peak memory {scanned['peak_megabytes']:.0f} MiB (wanted: under 2048).",
-        grid(("classes", "images a class", "elapsed s", "processor s", "search s", "peak MiB"), grown, "llllll"),
+        grid(("classes", "images per class", "elapsed s", "processor s", "search s", "peak MiB"), grown, "llllll"),
     )
 
 
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--cleanse-targets", type=int, default=1, help="targets timed of Neural Cleanse")
     parser.add_argument("--cleanse-iterations", type=int, default=60, help="cap of Neural Cleanse: a lower bound")
     parser.add_argument("--classes", type=int, nargs="*", default=[10, 20, 43], help="generated models, for growth")
-    parser.add_argument("--growth-images", type=int, default=25, help="images a class of generated models")
+    parser.add_argument("--growth-images", type=int, default=25, help="images per class of generated models")
     arguments = parser.parse_args()
     result = measure(arguments)
     report = as_markdown(result)

@@ -15,7 +15,7 @@ from backscan.scanner.search.settings import Work
 from benchmarks.speed.subject import SearchSubject
 
 COUNTS = {("unit", 20): (722, 7490, 6299), ("unit", 60): (722, 7420, 17231), ("plain", 20): (635, 12720, 5489)}
-"""Steps of all 90 pairs, images passed forward and backward, and forward only, by step rule and images a class."""
+"""Steps of all 90 pairs, images passed forward and backward, and forward only, by step rule and images per class."""
 
 
 @pytest.mark.parametrize(("rule", "images"), COUNTS)

@@ -95,10 +95,10 @@ def _binary_batches(folder: Path, names: tuple[str, ...]) -> LabelledImages:
 
 
 def _image_folder(folder: Path) -> LabelledImages:
-    """One subfolder a class; CIFAR-10's names in sorted order are its class numbers."""
+    """One subfolder per class; CIFAR-10's names in sorted order are its class numbers."""
     clean = CleanSet.load(folder).fit_to(SHAPE)
     if clean.labels is None:
-        raise ValueError(f"expected one subfolder a class in {folder}, found images alone")
+        raise ValueError(f"expected one subfolder per class in {folder}, found images alone")
     return LabelledImages(clean.images, clean.labels)
 
 

@@ -108,7 +108,7 @@ def synthetic(
     test_per_class: int = 30,
     noise: float = 0.1,
 ) -> Dataset:
-    """Noisy copies of one random image a class: learnt in seconds, for trying the harness out.
+    """Noisy copies of one random image per class: learnt in seconds, for trying the harness out.
 
     Args:
         rng: Draws the images of the classes and the noise.

@@ -30,7 +30,7 @@ class Schedule:
     epochs: int
     """Passes over the training set."""
     batch_size: int
-    """Images a step."""
+    """Images per step."""
     learning_rate: float
     """Peak of the cycle."""
     weight_decay: float

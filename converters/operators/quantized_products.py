@@ -166,7 +166,7 @@ def _rescaled(
 
 
 def _product_scale(node: OnnxNode, graph: OnnxGraph) -> Tensor:
-    """Scale of the products of two quantised tensors: a scalar, or one a channel or column of the right one.
+    """Scale of the products of two quantised tensors: a scalar, or one per channel or column of the right one.
 
     Raises:
         ValueError: a scale is computed, or the left tensor has several.

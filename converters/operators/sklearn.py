@@ -106,7 +106,7 @@ def linear_scores(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def classify(values: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, *, transform: str) -> tuple[Tensor, Tensor]:
-    """Label and scores by one linear score a class; the transform is `NONE`, `LOGISTIC` or a softmax."""
+    """Label and scores by one linear score per class; the transform is `NONE`, `LOGISTIC` or a softmax."""
     scores = linear_scores(values, weight, bias)
     chosen = labels[scores.argmax(-1)]
     if transform == "NONE":

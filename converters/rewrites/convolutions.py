@@ -82,7 +82,7 @@ def _normalisation(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) 
 
 
 def _per_channel(tensor: onnx.TensorProto | None, channels: int, rank: int) -> NDArray[np.float64] | None:
-    """The constant as one number a channel, None if it varies along another axis than 1."""
+    """The constant as one number per channel, None if it varies along another axis than 1."""
     if tensor is None or len(tensor.dims) > rank:
         return None
     shape = [1] * (rank - len(tensor.dims)) + list(tensor.dims)

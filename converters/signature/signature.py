@@ -89,7 +89,7 @@ class ModelSignature:
     output_name: str
     """Name of the output that classifies."""
     output_kind: str
-    """Its scores: "logits", "probabilities", "log_probabilities" or "sigmoids" (one a class, each in [0, 1])."""
+    """Its scores: "logits", "probabilities", "log_probabilities" or "sigmoids" (one per class, each in [0, 1])."""
     num_classes: int
     """Number of classes K; a single score counts as two classes."""
     num_scores: int

@@ -51,8 +51,8 @@ class Images:
 
     data: Path | None = option(
         None,
-        "Clean images: an .npz with x [N,H,W,C] and optionally y, or a folder with one subfolder a class. Without it, "
-        "images beside the model are used.",
+        "Clean images: an .npz with x [N,H,W,C] and optionally y, or a folder with one subfolder per class. Without "
+        "it, images beside the model are used.",
         IMAGES,
     )
     labels: Path | None = option(
@@ -64,7 +64,7 @@ class Images:
 class NamedImages(Images):
     """Images with names for their classes."""
 
-    class_names: Path | None = option(None, "Names of the classes for reports, one a line.", IMAGES)
+    class_names: Path | None = option(None, "Names of the classes for reports, one per line.", IMAGES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def clean_set(model: Path, images: Images) -> CleanSet | None:
 
 
 def read_class_names(path: Path | None) -> list[str] | None:
-    """One name a line.
+    """One name per line.
 
     Raises:
         UserError: the file cannot be read.
@@ -99,7 +99,7 @@ def read_class_names(path: Path | None) -> list[str] | None:
         return [line.strip() for line in read_text(path, max_bytes=_MAX_NAMES_BYTES).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"expected a text file with one class name a line in --class-names, found {path}: {why_unreadable(error)}"
+            f"expected a text file with one class name per line in --class-names, found {path}: {why_unreadable(error)}"
         ) from error
 
 

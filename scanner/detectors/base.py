@@ -85,7 +85,7 @@ class Searched:
     screens: tuple[ScreenRecord, ...] = ()
     """Which pairs were searched, by each detector that did not search all."""
     targets: tuple[TargetResult, ...] = ()
-    """Every target class of the detectors that search once a class."""
+    """Every target class of the detectors that search once per class."""
 
     def screen(self, detector: str) -> ScreenRecord | None:
         """Which pairs a detector searched; None where it searched all."""

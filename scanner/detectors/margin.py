@@ -4,7 +4,7 @@ For every class the largest margin log p(t|x) - max log p(c|x) over images in [0
 maximum-margin statistic of Wang, Xiang, Miller & Kesidis, "MM-BD"). A planted target leads by more than the others:
 K statistics, a null fitted to all but the largest, p = 1 - G(largest)^K, calibrated by a bootstrap of the same.
 
-It only informs. What it finds is one odd image a class, no pattern that could be replayed on other images, and a
+It only informs. What it finds is one odd image per class, no pattern that could be replayed on other images, and a
 verdict has to be demonstrated; so its p-value does not make the thresholds of those that demonstrate stricter.
 """
 

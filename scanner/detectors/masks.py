@@ -86,7 +86,7 @@ def search_masks(
         name: Detector that the results carry.
 
     Returns:
-        One result a target; none if the time was up.
+        One result per target; none if the time was up.
     """
     search = _Search(examination, targets, penalty)
     for _ in range(examination.config.max_steps):
@@ -243,7 +243,7 @@ def mean_cross_entropy(log_posterior: Tensor, labels: Tensor) -> Tensor:
 
 
 def _images_per_step(examination: Examination) -> int:
-    """Images a step: as many of each target as the smallest pool has, so that targets share a batch."""
+    """Images per step: as many of each target as the smallest pool has, so that targets share a batch."""
     counts = [len(images) for images in examination.images_by_class.values()]
     return min(IMAGES_PER_STEP, sum(counts) - max(counts))
 

@@ -1,4 +1,4 @@
-"""What the detectors that search once a target class share: a few targets at a time, on whatever computes."""
+"""What the detectors that search once per target class share: a few targets at a time, on whatever computes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def number_classes(names: Sequence[str], labels_file: Path | None) -> tuple[dict
 def read_labels_file(path: Path, names: Sequence[str]) -> dict[str, int]:
     """Numbers of the given names from a labels file.
 
-    Three forms are known: JSON `{name: number}`; text lines `name number`; one name a line, numbered from 0.
+    Three forms are known: JSON `{name: number}`; text lines `name number`; one name per line, numbered from 0.
 
     Args:
         path: The file.
@@ -84,7 +84,7 @@ def _from_json(text: str, where: str) -> Mapping[str, int]:
 
 
 def _from_lines(text: str) -> list[Mapping[str, int]]:
-    """The two readings of a text: a name a line, and a name and its number a line."""
+    """The two readings of a text: a name per line, and a name and its number per line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     readings: list[Mapping[str, int]] = [{line: number for number, line in enumerate(lines)}]
     pairs = [line.rsplit(maxsplit=1) for line in lines]

@@ -76,7 +76,7 @@ class CleanSet:
 
         Args:
             path: Archive with `x` [N, H, W, C] or [N, H, W] (uint8, or float in [0, 1]) and perhaps `y` [N]; or a
-                folder with one subfolder a class, or with image files alone (no labels).
+                folder with one subfolder per class, or with image files alone (no labels).
             labels: File that numbers the class folders, see `class_numbers.read_labels_file`.
             found_beside_model: Whether the path was found and not named.
             limits: Bounds on what is read; None are the defaults.
@@ -180,7 +180,7 @@ def _read(path: Path, labels: Path | None, limits: ReadLimits) -> ReadImages:
         raise CleanSetError(f"expected images at {path}, found no such file or folder: check --data")
     if labels is not None:
         raise CleanSetError(
-            f"expected a folder with one subfolder a class for --labels, found the file {path.name}: save the class "
+            f"expected a folder with one subfolder per class for --labels, found the file {path.name}: save the class "
             "numbers as `y` in it"
         )
     return read_archive(path, limits)

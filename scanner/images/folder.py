@@ -1,4 +1,4 @@
-"""Clean images from a folder: one subfolder a class, or image files alone without labels."""
+"""Clean images from a folder: one subfolder per class, or image files alone without labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_folder(path: Path, labels_file: Path | None, limits: ReadLimits) -> Rea
     """Read all image files, class by class in order of class number, each class in order of file names.
 
     Args:
-        path: Folder with one subfolder a class (searched in depth), or with image files only.
+        path: Folder with one subfolder per class (searched in depth), or with image files only.
         labels_file: Class numbers of the subfolders, see `number_classes`.
         limits: Bounds on what is read.
 

@@ -37,7 +37,8 @@ class ReadLimits:
         if 4 * num_values > self.total_bytes:
             raise CleanSetError(
                 f"expected at most {self.total_bytes // _MEBIBYTE} MiB of images, found "
-                f"{4 * num_values // _MEBIBYTE} MiB in {where}: pass fewer or smaller images, a hundred a class suffice"
+                f"{4 * num_values // _MEBIBYTE} MiB in {where}: pass fewer or smaller images, a hundred per class "
+                "suffice"
             )
 
 

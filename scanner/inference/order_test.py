@@ -149,7 +149,7 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
 
 
 def _most_extreme(values: Matrix, reciprocals: Matrix) -> tuple[int, int]:
-    """Source and target of the largest statistic; of one value a target, the source with the smallest pattern."""
+    """Source and target of the largest statistic; of one value per target, the source with the smallest pattern."""
     row, target = np.unravel_index(int(np.nanargmax(values)), values.shape)
     source = row if values.shape == reciprocals.shape else np.nanargmax(reciprocals[:, target])
     return int(source), int(target)
@@ -255,7 +255,7 @@ def _detectable_size(observed: _Observed, raw: _Observed, log_p_draws: Vector, t
 
     The critical statistic has the critical p-value of the verdict under the fitted null. A statistic is the reciprocal
     over something that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes.
-    One value a target says nothing of single pairs.
+    One value per target says nothing of single pairs.
     """
     if observed.status != FitStatus.REACHED or observed.values.shape != raw.values.shape:
         return None

@@ -1,7 +1,7 @@
 """What is compared across pairs: functions from the reciprocals of a scan to the statistics of the test.
 
 A statistic takes reciprocals 1 / d(v_st) with sources as rows and targets as columns, [..., K, K], NaN where a pair
-does not count, and gives an array of the same shape, or one value a target, [..., 1, K]. It must not depend on the
+does not count, and gives an array of the same shape, or one value per target, [..., 1, K]. It must not depend on the
 scale of the reciprocals beyond a common factor, and where it needs a pair that is missing it gives NaN. The bootstrap
 applies the same function to its draws, so leading axes are other matrices. A new statistic is a function and one line
 of `STATISTICS`.

@@ -83,7 +83,7 @@ def infer_pairs(
         screen: Which of the pairs stand for all, if only some were searched.
 
     Returns:
-        One inference a statistic; what to make of a null that was not reached is up to the caller.
+        One inference per statistic; what to make of a null that was not reached is up to the caller.
 
     Raises:
         InternalError: a pair that counts has no positive size.

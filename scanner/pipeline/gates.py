@@ -36,7 +36,7 @@ def open_model(run: Run, artifact: Artifact) -> OpenedModel:
     if names and len(names) != num_classes:
         raise OptionError(
             f"expected {num_classes} class names, as the model has classes, found {len(names)}: "
-            "give --class-names one a line, in the order of the classes"
+            "give --class-names one per line, in the order of the classes"
         )
     run.record.warn(*opened.facts.warnings)
     return opened

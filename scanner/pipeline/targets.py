@@ -1,4 +1,4 @@
-"""The detectors that search once a target class, beside the pairs, or alone where there are no images."""
+"""The detectors that search once per target class, beside the pairs, or alone where there are no images."""
 
 from __future__ import annotations
 

@@ -43,10 +43,10 @@ def checked_decisions(decisions: NDArray[np.int64], num_images: int) -> NDArray[
     """Decisions int64 [N].
 
     Raises:
-        NoVerdictError: not one whole number an image.
+        NoVerdictError: not one whole number per image.
     """
     if decisions.shape != (num_images,):
-        raise disbelief("one decision an image")
+        raise disbelief("one decision per image")
     return decisions.astype(np.int64)
 
 

@@ -349,7 +349,7 @@ def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
     from backscan.converters.sandbox.sandbox import Sandbox
 
     if sandbox:
-        # One thread an operator: the search runs pairs beside each other instead.
+        # One thread per operator: the search runs pairs beside each other instead.
         runner: Runner = Sandbox(_HOST, threads=1, errors=(ConverterError, ScanError))
     else:
         runner = InProcess(_HOST)

@@ -26,7 +26,7 @@ _TEST = "no-backdoor-detected"
 
 
 def render(results: Sequence[ScanResult], display: Display) -> str:
-    """One statement; several models are a bundle, one statement a line."""
+    """One statement; several models are a bundle, one statement per line."""
     del display  # a file
     if len(results) == 1:
         return to_json(_statement(results[0]))

@@ -17,7 +17,7 @@ _NO_TIME = "1970-01-01T00:00:00"
 
 
 def render(results: Sequence[ScanResult], display: Display) -> str:
-    """One suite a model, in the Ant dialect that Jenkins, GitLab and GitHub actions read."""
+    """One suite per model, in the Ant dialect that Jenkins, GitLab and GitHub actions read."""
     del display  # a file
     root = ET.Element("testsuites")
     for index, result in enumerate(results):

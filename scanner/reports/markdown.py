@@ -13,7 +13,7 @@ from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 
 def render(results: Sequence[ScanResult], display: Display) -> str:
-    """One section a model; several models start with a table."""
+    """One section per model; several models start with a table."""
     del display  # a file
     lines = list(_table(results)) if len(results) > 1 else []
     for result in results:

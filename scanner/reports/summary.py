@@ -326,7 +326,7 @@ _NEXT_STEPS = {
     Verdict.NOT_DETECTED: (
         "Read what was not tested; the verdict says nothing about it.",
         "Keep the JSON report with the model: it names the exact bytes, images and options.",
-        "For more power, scan again with more images a class or with another detector (--detector).",
+        "For more power, scan again with more images per class or with another detector (--detector).",
     ),
     Verdict.INCONCLUSIVE: (
         "Remove the cause named above and scan again; until then treat the model as not examined.",

@@ -20,9 +20,9 @@ class DataRecord:
     labels: str
     """Where labels come from: `given`, or `decisions` (the model's own, XMK note 7)."""
     images_per_class: tuple[int, ...]
-    """Images a class used to optimise."""
+    """Images per class used to optimise."""
     held_out_per_class: tuple[int, ...]
-    """Images a class kept for verification."""
+    """Images per class kept for verification."""
     found_beside_model: bool = False
     """True when no --data was given and the images lay beside the model."""
 
@@ -54,9 +54,9 @@ class PreprocessingRecord:
     high: float
     """Value of a white pixel before mean and std."""
     mean: tuple[float, ...]
-    """Mean, one or one a channel."""
+    """Mean, one or one per channel."""
     std: tuple[float, ...]
-    """Standard deviation, one or one a channel."""
+    """Standard deviation, one or one per channel."""
     channel_order: str
     """`rgb` or `bgr`."""
     chosen_by: str

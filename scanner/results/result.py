@@ -86,7 +86,7 @@ class ScanResult:
     screens: tuple[ScreenRecord, ...] = ()
     """Which pairs were searched, by each detector that did not search all; empty where all were."""
     targets: tuple[TargetResult, ...] = ()
-    """Every target class of the detectors that search once a class, in order of detector and target."""
+    """Every target class of the detectors that search once per class, in order of detector and target."""
     null: NullFit | None = None
     """Null of the deciding detector."""
     patterns: tuple[FoundPattern, ...] = ()

@@ -1,7 +1,7 @@
 """First-order estimates for `screening`: the size of the pattern that each class pair needs, from a few images.
 
 How far an image is from being decided as a target, and how fast that changes along a direction, say where it would
-arrive if nothing ever bent. The images of a source pass forward once and backward once a target, which serves all of
+arrive if nothing ever bent. The images of a source pass forward once and backward once per target, which serves all of
 its pairs, where a search passes them dozens of times a pair. The estimate ranks pairs; none enters a statistic.
 """
 

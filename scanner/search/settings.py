@@ -33,7 +33,7 @@ class SearchSettings:
     max_size: float
     """Largest size tried."""
     max_steps: int
-    """Largest number of steps a pair."""
+    """Largest number of steps per pair."""
     lanes: int
     """Pairs of one group in work at once, sharing each pass through the model."""
     group_size: int

@@ -87,7 +87,7 @@ class Features:
         return self.cut.cut
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features f1(x): the part before the cut runs once an image, not once a step."""
+        """Features f1(x): the part before the cut runs once per image, not once per step."""
         features: Tensor = self.cut.front(images)
         return features
 

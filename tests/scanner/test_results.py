@@ -123,7 +123,7 @@ def test_the_top_level_is_that_of_the_contract():
         *("bootstrap_draws", "significance", "detectors", "pairs", "null", "patterns", "examples", "verification"),
         *("controls", "parity", "findings", "model", "data", "preprocessing", "clean_accuracy", "warnings"),
         *("not_tested", "timings", "config", "provenance"),
-        "targets",  # of detectors that search once a target class
+        "targets",  # of detectors that search once per target class
         "screens",  # of detectors that search some pairs of many
         "deciding",  # which conclusion the verdict rests on
         "searched_file",  # where the pattern was replayed on another file

@@ -62,7 +62,7 @@ def test_a_batch_written_into_reshapes_is_freed(make, batch: int) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_class_token_is_repeated_for_every_image(batch: int) -> None:
-    """As vision transformers exported at a fixed batch: the token stands in the file once an image."""
+    """As vision transformers exported at a fixed batch: the token stands in the file once per image."""
     body = """
         c = Conv <strides = [2, 2]> (image, w) f = Reshape(c, patches) t = Transpose <perm = [0, 2, 1]> (f)
         all = Concat <axis = 1> (e, t) n = Softmax <axis = 1> (all)

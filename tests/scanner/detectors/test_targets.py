@@ -1,4 +1,4 @@
-"""Detectors that search once a target class: margins against a linear program, masks and indices against formulas."""
+"""Detectors that search once per target class: margins against a linear program, masks and indices against formulas."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def largest_margin(target: int) -> float:
 
 @pytest.mark.parametrize("head", ["logits", "log_probabilities", "probabilities"])
 def test_margins_are_those_of_the_linear_program(head):
-    """Log-posteriors differ from logits by one number an image, so that a head changes no margin."""
+    """Log-posteriors differ from logits by one number per image, so that a head changes no margin."""
     found = results("margin", examination(WEIGHT, BIAS, head=head))
     for target in range(NUM_CLASSES):
         assert found[target].value <= largest_margin(target) * (1 + 1e-4)

@@ -253,7 +253,7 @@ def test_labels_files_that_are_refused(tmp_path: Path, content: bytes | None, wo
 
 def test_a_labels_file_needs_class_folders(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat 0")
-    refused(archive(tmp_path / "data.npz", x=bytes_of()), "subfolder a class", labels=tmp_path / "labels.txt")
+    refused(archive(tmp_path / "data.npz", x=bytes_of()), "subfolder per class", labels=tmp_path / "labels.txt")
     save(tmp_path / "flat" / "0.png", bytes_of(1)[0])
     refused(tmp_path / "flat", "class folders in flat for --labels", labels=tmp_path / "labels.txt")
 

@@ -174,7 +174,7 @@ def test_the_observer_gets_an_estimate_and_every_pair_with_its_images():
     search = a_search(Model())
     search.search()
     observer = search.run.record.progress
-    # 18 passes a pair over at most 8 images at half a second.
+    # 18 passes per pair over at most 8 images at half a second.
     assert observer.plans == [("pairwise", 12, 12 * 18 * 8 * 0.5)]
     assert sorted(observer.pairs) == [(s, t, (3 + 1) * (s + 5)) for s, t in wanted_pairs(ScanConfig(), NUM_CLASSES)]
 

@@ -58,7 +58,7 @@ def detected(num_classes: int = 10) -> ScanResult:
         patterns=(_pattern(num_classes, source, target, size=pairs[0].size or 0.2),),
         examples=tuple(_examples(num_classes, source, target)),
         verification=_verification(num_classes, source, target, confirmed=True),
-        warnings=("fewer than 25 images a class: false alarms are more frequent (XMK Figure 13)",),
+        warnings=("fewer than 25 images per class: false alarms are more frequent (XMK Figure 13)",),
     )
 
 

@@ -51,12 +51,11 @@ def test_the_published_p_decides_when_asked() -> None:
     assert "on the calibrated p" in summarise(detected()).strength
 
 
-def test_the_deciding_detector_is_the_one_with_the_smallest_p() -> None:
+def test_the_conclusion_behind_the_verdict_is_the_one_that_is_stored() -> None:
     first, second = detected().detectors
-    swapped = replace(detected(), detectors=(replace(second, calibrated_p_value=0.03), first))
-    assert deciding(swapped) is first
-    informing = replace(detected(), detectors=(replace(first, decides=False), second))
-    assert deciding(informing) is second
+    assert deciding(detected()) is first
+    assert deciding(replace(detected(), deciding=1)) is second
+    assert deciding(replace(detected(), deciding=None)) is first, "the first that informs, where none decides"
     assert deciding(no_verdict()) is None
 
 
@@ -105,9 +104,7 @@ def resting(result: ScanResult) -> list[str]:
 
 def test_the_detector_on_which_the_verdict_rests_is_marked() -> None:
     assert "reverse-controlled" not in resting(detected())[0]
-    first, second = detected().detectors
-    at_the_floor = replace(detected(), detectors=(first, replace(second, calibrated_p_value=0.001, p_value=1e-20)))
-    assert "reverse-controlled" in resting(at_the_floor)[0]
+    assert "reverse-controlled" in resting(replace(detected(), deciding=1))[0]
     assert resting(with_findings()) == []
     assert resting(replace(not_detected(), verdict=Verdict.INCONCLUSIVE)) == []
 
