@@ -128,8 +128,8 @@ def pooled(study: Study) -> Table:
     return Table(
         "Detectors that pool the sources",
         "Neural Cleanse and TABOR at a REDUCED effort (10 images per class, 300 steps), anomaly index above 2; "
-        "`margin` needs no images, calibrated p at 0.05. Right: alarm with the right target, or none on Clean; in brackets XMK "
-        "Table 2. What to see: attacks from one class are what such detectors miss.",
+        "`margin` needs no images, calibrated p at 0.05. Right: alarm with the right target, or none on Clean; in "
+        "brackets XMK Table 2. What to see: attacks from one class are what such detectors miss.",
         ("variant", *study.groups),
         tuple(rows),
     )
