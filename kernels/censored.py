@@ -92,7 +92,7 @@ def fit_censored(summaries: Matrix, limits: Vector, size: float, power: float, i
         if summaries[row, 3] < _FEWEST_OBSERVED or not 0.0 < limit < 1.0:
             continue
         expected[MEAN_LOG], expected[MEAN_INVERSE], expected[MEAN] = math.log(limit), 1.0 / limit, limit
-        settled = False
+        converged = False
         for _ in range(_MAX_ROUNDS):
             mixed[:] = known * summaries[row, :3] + (1.0 - known) * expected
             fit[POWER], fit[INVERSE], fit[RATE] = power, inverse, 0.0
@@ -102,8 +102,8 @@ def fit_censored(summaries: Matrix, limits: Vector, size: float, power: float, i
             before[:] = expected
             _expect(fit, limit, expected)
             if np.max(np.abs(expected - before) / np.abs(before)) < _CLOSE:
-                settled = True
+                converged = True
                 break
-        if not settled:
+        if not converged:
             fit[STATUS] = FAILED
     return fits

@@ -113,8 +113,8 @@ def names(table: Table) -> tuple[str, ...]:
 
 def allowed(option: Option) -> tuple[str, ...]:
     """The values that an option may have; empty where any will do."""
-    listed = ([choice] if isinstance(choice, str) else names(choice) for choice in option.choices)
-    return tuple(name for group in listed for name in group)
+    groups = ([choice] if isinstance(choice, str) else names(choice) for choice in option.choices)
+    return tuple(name for group in groups for name in group)
 
 
 def told(option: Option) -> str:
@@ -122,10 +122,10 @@ def told(option: Option) -> str:
     default, mark = option.default, "" if option.shown else " (by default)"
     marked = [f"{each}{mark}" if each == default else each for each in allowed(option)]
     written = " and ".join(map(str, default)) if isinstance(default, tuple) else default
-    return option.about.format(names=listed(marked), default=written)
+    return option.about.format(names=alternatives(marked), default=written)
 
 
-def listed(words: Sequence[str]) -> str:
+def alternatives(words: Sequence[str]) -> str:
     """`a, b or c`."""
     return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 

@@ -73,7 +73,7 @@ class ScanConfig:
     pairs: tuple[tuple[int, int], ...] | None = option(None, "Only these pairs source:target: 1:9,2:7", SEARCH)
     screen: str = option(
         "auto",
-        "on: search only the pairs that a short look shows as smallest, and some at random; off: all; "
+        "on: search only the pairs that a first estimate shows as smallest, and some at random; off: all; "
         "auto: on with more than 5000 pairs (72 classes).",
         SEARCH,
         choices=("auto", "on", "off"),

@@ -68,21 +68,21 @@ def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
     return first.shape == second.shape and first.tobytes() == second.tobytes()
 
 
-def settle_reshapes(model: onnx.ModelProto, setting: Setting) -> None:
+def write_reshapes(model: onnx.ModelProto, setting: Setting) -> None:
     """Rule 5: the target of each `Reshape` becomes a list of numbers, with -1 where the batch is."""
     graph = model.graph
     reached = reached_values(graph, [setting.signature.input_name])
     known = constants(graph)
-    unsettled = []
+    varying = []
     for node in graph.node:
         if node.op_type != "Reshape" or len(node.input) < 2 or node.output[0] not in reached - {node.input[1]}:
             continue
         if node.input[1] in known and numpy_helper.to_array(known[node.input[1]]).all():
             del node.attribute[:]  # without a 0 in the target, `allowzero` says nothing
         elif node.input[1] not in reached:
-            unsettled.append(node)
-    if unsettled:
-        _write_targets(model, unsettled, setting)
+            varying.append(node)
+    if varying:
+        _write_targets(model, varying, setting)
 
 
 def _write_targets(model: onnx.ModelProto, reshapes: Sequence[onnx.NodeProto], setting: Setting) -> None:

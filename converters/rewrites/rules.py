@@ -11,7 +11,7 @@ from onnx import inliner
 from backscan.converters.graph import drop_unused, set_outputs, sort_nodes
 from backscan.converters.rewrites.control import expand_control_flow
 from backscan.converters.rewrites.convolutions import fold_into_convolutions
-from backscan.converters.rewrites.folding import constants_to_initialisers, fold_unreached, settle_reshapes
+from backscan.converters.rewrites.folding import constants_to_initialisers, fold_unreached, write_reshapes
 from backscan.converters.rewrites.identities import drop_identities, unzip_scores
 from backscan.converters.rewrites.setting import Setting
 from backscan.converters.signature.signature import ModelSignature
@@ -51,7 +51,7 @@ def normalise(
         if not expand_control_flow(plain):
             break
         sort_nodes(plain.graph)
-    settle_reshapes(plain, setting)
+    write_reshapes(plain, setting)
     drop_identities(plain.graph)
     fold_into_convolutions(plain.graph)
     drop_unused(plain.graph)

@@ -98,7 +98,7 @@ def choose_output(
     if wanted is not None:
         if wanted not in forms:
             reason = "gives no vector of scores for an image" if wanted in outputs else "is no output of the model"
-            raise OutputNameError(f"'{wanted}' {reason}: pass --output-name with one of {_listed(forms or outputs)}")
+            raise OutputNameError(f"'{wanted}' {reason}: pass --output-name with one of {_quoted(forms or outputs)}")
         return wanted
     vectors = [name for name, form in forms.items() if form.num_scores > 1] or list(forms)
     last = [name for name in vectors if not _leads_to_another(name, vectors, graph)]
@@ -107,11 +107,11 @@ def choose_output(
         choices = [made_by[name].op_type for name in outputs if name in made_by and made_by[name].op_type in _CHOOSES]
         labels = f" ({', '.join(sorted(set(choices)))} gives labels, which have no gradient)" if choices else ""
         raise SignatureError(
-            f"expected an output with one score for each class, found {_listed(outputs)}{labels}: this is no "
+            f"expected an output with one score for each class, found {_quoted(outputs)}{labels}: this is no "
             "classifier, or its class scores are no output; export the model with its logits as an output"
         )
     if len({forms[name].num_scores for name in last}) > 1:
-        raise SignatureError(f"several outputs may classify ({_listed(last)}): pass --output-name with one of them")
+        raise SignatureError(f"several outputs may classify ({_quoted(last)}): pass --output-name with one of them")
     return last[0]
 
 
@@ -129,7 +129,7 @@ def _moved_from(name: str, graph: onnx.GraphProto) -> str:
     return name
 
 
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+def _quoted(names: Sequence[str] | Mapping[str, object]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 

@@ -142,10 +142,10 @@ def _value(key: str, value: Any, parameter: Parameter, path: Path) -> Any:
 
 
 def _placed(key: str, value: Any, parameter: Parameter, path: Path) -> Any:
-    listed = value if isinstance(value, list) else [value]
-    if not all(isinstance(each, str) for each in listed):
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in values):
         raise OptionError(f"expected {key!r} in {path} to name a file or folder, found {value!r}")
-    placed = [each if each == "-" else str(path.parent / each) for each in listed]
+    placed = [each if each == "-" else str(path.parent / each) for each in values]
     return placed if parameter.multiple else placed[0]
 
 

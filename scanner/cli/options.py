@@ -16,7 +16,7 @@ from backscan.scanner.choices import (
     RUNNING,
     SEARCH,
     STATISTICS,
-    listed,
+    alternatives,
     names,
     option,
 )
@@ -42,7 +42,7 @@ Preset = Annotated[
     str | None, typer.Option(help=f"A variant of the paper: {', '.join(PRESETS)}.", rich_help_panel=SEARCH)
 ]
 Tensors = Annotated[bool, typer.Option("--tensors", help="List where the model can be cut in two.")]
-AnyFormat = Annotated[str, typer.Option("--format", help=f"{listed(names(RENDERERS))}.")]
+AnyFormat = Annotated[str, typer.Option("--format", help=f"{alternatives(names(RENDERERS))}.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,14 +52,14 @@ class Fields:
 def spread(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
     """The command with every option a parameter of its own, in the order of the panels."""
     parts = {parameter.name: _part(parameter) for parameter in _parameters(command)}
-    listed = sorted((each for parameters, _ in parts.values() for each in parameters), key=_place)
+    arranged = sorted((each for parameters, _ in parts.values() for each in parameters), key=_place)
 
     @functools.wraps(command)
     def run(**values: Any) -> ExitCode:
         return command(**{name: collect(values) for name, (_, collect) in parts.items()})
 
-    run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in listed}
+    run.__signature__ = inspect.Signature(arranged)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in arranged}
     return run
 
 

@@ -125,10 +125,10 @@ class _Search:
         log_p = self._log_posterior(blend(images, mask, pattern))  # [T, n, K]
         rates = (log_p.argmax(dim=2) == self._targets.unsqueeze(1)).double().mean(dim=1)
         reached = rates >= config.goal_rate
-        settled = self._adapt(reached)
+        converged = self._adapt(reached)
         # A step that sees all images is proof by itself; one that drew some is checked on all, and that only once its
         # mask has reached the goal for a while, as the check costs as much as many steps.
-        self._keep(torch.where(self._sees_all, reached, self._confirmed(settled & ~self._sees_all)))
+        self._keep(torch.where(self._sees_all, reached, self._confirmed(converged & ~self._sees_all)))
         # Targets share the batch and the optimiser, but no parameter: Adam moves each as if it were alone.
         cross_entropy = mean_cross_entropy(log_p, self._targets.unsqueeze(1).expand(log_p.shape[:2]))
         masked = Masked(images, labels, self._targets, mask, pattern, self._log_posterior)
@@ -166,10 +166,10 @@ class _Search:
         self._best_mask = torch.where(chosen, mask, self._best_mask)
         self._best_pattern = torch.where(chosen, pattern, self._best_pattern)
 
-    def _confirmed(self, settled: Tensor) -> Tensor:
+    def _confirmed(self, converged: Tensor) -> Tensor:
         """Which masks reach the goal on all images, asked only of those that would be the smallest, bool [T]."""
         mask, pattern = self._parts()
-        asked = settled & (NORMS[self._examination.config.norm](mask) < self._best)
+        asked = converged & (NORMS[self._examination.config.norm](mask) < self._best)
         confirmed = torch.zeros_like(asked)
         for index in asked.nonzero().flatten().tolist():
             rate = self._pools[index].rate(mask[index], pattern[index])
@@ -183,11 +183,11 @@ class _Search:
         # Positive while the goal is reached, negative while it is missed; a change of sides begins at one again, and
         # so does a weight that was changed.
         self._streaks = torch.where(reached, self._streaks.clamp_min(0) + ones, self._streaks.clamp_max(0) - ones)
-        settled = self._streaks >= _PATIENCE
-        self._weights = torch.where(settled, self._weights * factor, self._weights)
+        converged = self._streaks >= _PATIENCE
+        self._weights = torch.where(converged, self._weights * factor, self._weights)
         self._weights = torch.where(self._streaks <= -_PATIENCE, self._weights / factor**_FALL, self._weights)
         self._streaks = torch.where(self._streaks.abs() >= _PATIENCE, torch.zeros_like(ones), self._streaks)
-        return settled
+        return converged
 
     def _log_posterior(self, images: Tensor) -> Tensor:
         flat = self._examination.classifier.log_posterior(images.flatten(0, 1))

@@ -234,8 +234,8 @@ def _basis(inferences: Sequence[Inference]) -> tuple[str, ...]:
         if entry.decides
     ]
     return tuple(
-        f"detector {entry.detector} searched {num_searched} of {entry.num_pairs} pairs: one that a short look did not "
-        "show among the smallest would have been missed"
+        f"detector {entry.detector} searched {num_searched} of {entry.num_pairs} pairs: one that a first estimate "
+        "did not show among the smallest would have been missed"
         for entry, num_searched in counted
         if num_searched < entry.num_pairs
     )

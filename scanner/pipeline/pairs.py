@@ -45,7 +45,7 @@ class Screening:
     drawn: set[Pair]
     """Drawn at random: the null is fitted to them. All pairs where all are searched."""
     chosen: set[Pair] = field(default_factory=set)
-    """Those that look smallest."""
+    """Those with the smallest estimates."""
 
     def of(self, pairs: Sequence[Pair]) -> list[Pair]:
         """The pairs to search, in their order."""
@@ -159,7 +159,7 @@ class PairSearch:
         drawn = screening.draw(pairs, self.run.config.seed)
         if len(drawn) == len(pairs):
             return Screening(drawn)
-        record.progress.message(f"{name}: a short look at {len(pairs)} class pairs")
+        record.progress.message(f"{name}: estimating the sizes of {len(pairs)} class pairs")
         sizes: dict[Pair, float] = {}
         for portion in by_sources(pairs, _SOURCES_PER_ESTIMATE):
             found = self._estimates(prepared, portion, deadline)
@@ -263,7 +263,8 @@ def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
     unknown = sorted(c for c in named if not 0 <= c < num_classes)
     if unknown:
         raise OptionError(
-            f"expected classes 0 to {num_classes - 1} in --pairs and --targets, found {listed(unknown)}: correct them"
+            f"expected classes 0 to {num_classes - 1} in --pairs and --targets, found {named_classes(unknown)}: "
+            "correct them"
         )
     every = [(source, target) for source in range(num_classes) for target in range(num_classes) if source != target]
     wanted = [
@@ -308,6 +309,6 @@ def without_images(detector: str, pair: Pair) -> PairResult:
     )
 
 
-def listed(classes: Sequence[int]) -> str:
+def named_classes(classes: Sequence[int]) -> str:
     """`class 3`, or `classes 3, 5`."""
     return ("class " if len(classes) == 1 else "classes ") + ", ".join(str(c) for c in classes)

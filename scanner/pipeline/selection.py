@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backscan.scanner.pipeline.pairs import listed
+from backscan.scanner.pipeline.pairs import named_classes
 from backscan.scanner.pipeline.record import Images, Stop
 from backscan.scanner.results import DataRecord, Verdict
 
@@ -22,7 +22,7 @@ def split_images(run: Run, settled: SettledFile, clean: CleanSet) -> Images | St
     without = [label for label in range(settled.facts.num_classes) if label not in images.drawn.optimise]
     if without:
         run.record.leave_out(
-            f"attacks from {listed(without)}: too few images of {'it' if len(without) == 1 else 'them'}"
+            f"attacks from {named_classes(without)}: too few images of {'it' if len(without) == 1 else 'them'}"
         )
     if not images.drawn.optimise:
         return Stop(Verdict.INCONCLUSIVE, ("no class has enough images to search with: add images of each class",))

@@ -121,11 +121,11 @@ class ScreenRecord:
     detector: str
     """Detector that searched."""
     num_pairs: int
-    """Pairs that had a short look, or were drawn: all whose source has images."""
+    """Pairs that were estimated, or drawn: all whose source has images."""
     num_drawn: int
     """Pairs drawn at random and searched: the null is fitted to them."""
     num_chosen: int
-    """Further pairs that looked smallest and were searched."""
+    """Further pairs with the smallest estimates and were searched."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -87,7 +87,7 @@ def left_out(num_pairs: int, drawn: set[Pair], chosen: set[Pair]) -> str:
     """What a reader has to know about the pairs that are not searched."""
     num_searched = len(drawn | chosen)
     return (
-        f"{num_pairs - num_searched} of {num_pairs} class pairs, which had only a short look: searched were "
-        f"{len(chosen - drawn)} that looked smallest and {len(drawn)} drawn at random; an attack that the look does "
-        "not show is missed (--screen off searches all)"
+        f"{num_pairs - num_searched} of {num_pairs} class pairs, which were only estimated: searched were "
+        f"{len(chosen - drawn)} with the smallest estimates and {len(drawn)} drawn at random; an attack that the "
+        "estimate does not show is missed (--screen off searches all)"
     )

@@ -81,7 +81,7 @@ class Journal:
             lines = (folder / "pairs.jsonl").open("a+b", buffering=0)
         try:
             _lock(lines, folder)
-            is_new = _settle_header(folder, {"format": FORMAT, **key}, resume=resume)
+            is_new = _open_header(folder, {"format": FORMAT, **key}, resume=resume)
             journal = cls(folder, lines, is_new=is_new)
             journal._read()
         except BaseException:
@@ -234,7 +234,7 @@ def _lock(lines: FileIO, folder: Path) -> None:
         ) from error
 
 
-def _settle_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> bool:
+def _open_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> bool:
     """Write the header of a new journal, or compare that of an old one; whether it is new."""
     path = folder / "header.json"
     if not path.exists():
@@ -272,8 +272,8 @@ def _short(value: object) -> str:
 
 
 def _chunk_name(section: str, pairs: Sequence[Pair]) -> str:
-    listed = json.dumps([list(pair) for pair in pairs])
-    return f"{section}/{_digest(listed.encode())[:16]}"
+    text = json.dumps([list(pair) for pair in pairs])
+    return f"{section}/{_digest(text.encode())[:16]}"
 
 
 def _seal(record: Mapping[str, Any]) -> bytes:

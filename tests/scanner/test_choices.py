@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backscan.scanner.choices import RENDERERS, Table, allowed, listed, names, told
+from backscan.scanner.choices import RENDERERS, Table, allowed, alternatives, names, told
 from backscan.scanner.config import DETECTORS, OPTIONS, ScanConfig
 from backscan.scanner.errors import InternalError, OptionError
 from backscan.scanner.inference.statistics import STATISTICS
@@ -36,7 +36,7 @@ def test_every_table_that_an_option_takes_is_read():
 
 @pytest.mark.parametrize("name", NAMED)
 def test_help_lists_what_is_allowed(name):
-    assert listed(allowed(OPTIONS[name])) in told(OPTIONS[name]).replace(" (by default)", "")
+    assert alternatives(allowed(OPTIONS[name])) in told(OPTIONS[name]).replace(" (by default)", "")
 
 
 def test_help_tells_defaults():

@@ -14,7 +14,7 @@ from backscan.scanner.detectors import Searched
 from backscan.scanner.errors import OptionError
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import pairs as search_module
-from backscan.scanner.pipeline.pairs import PairSearch, chunks, listed, wanted_pairs
+from backscan.scanner.pipeline.pairs import PairSearch, chunks, named_classes, wanted_pairs
 from backscan.scanner.pipeline.record import Cutting, Record, Run, Stopped
 from backscan.scanner.process.protocol import Preparation
 from backscan.scanner.progress import SilentProgress
@@ -246,4 +246,4 @@ def test_searches_under_other_preprocessing_do_not_share_a_chunk(tmp_path: Path)
 
 @pytest.mark.parametrize(("classes", "text"), [([3], "class 3"), ([3, 5, 9], "classes 3, 5, 9")])
 def test_classes_in_a_sentence(classes, text):
-    assert listed(classes) == text
+    assert named_classes(classes) == text

@@ -83,7 +83,7 @@ def test_a_target_that_is_near_everything_hides_no_other():
 def test_the_report_says_what_is_left_out():
     text = left_out(1806, set(every(5)), {(0, 1), (6, 7)})
     assert text.startswith(
-        "1785 of 1806 class pairs, which had only a short look: searched were 1 that looked smallest"
+        "1785 of 1806 class pairs, which were only estimated: searched were 1 with the smallest estimates"
     )
 
 
@@ -216,7 +216,7 @@ def test_a_screened_scan_names_the_planted_pair_and_what_it_left_out(tmp_path: P
     assert [entry.statistic for entry in found.detectors] == ["plain"]
     assert found.detectors[0].num_pairs == 240
     told = " ".join(found.not_tested)
-    assert f"{240 - len(found.pairs)} of 240 class pairs, which had only a short look" in told
+    assert f"{240 - len(found.pairs)} of 240 class pairs, which were only estimated" in told
     assert "statistic target-contrast, which needs every pair (--screen off): judged by plain" in told
     assert infer(ScanResult.from_dict(found.to_dict()), {}).detectors == found.detectors
     with pytest.raises(OptionError, match="expected --statistic plain alone for a scan that searched only some"):
@@ -228,13 +228,13 @@ def test_a_screened_scan_without_a_finding_says_what_that_rests_on(tmp_path: Pat
     found = scanned(tmp_path, planted=None, screen="on")
     assert found.verdict is Verdict.NOT_DETECTED
     assert found.reasons[-1] == (
-        f"detector pairwise searched {len(found.pairs)} of 240 pairs: one that a short look did not show among the "
+        f"detector pairwise searched {len(found.pairs)} of 240 pairs: one that a first estimate did not show among the "
         "smallest would have been missed"
     )
 
 
 @pytest.mark.usefixtures("few_drawn")
-def test_a_screened_scan_that_is_interrupted_goes_on_without_new_looks(tmp_path: Path, monkeypatch):
+def test_a_screened_scan_that_is_interrupted_goes_on_without_new_estimates(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(pairs, "_SOURCES_PER_CHUNK", {"cpu": 4})
     whole = scanned(tmp_path, screen="on")
     searched = PreparedSearch.optimise
@@ -248,7 +248,7 @@ def test_a_screened_scan_that_is_interrupted_goes_on_without_new_looks(tmp_path:
     with pytest.raises(Interrupted):
         scanned(tmp_path, screen="on", journal=tmp_path / "journal")
     asked: list[int] = []
-    monkeypatch.setattr(PreparedSearch, "estimate", lambda *_, **__: pytest.fail("looked again"))
+    monkeypatch.setattr(PreparedSearch, "estimate", lambda *_, **__: pytest.fail("estimated again"))
     monkeypatch.setattr(
         PreparedSearch,
         "optimise",
