@@ -14,6 +14,9 @@ from backscan.scanner.store.files import read_text, why_unreadable
 from backscan.scanner.store.reports import parse
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from backscan.scanner.results import ScanResult
 
 _WIDEST = 100  # longer lines are hard to read
@@ -167,25 +170,17 @@ def save_pattern(result: ScanResult, path: Path) -> bool:
     return True
 
 
-def _picture(values: object) -> bytes:
+def _picture(values: NDArray[np.float32]) -> bytes:
     """The pattern [C, H, W] as PNG: grey is no change, the largest change is black or full light."""
-    import io
+    from backscan.scanner.images.png import png
 
-    import numpy as np
-    from PIL import Image
-
-    pattern = np.asarray(values, dtype=np.float64)
-    if pattern.ndim != 3:
+    if values.ndim != 3:
         raise UserError(
-            f"expected a pattern of rows and columns for a picture, found shape {list(pattern.shape)}: save a .npy"
+            f"expected a pattern of rows and columns for a picture, found shape {list(values.shape)}: save a .npy"
         )
-    if len(pattern) not in (1, 3):
-        pattern = pattern.mean(axis=0, keepdims=True)
-    peak = np.abs(pattern).max() or 1.0
-    pixels = np.round(127.5 + 127.5 * pattern / peak).astype(np.uint8).transpose(1, 2, 0)
-    written = io.BytesIO()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(written, format="PNG")
-    return written.getvalue()
+    pattern = values.astype(float)
+    shown = pattern if len(pattern) in (1, 3) else pattern.mean(axis=0, keepdims=True)
+    return png(0.5 + 0.5 * shown / (abs(shown).max() or 1.0))
 
 
 def _write(file: Path, content: bytes) -> None:

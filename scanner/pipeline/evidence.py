@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 
 from backscan.kernels.embedding import add
 from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.images.png import png
 from backscan.scanner.results import Controls, EncodedArray, Example, FoundPattern
 
 if TYPE_CHECKING:
@@ -86,14 +86,5 @@ def controls(pairs: Sequence[PairResult], source: int | None, target: int | None
 
 
 def encode_png(image: NDArray[np.float32]) -> str:
-    """An image [C, H, W] in [0, 1] as base64 PNG; one or three channels, others by their mean."""
-    from PIL import Image
-
-    pixels = np.round(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
-    if len(pixels) == 3:
-        picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    else:
-        picture = Image.fromarray(np.round(pixels.mean(axis=0)).astype(np.uint8))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    """An image [C, H, W] in [0, 1] as base64 PNG."""
+    return base64.b64encode(png(image)).decode("ascii")
