@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from backscan.scanner.cli import options, session
-from backscan.scanner.cli.session import Settings, say
-from backscan.scanner.cli.signature import spread
+from backscan.scanner.cli import command_options, console
+from backscan.scanner.cli.console import Settings, say
+from backscan.scanner.cli.typer_signature import spread
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import ExitCode, InternalError, OptionError, ScanError
 from backscan.scanner.pipeline.ends import Interrupted
@@ -72,7 +72,7 @@ def _common(
         try:
             _configure_from_file(context)
         except OptionError as error:
-            session.fail(str(error), error.exit_code, error)
+            console.fail(str(error), error.exit_code, error)
 
 
 def _configure_from_file(context: typer.Context) -> None:
@@ -98,11 +98,11 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
         try:
             code = command(*args, **kwargs)
         except (KeyboardInterrupt, Interrupted):
-            session.fail("interrupted", ExitCode.INTERRUPTED)
+            console.fail("interrupted", ExitCode.INTERRUPTED)
         except ScanError as error:
-            session.fail(str(error), error.exit_code, error)
+            console.fail(str(error), error.exit_code, error)
         except Exception as error:  # an uncaught exception would exit 1 and look like a detection
-            session.fail(_INTERNAL.format(type(error).__name__, error), ExitCode.INTERNAL, error)
+            console.fail(_INTERNAL.format(type(error).__name__, error), ExitCode.INTERNAL, error)
         Settings.detected = code is ExitCode.DETECTED
         raise typer.Exit(int(code))
 
@@ -113,13 +113,13 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
 @_exits
 @spread
 def check(
-    models: options.Models,
-    images: options.NamedImages,
-    delivery: options.Delivery,
-    chosen: options.Chosen,
-    keeping: options.Keeping,
-    ending: options.Ending,
-    preset: options.Preset = None,
+    models: command_options.Models,
+    images: command_options.NamedImages,
+    delivery: command_options.Delivery,
+    chosen: command_options.Chosen,
+    keeping: command_options.Keeping,
+    ending: command_options.Ending,
+    preset: command_options.Preset = None,
 ) -> ExitCode:
     """Scan models for backdoors and say what was found."""
     from backscan.scanner.cli import output, several_models
@@ -131,7 +131,7 @@ def check(
     if keeping.resume and keeping.journal is None:
         raise OptionError("expected --journal with --resume, found none: name the folder of the interrupted scan")
     output.check_destinations(delivery.report, delivery.format_, ending.save_pattern)
-    options.one_of(ending.fail_on, FAIL_ON, "--fail-on")
+    command_options.one_of(ending.fail_on, FAIL_ON, "--fail-on")
     known = read_baseline(ending.baseline) if ending.baseline else None
     order = several_models.Order(config, images, several_models.read_class_names(images.class_names), keeping)
     paths = expand(models)
@@ -156,10 +156,10 @@ def check(
 @_exits
 @spread
 def inspect(
-    model: options.Model,
-    chosen: options.Opening,
-    display: options.Display,
-    tensors: options.Tensors = False,
+    model: command_options.Model,
+    chosen: command_options.Opening,
+    display: command_options.Display,
+    tensors: command_options.Tensors = False,
 ) -> ExitCode:
     """Show what a model takes and gives and what is built into it, without scanning it."""
     from backscan.scanner.cli import output
@@ -167,7 +167,7 @@ def inspect(
     from backscan.scanner.reports.text import printable
     from backscan.scanner.results import to_json
 
-    options.one_of(display.format_, output.STDOUT_FORMATS, "--format")
+    command_options.one_of(display.format_, output.STDOUT_FORMATS, "--format")
     inspection = inspect_model(model, ScanConfig(**chosen), tensors=tensors)
     if display.format_ == "json":
         output.print_text(to_json(inspection))
@@ -179,7 +179,9 @@ def inspect(
 @app.command()
 @_exits
 @spread
-def infer(report_file: options.Report, chosen: options.Judging, delivery: options.Delivery) -> ExitCode:
+def infer(
+    report_file: command_options.Report, chosen: command_options.Judging, delivery: command_options.Delivery
+) -> ExitCode:
     """Judge the pairs of a report again with other statistics; opens no model.
 
     An option that is not given stays as in the report, whatever its default.
@@ -197,11 +199,11 @@ def infer(report_file: options.Report, chosen: options.Judging, delivery: option
 @_exits
 @spread
 def verify(
-    report_file: options.Report,
-    model: options.Model,
-    images: options.Images,
-    protection: options.Protection,
-    delivery: options.Delivery,
+    report_file: command_options.Report,
+    model: command_options.Model,
+    images: command_options.Images,
+    protection: command_options.Protection,
+    delivery: command_options.Delivery,
 ) -> ExitCode:
     """Replay the pattern of a report on a model with onnxruntime alone."""
     from backscan.scanner.cli import output
@@ -220,7 +222,7 @@ def verify(
 
 @app.command()
 @_exits
-def render(report_file: options.Report, format_: options.AnyFormat = "terminal") -> ExitCode:
+def render(report_file: command_options.Report, format_: command_options.AnyFormat = "terminal") -> ExitCode:
     """Write a JSON report in another format to stdout."""
     from backscan.scanner.cli import output
 
@@ -232,14 +234,14 @@ def render(report_file: options.Report, format_: options.AnyFormat = "terminal")
 @app.command()
 @_exits
 @spread
-def demo(files: options.Files) -> ExitCode:
+def demo(files: command_options.Files) -> ExitCode:
     """Scan two small models that ship with the tool, one backdoored and one not, and compare with the truth."""
     from backscan.scanner.cli import output
     from backscan.scanner.cli.demo import run_demo
 
     output.check_destinations(files.report, "terminal")
     try:
-        with session.progress() as progress:
+        with console.progress() as progress:
             shown = run_demo(progress)
     except ScanError as error:  # the models are ours, so nothing about them is the user's mistake
         raise InternalError(f"the models of the demo cannot be scanned: {error}") from error
@@ -267,7 +269,7 @@ def _configure(preset: str | None, chosen: Mapping[str, Any]) -> ScanConfig:
     return config
 
 
-def _deliver(results: Sequence[ScanResult], delivery: options.Delivery) -> None:
+def _deliver(results: Sequence[ScanResult], delivery: command_options.Delivery) -> None:
     from backscan.scanner.cli import output
 
     output.deliver(results, delivery.report, delivery.format_)
@@ -275,7 +277,7 @@ def _deliver(results: Sequence[ScanResult], delivery: options.Delivery) -> None:
 
 def _interrupted(journal: Path | None) -> ExitCode:
     """Tell how to go on."""
-    again = f"{session.command()} --resume"
+    again = f"{console.command()} --resume"
     hint = f"continue with: {again}" if journal else "use --journal DIR to be able to continue next time"
     say(f"interrupted; {hint}")
     return ExitCode.INTERRUPTED

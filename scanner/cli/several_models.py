@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backscan.scanner.cli.options import Images, Keeping
-from backscan.scanner.cli.session import command, progress, say
+from backscan.scanner.cli.command_options import Images, Keeping
+from backscan.scanner.cli.console import command, progress, say
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import UserError
 from backscan.scanner.images.cleanset import CleanSet, find_beside

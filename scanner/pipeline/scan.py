@@ -17,8 +17,8 @@ from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline.admission import audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
-from backscan.scanner.pipeline.gates import compare, cut_model, find_switches, fit_images, open_model, settle
 from backscan.scanner.pipeline.pairs import PairSearch, open_journal
+from backscan.scanner.pipeline.preparation import compare, cut_model, find_switches, fit_images, open_model, settle
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile

@@ -403,7 +403,7 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
     """The same detector under two names: the calibrated p doubles."""
     from backscan.scanner import choices, detectors
     from backscan.scanner.detectors import pairwise
-    from backscan.scanner.pipeline import evidence, gates, replay
+    from backscan.scanner.pipeline import evidence, preparation, replay
     from backscan.scanner.process import parent
 
     twin = replace(
@@ -412,7 +412,7 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
         infer=lambda *args: tuple(replace(found, detector="twin") for found in pairwise.infer(*args)),
     )
     table = {**detectors.DETECTORS, "twin": twin}
-    for module in (detectors, pipeline, gates, parent, replay, evidence):
+    for module in (detectors, pipeline, preparation, parent, replay, evidence):
         monkeypatch.setattr(module, "DETECTORS", table)
     read = choices.names
     monkeypatch.setattr(choices, "names", lambda known: (*read(known), *["twin"] * (known.name == "DETECTORS")))

@@ -20,7 +20,7 @@ from backscan.scanner.choices import (
     names,
     option,
 )
-from backscan.scanner.cli.signature import Fields
+from backscan.scanner.cli.typer_signature import Fields
 from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import OptionError
 

@@ -13,8 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from backscan.scanner.choices import OUTPUT, SEARCH, STATISTICS, option, told
-from backscan.scanner.cli import app, config_file, options
-from backscan.scanner.cli.signature import spread
+from backscan.scanner.cli import app, command_options, config_file
+from backscan.scanner.cli.typer_signature import spread
 from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import ExitCode
 
@@ -30,7 +30,7 @@ def chosen(*arguments: str) -> dict[str, object]:
     got: dict[str, object] = {}
 
     @spread
-    def command(given: options.Chosen) -> ExitCode:
+    def command(given: command_options.Chosen) -> ExitCode:
         got.update(given)
         return ExitCode.NOT_DETECTED
 
