@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import functools
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -138,15 +139,20 @@ def check_value(option: Option, value: Any) -> None:
     """
     if option.low is not None and option.high is not None and not option.low <= value <= option.high:
         raise OptionError(f"expected {option.spelled} between {option.low:g} and {option.high:g}, found {value:g}")
-    several = isinstance(value, tuple)
+    several = isinstance(option.default, tuple)
     if option.choices:
         choices = allowed(option)
-        for each in value if several else (value,):
+        for each in value if isinstance(value, tuple | list) else (value,):
             if each not in choices:
                 raise OptionError(f"expected {option.spelled} to be one of {', '.join(choices)}, found {each!r}")
-        if several and (not value or len(set(value)) < len(value)):
+        if several and (not value or isinstance(value, str) or len(set(value)) < len(value)):
             raise OptionError(
                 f"expected at least one {option.spelled}, each of them once, found {', '.join(value) or 'none'}"
             )
-    elif several and any(isinstance(each, float) and not math.isfinite(each) for each in value):
+    elif not isinstance(value, str) and not all(map(math.isfinite, _numbers(value))):
         raise OptionError(f"expected {option.spelled} of finite numbers, found {value}")
+
+
+def _numbers(value: Any) -> list[Any]:
+    """The numbers in a value, whatever holds them."""
+    return [each for each in value if isinstance(each, numbers.Real)] if isinstance(value, Iterable) else []

@@ -142,5 +142,6 @@ def told_error(answer: Message, kinds: Mapping[str, type[Exception]], phase: str
         return UnexpectedError(sentence, phase=phase, child_traceback=answer["traceback"])
     error = kind.__new__(kind, answer["text"])
     error.args = (answer["text"],)
-    error.__dict__.update(answer["fields"])
+    # What the class itself says, such as how the command line ends, is not for the child to say.
+    error.__dict__.update({name: value for name, value in answer["fields"].items() if not hasattr(kind, name)})
     return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -108,11 +108,11 @@ class PairSearch:
         detectors = searching(config, self.cutting.tensor)
         without = [pair for pair in wanted if pair[0] not in self.images_by_class]
         empty = tuple(without_images(name, pair) for name in detectors for pair in without)
-        found = take(Searched(config.detectors, num_classes, self.cutting.tensor, self._ordered(empty)))
+        found = Searched(config.detectors, num_classes, self.cutting.tensor, self._ordered(empty))
         is_screened = screening.is_screened(config, num_classes, statistic=OF_SOME_PAIRS)
         deadline = None if config.time_limit is None else time.monotonic() + config.time_limit
         planned = {name: len(todo) for name in detectors}
-        with self._telling_unfinished(planned), self.run.record.phase(SEARCH_PHASE):
+        with self._telling_unfinished(planned, lambda: found.pairs), self.run.record.phase(SEARCH_PHASE):
             for name in detectors:
                 prepared = self.settled.prepare(
                     name, self.images_by_class, config, cut=self.cutting.cut, seconds=_left(deadline)
@@ -120,22 +120,23 @@ class PairSearch:
                 screened = self._screened(prepared, todo, deadline) if is_screened else Screening(set(todo))
                 pairs = screened.of(todo)
                 planned[name] = len(pairs)
-                found = take(replace(found, screens=(*found.screens, *screened.records(name, len(todo)))))
+                found = replace(found, screens=(*found.screens, *screened.records(name, len(todo))))
                 for chunk in self._chunks(prepared, pairs, deadline):
                     marked = (replace(r, chosen=(r.source, r.target) not in screened.drawn) for r in chunk)
                     found = take(replace(found, pairs=self._ordered((*found.pairs, *marked))))
         if _unfinished(planned, found.pairs):
             raise self._out_of_time()
-        return found
+        return take(found)
 
     @contextmanager
-    def _telling_unfinished(self, planned: Mapping[str, int]) -> Iterator[None]:
+    def _telling_unfinished(
+        self, planned: Mapping[str, int], found: Callable[[], Sequence[PairResult]]
+    ) -> Iterator[None]:
         """Tell of the pairs that were not searched when the time limit or the user ended the search."""
         try:
             yield
         finally:
-            found = self.run.record.get(Searched)
-            for name, missing in _unfinished(planned, found.pairs if found else ()).items():
+            for name, missing in _unfinished(planned, found()).items():
                 self.run.record.leave_out(
                     f"{missing} of {planned[name]} class pairs with detector {name}: the search did not finish"
                 )

@@ -71,6 +71,7 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
         concluded = replace(concluded, **kept)
     changed = replace(
         result,
+        surplus={name: value for name, value in result.surplus.items() if name not in concluded.fields()},
         config=config.to_dict(),
         bootstrap_draws=config.bootstrap_draws,
         significance=config.significance,
@@ -101,6 +102,7 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
     _refuse_other_file(result)
     config = ScanConfig.from_dict(result.config)
+    pair = _pair(result)
     artifact = read(model)
     same_images = result.data is not None and clean.digest == result.data.digest
     with open_process(sandbox=sandbox) as process:
@@ -108,7 +110,7 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         opened = _open(process, artifact, config)
         settled = opened.settle(_normalisation(result))
         cut = _cut(settled, result.patterns[0])
-        pair = _pair(result, cut.shape if cut else settled.facts.signature.input_shape)
+        _check_shape(pair, cut.shape if cut else settled.facts.signature.input_shape)
         fitted = clean.fit_to(settled.facts.signature.input_shape)
         fitted.check_labels(settled.facts.num_classes)
         images = draw_images(settled, fitted, config)
@@ -126,9 +128,11 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
 def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
     """The report with the verdict that follows from what is stored in it.
 
-    A scan whose verdict depends on the preprocessing is inconclusive whatever its pairs say, and a file that was not
-    searched is not cleared.
+    A scan that ended without a verdict has none whatever its pairs say, one whose verdict depends on the preprocessing
+    is inconclusive, and a file that was not searched is not cleared.
     """
+    if result.verdict is Verdict.NO_VERDICT:
+        return result
     judgement = judge(
         result.pairs,
         result.detectors,
@@ -242,28 +246,31 @@ def _cut(settled: SettledFile, pattern: FoundPattern) -> CutFile | None:
     return cut
 
 
-def _pair(result: ScanResult, shape: tuple[int, ...]) -> PairResult:
+def _pair(result: ScanResult) -> PairResult:
     """The pair whose pattern the report carries, with that pattern.
 
-    Args:
-        result: The report.
-        shape: Shape that patterns have on the model.
-
     Raises:
-        ReportError: the pair is missing, or the pattern is not one of this model.
+        ReportError: the pair is missing, or no detector of this version found it.
     """
     pattern = result.patterns[0]
     pair = find_pair(result.pairs, pattern.key)
-    if pair is None:
+    if pair is None or pattern.detector not in DETECTORS:
         raise ReportError(f"expected pair {pattern.source} -> {pattern.target} among the report's pairs, found none")
-    values = pattern.values.decode()
-    if values.shape != shape:
-        places = "features" if DETECTORS[pattern.detector].acts_on_features else "images"
+    return replace(pair, pattern=pattern.values.decode())
+
+
+def _check_shape(pair: PairResult, shape: tuple[int, ...]) -> None:
+    """Refuse a model on which patterns have another shape.
+
+    Raises:
+        ReportError: the pattern is not one of this model.
+    """
+    if pair.pattern is not None and pair.pattern.shape != shape:
+        places = "features" if DETECTORS[pair.detector].acts_on_features else "images"
         raise ReportError(
-            f"expected a model of {places} {list(values.shape)}, as the report's pattern is, found one of "
+            f"expected a model of {places} {list(pair.pattern.shape)}, as the report's pattern is, found one of "
             f"{list(shape)}: pass the model of the report"
         )
-    return replace(pair, pattern=values)
 
 
 def _normalisation(result: ScanResult) -> Normalisation:

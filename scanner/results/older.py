@@ -27,7 +27,7 @@ def upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
         ReportError: another schema version.
     """
     version = document.get("schema_version")
-    if not isinstance(version, str) or version.split(".")[0] != _MAJOR:
+    if not isinstance(version, str) or not re.fullmatch(rf"{_MAJOR}\.[0-9]+", version):
         raise ReportError(
             f"expected a report of schema version {_MAJOR}, found {version!r}: "
             "make the report again with this version of `scanner check`"
@@ -55,17 +55,23 @@ def _stored_since_1_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deciding(document: Mapping[str, Any]) -> int | None:
-    """Place of the conclusion whose pair and p-value stand at the top of the report."""
-    top = [document.get(name) for name in _TOP]
-    entries = document.get("detectors")
+    """Place of the conclusion whose pair stands at the top: of its pattern, else the smallest p-value that decides."""
+    entries, config = document.get("detectors"), document.get("config")
     if document.get("p_value") is None or not isinstance(entries, list | tuple):
         return None
-    deciding = (
-        place
+    published = isinstance(config, dict) and config.get("published_p")
+    patterns = document.get("patterns")
+    known = patterns if isinstance(patterns, list | tuple) else ()
+    shown = [pattern.get("detector") for pattern in known if isinstance(pattern, dict)]
+    deciding = {
+        place: (entry.get("detector") not in shown, entry["p_value" if published else "calibrated_p_value"])
         for place, entry in enumerate(entries)
-        if isinstance(entry, dict) and entry.get("decides", True) and [entry.get(name) for name in _TOP] == top
-    )
-    return next(deciding, None)
+        if isinstance(entry, dict)
+        and entry.get("decides", True)
+        and [entry.get(name) for name in _TOP] == [document.get(name) for name in _TOP]
+        and isinstance(entry.get("p_value" if published else "calibrated_p_value"), int | float)
+    }
+    return min(deciding, key=lambda place: deciding[place], default=None)
 
 
 def _texts(value: object) -> Iterable[str]:

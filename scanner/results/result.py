@@ -152,7 +152,10 @@ class ScanResult:
             ) from error
         if result.deciding is not None and not 0 <= result.deciding < len(result.detectors):
             raise ReportError("expected `deciding` to be a place in `detectors`, found another: make the report again")
-        return replace(result, surplus=surplus(fields, result.to_dict()) or {})
+        try:
+            return replace(result, surplus=plain(surplus(fields, result.to_dict()) or {}))
+        except RecursionError as error:
+            raise ReportError("expected a report, found one nested too deep: make the report again") from error
 
 
 _ADAPTER = TypeAdapter(ScanResult)

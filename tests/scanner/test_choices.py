@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backscan.scanner.choices import RENDERERS, Table, allowed, alternatives, names, told
@@ -176,3 +177,20 @@ def test_what_cannot_be_is_refused_by_its_name(changes, message):
 )
 def test_the_borders_are_allowed(changes):
     replace(ScanConfig(), **changes).check()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"detectors": "pairwise"},
+        {"mean": [math.nan]},
+        {"std": [math.inf]},
+        {"mean": (np.float32("nan"),)},
+        {"mean": np.array([math.nan])},
+        {"norm": ("l1", "l3")},
+    ],
+    ids=str,
+)
+def test_values_in_another_container_are_looked_at_too(changes):
+    with pytest.raises(OptionError):
+        replace(ScanConfig(), **changes).check()

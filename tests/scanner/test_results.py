@@ -135,7 +135,7 @@ def test_the_top_level_is_that_of_the_contract():
     assert "pattern" not in pair
 
 
-@pytest.mark.parametrize("version", [None, "0.9", "2.0", 1.0, ["1.1"]])
+@pytest.mark.parametrize("version", [None, "0.9", "2.0", 1.0, ["1.1"], "1", "1.-1", "1.x"])
 def test_another_version_is_refused(version):
     with pytest.raises(ReportError, match=r"schema version 1, found"):
         ScanResult.from_dict(written(examples.detected(3)) | {"schema_version": version})
@@ -169,6 +169,36 @@ def of_0_1(**changes: object) -> dict:
 
 def test_a_report_of_0_1_still_reads():
     assert ScanResult.from_dict(of_0_1()) == examples.detected(3)
+
+
+def test_a_report_of_0_1_whose_conclusions_tie_rests_on_the_one_that_is_shown():
+    """Published p-values have a floor, so strong ones are equal."""
+    result = examples.detected(3)
+    first, second = (replace(each, p_value=2.3e-308) for each in result.detectors)
+    other = replace(first, detector="features", calibrated_p_value=0.001)
+    tied = (other, replace(first, calibrated_p_value=0.3), replace(second, calibrated_p_value=0.002))
+    document = of_0_1(
+        detectors=[json.loads(to_json(plain(dataclasses.asdict(each)))) for each in tied], p_value=2.3e-308
+    )
+    assert ScanResult.from_dict(document).deciding == 2
+    document["patterns"] = []
+    assert ScanResult.from_dict(document).deciding == 0
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_an_unknown_field_that_is_no_number_is_null(number):
+    document = written(examples.detected(3)) | {"colour": [number]}
+    assert written(ScanResult.from_dict(document))["colour"] == [None]
+
+
+def test_a_report_that_is_nested_too_deep_is_refused():
+    nested: list = []
+    for _ in range(900):
+        nested = [nested]
+    document = written(examples.detected(3))
+    document["config"] |= {"deep": nested}
+    with pytest.raises(ReportError, match="make the report again"):
+        ScanResult.from_dict(document)
 
 
 def test_a_report_of_0_1_tells_of_a_replay_on_another_file():

@@ -24,6 +24,8 @@ Message = dict[str, Any]
 class ForeseenError(Exception):
     """Root of the error tree that the tests make known."""
 
+    severity = 3
+
     def __init__(self, message: str, *, node: str, limits: list[int]) -> None:
         super().__init__(message)
         self.node = node
@@ -86,6 +88,11 @@ class Failing:
 
     def foreseen(self, _: Message) -> Message:
         raise SpecialForeseenError("expected a cat, found a dog", node="Conv_1", limits=[1, 2])
+
+    def overriding(self, _: Message) -> Message:
+        error = SpecialForeseenError("no", node="Conv_1", limits=[])
+        error.severity = 0
+        raise error
 
     def unforeseen(self, _: Message) -> Message:
         raise ZeroDivisionError("this is a defect")

@@ -98,6 +98,9 @@ def test_known_errors_come_back_as_what_they_are() -> None:
             sandbox.call("foreseen", {})
         assert type(caught.value) is SpecialForeseenError
         assert (caught.value.node, caught.value.limits) == ("Conv_1", [1, 2])
+        with pytest.raises(ForeseenError) as overridden:
+            sandbox.call("overriding", {})
+        assert (overridden.value.severity, overridden.value.node) == (3, "Conv_1"), "the class says how bad it is"
         with pytest.raises(UnexpectedError, match=r"ZeroDivisionError.*defect") as unexpected:
             sandbox.call("unforeseen", {})
         assert "in unforeseen" in unexpected.value.child_traceback

@@ -79,6 +79,27 @@ def test_another_pair_has_no_replay_and_no_pattern():
     assert (again.patterns, again.examples, again.verification, again.controls) == ((), (), None, None)
 
 
+@pytest.mark.parametrize("model", [(), UNATTACKED], ids=["attacked", "unattacked"])
+def test_a_scan_that_ended_without_a_verdict_has_none_afterwards(tmp_path, images, model):
+    """As where the model's process was ended in the replay: all pairs are there, and nothing was confirmed."""
+    why = ("the model's process ended: mistrust the model if it happens again",)
+    result = replace(scanned(model=model), verdict=Verdict.NO_VERDICT, reasons=why, verification=None)
+    without_conclusions = replace(result, detectors=(), deciding=None, patterns=())
+    for report in (result, without_conclusions):
+        again = infer(reread(report), {"significance": 0.2})
+        assert (again.verdict, again.reasons) == (Verdict.NO_VERDICT, why)
+    again = replayed(result, write_model(tmp_path, **dict(model)), images)
+    assert (again.verdict, again.reasons) == (Verdict.NO_VERDICT, why)
+
+
+def test_a_pattern_of_a_detector_that_is_not_known_is_refused(tmp_path, images):
+    result = scanned()
+    strange = replace(result.patterns[0], detector="zzz")
+    for pairs in (result.pairs, tuple(replace(pair, detector="zzz") for pair in result.pairs)):
+        with pytest.raises(ReportError, match="among the report's pairs, found none"):
+            replayed(replace(result, patterns=(strange,), pairs=pairs), write_model(tmp_path), images)
+
+
 def with_a_switch(result: ScanResult) -> ScanResult:
     """The report of a model in whose graph a switch was shown."""
     findings = examples.with_findings().findings
