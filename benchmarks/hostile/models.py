@@ -255,10 +255,29 @@ def _raw_nesting(depth: int) -> bytes:
     return b"\x08\x08\x3a" + _varint(len(data)) + data
 
 
-def _many_empty_nodes(count: int) -> bytes:
-    """Two bytes for each node: parsed, they take a hundred times as much memory."""
-    graph = b"\x0a\x00" * count
-    return b"\x08\x08\x3a" + _varint(len(graph)) + graph
+def _many_empty(count: int, *path: int) -> bytes:
+    """A small model and, two bytes each, as many empty fields behind a path of field numbers from the model.
+
+    Parsed, they take up to three hundred times as much memory.
+    """
+    *outer, last = path
+    data = _key(last) + b"\x00"
+    data *= count
+    for number in reversed(outer):
+        data = _key(number) + _varint(len(data)) + data
+    return classifier().SerializeToString() + data
+
+
+def _many_small_numbers(count: int) -> bytes:
+    """A stored tensor of zeros, a byte each, that take eight bytes in memory."""
+    zeros = _key(7) + _varint(count) + bytes(count)  # TensorProto.int64_data
+    tensor = _key(5) + _varint(len(zeros)) + zeros  # GraphProto.initializer
+    return classifier().SerializeToString() + _key(7) + _varint(len(tensor)) + tensor
+
+
+def _key(number: int) -> bytes:
+    """What precedes a field with a length."""
+    return _varint(number << 3 | 2)
 
 
 def _varint(number: int) -> bytes:
@@ -399,7 +418,17 @@ HOSTILE_MODELS: dict[str, HostileModel] = {
     "branches-20-deep": HostileModel(lambda: _nested_branches(20), "max_depth"),
     "nesting-beyond-parsers": HostileModel(lambda: _raw_nesting(3000), "unreadable"),
     "nodes-150000": HostileModel(lambda: _many_nodes(150_000), "max_nodes"),
-    "nodes-3000000-empty": HostileModel(lambda: _many_empty_nodes(3_000_000), "max_nodes"),
+    "nodes-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 7, 1), "max_nodes"),
+    "tensors-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 7, 5), "max_tensors"),
+    "functions-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 25), "max_functions"),
+    "values-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 7, 13), "max_values"),
+    "quantisation-notes-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 7, 14), "max_notes"),
+    "quantisation-note-of-3000000": HostileModel(lambda: _many_empty(3_000_000, 7, 14, 2), "max_notes"),
+    "remarks-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 14), "max_notes"),
+    "attributes-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 7, 1, 5), "max_notes"),
+    "inputs-of-node-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 7, 1, 1), "max_notes"),
+    "axes-3000000-empty": HostileModel(lambda: _many_empty(3_000_000, 7, 13, 2, 1, 2, 1), "max_notes"),
+    "numbers-150-megabytes": HostileModel(lambda: _many_small_numbers(150_000_000), "max_unpacked_bytes"),
     # Lies
     "cycle": HostileModel(_cycle, "cycle"),
     "cycle-through-branch": HostileModel(_cycle_through_branch, "cycle"),

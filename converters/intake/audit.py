@@ -1,7 +1,7 @@
 """The first look at a model file: what it contains, judged against a policy before any library loads it.
 
 Loaders, checkers, shape inference and onnxruntime hang or take all memory on files that are easy to make. Here the
-bytes are only decoded as protocol buffers, whose time and memory follow from the file's size, and then looked at.
+bytes are only decoded as protocol buffers, once their fields are counted (`fields`), and then looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, OperatorSetIdProto
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
 from backscan.converters.graph import subgraphs
+from backscan.converters.intake.fields import check_fields
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.violations import Violation, Violations, as_text, shown
 from backscan.converters.intake.walk import GraphAudit, standard_domain
@@ -72,6 +73,8 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
     """
     violations = Violations(policy or Policy())
     if not violations.bound("max_file_bytes", len(data), "bytes in the model file"):
+        return _report(None, None, violations)
+    if not check_fields(data, violations):
         return _report(None, None, violations)
     try:
         model = onnx.load_model_from_string(data)

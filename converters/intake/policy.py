@@ -69,6 +69,14 @@ class Policy:
     """Stored tensors."""
     max_functions: int = 1_000
     """Local functions."""
+    max_values: int = 100_000
+    """Inputs, outputs and values whose shape the file declares, those of subgraphs and functions included."""
+    max_notes: int = 250_000
+    """Entries of any other one kind, such as attributes, axes, names that nodes use, remarks on quantisation."""
+    max_fields: int = 12_000_000
+    """Fields of the file, whatever their kind; a tree of a forest has nine of them for each of its nodes."""
+    max_unpacked_bytes: int = GIB
+    """Memory of lists of whole numbers, which lie in the file in fewer bytes than they take."""
     max_depth: int = 16
     """Subgraphs within subgraphs, and functions that call functions."""
     max_loop_trips: int = 10_000
