@@ -60,6 +60,9 @@ class Option:
     """Whether help shows the default beside the text. Presets and `infer` leave such an option alone."""
     decides_pair: bool = False
     """Whether it decides what the search for one pair finds: a journal holds for one value of it only."""
+    from_found_file: bool = False
+    """Whether a configuration file that was merely found may set it: it may say what the images are, how they are fed
+    and which reports to write, not what is searched, how that is judged, what fails, or what protects the machine."""
 
     @property
     def spelled(self) -> str:
@@ -131,6 +134,13 @@ def alternatives(words: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
+def _number(value: float) -> str:
+    try:
+        return f"{value:g}"
+    except OverflowError:  # a whole number beyond all floats
+        return "far more" if value > 0 else "far less"
+
+
 def check_value(option: Option, value: Any) -> None:
     """Refuse a value that an option may not have.
 
@@ -138,7 +148,9 @@ def check_value(option: Option, value: Any) -> None:
         OptionError: the option, what was expected and what was found.
     """
     if option.low is not None and option.high is not None and not option.low <= value <= option.high:
-        raise OptionError(f"expected {option.spelled} between {option.low:g} and {option.high:g}, found {value:g}")
+        raise OptionError(
+            f"expected {option.spelled} between {option.low:g} and {option.high:g}, found {_number(value)}"
+        )
     several = isinstance(option.default, tuple)
     if option.choices:
         choices = allowed(option)

@@ -43,6 +43,7 @@ class ScanConfig:
         high=1_000_000,
         shown=True,
         decides_pair=True,
+        from_found_file=True,
     )
     preprocess: str = option(
         "auto",
@@ -51,19 +52,26 @@ class ScanConfig:
         choices=("auto", Table("backscan.scanner.images.candidates", "CANDIDATES")),
         shown=True,
         decides_pair=True,
+        from_found_file=True,
     )
     mean: tuple[float, ...] | None = option(
-        None, "Mean of the normalisation, one or one per channel: 0.5,0.5,0.5", IMAGES, decides_pair=True
+        None,
+        "Mean of the normalisation, one or one per channel: 0.5,0.5,0.5",
+        IMAGES,
+        decides_pair=True,
+        from_found_file=True,
     )
     std: tuple[float, ...] | None = option(
-        None, "Standard deviation, one or one per channel.", IMAGES, decides_pair=True
+        None, "Standard deviation, one or one per channel.", IMAGES, decides_pair=True, from_found_file=True
     )
     range: tuple[float, float] | None = option(
-        None, "Values of black and white before mean and std: 0 255", IMAGES, decides_pair=True
+        None, "Values of black and white before mean and std: 0 255", IMAGES, decides_pair=True, from_found_file=True
     )
-    channel_order: str | None = option(None, "{names}.", IMAGES, choices=("rgb", "bgr"), decides_pair=True)
+    channel_order: str | None = option(
+        None, "{names}.", IMAGES, choices=("rgb", "bgr"), decides_pair=True, from_found_file=True
+    )
     image_size: tuple[int, int] | None = option(
-        None, "Height and width, for models that leave them free.", IMAGES, decides_pair=True
+        None, "Height and width, for models that leave them free.", IMAGES, decides_pair=True, from_found_file=True
     )
     min_accuracy: float | None = option(
         None, "Least clean accuracy; by default half the way between chance and 1.", IMAGES, low=0.0, high=1.0
@@ -177,11 +185,23 @@ class ScanConfig:
         high=1e6,
     )
     seed: int = option(0, "Seed of every random choice.", RUNNING, low=0, high=2**63 - 1, shown=True, decides_pair=True)
-    device: str = option("auto", "{names}.", RUNNING, choices=("auto", "cpu", "cuda"), shown=True, decides_pair=True)
-    threads: int | None = option(None, "Processor threads; all by default.", RUNNING, low=1, high=4096)
+    device: str = option(
+        "auto",
+        "{names}.",
+        RUNNING,
+        choices=("auto", "cpu", "cuda"),
+        shown=True,
+        decides_pair=True,
+        from_found_file=True,
+    )
+    threads: int | None = option(
+        None, "Processor threads; all by default.", RUNNING, low=1, high=4096, from_found_file=True
+    )
     time_limit: float | None = option(None, "Seconds the search may take.", RUNNING, low=1.0, high=1e9)
     sandbox: bool = option(True, "Open the model in this process; for debugging only.", RUNNING, flag="--no-sandbox")
-    images_in_report: bool = option(True, "Keep example images out of reports.", OUTPUT, flag="--no-images")
+    images_in_report: bool = option(
+        True, "Keep example images out of reports.", OUTPUT, flag="--no-images", from_found_file=True
+    )
 
     def check(self) -> None:
         """Refuse values out of range and names that no table has.

@@ -41,13 +41,7 @@ _WORDS = {
     "max_functions": "local functions",
     "max_values": "declared inputs, outputs and values in the model file",
 }
-_NAMES = {
-    "NodeProto.input",
-    "NodeProto.output",
-    "FunctionProto.input",
-    "FunctionProto.output",
-    "FunctionProto.attribute",
-}
+_NAMES = {f"{kind}.{field}" for kind in ("NodeProto", "FunctionProto") for field in ("input", "output", "attribute")}
 """Repeated texts that the walk looks at one by one."""
 _WHOLE_NUMBERS = {
     FieldDescriptor.CPPTYPE_INT32: 4,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
+from backscan.scanner.choices import RUNNING
 from backscan.scanner.cli import command_options, console
 from backscan.scanner.cli.console import Settings, say
 from backscan.scanner.cli.typer_signature import spread
@@ -59,7 +60,6 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - handled by its callback
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -68,25 +68,29 @@ def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an internal error.")] = False,
 ) -> None:
     Settings.quiet, Settings.verbose, Settings.debug, Settings.configured = quiet, verbose, debug, []
-    if context.invoked_subcommand == "check":
-        try:
-            _configure_from_file(context)
-        except OptionError as error:
-            console.fail(str(error), error.exit_code, error)
 
 
-def _configure_from_file(context: typer.Context) -> None:
+def _configure_from_file(context: typer.Context, file: Path | None) -> Path | None:
     """Make the options of a configuration file the defaults of `check`."""
-    from backscan.scanner.cli.config_file import arguments, defaults, find_configuration
+    try:
+        _set_defaults(context, file)
+    except OptionError as error:
+        console.fail(str(error), error.exit_code, error)
+    return file
 
-    configuration = find_configuration(Path.cwd())
+
+def _set_defaults(context: typer.Context, file: Path | None) -> None:
+    from backscan.scanner.cli.config_file import arguments, defaults, find_configuration, read_configuration
+
+    configuration = read_configuration(file) if file else find_configuration(Path.cwd())
     if configuration is None:
         return
-    parameters = typer.main.get_command(app).commands["check"].params  # type: ignore[attr-defined]
-    context.default_map = {"check": defaults(configuration, parameters)}
-    Settings.configured = arguments(configuration, parameters, sys.argv[1:])
+    parameters = [each for each in context.command.params if each.name != "config_file"]
+    context.default_map = defaults(configuration, parameters, command_options.FROM_FOUND_FILE)
+    if file is None:
+        Settings.configured = arguments(configuration, parameters, sys.argv[1:])
     if not Settings.quiet:
-        typer.echo(f"options from {configuration.path}", err=True)
+        say(f"options from {configuration.path}")
 
 
 def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
@@ -120,6 +124,17 @@ def check(
     keeping: command_options.Keeping,
     ending: command_options.Ending,
     preset: command_options.Preset = None,
+    config_file: Annotated[  # noqa: ARG001 - handled by its callback
+        Path | None,
+        typer.Option(
+            "--config",
+            callback=_configure_from_file,
+            is_eager=True,
+            help="File with options, any of them. Without it, backscan.toml or pyproject.toml in this folder or above "
+            "may set those that say what the images are and which reports to write.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
 ) -> ExitCode:
     """Scan models for backdoors and say what was found."""
     from backscan.scanner.cli import output, several_models

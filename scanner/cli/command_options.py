@@ -19,6 +19,7 @@ from backscan.scanner.choices import (
     alternatives,
     names,
     option,
+    options_of,
 )
 from backscan.scanner.cli.typer_signature import Fields
 from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
@@ -54,9 +55,13 @@ class Images:
         "Clean images: an .npz with x [N,H,W,C] and optionally y, or a folder with one subfolder per class. Without "
         "it, images beside the model are used.",
         IMAGES,
+        from_found_file=True,
     )
     labels: Path | None = option(
-        None, "Class number of every folder name: JSON {{name: number}}, or lines `name number`.", IMAGES
+        None,
+        "Class number of every folder name: JSON {{name: number}}, or lines `name number`.",
+        IMAGES,
+        from_found_file=True,
     )
 
 
@@ -64,7 +69,9 @@ class Images:
 class NamedImages(Images):
     """Images with names for their classes."""
 
-    class_names: Path | None = option(None, "Names of the classes for reports, one per line.", IMAGES)
+    class_names: Path | None = option(
+        None, "Names of the classes for reports, one per line.", IMAGES, from_found_file=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,9 @@ class Keeping:
 class Display:
     """What standard output shows."""
 
-    format_: str = option("terminal", "terminal or json, on stdout.", OUTPUT, flag="--format", shown=True)
+    format_: str = option(
+        "terminal", "terminal or json, on stdout.", OUTPUT, flag="--format", shown=True, from_found_file=True
+    )
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ class Files:
         "Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json or .intoto.json; `-` is "
         "JSON on stdout; repeatable.",
         OUTPUT,
+        from_found_file=True,
     )
 
 
@@ -119,6 +129,13 @@ class Ending:
     fail_on: str = option(
         "any", "What fails: detected; inconclusive (and detected); any (also no verdict).", OUTPUT, shown=True
     )
+
+
+_GROUPS: tuple[Any, ...] = (ScanConfig, NamedImages, Keeping, Delivery, Ending)
+FROM_FOUND_FILE = frozenset(
+    name for group in _GROUPS for name, each in options_of(group).items() if each.from_found_file
+)
+"""Arguments of `check` that a configuration file may set which nobody named."""
 
 
 def one_of(value: str, choices: Iterable[str], option: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from backscan.scanner.cli import app, several_models
@@ -75,12 +76,55 @@ def test_the_pattern_is_saved(run: Callable[..., Result], tmp_path: Path) -> Non
 def test_a_configuration_file_sets_defaults_and_the_command_line_wins(
     run: Callable[..., Result], tmp_path: Path
 ) -> None:
-    (tmp_path / "backscan.toml").write_text('fail-on = "detected"\nreport = ["from-file.md"]', encoding="utf-8")
-    done = run("check", "models/odd.onnx")
+    (tmp_path / "own.toml").write_text('fail-on = "detected"\nreport = ["from-file.md"]', encoding="utf-8")
+    done = run("check", "models/odd.onnx", "--config", "own.toml")
     assert done.exit_code == 0
     assert (tmp_path / "from-file.md").exists()
+    assert "options from own.toml" in done.stderr
+    assert run("check", "models/odd.onnx", "--config", "own.toml", "--fail-on", "any").exit_code == 4
+    assert run("check", "models/odd.onnx").exit_code == 4
+
+
+def test_a_configuration_file_that_was_found_says_so_and_writes_reports(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "backscan.toml").write_text('format = "json"\nreport = "found.md"', encoding="utf-8")
+    done = run("check", "models/bad.onnx")
+    assert done.exit_code == 1
+    assert (tmp_path / "found.md").exists()
     assert "backscan.toml" in done.stderr
-    assert run("check", "models/odd.onnx", "--fail-on", "any").exit_code == 4
+    assert json.loads(done.stdout)["verdict"] == "backdoor_detected"
+    (tmp_path / "own.toml").write_text("", encoding="utf-8")
+    assert "backscan.toml" not in run("check", "models/bad.onnx", "--config", "own.toml").stderr
+
+
+HARMLESS = (
+    "data labels class-names images-per-class preprocess mean std range channel-order image-size device threads "
+    "no-images format report"
+)
+
+
+@pytest.mark.parametrize(
+    "key", sorted(p.opts[0][2:] for p in typer.main.get_command(app.app).commands["check"].params if "--" in p.opts[0])
+)
+def test_what_a_file_that_was_found_may_not_set(run: Callable[..., Result], tmp_path: Path, key: str) -> None:
+    (tmp_path / "backscan.toml").write_text(f'{key} = "1"', encoding="utf-8")
+    done = run("check", "models/bad.onnx")
+    if key not in HARMLESS.split():
+        assert done.exit_code == 2
+        assert f"expected {key} on the command line" in done.stderr or key in ("config", "help")
+    else:
+        assert "on the command line" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ['fail-on = "detected"', 'baseline = "known.json"', "no-sandbox = true"])
+def test_a_model_s_folder_cannot_accept_its_own_backdoor(run: Callable[..., Result], tmp_path: Path, line: str) -> None:
+    (tmp_path / "known.json").write_text(render(detected(3), "json"), encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(f"[tool.backscan]\n{line}", encoding="utf-8")
+    done = run("check", "models/bad.onnx")
+    assert done.exit_code == 2
+    assert "--config pyproject.toml" in done.stderr
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_a_wrong_configuration_file_is_the_user_s_mistake(run: Callable[..., Result], tmp_path: Path) -> None:
