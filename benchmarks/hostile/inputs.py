@@ -152,6 +152,20 @@ def _bomb_picture(folder: Path, _: int) -> None:
     (folder / "0" / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + data + chunk(b"IEND", b""))
 
 
+def chained_tiff(num_directories: int) -> bytes:
+    """A TIFF whose directories follow each other and share one picture of 2 x 2 pixels."""
+    tags = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 4}
+    start, size = 12, 2 + 12 * len(tags) + 4
+    fields = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    chain = [start + size * (index + 1) for index in range(num_directories - 1)] + [0]
+    directories = b"".join(struct.pack("<H", len(tags)) + fields + struct.pack("<I", after) for after in chain)
+    return b"II*\0" + struct.pack("<I", start) + bytes(4) + directories
+
+
+def _add_chained_tiff(folder: Path, _: int) -> None:
+    (folder / "0" / "chain.tiff").write_bytes(chained_tiff(40_000))
+
+
 def _cut_picture(folder: Path, _: int) -> None:
     whole = next((folder / "1").glob("*.png"))
     whole.write_bytes(whole.read_bytes()[:60])
@@ -275,6 +289,7 @@ DATA = [
     HostileInput("folder without folders", USER, _pictures(lambda f, _: _empty(f), 0)),
     HostileInput("picture cut off", USER, _pictures(_cut_picture)),
     HostileInput("picture of 60000 x 60000", USER, _pictures(_bomb_picture)),
+    HostileInput("picture of 40000 directories", USER, _pictures(_add_chained_tiff)),
     HostileInput("text named .png", USER, _pictures(lambda f, _: (f / "0" / "note.png").write_text("no picture"))),
     HostileInput("pictures with a palette", ANY - {2, 3}, _pictures(_convert("P", ".png"))),
     HostileInput("pictures of 16 bits", ANY - {3}, _pictures(_convert("I;16", ".png"))),

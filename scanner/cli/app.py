@@ -85,7 +85,7 @@ def _set_defaults(context: typer.Context, file: Path | None) -> None:
     configuration = read_configuration(file) if file else find_configuration(Path.cwd())
     if configuration is None:
         return
-    parameters = [each for each in context.command.params if each.name != "config_file"]
+    parameters: list[Any] = [each for each in context.command.params if each.name != "config_file"]
     context.default_map = defaults(configuration, parameters, command_options.FROM_FOUND_FILE)
     if file is None:
         Settings.configured = arguments(configuration, parameters, sys.argv[1:])
@@ -226,10 +226,10 @@ def verify(
     from backscan.scanner.pipeline import rejudge
 
     output.check_destinations(delivery.report, delivery.format_)
-    clean = clean_set(model, images)
+    sandbox = ScanConfig(**protection).sandbox
+    clean = clean_set(model, images, sandbox=sandbox)
     if clean is None:
         raise OptionError(f"expected --data with the images of the scan, found none beside {model.name}: pass --data")
-    sandbox = ScanConfig(**protection).sandbox
     result = rejudge.verify(output.read_report(report_file), model, clean, sandbox=sandbox)
     _deliver([result], delivery)
     return _end([result])

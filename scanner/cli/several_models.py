@@ -64,7 +64,7 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
 def scan_one(model: Path, order: Order, journal: Path | None) -> ScanResult:
     """The scan of one model, with its progress shown."""
     kept = _cache() if order.keeping.cache else None
-    clean = clean_set(model, order.images)
+    clean = clean_set(model, order.images, sandbox=order.config.sandbox)
     with progress() as observer:
         return scan(
             model,
@@ -79,12 +79,12 @@ def scan_one(model: Path, order: Order, journal: Path | None) -> ScanResult:
         )
 
 
-def clean_set(model: Path, images: Images) -> CleanSet | None:
+def clean_set(model: Path, images: Images, *, sandbox: bool) -> CleanSet | None:
     """The images named by --data, else those beside the model, else None."""
-    if images.data is not None:
-        return CleanSet.load(images.data, labels=images.labels)
-    beside = find_beside(model)
-    return None if beside is None else CleanSet.load(beside, labels=images.labels, found_beside_model=True)
+    path = find_beside(model) if images.data is None else images.data
+    if path is None:
+        return None
+    return CleanSet.load(path, labels=images.labels, found_beside_model=images.data is None, sandbox=sandbox)
 
 
 def read_class_names(path: Path | None) -> list[str] | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Rounding of averages or of a division by 255 may leave [0, 1] by this much.
 _ROUNDING = 1e-5
-_LARGEST_LABEL = 1_000_000
+LARGEST_LABEL = 1_000_000
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -151,7 +151,7 @@ def _read_labels(archive: zipfile.ZipFile, num_images: int, where: str) -> NDArr
 
 def _class_numbers(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
     """Whole numbers from 0, whatever numeric type they were saved in."""
-    wrong = ~((labels >= 0) & (labels <= _LARGEST_LABEL))  # NaN is wrong too
+    wrong = ~((labels >= 0) & (labels <= LARGEST_LABEL))  # NaN is wrong too
     if np.issubdtype(labels.dtype, np.floating):
         wrong |= labels != np.floor(labels)
     if wrong.any():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner.errors import CleanSetError
-from backscan.scanner.images.archive import read_archive
+from backscan.scanner.images.decoding import open_decoding
 from backscan.scanner.images.folder import read_folder
 from backscan.scanner.images.limits import ReadImages, ReadLimits
 from backscan.scanner.images.resizing import common_shape, fit
@@ -71,6 +71,7 @@ class CleanSet:
         labels: Path | None = None,
         found_beside_model: bool = False,
         limits: ReadLimits | None = None,
+        sandbox: bool = True,
     ) -> CleanSet:
         """Read clean images from an .npz archive or a folder.
 
@@ -80,6 +81,7 @@ class CleanSet:
             labels: File that numbers the class folders, see `class_numbers.read_labels_file`.
             found_beside_model: Whether the path was found and not named.
             limits: Bounds on what is read; None are the defaults.
+            sandbox: Decode in a limited child process; False, for debugging and for files of one's own, here.
 
         Returns:
             The images, their labels if there are any, and warnings.
@@ -87,7 +89,7 @@ class CleanSet:
         Raises:
             CleanSetError: nothing there, or not such images; the message says what and where.
         """
-        read = _read(path, labels, limits or ReadLimits())
+        read = _read(path, labels, limits or ReadLimits(), sandbox=sandbox)
         digests = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest() for image in read.images]
         images, originals, size_note = _one_size(read.images)
         return cls(
@@ -173,17 +175,16 @@ def find_beside(model: Path) -> Path | None:
     return None
 
 
-def _read(path: Path, labels: Path | None, limits: ReadLimits) -> ReadImages:
-    if path.is_dir():
-        return read_folder(path, labels, limits)
-    if not path.is_file():
+def _read(path: Path, labels: Path | None, limits: ReadLimits, *, sandbox: bool) -> ReadImages:
+    if not path.is_dir() and not path.is_file():
         raise CleanSetError(f"expected images at {path}, found no such file or folder: check --data")
-    if labels is not None:
+    if labels is not None and not path.is_dir():
         raise CleanSetError(
             f"expected a folder with one subfolder per class for --labels, found the file {path.name}: save the class "
             "numbers as `y` in it"
         )
-    return read_archive(path, limits)
+    with open_decoding(limits, sandbox=sandbox) as decoding:
+        return read_folder(path, labels, decoding) if path.is_dir() else decoding.archive(path)
 
 
 def _one_size(

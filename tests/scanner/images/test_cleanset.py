@@ -15,11 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from backscan.converters.sandbox.runner import InProcess
 from backscan.scanner.errors import CleanSetError
 from backscan.scanner.images.cleanset import CleanSet, find_beside
 from backscan.scanner.images.limits import ReadLimits
 
 Rng = np.random.default_rng
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode without a child: `test_decoding` has that."""
+    monkeypatch.setattr("backscan.converters.sandbox.sandbox.Sandbox", InProcess)
 
 
 def bytes_of(num_images: int = 12, *shape: int) -> np.ndarray:
@@ -358,7 +365,7 @@ def test_animations_are_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(frame) for frame in bytes_of(3, 4, 4)]
     (tmp_path / "data").mkdir()
     frames[0].save(tmp_path / "data" / "x.gif", save_all=True, append_images=frames[1:])
-    refused(tmp_path / "data", "one picture in data/x.gif, found 3")
+    refused(tmp_path / "data", "one picture in data/x.gif, found several")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tiff", "webp", "gif"])

@@ -1,0 +1,44 @@
+"""The child's side of `decoding`: it alone sees the bytes of pictures and archives."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backscan.scanner.images.archive import read_archive
+from backscan.scanner.images.limits import ReadLimits
+from backscan.scanner.images.pictures import read_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BATCH_VALUES = 1 << 22
+_BATCH_SECONDS = 1.0
+
+
+class Decoder:
+    """Decodes what the parent names."""
+
+    def pictures(self, request: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+        """Events with the next images, in the order of the files."""
+        limits, num_values = ReadLimits(**request["limits"]), 0
+        batch: list[NDArray[np.float32]] = []
+        waiting, since = 0, time.monotonic()
+        for file in request["files"]:
+            batch.append(read_picture(Path(file), limits, num_values))
+            num_values += batch[-1].size
+            waiting += batch[-1].size
+            if waiting >= _BATCH_VALUES or time.monotonic() - since > _BATCH_SECONDS:
+                yield {"images": batch}
+                batch, waiting, since = [], 0, time.monotonic()
+        yield {"images": batch}
+        return {}
+
+    def archive(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The images of an archive as one array, and its labels."""
+        read = read_archive(Path(request["file"]), ReadLimits(**request["limits"]))
+        return {"images": read.images, "labels": read.labels, "warnings": list(read.warnings)}
