@@ -19,6 +19,7 @@ from backscan.converters.intake.fields import check_fields
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.violations import Violation, Violations, as_text, shown
 from backscan.converters.intake.walk import GraphAudit, standard_domain
+from backscan.converters.pointers import ADVICE, is_pointer
 
 _MAX_LISTED = 1000
 
@@ -74,6 +75,8 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
     violations = Violations(policy or Policy())
     if not violations.bound("max_file_bytes", len(data), "bytes in the model file"):
         return _report(None, None, violations)
+    if is_pointer(data):
+        raise ArtifactError(f"expected an ONNX model, {ADVICE}")
     if not check_fields(data, violations):
         return _report(None, None, violations)
     try:

@@ -15,6 +15,7 @@ from backscan.converters.errors import ArtifactError, LimitExceededError, Policy
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.stored_tensors import is_beneath
 from backscan.converters.intake.violations import shown
+from backscan.converters.pointers import ADVICE, is_pointer
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe would block the open
@@ -60,6 +61,8 @@ def _read(folder: Path, location: str, needed: int, left: int, limit: int) -> by
             )
         with os.fdopen(os.dup(descriptor), "rb") as file:
             data = file.read(min(size, left) + 1)  # one more than it had: a file that grows is refused
+    if len(data) < needed and is_pointer(data):
+        raise ArtifactError(f"expected at least {needed} bytes in {shown(location)}, {ADVICE}")
     if not needed <= len(data) <= left:
         raise ArtifactError(
             f"expected at least {needed} bytes in {shown(location)}, found {len(data)}: copy the whole file beside the "

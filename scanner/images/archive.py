@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backscan.converters.pointers import ADVICE, POINTER_BYTES, is_pointer
 from backscan.scanner.errors import CleanSetError
 from backscan.scanner.images.limits import ReadImages, ReadLimits
 
@@ -51,13 +52,26 @@ def read_archive(path: Path, limits: ReadLimits) -> ReadImages:
         raise
     except PermissionError as error:
         raise CleanSetError(f"expected a readable file at {path}, found no permission: change its access") from error
+    except zipfile.BadZipFile as error:
+        raise _no_archive(path, error) from error
     except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
-        raise CleanSetError(
-            f"expected an .npz archive, found a damaged or other file in {path.name} ({_first_line(error)}): write it "
-            "again with numpy.savez(path, x=images, y=labels)"
-        ) from error
+        raise _damaged(path, error) from error
     images, warnings = _unit_pixels(pixels, path.name)
     return ReadImages(images, labels, {}, warnings)
+
+
+def _no_archive(path: Path, error: Exception) -> CleanSetError:
+    with path.open("rb") as file:
+        if is_pointer(file.read(POINTER_BYTES + 1)):
+            return CleanSetError(f"expected an .npz archive at {path.name}, {ADVICE}")
+    return _damaged(path, error)
+
+
+def _damaged(path: Path, error: Exception) -> CleanSetError:
+    return CleanSetError(
+        f"expected an .npz archive, found a damaged or other file in {path.name} ({_first_line(error)}): write it "
+        "again with numpy.savez(path, x=images, y=labels)"
+    )
 
 
 def _first_line(error: Exception) -> str:

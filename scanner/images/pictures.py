@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from backscan.converters.pointers import ADVICE, POINTER_BYTES, is_pointer
 from backscan.scanner.errors import CleanSetError
 
 if TYPE_CHECKING:
@@ -46,13 +47,18 @@ def read_picture(path: Path, limits: ReadLimits, num_values: int) -> NDArray[np.
     except CleanSetError:
         raise
     except UnidentifiedImageError as error:
-        raise CleanSetError(
-            f"expected an image in {_shown(path)}, found a damaged or other file: remove or replace it"
-        ) from error
+        raise _no_image(path) from error
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
         raise CleanSetError(
             f"expected a readable image in {_shown(path)}, found a problem ({error}): remove or replace it"
         ) from error
+
+
+def _no_image(path: Path) -> CleanSetError:
+    with path.open("rb") as file:
+        if is_pointer(file.read(POINTER_BYTES + 1)):
+            return CleanSetError(f"expected an image in {_shown(path)}, {ADVICE}")
+    return CleanSetError(f"expected an image in {_shown(path)}, found a damaged or other file: remove or replace it")
 
 
 def _check_header(image: Image.Image, path: Path, limits: ReadLimits, num_values: int) -> None:
