@@ -9,8 +9,8 @@ the best are tied, and a tie goes to the order of the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,8 @@ from backscan.scanner.images.candidates import (
     given_normalisation,
     scale_differs,
 )
+from backscan.scanner.images.label_order import order_note
+from backscan.scanner.images.stratified import stratified
 from backscan.scanner.results import PreprocessingCandidate, PreprocessingRecord
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ __all__ = ["CANDIDATES", "Settlement", "settle_preprocessing"]
 # Rounds of judging: how many images, and the p-value at which a candidate is out. Early rounds only save time, so
 # they drop what is plainly worse; the last one takes all images.
 _ROUNDS = ((100, 0.001), (500, 0.01), (None, 0.05))
+_CLEARLY_MORE = 0.15
+"""By this much another order of the labels must explain more images than they do as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) ->
     """
     given = given_normalisation(config, clean.images.shape[1])
     if given is not None:
-        return _take(*given, clean, decide, config)
+        return _with_order_note(_take(*given, clean, decide, config), clean, decide, [given[1]])
     if clean.labels is None:
         return Settlement(
             record=_record("none", candidate("none"), "unsettled"),
@@ -84,7 +88,19 @@ def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) ->
             normalisations=(candidate("none"),),
             names=("none",),
         )
-    return _judge(clean, clean.labels, decide, config)
+    fitting = fitting_candidates(clean.images.shape[1], config.channel_order)
+    return _with_order_note(_judge(clean, clean.labels, decide, config), clean, decide, fitting.values())
+
+
+def _with_order_note(
+    settled: Settlement, clean: CleanSet, decide: Decide, normalisations: Iterable[Normalisation]
+) -> Settlement:
+    """The same, with the order of the labels in its doubt that would dispel it; accuracy cannot choose before that."""
+    if settled.doubt is None or settled.accuracy is None or clean.labels is None:
+        return settled
+    tried = [lambda indices, each=each: decide(clean.images[indices], each) for each in normalisations]
+    note = order_note(clean.labels, tried, least=max(half_way(clean.labels), settled.accuracy + _CLEARLY_MORE))
+    return replace(settled, doubt=settled.doubt + note)
 
 
 def paired_p_value(correct: NDArray[np.bool_], best_correct: NDArray[np.bool_]) -> float:
@@ -164,25 +180,6 @@ def _run_rounds(
         left = [name for name in left if results[name].tied]
         before = judged
     return {name: results[name] for name in fitting}
-
-
-def stratified(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Indices of about `count` images, drawn round by round: one of each class, then the next of each.
-
-    Args:
-        labels: Class numbers [N].
-        count: Images wanted; all are taken if there are no more.
-        seed: Decides the draw.
-
-    Returns:
-        Indices in increasing order, at most `count`.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rounds = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rounds[members] = np.arange(len(members))
-    return np.sort(order[np.argsort(rounds[order], kind="stable")][:count])
 
 
 def _compare(correct: Mapping[str, NDArray[np.bool_]], significance: float) -> dict[str, PreprocessingCandidate]:

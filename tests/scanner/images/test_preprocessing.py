@@ -13,7 +13,8 @@ from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
 from backscan.scanner.images.candidates import CANDIDATES, candidate, scale_differs
 from backscan.scanner.images.cleanset import CleanSet
-from backscan.scanner.images.preprocessing import half_way, paired_p_value, settle_preprocessing, stratified
+from backscan.scanner.images.preprocessing import half_way, paired_p_value, settle_preprocessing
+from backscan.scanner.images.stratified import stratified
 
 Decide = Callable[[np.ndarray, Normalisation], np.ndarray]
 
