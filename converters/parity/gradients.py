@@ -19,6 +19,8 @@ _CHANGES = (0.003, 0.03, 0.3)
 large one crosses kinks of the activations, so the best of three counts."""
 _MAX_PIXEL_CHANGE = 0.1  # root mean square, so that a flat gradient does not lead far out of the image range
 _INTEGER_PIXEL_CHANGE = 4 / 255  # smallest step that rounding to whole pixels lets through
+_MARGIN = 0.1
+"""Distance of pixels from the ends of their range, where the check is repeated inside of it."""
 _FLOOR = 1e-30
 
 
@@ -51,16 +53,34 @@ def check_gradient(
     """
     count = _NUM_IMAGES if images[0, 0].size < _LARGE else _NUM_LARGE_IMAGES
     chosen = images[np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))]
-    scores = _log_scores(ort_classifier, chosen)
+    check = _check_at(torch_classifier, ort_classifier, chosen, _MAX_PIXEL_CHANGE * np.sqrt(chosen[0].size))
+    if check.warning is None or _takes_whole_numbers(ort_classifier):
+        return check
+    # Pixels at the ends of their range bend where a model clips them: there one of the two steps changes nothing.
+    inside = (_MARGIN + (1 - 2 * _MARGIN) * chosen).astype(np.float32)
+    again = _check_at(torch_classifier, ort_classifier, inside, None)
+    return check if again.warning or again.refusal else again
+
+
+def _check_at(
+    torch_classifier: TorchClassifier,
+    ort_classifier: OrtClassifier,
+    images: NDArray[np.float32],
+    longest: float | None,
+) -> GradientCheck:
+    """The check at these images, with steps of this length at most; None: none leaves the range of pixels."""
+    scores = _log_scores(ort_classifier, images)
     pair = np.argsort(scores, axis=1)[:, [-2, -1]]
     spread = float(np.median(np.ptp(scores, axis=1)))
-    gradient = _margin_gradient(torch_classifier, chosen, pair)
-    slope = np.linalg.norm(gradient.reshape(len(chosen), -1), axis=1)
+    gradient = _margin_gradient(torch_classifier, images, pair)
+    slope = np.linalg.norm(gradient.reshape(len(images), -1), axis=1)
     visible = np.isfinite(slope) & (slope > 0)
-    if visible.sum() * 2 <= len(chosen):
+    if visible.sum() * 2 <= len(images):
         return GradientCheck(None, refusal="the gradient at most images is zero, so no pattern could be searched")
-    chosen, pair, gradient, slope = (array[visible] for array in (chosen, pair, gradient, slope))
-    ratios = _slope_ratios(ort_classifier, chosen, pair, gradient, slope, spread)
+    images, pair, gradient, slope = (array[visible] for array in (images, pair, gradient, slope))
+    steepest = np.abs(gradient).reshape(len(images), -1).max(axis=1) / slope
+    most = _MARGIN / steepest if longest is None else np.full(len(images), longest)
+    ratios = _slope_ratios(ort_classifier, images, pair, gradient, slope, spread, most)
     return _judge(ratios, has_surrogates=torch_classifier.has_surrogates)
 
 
@@ -84,16 +104,21 @@ def _slope_ratios(
     gradient: NDArray[np.float32],
     slope: NDArray[np.float64],
     spread: float,
+    most: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     pixels = np.sqrt(images[0].size)
-    lower = _INTEGER_PIXEL_CHANGE * pixels if ort_classifier.signature.dtype.startswith(("int", "uint")) else 0.0
+    lower = _INTEGER_PIXEL_CHANGE * pixels if _takes_whole_numbers(ort_classifier) else 0.0
     ratios = []
     for change in _CHANGES:
-        step = np.clip(change * spread / slope, max(lower, _FLOOR), _MAX_PIXEL_CHANGE * pixels)
+        step = np.clip(change * spread / slope, max(lower, _FLOOR), most)
         shift = (gradient * (step / slope)[:, None, None, None]).astype(np.float32)
         ahead, behind = (_margin(_log_scores(ort_classifier, images + sign * shift), pair) for sign in (1, -1))
         ratios.append((ahead - behind) / (2 * step * slope))
     return np.array(ratios)
+
+
+def _takes_whole_numbers(ort_classifier: OrtClassifier) -> bool:
+    return ort_classifier.signature.dtype.startswith(("int", "uint"))
 
 
 def _log_scores(ort_classifier: OrtClassifier, images: NDArray[np.float32]) -> NDArray[np.float64]:

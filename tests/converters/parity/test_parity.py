@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
 from backscan.converters.intake.artifact import artifact_from_bytes
@@ -163,6 +165,29 @@ def test_a_gradient_of_wrong_length_is_a_warning() -> None:
     assert report.passed
     assert "central differences" in report.gradient_warning
     assert report.gradient_error == pytest.approx(0.5, abs=0.02)
+
+
+def clipped(data: bytes) -> bytes:
+    """The same model behind a step that keeps its input in [0, 1]."""
+    model = onnx.load_model_from_string(data)
+    name = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["kept" if each == name else each for each in node.input]
+    model.graph.initializer.extend(numpy_helper.from_array(np.float32(v), n) for n, v in (("low", 0), ("high", 1)))
+    model.graph.node.insert(0, helper.make_node("Clip", [name, "low", "high"], ["kept"], name="keep"))
+    return model.SerializeToString()
+
+
+def test_pixels_at_the_ends_of_their_range_give_no_warning() -> None:
+    """One of two steps from there is clipped away, which halves the slope."""
+    ours, theirs = both(clipped(planted.linear_softmax()))
+    images = np.round(images_for(ours))
+    check = check_gradient(ours, theirs, images)
+    assert check.warning is None
+    assert check.error is not None
+    assert check.error < 0.02
+    twice = altered(ours, lambda scores: WrongGradient.apply(scores, 2.0))
+    assert check_gradient(twice, theirs, images).warning is not None
 
 
 def test_the_gradient_of_a_saturated_classifier_still_counts() -> None:
