@@ -17,7 +17,12 @@ ConverterError                    the model cannot be used; every message names 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
+
+_MAX_SHOWN = 80
+"""Characters of a node's name in a message."""
 
 
 class ConverterError(Exception):
@@ -74,7 +79,8 @@ class NodeError(ConverterError):
     @classmethod
     def at(cls, *, operator: str, domain: str, opset: int, node: str, reason: str) -> Self:
         """Build the error with the sentence that all node errors share."""
-        where = f"node '{node}' ({describe_operator(operator, domain)}, opset {opset})"
+        shown = node if len(node) <= _MAX_SHOWN else f"{node[:_MAX_SHOWN]}..."
+        where = f"node '{shown}' ({describe_operator(operator, domain)}, opset {opset})"
         return cls(f"{where}: {reason}", operator=operator, domain=domain, opset=opset, node=node)
 
 
@@ -92,6 +98,30 @@ class NotDifferentiableError(ConverterError):
 
 class EngineError(ConverterError):
     """onnxruntime cannot open or run the model."""
+
+
+@contextmanager
+def border(step: str) -> Iterator[None]:
+    """Turn whatever a library raises over a file into an error about the file; also a decorator.
+
+    The functions that read a file's graph stand behind it: what onnx, onnx2torch, torch and onnxruntime raise over a
+    graph that nobody thought of cannot be listed, and says nothing about the scanner.
+
+    Args:
+        step: What could not be done, such as "reading the outputs of the model".
+
+    Raises:
+        ConverterError: something else than one was raised; that memory ran out stays what it is.
+    """
+    try:
+        yield
+    except (ConverterError, MemoryError):
+        raise
+    except Exception as error:
+        raise ConverterError(
+            f"{step} failed with {type(error).__name__}: {error}; export the model again with another exporter or "
+            "opset, or report it"
+        ) from error
 
 
 def describe_operator(operator: str, domain: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.converters.errors import border
 from backscan.converters.intake.artifact import Artifact
 from backscan.converters.session import CPU_ONLY, open_session, run_session
 from backscan.converters.signature.output import score_rows
@@ -85,6 +86,7 @@ class OrtClassifier:
         return rows[: len(inputs) - max(short, 0)].astype(np.float64)
 
 
+@border("opening the model in onnxruntime")
 def open_runtime(
     artifact: Artifact,
     signature: ModelSignature,

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from backscan.converters.errors import border
 from backscan.converters.graph import SHAPE_OPERATORS, needed_nodes, producers, reached_values, reads, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.rewrites.setting import Setting
@@ -35,6 +36,7 @@ class CutCandidate:
     """Whether the first convolution computes it."""
 
 
+@border("listing the tensors of the model")
 def cut_candidates(artifact: Artifact, signature: ModelSignature) -> tuple[CutCandidate, ...]:
     """The values that every path from the image to the output passes, floating-point and batch first.
 

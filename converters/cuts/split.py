@@ -15,9 +15,10 @@ from onnx import helper
 from torch import Tensor, nn
 
 from backscan.converters.cuts.candidates import CutCandidate, cut_candidates
-from backscan.converters.errors import ConverterError, CutNameError
+from backscan.converters.errors import ConverterError, CutNameError, border
 from backscan.converters.graph import drop_unused, producers, rename_reads, set_nodes, set_outputs, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
+from backscan.converters.names import OWN
 from backscan.converters.ort_classifier import OrtClassifier
 from backscan.converters.rewrites import normalise
 from backscan.converters.session import CPU_ONLY, open_session
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Back", "CutCandidate", "Front", "OrtCut", "Split", "cut_candidates", "open_cut", "split"]
 
-_ADDED = "backscan.added"
+_ADDED = f"{OWN}added"
 """Name of the input that the cut artifact gets; no exporter writes it."""
 
 
@@ -138,6 +139,7 @@ class Split:
         )
 
 
+@border("cutting the model")
 def split(
     artifact: Artifact,
     signature: ModelSignature,
@@ -178,6 +180,7 @@ def split(
     return Split(cut.name, cut.shape, front, back, original)
 
 
+@border("cutting the model")
 def open_cut(
     artifact: Artifact,
     signature: ModelSignature,
@@ -237,7 +240,7 @@ def _behind(plain: onnx.ModelProto, cut: CutCandidate, signature: ModelSignature
     back = deepcopy(plain)
     graph = back.graph
     maker = producers(graph)[cut.name]
-    maker.output[list(maker.output).index(cut.name)] = f"{cut.name}.before"
+    maker.output[list(maker.output).index(cut.name)] = f"{cut.name}{OWN}before"
     set_outputs(graph, [signature.output_name])
     drop_unused(graph)
     read = {name for node in graph.node for name in node.input}
@@ -255,7 +258,7 @@ def _with_addition(artifact: Artifact, cut: CutCandidate) -> bytes:
     """The artifact's bytes with one `Add` after the cut; weights and all other nodes stay as they are."""
     model = parse(artifact, fold_external=False)
     graph = model.graph
-    shifted = f"{cut.name}.shifted"
+    shifted = f"{cut.name}{OWN}shifted"
     rename_reads(graph, {cut.name: shifted})
     position = next(index for index, node in enumerate(graph.node) if cut.name in node.output)
     addition = helper.make_node("Add", [cut.name, _ADDED], [shifted], name=_ADDED)

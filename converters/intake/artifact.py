@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, UnreadableFileError
 from backscan.converters.graph import subgraphs
+from backscan.converters.names import OWN, name_nodes
 
 _NO_DATA: Mapping[str, bytes] = MappingProxyType({})
 
@@ -104,7 +105,7 @@ def parse(artifact: Artifact, *, fold_external: bool = True) -> onnx.ModelProto:
         fold_external: Put the external data into the tensors, so that the model is whole.
 
     Returns:
-        The parsed model.
+        The parsed model; every node has a name that no other has (`names`).
 
     Raises:
         ArtifactError: the bytes are no ONNX model, or external data is missing or too short.
@@ -115,8 +116,9 @@ def parse(artifact: Artifact, *, fold_external: bool = True) -> onnx.ModelProto:
         raise ArtifactError(f"{artifact.name} is not a readable ONNX file: export the model again") from error
     if not model.graph.node or not model.graph.output:
         raise ArtifactError(f"{artifact.name} holds no graph with nodes and outputs: export the model again")
-    if not all(isinstance(name, str) for name in _texts(model)):  # bytes that are no UTF-8 stay bytes
+    if not all(isinstance(name, str) and OWN not in name for name in _texts(model)):  # what is no UTF-8 stays bytes
         raise ArtifactError(f"{artifact.name} holds a name that is no text: export the model again")
+    name_nodes(model)
     if fold_external:
         for tensor in external_tensors(model):
             _fold(tensor, artifact)
@@ -124,12 +126,23 @@ def parse(artifact: Artifact, *, fold_external: bool = True) -> onnx.ModelProto:
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[str]:
-    graph = model.graph
-    yield from (model.producer_name, model.producer_version, graph.name)
+    yield from (model.producer_name, model.producer_version)
+    yield from _texts_of_graph(model.graph)
+    for function in model.functions:
+        yield from (function.name, function.domain, function.overload, *function.input, *function.output)
+        yield from (text for node in function.node for text in _texts_of_node(node))
+
+
+def _texts_of_graph(graph: onnx.GraphProto) -> Iterator[str]:
+    yield graph.name
     yield from (part.name for part in chain(graph.input, graph.output, graph.value_info, graph.initializer))
-    for node in graph.node:
-        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-        yield from (attribute.name for attribute in node.attribute)
+    yield from (text for node in graph.node for text in _texts_of_node(node))
+
+
+def _texts_of_node(node: onnx.NodeProto) -> Iterator[str]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    yield from (attribute.name for attribute in node.attribute)
+    yield from (text for graph in subgraphs(node) for text in _texts_of_graph(graph))
 
 
 def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from backscan.converters.errors import border
 from backscan.converters.ort_classifier import OrtClassifier, scores_to_posterior
 from backscan.converters.parity.gradients import GradientCheck, check_gradient
 from backscan.converters.parity.saturation import saturates
@@ -129,7 +130,7 @@ def _torch_scores(
     signature = classifier.signature
     device = classifier.device
     scores, posteriors = [], []
-    with torch.no_grad():
+    with torch.no_grad(), border("running the imported model"):
         for start in range(0, len(images), _CHUNK):
             chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + _CHUNK])).to(device)
             logits = classifier.logits(chunk).double()

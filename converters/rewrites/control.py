@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -11,7 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from backscan.converters.graph import attributes, constants, opset, rename_reads, set_nodes
+from backscan.converters.graph import attributes, constants, opset, rename_reads, set_nodes, subgraphs
+from backscan.converters.names import OWN
 
 _MAX_TRIPS = 64
 """Longest loop that is unrolled; longer ones are left for the importer to refuse."""
@@ -30,9 +31,10 @@ def expand_control_flow(model: onnx.ModelProto) -> bool:
     known = constants(graph)
     nodes: list[onnx.NodeProto] = []
     changed = False
-    for index, node in enumerate(graph.node):
+    for node in graph.node:
         expand = {"If": _branch, "Loop": _unrolled}.get(node.op_type)
-        replaced = None if expand is None else expand(model, node, known, f"{node.op_type}_{index}")
+        # Of all values in the graph, the first output of this node has its name alone.
+        replaced = None if expand is None else expand(model, node, known, f"{_first_output(node)}{OWN}")
         nodes += [node] if replaced is None else replaced
         changed |= replaced is not None
     if changed:
@@ -59,11 +61,12 @@ def _unrolled(
     if count is None:
         return None
     nodes, stacked = list[onnx.NodeProto](), list[list[str]]()
-    always = _constant(model.graph, f"{prefix}.condition", np.array(True))
+    always = _constant(model.graph, f"{prefix}condition", np.array(True))
     for trip in range(count):
-        number = _constant(model.graph, f"{prefix}.trip_{trip}", np.array(trip, np.int64))
+        number = _constant(model.graph, f"{prefix}trip_{trip}", np.array(trip, np.int64))
         given = dict(zip((value.name for value in body.input), (number, always, *carried), strict=True))
-        inner, results = _inlined(model.graph, body, given, f"{prefix}.{trip}")
+        inner, results = _inlined(model.graph, body, given, f"{prefix}{trip}{OWN}")
+        _name_turn(inner, f" in turn {trip} of {node.name}")
         nodes += inner
         carried = results[1 : 1 + len(carried)]
         stacked.append(results[1 + len(carried) :])
@@ -75,13 +78,14 @@ def _unrolled(
 
 def _stack(model: onnx.ModelProto, slices: Sequence[str], name: str) -> list[onnx.NodeProto]:
     """Nodes that put what each trip gave under one new leading axis."""
-    rows = [f"{name}.row_{index}" for index in range(len(slices))]
-    if opset(model) < 13:
-        nodes = [helper.make_node("Unsqueeze", [v], [row], axes=[0]) for v, row in zip(slices, rows, strict=True)]
-    else:
-        axis = _constant(model.graph, f"{name}.axis", np.array([0], np.int64))
-        nodes = [helper.make_node("Unsqueeze", [v, axis], [row]) for v, row in zip(slices, rows, strict=True)]
-    return [*nodes, helper.make_node("Concat", rows, [name], axis=0)]
+    rows = [f"{name}{OWN}row_{index}" for index in range(len(slices))]
+    axes: dict[str, Any] = {"axes": [0]} if opset(model) < 13 else {}
+    given = [] if axes else [_constant(model.graph, f"{name}{OWN}axis", np.array([0], np.int64))]
+    nodes = [
+        helper.make_node("Unsqueeze", [value, *given], [row], name=f"{name}.row_{index}", **axes)
+        for index, (value, row) in enumerate(zip(slices, rows, strict=True))
+    ]
+    return [*nodes, helper.make_node("Concat", rows, [name], name=f"{name}.rows", axis=0)]
 
 
 def _trip_count(body: onnx.GraphProto, known: dict[str, onnx.TensorProto], trips: str, condition: str) -> int | None:
@@ -107,15 +111,26 @@ def _inlined(
     """Nodes of a subgraph with its own names made unique, and the names of its results."""
     copy = deepcopy(body)
     own = {name for node in copy.node for name in node.output if name} | {t.name for t in copy.initializer}
-    renamed = {name: f"{prefix}.{name}" for name in own} | given
+    renamed = {name: f"{prefix}{name}" for name in own} | given
     rename_reads(copy, renamed)
     for node in copy.node:
-        node.name = node.name and f"{prefix}.{node.name}"
         node.output[:] = [renamed.get(name, name) for name in node.output]
     for tensor in copy.initializer:
         tensor.name = renamed[tensor.name]
         graph.initializer.append(tensor)
     return list(copy.node), [renamed.get(value.name, value.name) for value in copy.output]
+
+
+def _name_turn(nodes: Iterable[onnx.NodeProto], turn: str) -> None:
+    """Say in the names of nodes, and of all within them, to which turn of a loop they belong."""
+    for node in nodes:
+        node.name = node.name and f"{node.name}{turn}"
+        for graph in subgraphs(node):
+            _name_turn(graph.node, turn)
+
+
+def _first_output(node: onnx.NodeProto) -> str:
+    return next(filter(None, node.output), "")
 
 
 def _constant(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from backscan.converters.graph import attributes, constants, consumers, set_nodes
+from backscan.converters.names import OWN
 
 _FOLDABLE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 """Weight types that are folded; in 16 bits the product would be rounded where the original's is not."""
@@ -99,8 +100,8 @@ def _absorb(
     bias = _array(known[convolution.input[2]]) if any(convolution.input[2:]) else np.zeros(len(weight))
     dtype = np.dtype(np.float32 if old.data_type == onnx.TensorProto.FLOAT else np.float64)
     folded = {
-        f"{convolution.output[0]}.folded_weight": weight * affine.scale.reshape(-1, *[1] * (weight.ndim - 1)),
-        f"{convolution.output[0]}.folded_bias": bias * affine.scale + affine.shift,
+        f"{convolution.output[0]}{OWN}folded_weight": weight * affine.scale.reshape(-1, *[1] * (weight.ndim - 1)),
+        f"{convolution.output[0]}{OWN}folded_bias": bias * affine.scale + affine.shift,
     }
     graph.initializer.extend(numpy_helper.from_array(array.astype(dtype), name) for name, array in folded.items())
     del convolution.input[1:]

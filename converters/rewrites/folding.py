@@ -19,6 +19,7 @@ from backscan.converters.graph import (
     reads,
     set_nodes,
 )
+from backscan.converters.names import OWN
 from backscan.converters.rewrites.setting import Setting
 from backscan.converters.session import probe
 
@@ -90,7 +91,7 @@ def _write_targets(model: onnx.ModelProto, reshapes: Sequence[onnx.NodeProto], s
     for node in reshapes:
         target = _target([run[node.output[0]].shape for run in runs])
         if target is not None:
-            name = f"{node.output[0]}.target"
+            name = f"{node.output[0]}{OWN}target"
             model.graph.initializer.append(numpy_helper.from_array(np.array(target, np.int64), name))
             node.input[1] = name
             del node.attribute[:]

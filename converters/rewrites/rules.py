@@ -9,6 +9,7 @@ import onnx
 from onnx import inliner
 
 from backscan.converters.graph import drop_unused, set_outputs, sort_nodes
+from backscan.converters.names import name_apart
 from backscan.converters.rewrites.control import expand_control_flow
 from backscan.converters.rewrites.convolutions import fold_into_convolutions
 from backscan.converters.rewrites.folding import constants_to_initialisers, fold_unreached, write_reshapes
@@ -55,4 +56,5 @@ def normalise(
     drop_identities(plain.graph)
     fold_into_convolutions(plain.graph)
     drop_unused(plain.graph)
+    name_apart((node, str(index)) for index, node in enumerate(plain.graph.node))
     return plain

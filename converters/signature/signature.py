@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from backscan.converters.errors import EngineError, SignatureError
+from backscan.converters.errors import EngineError, SignatureError, border
 from backscan.converters.graph import dimensions, free_inputs, needed_nodes, operators, opset, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.session import Arrays, noise, open_session, run_session
@@ -118,6 +118,7 @@ def pixel_normalisation(signature: ModelSignature) -> Normalisation:
     return Normalisation(low=-128.0, high=127.0) if dtype == np.int8 else Normalisation(high=255.0)
 
 
+@border("finding out what the model takes and gives")
 def read_signature(
     artifact: Artifact, *, output_name: str | None = None, image_size: tuple[int, int] | None = None
 ) -> ModelSignature:

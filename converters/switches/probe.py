@@ -12,8 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from backscan.converters.errors import border
 from backscan.converters.graph import reached_values, set_outputs
 from backscan.converters.intake.artifact import Artifact, parse
+from backscan.converters.names import OWN
 from backscan.converters.ort_classifier import OrtClassifier, model_input
 from backscan.converters.rewrites import normalise
 from backscan.converters.session import open_session, run_session
@@ -38,6 +40,7 @@ class GraphProbe:
         normalisation: How pixels become model input.
     """
 
+    @border("reading the graph")
     def __init__(self, artifact: Artifact, signature: ModelSignature, normalisation: Normalisation) -> None:
         self._signature = signature
         self._normalisation = normalisation
@@ -105,6 +108,7 @@ class GraphProbe:
             _hold(model.graph, name, value if name in self._one_for_all else value[None])
         return OrtClassifier(open_session(model.SerializeToString()), self._signature, self._normalisation)
 
+    @border("making a gate differentiable")
     def relaxed(self, gate: str, still: Set[str]) -> TorchClassifier:
         """A gate as a torch function that has a gradient where the gate itself has steps.
 
@@ -158,7 +162,7 @@ def _per_image(array: NDArray[Any], batch: int) -> NDArray[Any]:
 
 def _hold(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> None:
     """Let every reader of a value read a constant, repeated to the value's own shape."""
-    computed, shape, constant = f"{name}/computed", f"{name}/shape", f"{name}/held"
+    computed, shape, constant = (f"{name}{OWN}{part}" for part in ("computed", "shape", "held"))
     position, node = next((i, node) for i, node in enumerate(graph.node) if name in node.output)
     node.output[list(node.output).index(name)] = computed
     graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), constant))

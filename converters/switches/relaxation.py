@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.errors import UnsupportedOperatorError
 from backscan.converters.graph import constants, drop_unused, operators, opset, producers, set_outputs
+from backscan.converters.names import OWN
 from backscan.converters.switches.index_relaxation import index_source, largest_at
 
 _MARGIN = 1e-4
@@ -116,7 +117,7 @@ class _Relaxation:
 
     def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
         """Add a node; return the name of what it gives first."""
-        name = f"twin/{len(self._graph.node)}"
+        name = f"{OWN}twin/{len(self._graph.node)}"
         names = [name, *(f"{name}/{index}" for index in range(1, outputs))]
         self._graph.node.append(helper.make_node(operator, list(inputs), names, name=name, **attributes))
         return name
@@ -142,7 +143,7 @@ class _Relaxation:
         """Add a node like another, with its own operator and first input."""
         copy = deepcopy(node)
         copy.op_type, copy.input[0] = operator, first
-        copy.name = copy.output[0] = f"twin/{len(self._graph.node)}"
+        copy.name = copy.output[0] = f"{OWN}twin/{len(self._graph.node)}"
         self._graph.node.append(copy)
         return copy.name
 
@@ -163,7 +164,7 @@ class _Relaxation:
         return self.add("Mul", self.add("Sign", name), size)
 
     def _store(self, array: NDArray[Any]) -> str:
-        name = f"twin/constant/{len(self._graph.initializer)}"
+        name = f"{OWN}constant/{len(self._graph.initializer)}"
         self._graph.initializer.append(numpy_helper.from_array(array, name))
         return name
 
@@ -172,9 +173,9 @@ class _Relaxation:
         for index, name in enumerate(node.input):
             if name and (self.varies(name) or node.op_type in _ARITHMETIC):
                 copy.input[index] = self.twin_of(name)
-        copy.name = f"twin/{len(self._graph.node)}"
+        copy.name = f"{OWN}twin/{len(self._graph.node)}"
         for index, name in enumerate(node.output):
-            copy.output[index] = self._twins[name] = f"twin/{len(self._graph.node)}/{index}"
+            copy.output[index] = self._twins[name] = f"{OWN}twin/{len(self._graph.node)}/{index}"
         self._graph.node.append(copy)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from backscan.converters.errors import EngineError
 from backscan.converters.graph import attributes, constants, reached_values, set_nodes
+from backscan.converters.names import OWN
 from backscan.converters.session import noise, open_session, run_session
 from backscan.converters.signature.signature import ModelSignature
 
@@ -105,7 +106,7 @@ def _free_reshapes(graph: onnx.GraphProto, reached: set[str]) -> None:
             target[0] = -1
         elif target.size and target[0] > 0:
             target[0] = 0  # another size is inferred already, so the batch is copied from the input
-        name = f"{node.output[0]}.free_target_{index}"
+        name = f"{node.output[0]}{OWN}free_target_{index}"
         graph.initializer.append(numpy_helper.from_array(target, name))
         node.input[1] = name
 
@@ -137,12 +138,13 @@ def _single_row(tensor: onnx.TensorProto | None, batch: int | None) -> NDArray[A
 def _expanded(graph: onnx.GraphProto, row: NDArray[Any], beside: str, name: str) -> list[onnx.NodeProto]:
     """Nodes that repeat `row` along the first axis as often as the value `beside` is long."""
     arrays = {"row": row, "first": np.array([0], np.int64), "rest": np.array(row.shape[1:], np.int64)}
-    graph.initializer.extend(numpy_helper.from_array(array, f"{name}.{part}") for part, array in arrays.items())
+    own = f"{name}{OWN}"
+    graph.initializer.extend(numpy_helper.from_array(array, f"{own}{part}") for part, array in arrays.items())
     return [
-        helper.make_node("Shape", [beside], [f"{name}.shape"]),
-        helper.make_node("Gather", [f"{name}.shape", f"{name}.first"], [f"{name}.batch"], axis=0),
-        helper.make_node("Concat", [f"{name}.batch", f"{name}.rest"], [f"{name}.target"], axis=0),
-        helper.make_node("Expand", [f"{name}.row", f"{name}.target"], [name]),
+        helper.make_node("Shape", [beside], [f"{own}shape"], name=f"{name}.shape"),
+        helper.make_node("Gather", [f"{own}shape", f"{own}first"], [f"{own}batch"], name=f"{name}.batch", axis=0),
+        helper.make_node("Concat", [f"{own}batch", f"{own}rest"], [f"{own}target"], name=f"{name}.target", axis=0),
+        helper.make_node("Expand", [f"{own}row", f"{own}target"], [name], name=f"{name}.expand"),
     ]
 
 

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, fx, nn
 
-from backscan.converters.errors import ArtifactError, ConverterError
+from backscan.converters.errors import ArtifactError, ConverterError, border
 from backscan.converters.graph import sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.rewrites import normalise
@@ -29,6 +29,7 @@ SURROGATE_NOTE = (
 )
 
 
+@border("the import into torch")
 def import_model(
     artifact: Artifact, signature: ModelSignature, *, device: str | torch.device = "cpu"
 ) -> TorchClassifier:
