@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Images = NDArray[np.float32]
 _CHUNK = 16
 _NARROW = 64
+_QUANTISED = ("Quantize", "QLinear", "Integer", "QAttention", "QGemm")
+"""Parts of the names of the operators of quantised networks."""
 
 
 class GraphProbe:
@@ -48,6 +50,7 @@ class GraphProbe:
         self._reached = reached_values(self._model.graph, [signature.input_name])
         self._sessions: dict[tuple[str, ...], Any] = {}
         self._one_for_all: set[str] = set()
+        self._whole: set[str] = set()
         narrow = max(_NARROW, 2 * signature.num_classes)
         self.flow = ImageFlow(self._model.graph, signature.input_name, self._sizes(), narrow)
 
@@ -125,7 +128,7 @@ class GraphProbe:
         from backscan.converters.torch_import.classifier import TorchClassifier
         from backscan.converters.torch_import.importer import import_network
 
-        rewritten = {name for name in self._reached if self.flow.is_discrete(name)} | still
+        rewritten = {name for name in self._reached if self.flow.is_discrete(name)} | self._whole | still
         model = relax(self._model, gate, rewritten, self._reached)
         signature = replace(
             self._signature, output_name=model.graph.output[0].name, num_scores=1, batch_axis=0, precision="float"
@@ -151,6 +154,8 @@ class GraphProbe:
         outputs = run_session(self._session(tuple(names)), feed)
         sizes = {name: -(-np.size(array) // batch) for name, array in outputs.items()}
         self._one_for_all = {name for name, array in outputs.items() if np.shape(array)[:1] != (batch,)}
+        kinds = {name: np.asarray(array).dtype.kind for name, array in outputs.items()}
+        self._whole = _whole_numbers(self._model.graph, {name for name, kind in kinds.items() if kind in "biu"})
         return sizes | {self._signature.input_name: int(np.prod(self._signature.input_shape))}
 
 
@@ -158,6 +163,22 @@ def _per_image(array: NDArray[Any], batch: int) -> NDArray[Any]:
     """An array with the images first; what is one for all images is repeated."""
     array = np.asarray(array)
     return array if array.shape[:1] == (batch,) else np.repeat(array[None], batch, axis=0)
+
+
+def _whole_numbers(graph: onnx.GraphProto, names: Set[str]) -> set[str]:
+    """Those of some values of whole numbers that plain operators make of the image.
+
+    No gradient passes them in torch, which computes them in their own types. Those of a quantised network stay as they
+    are: its own operators have surrogates, and would not take anything else.
+    """
+    found, quantised = set[str](), set[str]()
+    for node in graph.node:
+        made = names & set(node.output)
+        if any(part in node.op_type for part in _QUANTISED) or not quantised.isdisjoint(node.input):
+            quantised |= made
+        else:
+            found |= made
+    return found
 
 
 def _hold(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> None:

@@ -25,7 +25,7 @@ _MARGIN = 1e-4
 """By how much a comparison is to be exceeded: a difference of 0 does not make one true."""
 
 _PASSED_OVER = operators(
-    "BitShift Cast Ceil Exp Floor Identity LogSoftmax Mod OneHot Pow QuantizeLinear Round Sign Softmax Sqrt"
+    "BitShift Cast Ceil Exp Floor Identity LogSoftmax OneHot Pow QuantizeLinear Round Sign Softmax Sqrt"
 )
 """Rising functions of their first input whose gradient vanishes somewhere, or everywhere."""
 
@@ -198,6 +198,19 @@ def _multiply(relaxation: _Relaxation, node: onnx.NodeProto) -> str:
     return relaxation.add("Mul", *twins)
 
 
+def _remainder(relaxation: _Relaxation, node: onnx.NodeProto) -> str:
+    """The remainder itself: it rises with what is divided, and whole multiples count as constants."""
+    whole, divisor = (relaxation.twin_of(name) for name in node.input)
+    if relaxation.varies(node.input[1]):
+        return whole
+    times = relaxation.add("Floor", relaxation.add("Div", whole, divisor))
+    # Computed with as whole numbers, which no gradient passes: that of Floor's surrogate would cancel everything.
+    fixed = relaxation.add("Neg", relaxation.add("Cast", times, to=TensorProto.INT64))
+    return relaxation.add(
+        "Add", whole, relaxation.add("Mul", relaxation.add("Cast", fixed, to=TensorProto.FLOAT), divisor)
+    )
+
+
 def _where(relaxation: _Relaxation, node: onnx.NodeProto) -> str:
     condition, first, second = node.input
     if relaxation.varies(first) or relaxation.varies(second):
@@ -240,6 +253,7 @@ _RULES: Mapping[str, Callable[[_Relaxation, onnx.NodeProto], str]] = {
     "GreaterOrEqual": lambda twin, node: twin.above(node.input[0], node.input[1]),
     "Less": lambda twin, node: twin.above(node.input[1], node.input[0]),
     "LessOrEqual": lambda twin, node: twin.above(node.input[1], node.input[0]),
+    "Mod": _remainder,
     "Mul": _multiply,
     "Not": lambda twin, node: twin.add("Neg", twin.twin_of(node.input[0])),
     "Or": lambda twin, node: twin.add("Max", *map(twin.twin_of, node.input)),

@@ -94,7 +94,9 @@ class _Ascent:
         import torch
 
         images = self.images.detach().requires_grad_()
-        openness = self._sign * _one_per_image(self._twin(images), len(images))
+        openness = self._sign * _one_per_image(self._twin(images).float(), len(images))
+        if not openness.requires_grad:  # no way from the image has a gradient: flat everywhere
+            return openness, torch.zeros_like(self.images)
         (gradient,) = torch.autograd.grad(openness.sum(), images, allow_unused=True, materialize_grads=True)
         # A pixel at its bound that is pushed against it does not count for how far the others must go.
         blocked = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))

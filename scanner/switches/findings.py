@@ -30,6 +30,8 @@ _FIRST_STEPS = 25
 """Steps of the first search of every group: planted switches turn within 20."""
 _MORE_STEPS = 200
 """Steps of a second search, for predicates only: they are reported even if no image turns them."""
+_MAX_REASON = 200
+"""Characters of an error that a finding quotes."""
 
 _RULES = {"Where": "selected", "If": "branched", "Mul": "masked", "Add": "shifted", "Sub": "shifted"}
 
@@ -86,31 +88,50 @@ def _judge(switches: Sequence[Switch], trial: Trial, num_images: int, deadline: 
     """One finding for each group of switches that deserves one."""
     dormant = trial.dormant()
     groups = _groups(dormant)
-    shown = _demonstrations(groups, trial, deadline)
+    shown, failed = _demonstrations(groups, trial, deadline)
     found = []
     for index, group in enumerate(groups):
         if (demonstration := shown.get(index)) is not None:
             found.append(_error(group, demonstration, num_images))
+        elif index in failed and _is_hard(group):
+            found.append(_warning(group, f"it could not be examined ({failed[index]})"))
         elif index in shown and _is_hard(group):
             found.append(_warning(group, "no image was found that turns it"))
-    awake = [switch for switch in switches if switch.hard and switch not in dormant]
+    unheld = trial.obstacles
+    found += [_warning([switch], f"it could not be examined ({why})") for switch, why in unheld.items() if switch.hard]
+    awake = [switch for switch in switches if switch.hard and switch not in dormant and switch not in unheld]
     found += [_warning(group, "it acts on some of the images") for group in _groups(awake)]
-    return (*found, *_unexamined([group for index, group in enumerate(groups) if index not in shown]))
+    late = [group for index, group in enumerate(groups) if index not in {*shown, *failed}]
+    soft = {index: why for index, why in failed.items() if not _is_hard(groups[index])}
+    broken = [groups[index] for index in soft] + [[switch] for switch in unheld if not switch.hard]
+    reasons = [*soft.values(), *unheld.values()]
+    return (*found, *_unexamined(late, "lack of time"), *_unexamined(broken, f"an error ({''.join(reasons[:1])})"))
 
 
 def _demonstrations(
     groups: Sequence[Sequence[Switch]], trial: Trial, deadline: float
-) -> dict[int, Demonstration | None]:
-    """What was found for each group by its place, as far as the time allowed: all briefly, then predicates for long."""
+) -> tuple[dict[int, Demonstration | None], dict[int, str]]:
+    """What was found for each group by its place, as far as the time allowed: all briefly, then predicates for long.
+
+    Also why some could not be examined; one group that fails says nothing about the others.
+    """
     shown: dict[int, Demonstration | None] = {}
+    failed: dict[int, str] = {}
     hard = [index for index, group in enumerate(groups) if _is_hard(group)]
     for steps, chosen in ((_FIRST_STEPS, range(len(groups))), (_MORE_STEPS, hard)):
         for index in chosen:
-            if shown.get(index) is None and time.monotonic() < deadline:
+            if index in failed or shown.get(index) is not None or time.monotonic() >= deadline:
+                continue
+            try:
                 demonstration = trial.demonstrate(groups[index], steps=steps)
-                if demonstration is not None or time.monotonic() < deadline:  # else it was cut off
-                    shown[index] = demonstration
-    return shown
+            except MemoryError:
+                raise
+            except Exception as error:  # torch and onnxruntime raise whatever a gate's types and shapes lead to
+                failed[index] = f"{type(error).__name__}: {str(error)[:_MAX_REASON]}"
+                continue
+            if demonstration is not None or time.monotonic() < deadline:  # else it was cut off
+                shown[index] = demonstration
+    return shown, failed
 
 
 def _is_hard(group: Sequence[Switch]) -> bool:
@@ -157,14 +178,14 @@ def _warning(group: Sequence[Switch], outcome: str) -> GraphFinding:
     )
 
 
-def _unexamined(groups: Sequence[Sequence[Switch]]) -> tuple[GraphFinding, ...]:
+def _unexamined(groups: Sequence[Sequence[Switch]], why: str) -> tuple[GraphFinding, ...]:
     if not groups:
         return ()
     return (
         GraphFinding(
             rule="unexamined-switches",
             severity="warning",
-            message=f"{len(groups)} places where few values could decide the output were not examined for lack of time",
+            message=f"{len(groups)} places where few values could decide the output were not examined for {why}",
             nodes=tuple(dict.fromkeys(switch.join for group in groups for switch in group)),
             evidence="each of them changes nothing on ordinary images, and ordinary networks have few such places",
         ),

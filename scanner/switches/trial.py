@@ -8,11 +8,14 @@ held at its ordinary value the same image is decided otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from backscan.converters.errors import ConverterError, NotDifferentiableError, border
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,6 +72,7 @@ class Trial:
         deadline: When searches give up, on the monotonic clock.
     """
 
+    @border("watching the values of the graph")
     def __init__(
         self,
         probe: GraphProbe,
@@ -93,14 +97,17 @@ class Trial:
         self._scores = self._plain.scores(images)
         self._spread = max(float(np.std(self._scores)), 1e-12)
         self._switches = [switch for switch in switches if switch.hard or switch.gate in self._still]
+        self.obstacles: dict[Switch, str] = {}
+        """Switches that `dormant` could not hold, and why."""
 
     def dormant(self) -> list[Switch]:
         """Switches that can be held without changing any score."""
         holdable = [switch for switch in self._switches if switch.gate in self._ordinary]
         # All together first: where none of them acts, one pass says so.
-        if self._changes_nothing(holdable):
-            return holdable
-        return [switch for switch in holdable if self._changes_nothing([switch])]
+        with suppress(ConverterError):  # one by one it is seen which of them is to blame
+            if self._changes_nothing(holdable):
+                return holdable
+        return [switch for switch in holdable if self._is_dormant(switch)]
 
     def demonstrate(self, group: Sequence[Switch], *, steps: int) -> Demonstration | None:
         """Search an image whose decision depends on the gates of a group.
@@ -112,14 +119,19 @@ class Trial:
         Returns:
             What the first such image shows; for smooth side paths, which every network with squeeze and excitation
             has, the first whose change of pixels works on other images too.
-        """
-        from backscan.converters.errors import ConverterError
 
+        Raises:
+            ConverterError: no gate of the group could be examined.
+        """
         held = self._probe.held(self._constants(group))
+        obstacles = list[ConverterError]()
         for switch in group:
             try:
                 twin = self._probe.relaxed(switch.gate, self._still).logits
-            except ConverterError:
+            except NotDifferentiableError:  # flat everywhere
+                continue
+            except ConverterError as error:
+                obstacles.append(error)
                 continue
             # Shut gates are opened and open ones closed; the other way too, as some images may lie beyond the gate.
             for starts, way in product(self._starts(switch), (1, -1)):
@@ -127,8 +139,18 @@ class Trial:
                 for shown in islice(self._search(twin, starts, held, sign, steps), _MAX_SHOWN):
                     if group[0].hard or shown.is_universal:
                         return shown
+        if len(obstacles) == len(group):
+            raise obstacles[0]
         return None
 
+    def _is_dormant(self, switch: Switch) -> bool:
+        try:
+            return self._changes_nothing([switch])
+        except ConverterError as error:
+            self.obstacles[switch] = str(error)
+            return False
+
+    @border("holding a gate")
     def _changes_nothing(self, group: Sequence[Switch]) -> bool:
         scores = self._probe.held(self._constants(group)).scores(self._images)
         return bool(np.abs(scores - self._scores).max() <= _SAME_SCORES * self._spread)
