@@ -167,4 +167,8 @@ def check_value(option: Option, value: Any) -> None:
 
 def _numbers(value: Any) -> list[Any]:
     """The numbers in a value that may be infinite, whatever holds them."""
-    return [each for each in value if isinstance(each, numbers.Real) and not isinstance(each, int)] if isinstance(value, Iterable) else []
+    return (
+        [each for each in value if isinstance(each, numbers.Real) and not isinstance(each, int)]
+        if isinstance(value, Iterable)
+        else []
+    )

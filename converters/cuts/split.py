@@ -18,7 +18,7 @@ from backscan.converters.cuts.candidates import CutCandidate, cut_candidates
 from backscan.converters.errors import ConverterError, CutNameError, border
 from backscan.converters.graph import drop_unused, producers, rename_reads, set_nodes, set_outputs, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
-from backscan.converters.names import OWN
+from backscan.converters.intake.node_names import OWN
 from backscan.converters.ort_classifier import OrtClassifier
 from backscan.converters.rewrites import normalise
 from backscan.converters.session import CPU_ONLY, open_session

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, UnreadableFileError
 from backscan.converters.graph import subgraphs
-from backscan.converters.names import OWN, name_nodes
+from backscan.converters.intake.node_names import OWN, name_nodes
 
 _NO_DATA: Mapping[str, bytes] = MappingProxyType({})
 

@@ -16,10 +16,10 @@ from onnx import ModelProto, NodeProto, OperatorSetIdProto
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
 from backscan.converters.graph import subgraphs
 from backscan.converters.intake.fields import check_fields
+from backscan.converters.intake.pointers import ADVICE, is_pointer
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.violations import Violation, Violations, as_text, shown
 from backscan.converters.intake.walk import GraphAudit, standard_domain
-from backscan.converters.pointers import ADVICE, is_pointer
 
 _MAX_LISTED = 1000
 

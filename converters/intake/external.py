@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
+from backscan.converters.intake.pointers import ADVICE, is_pointer
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.stored_tensors import is_beneath
 from backscan.converters.intake.violations import shown
-from backscan.converters.pointers import ADVICE, is_pointer
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe would block the open

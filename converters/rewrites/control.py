@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from backscan.converters.graph import attributes, constants, opset, rename_reads, set_nodes, subgraphs
-from backscan.converters.names import OWN
+from backscan.converters.intake.node_names import OWN
 
 _MAX_TRIPS = 64
 """Longest loop that is unrolled; longer ones are left for the importer to refuse."""

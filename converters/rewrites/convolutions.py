@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from backscan.converters.graph import attributes, constants, consumers, set_nodes
-from backscan.converters.names import OWN
+from backscan.converters.intake.node_names import OWN
 
 _FOLDABLE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 """Weight types that are folded; in 16 bits the product would be rounded where the original's is not."""

@@ -19,7 +19,7 @@ from backscan.converters.graph import (
     reads,
     set_nodes,
 )
-from backscan.converters.names import OWN
+from backscan.converters.intake.node_names import OWN
 from backscan.converters.rewrites.setting import Setting
 from backscan.converters.session import probe
 

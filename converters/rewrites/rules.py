@@ -9,7 +9,7 @@ import onnx
 from onnx import inliner
 
 from backscan.converters.graph import drop_unused, set_outputs, sort_nodes
-from backscan.converters.names import name_apart
+from backscan.converters.intake.node_names import name_apart
 from backscan.converters.rewrites.control import expand_control_flow
 from backscan.converters.rewrites.convolutions import fold_into_convolutions
 from backscan.converters.rewrites.folding import constants_to_initialisers, fold_unreached, write_reshapes

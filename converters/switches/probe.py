@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from backscan.converters.errors import border
 from backscan.converters.graph import reached_values, set_outputs
 from backscan.converters.intake.artifact import Artifact, parse
-from backscan.converters.names import OWN
+from backscan.converters.intake.node_names import OWN
 from backscan.converters.ort_classifier import OrtClassifier, model_input
 from backscan.converters.rewrites import normalise
 from backscan.converters.session import open_session, run_session

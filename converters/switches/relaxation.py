@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.errors import UnsupportedOperatorError
 from backscan.converters.graph import constants, drop_unused, operators, opset, producers, set_outputs
-from backscan.converters.names import OWN
+from backscan.converters.intake.node_names import OWN
 from backscan.converters.switches.index_relaxation import index_source, largest_at
 
 _MARGIN = 1e-4

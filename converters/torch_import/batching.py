@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from backscan.converters.errors import EngineError
 from backscan.converters.graph import attributes, constants, reached_values, set_nodes
-from backscan.converters.names import OWN
+from backscan.converters.intake.node_names import OWN
 from backscan.converters.session import noise, open_session, run_session
 from backscan.converters.signature.signature import ModelSignature
 

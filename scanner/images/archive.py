@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscan.converters.pointers import ADVICE, POINTER_BYTES, is_pointer
+from backscan.converters.intake.pointers import ADVICE, POINTER_BYTES, is_pointer
 from backscan.scanner.errors import CleanSetError
 from backscan.scanner.images.limits import ReadImages, ReadLimits
 

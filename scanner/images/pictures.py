@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from backscan.converters.pointers import ADVICE, POINTER_BYTES, is_pointer
+from backscan.converters.intake.pointers import ADVICE, POINTER_BYTES, is_pointer
 from backscan.scanner.errors import CleanSetError
 
 if TYPE_CHECKING:

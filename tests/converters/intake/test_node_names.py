@@ -14,7 +14,7 @@ from onnx import numpy_helper, parser
 from backscan.converters.errors import ArtifactError, ConverterError, UnsupportedOperatorError, border
 from backscan.converters.graph import subgraphs
 from backscan.converters.intake.artifact import artifact_from_bytes, parse
-from backscan.converters.names import OWN, name_nodes
+from backscan.converters.intake.node_names import OWN, name_nodes
 from backscan.converters.ort_classifier import open_runtime
 from backscan.converters.signature.signature import pixel_normalisation, read_signature
 from backscan.converters.switches.probe import GraphProbe

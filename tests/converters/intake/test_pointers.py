@@ -9,8 +9,8 @@ import pytest
 from backscan.converters.errors import ArtifactError
 from backscan.converters.intake.audit import audit
 from backscan.converters.intake.external import read_external
+from backscan.converters.intake.pointers import is_pointer
 from backscan.converters.intake.policy import Policy
-from backscan.converters.pointers import is_pointer
 from backscan.scanner.errors import CleanSetError
 from backscan.scanner.images.archive import read_archive
 from backscan.scanner.images.limits import ReadLimits
