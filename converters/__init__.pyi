@@ -8,6 +8,7 @@ from .intake.external import read_external
 from .intake.policy import Policy
 from .ort_classifier import OrtClassifier, open_runtime
 from .parity.parity import ParityReport, compare
+from .signature.readable import readable
 from .signature.signature import ModelSignature, Normalisation, read_signature
 from .torch_import.classifier import TorchClassifier
 from .torch_import.importer import import_model
@@ -37,5 +38,6 @@ __all__ = [
     "read_artifact",
     "read_external",
     "read_signature",
+    "readable",
     "with_external",
 ]

@@ -13,6 +13,7 @@ from backscan.converters.errors import border
 from backscan.converters.intake.artifact import Artifact
 from backscan.converters.session import CPU_ONLY, open_session, run_session
 from backscan.converters.signature.output import score_rows
+from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, Normalisation, pixel_normalisation
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def open_runtime(
     Raises:
         EngineError: onnxruntime refuses the model.
     """
+    artifact = readable(artifact, signature)
     session = open_session(artifact.data, artifact.external, threads=threads, providers=providers)
     return OrtClassifier(session, signature, pixel_normalisation(signature))
 

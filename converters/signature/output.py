@@ -17,9 +17,10 @@ from backscan.converters.session import Arrays
 
 _FOR_PROBABILITIES = frozenset({"DequantizeLinear", "Normalizer", "QuantizeLinear"})
 """Operators that leave probabilities as they are, but not logits."""
-_MOVES_SCORES = frozenset(
+MOVES_SCORES = frozenset(
     {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "ZipMap"}
 )
+"""Operators that hand numbers on as they are."""
 _CHOOSES = frozenset({"ArgMax", "ArgMin", "TopK", "TreeEnsemble", "TreeEnsembleClassifier"})
 """Operators that give the class instead of scores."""
 _SUM_TOLERANCE = 0.02  # of a row of probabilities; wide enough for 8-bit outputs, far from what logits give
@@ -124,7 +125,7 @@ def _leads_to_another(name: str, vectors: Sequence[str], graph: onnx.GraphProto)
 
 def _moved_from(name: str, graph: onnx.GraphProto) -> str:
     made_by = producers(graph)
-    while name in made_by and made_by[name].op_type in _MOVES_SCORES:
+    while name in made_by and made_by[name].op_type in MOVES_SCORES:
         name = made_by[name].input[0]
     return name
 
@@ -181,7 +182,7 @@ def find_tail(graph: onnx.GraphProto, output: str) -> Tail | None:
     """
     made_by = producers(graph)
     node, after = made_by.get(output), list[onnx.NodeProto]()
-    while node is not None and node.op_type in _MOVES_SCORES | _FOR_PROBABILITIES:
+    while node is not None and node.op_type in MOVES_SCORES | _FOR_PROBABILITIES:
         if node.op_type in _FOR_PROBABILITIES:
             after.append(node)
         node = made_by.get(node.input[0])

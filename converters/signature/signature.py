@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from backscan.converters.errors import EngineError, SignatureError, border
+from backscan.converters.errors import ConverterError, EngineError, OutputNameError, SignatureError, border
 from backscan.converters.graph import dimensions, free_inputs, needed_nodes, operators, opset, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.session import Arrays, noise, open_session, run_session
+from backscan.converters.signature.additions import with_batch_axis, with_outputs
+from backscan.converters.signature.choosers import Choice, candidates, choices, chosen_from
 from backscan.converters.signature.layout import Layout, image_layout, input_shape
 from backscan.converters.signature.output import choose_output, output_forms, output_kind, score_rows
 
@@ -104,6 +107,10 @@ class ModelSignature:
     """Names of the remaining outputs."""
     precision: str
     """Arithmetic inside: "float", "half" (16-bit floats) or "quantised"."""
+    through_copy: bool = False
+    """Whether the file is called through what `readable` makes of it."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about the reading, one sentence each."""
 
     def model_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of the model's own input for a number of images."""
@@ -137,16 +144,52 @@ def read_signature(
         SignatureError: it is no image classifier, or output or image size must be named.
         EngineError: onnxruntime cannot open or run it.
     """
+    try:
+        return _read(artifact, output_name, image_size)
+    except OutputNameError:
+        raise
+    except SignatureError:
+        batched = with_batch_axis(artifact)
+        signature = None if batched is None else _read_alone(batched, output_name, image_size)
+        if signature is None:
+            raise
+        return signature
+
+
+def _read_alone(
+    batched: Artifact, output_name: str | None, image_size: tuple[int, int] | None
+) -> ModelSignature | None:
+    """The signature of a model of one image that got a batch axis; None if that makes no classifier of it."""
+    try:
+        signature = _read(batched, output_name, image_size)
+    except OutputNameError:
+        raise
+    except ConverterError:
+        return None
+    note = f"the input '{signature.input_name}' has no batch axis: the model is called with one image at a time"
+    return replace(signature, through_copy=True, notes=(note, *signature.notes))
+
+
+def _read(artifact: Artifact, output_name: str | None, image_size: tuple[int, int] | None) -> ModelSignature:
     model = parse(artifact, fold_external=False)
     session = open_session(artifact.data, artifact.external)  # first, because it checks every node against its schema
     sort_nodes(model.graph)
     value = _image_input(model.graph)
     layout = image_layout(model.graph, value, image_size)
     dtype = _numpy_dtype(value)
+    declared = [output.name for output in model.graph.output]
+    found = choices(model.graph, value.name)
+    if found:
+        sources = [choice.source for behind in found.values() for choice in behind]
+        session = open_session(with_outputs(artifact, sources).data, artifact.external)
     batch, runs = _run_on_noise(session, value, layout, dtype)
     forms = output_forms(runs, batch)
-    name = choose_output(model.graph, forms, list(runs[0]), output_name)
+    chosen = chosen_from(found, forms)
+    if output_name in chosen:
+        raise _chosen_error(output_name, chosen[output_name])
+    name = choose_output(model.graph, candidates(forms, declared, chosen, output_name), declared, output_name)
     form = forms[name]
+    hidden = name not in declared
     return ModelSignature(
         input_name=value.name,
         input_shape=layout.image_shape,
@@ -160,9 +203,24 @@ def read_signature(
         batch_axis=form.batch_axis,
         opset=opset(model),
         producer=" ".join(part for part in (model.producer_name, model.producer_version) if part),
-        other_outputs=tuple(other for other in runs[0] if other != name),
+        other_outputs=tuple(other for other in declared if other != name),
         precision=_precision(model, name),
+        through_copy=hidden,
+        notes=(_hidden_note(name, chosen),) if hidden else (),
     )
+
+
+def _chosen_error(name: str, choice: Choice) -> OutputNameError:
+    return OutputNameError(
+        f"'{name}' gives what {choice.operator} chose among the scores '{choice.source}', which are no scores of one "
+        f"class each: leave --output-name out, or pass '{choice.source}'"
+    )
+
+
+def _hidden_note(name: str, chosen: Mapping[str, Choice]) -> str:
+    """What is said where the class scores are no output of the model."""
+    made = [f"'{output}' by {choice.operator}" for output, choice in chosen.items() if choice.source == name]
+    return f"no output gives the class scores, so '{name}' inside the model is taken, from which come {', '.join(made)}"
 
 
 def _image_input(graph: onnx.GraphProto) -> onnx.ValueInfoProto:

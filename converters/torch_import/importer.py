@@ -16,6 +16,7 @@ from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.rewrites import normalise
 from backscan.converters.session import noise
 from backscan.converters.signature.output import find_tail, remove_tail
+from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, pixel_normalisation
 from backscan.converters.torch_import.batching import Rows, free_batch, group_images
 from backscan.converters.torch_import.builder import GraphBuilder, annotate_shapes, blame_node
@@ -49,7 +50,7 @@ def import_model(
         NotDifferentiableError: no gradient reaches the image.
         EngineError: onnxruntime cannot compute the graph's constants.
     """
-    model = parse(artifact)
+    model = parse(readable(artifact, signature))
     sort_nodes(model.graph)
     head = expose_logits(model.graph, signature)
     network, notes = import_network(model, signature)

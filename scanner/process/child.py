@@ -84,17 +84,17 @@ class ModelHost:
     @_answers(protocol.Open)
     def open(self, request: protocol.Open) -> protocol.Opened:
         """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
-        from backscan.converters import import_model, open_runtime, read_signature
+        from backscan.converters import import_model, open_runtime, read_signature, readable
 
         artifact, self._threads = request.artifact, request.threads
         signature = read_signature(artifact, output_name=request.output_name, image_size=request.image_size)
-        self._artifact = artifact
+        self._artifact = artifact = readable(artifact, signature)
         self._runtime = open_runtime(artifact, signature, threads=request.threads)
-        device, warnings = "cpu", tuple[str, ...]()
+        device, warnings = "cpu", signature.notes
         if not request.runtime_only:
             device, torch_device = _prepare_torch(request.device)
             self._copy = import_model(artifact, signature, device=torch_device)
-            warnings = tuple(self._copy.notes)
+            warnings += tuple(self._copy.notes)
         return protocol.Opened(
             signature=_as_record(SignatureRecord, signature),
             num_classes=signature.num_classes,

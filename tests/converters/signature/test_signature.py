@@ -147,8 +147,9 @@ def test_copies_of_what_leads_to_the_probabilities_are_not_the_classifying_outpu
 
 
 def test_labels_alone_are_no_scores() -> None:
-    body = f"{POOLED} label = ArgMax <axis = 1, keepdims = 0> (scores)"
-    data = text_model(body, image="float[N,3,8,8] image", outputs="int64[N] label")
+    """What is chosen at each place of a map has no vector of scores behind it."""
+    body = "c = Conv(image, w) label = ArgMax <axis = 1, keepdims = 0> (c)"
+    data = text_model(body, image="float[N,3,8,8] image", outputs="int64[N,6,6] label")
     with pytest.raises(SignatureError, match=r"'label' \(ArgMax gives labels, which have no gradient\)"):
         signature_of(data)
 
