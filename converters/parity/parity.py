@@ -25,6 +25,8 @@ _SATURATION = (
     "; this processor saturates sums of 8-bit products, which may be the cause: quantise with a reduced weight range "
     "(`reduce_range` of onnxruntime) or scan on a processor with VNNI"
 )
+_ROUNDING = 32 * float(np.finfo(np.float32).eps)
+"""Differences of scores, relative to the largest, that the order of additions alone makes."""
 _CHUNK = 128
 
 
@@ -78,17 +80,24 @@ def compare(
     if not len(images):
         raise ValueError("expected at least one image to compare the models on, found none")
     signature = torch_classifier.signature
-    ours, our_posterior = _torch_scores(torch_classifier, images)
+    logits, ours, our_posterior = _torch_scores(torch_classifier, images)
     theirs = ort_classifier.scores(images)
     their_posterior = scores_to_posterior(theirs, signature.output_kind)
     agreement = float(np.mean(our_posterior.argmax(axis=1) == their_posterior.argmax(axis=1)))
-    gap = float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), np.finfo(np.float32).tiny))
+    # Multiples of probabilities, or some of them, need not add up to 1: each side is brought to that.
+    compared = their_posterior if signature.output_kind == "probabilities" else theirs
+    gap = float(np.abs(ours - compared).max() / max(np.abs(compared).max(), np.finfo(np.float32).tiny))
     gradient = check_gradient(torch_classifier, ort_classifier, images)
     infinite = ~np.isfinite(theirs).all(axis=1)
     if infinite.any():
         reason = (
             f"the model's own scores are not finite for {infinite.sum()} of {len(images)} images: check the "
             "preprocessing, or export the model again"
+        )
+    elif len(images) > 1 and _is_rounding(theirs) and _is_rounding(logits):
+        reason = (
+            f"the model answers all {len(images)} images alike: its scores differ by no more than rounding, so nothing "
+            "in it could be searched; check the preprocessing, or export the model again"
         )
     else:
         reason = _reason(agreement, gap, MAX_RELATIVE_GAP[signature.precision], gradient)
@@ -113,6 +122,8 @@ def _reason(agreement: float, gap: float, max_gap: float, gradient: GradientChec
         found = f"they agree on {agreement:.1%} of the images, expected at least {MIN_DECISION_AGREEMENT:.0%}"
     elif not gap <= max_gap:  # not a number counts as a difference
         found = f"their scores differ by {gap:.2g} of the largest score, expected at most {max_gap:g}"
+    elif gradient.is_zero:
+        return gradient.refusal
     elif gradient.refusal:
         found = gradient.refusal
     else:
@@ -123,20 +134,30 @@ def _reason(agreement: float, gap: float, max_gap: float, gradient: GradientChec
     )
 
 
+def _is_rounding(scores: NDArray[np.float64]) -> bool:
+    """Whether the scores [N, K] of all images are the same but for rounding."""
+    return bool(np.ptp(scores, axis=0).max() <= _ROUNDING * np.abs(scores).max())
+
+
 def _torch_scores(
     classifier: TorchClassifier, images: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores in the units of the model's output, and class probabilities, both [N, ...] in float64."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Scores before the head, scores as the model's output has them, and class probabilities, [N, ...] in float64.
+
+    Probabilities stand for the output where it holds them, or multiples of them.
+    """
     signature = classifier.signature
     device = classifier.device
-    scores, posteriors = [], []
+    raw, scores, posteriors = [], [], []
     with torch.no_grad(), border("running the imported model"):
         for start in range(0, len(images), _CHUNK):
             chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + _CHUNK])).to(device)
             logits = classifier.logits(chunk).double()
+            raw.append(logits)
             posterior = log_posterior(logits, classifier.head).exp()
             if classifier.head == "sigmoid_logits":
                 logits = logits.sigmoid()
             scores.append(posterior if signature.output_kind == "probabilities" else logits)
             posteriors.append(posterior)
-    return torch.cat(scores).cpu().numpy(), torch.cat(posteriors).cpu().numpy()
+    arrays = [torch.cat(parts).cpu().numpy() for parts in (raw, scores, posteriors)]
+    return arrays[0], arrays[1], arrays[2]

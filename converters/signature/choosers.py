@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import onnx
 
 from backscan.converters.graph import attributes, operators, producers, reached_values
-from backscan.converters.signature.output import MOVES_SCORES, OutputForm
+from backscan.converters.signature.output import OutputForm
+from backscan.converters.signature.tail import MOVES_SCORES
 
 _CHOOSES = operators("ArgMax ArgMin GlobalMaxPool Hardmax MaxPool ReduceMax ReduceMin TopK")
 """Operators that give one, some or the place of their input's numbers."""

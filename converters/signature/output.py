@@ -9,20 +9,16 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
 
 from backscan.converters.errors import OutputNameError, SignatureError
-from backscan.converters.graph import attributes, needed_nodes, producers
+from backscan.converters.graph import needed_nodes, operators, producers
 from backscan.converters.session import Arrays
+from backscan.converters.signature.tail import MOVES_SCORES, find_tail
 
-_FOR_PROBABILITIES = frozenset({"DequantizeLinear", "Normalizer", "QuantizeLinear"})
-"""Operators that leave probabilities as they are, but not logits."""
-MOVES_SCORES = frozenset(
-    {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "ZipMap"}
-)
-"""Operators that hand numbers on as they are."""
 _CHOOSES = frozenset({"ArgMax", "ArgMin", "TopK", "TreeEnsemble", "TreeEnsembleClassifier"})
 """Operators that give the class instead of scores."""
+_GIVES_LOGITS = operators("BatchNormalization Conv Gemm InstanceNormalization LeakyRelu Relu")
+"""Operators whose numbers are no probabilities, even if those of some images add up to 1."""
 _SUM_TOLERANCE = 0.02  # of a row of probabilities; wide enough for 8-bit outputs, far from what logits give
 
 
@@ -135,7 +131,7 @@ def _quoted(names: Sequence[str] | Mapping[str, object]) -> str:
 
 
 def output_kind(graph: onnx.GraphProto, output: str, rows: NDArray[Any]) -> str:
-    """What the scores are, judged by their values and by the operator that makes them.
+    """What the scores are: by the operator that makes them, and by their values where that leaves it open.
 
     Args:
         graph: The graph.
@@ -148,73 +144,18 @@ def output_kind(graph: onnx.GraphProto, output: str, rows: NDArray[Any]) -> str:
     scores = rows.astype(np.float64)
     tail = find_tail(graph, output)
     operator = "" if tail is None else tail.operator
-    if scores.shape[1] > 1:
-        if scores.min() >= -1e-6 and np.allclose(scores.sum(axis=1), 1, atol=_SUM_TOLERANCE) and operator != "Sigmoid":
-            return "probabilities"
-        if scores.max() <= 1e-3 and np.allclose(np.exp(scores).sum(axis=1), 1, atol=_SUM_TOLERANCE):
-            return "log_probabilities"
-    return "sigmoids" if operator == "Sigmoid" and scores.min() >= 0 and scores.max() <= 1 else "logits"
+    if operator == "Sigmoid":
+        return "sigmoids" if scores.min() >= 0 and scores.max() <= 1 else "logits"
+    if scores.shape[1] == 1 or _made_by(graph, output) in _GIVES_LOGITS:
+        return "logits"
+    if scores.min() >= -1e-6 and np.allclose(scores.sum(axis=1), 1, atol=_SUM_TOLERANCE):
+        return "probabilities"
+    if scores.max() <= 1e-3 and np.allclose(np.exp(scores).sum(axis=1), 1, atol=_SUM_TOLERANCE):
+        return "log_probabilities"
+    return "probabilities" if tail is not None and tail.is_partial else "logits"
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """The squashing function that ends a graph."""
-
-    operator: str
-    """Its name: "Softmax", "LogSoftmax" or "Sigmoid"."""
-    node: onnx.NodeProto
-    """The node that gives the squashed scores."""
-    source: str
-    """Value that is squashed."""
-    after: tuple[onnx.NodeProto, ...]
-    """Nodes between it and the output that leave probabilities as they are, but not logits."""
-
-
-def find_tail(graph: onnx.GraphProto, output: str) -> Tail | None:
-    """The Softmax, LogSoftmax or Sigmoid that ends the graph, looking through nodes that only move numbers.
-
-    Args:
-        graph: The graph.
-        output: Name of an output.
-
-    Returns:
-        The tail, None if the graph ends otherwise.
-    """
+def _made_by(graph: onnx.GraphProto, output: str) -> str:
     made_by = producers(graph)
-    node, after = made_by.get(output), list[onnx.NodeProto]()
-    while node is not None and node.op_type in MOVES_SCORES | _FOR_PROBABILITIES:
-        if node.op_type in _FOR_PROBABILITIES:
-            after.append(node)
-        node = made_by.get(node.input[0])
-    if node is None:
-        return None
-    operator = node.op_type.removeprefix("QLinear")  # onnxruntime's own, on quantised scores
-    if operator == "LinearClassifier":
-        operator = {b"SOFTMAX": "Softmax", b"LOGISTIC": "Sigmoid"}.get(attributes(node).get("post_transform", b""), "")
-    if operator in {"Softmax", "LogSoftmax", "Sigmoid"}:
-        return Tail(operator, node, node.input[0], tuple(after))
-    source = _spelled_out_softmax(node, made_by)
-    return None if source is None else Tail("Softmax", node, source, tuple(after))
-
-
-def _spelled_out_softmax(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> str | None:
-    """The input of a softmax written as `exp(x) / sum(exp(x))`, as jax2onnx and older exporters write it."""
-    parts = [made_by.get(name) for name in node.input] if node.op_type == "Div" else []
-    if len(parts) != 2 or parts[0] is None or parts[1] is None:
-        return None
-    is_softmax = parts[0].op_type == "Exp" and parts[1].op_type == "ReduceSum" and parts[1].input[0] == node.input[0]
-    return str(parts[0].input[0]) if is_softmax else None
-
-
-def remove_tail(tail: Tail) -> None:
-    """Let the squashing node, and what follows for probabilities only, hand on their input: logits come out."""
-    node = tail.node
-    if node.op_type == "LinearClassifier":
-        (transform,) = (attribute for attribute in node.attribute if attribute.name == "post_transform")
-        transform.s = b"NONE"
-    elif node.op_type.startswith("QLinear"):
-        node.CopyFrom(helper.make_node("DequantizeLinear", node.input[:3], [node.output[0]], name=node.name))
-    else:
-        node.CopyFrom(helper.make_node("Identity", [tail.source], [node.output[0]], name=node.name))
-    for later in tail.after:
-        later.CopyFrom(helper.make_node("Identity", [later.input[0]], [later.output[0]], name=later.name))
+    source = _moved_from(output, graph)
+    return str(made_by[source].op_type) if source in made_by else ""

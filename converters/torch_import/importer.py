@@ -15,9 +15,9 @@ from backscan.converters.graph import sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.rewrites import normalise
 from backscan.converters.session import noise
-from backscan.converters.signature.output import find_tail, remove_tail
 from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, pixel_normalisation
+from backscan.converters.signature.tail import find_tail, remove_tail
 from backscan.converters.torch_import.batching import Rows, free_batch, group_images
 from backscan.converters.torch_import.builder import GraphBuilder, annotate_shapes, blame_node
 from backscan.converters.torch_import.classifier import TorchClassifier
@@ -117,10 +117,10 @@ def expose_logits(graph: onnx.GraphProto, signature: ModelSignature) -> str:
     """Take a final softmax or sigmoid off the graph, so that log-posteriors are exact; gives the head that is left."""
     tail = find_tail(graph, signature.output_name)
     if tail is not None and (signature.output_kind, tail.operator) == ("probabilities", "Softmax"):
-        remove_tail(tail)
+        remove_tail(graph, tail)
         return "logits"
     if tail is not None and (signature.output_kind, tail.operator) == ("sigmoids", "Sigmoid"):
-        remove_tail(tail)
+        remove_tail(graph, tail)
         return "sigmoid_logits"
     return signature.output_kind
 

@@ -78,7 +78,7 @@ def compare(run: Run, settled: SettledModel, clean: CleanSet) -> Parity | Stop:
     with run.record.phase("parity"):
         parity = run.record.take(settled.compare(_drawn(run, clean), real_images=True))
     if not parity.passed:
-        return Stop(Verdict.NO_VERDICT, (f"the torch copy is not the model in the file: {parity.reason}",))
+        return Stop(Verdict.NO_VERDICT, (parity.reason,))
     if parity.reason:
         run.record.warn(parity.reason)
     return parity

@@ -208,3 +208,54 @@ def test_no_images_are_a_value_error() -> None:
     ours, theirs = both(planted.linear_softmax())
     with pytest.raises(ValueError, match="at least one image"):
         compare(ours, theirs, images_for(ours, 0))
+
+
+def normalised_before_pooling() -> bytes:
+    """Each channel has the mean 0 of instance normalisation, so what pooling leaves of the image is rounding."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]> g (float[N,1,8,8] image) => (float[N,4] scores) {
+            c = Conv(image, kernel) n = InstanceNormalization(c, gain, shift) p = GlobalAveragePool(n)
+            f = Flatten(p) scores = Gemm(f, matrix, bias)
+        }""")
+    rng = np.random.default_rng(0)
+    arrays = {
+        "kernel": rng.normal(size=(6, 1, 3, 3)),
+        "gain": np.ones(6),
+        "shift": rng.normal(size=6),
+        "matrix": rng.normal(size=(6, 4)),
+        "bias": rng.normal(size=4),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(a.astype(np.float32), name) for name, a in arrays.items())
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1000.0])
+def test_a_model_that_answers_every_image_alike_is_said_to(factor: float) -> None:
+    """The slope of rounding is no slope: nothing is said of the import."""
+    model = onnx.load_model_from_string(normalised_before_pooling())
+    for tensor in model.graph.initializer:
+        if tensor.name in {"matrix", "bias"}:
+            tensor.CopyFrom(numpy_helper.from_array(np.float32(factor) * numpy_helper.to_array(tensor), tensor.name))
+    ours, theirs = both(model.SerializeToString())
+    report = compare(ours, theirs, images_for(ours))
+    assert not report.passed
+    assert report.reason.startswith("the model answers all 200 images alike")
+    assert "not the model in the file" not in report.reason
+
+
+def test_differences_below_rounding_are_no_slope() -> None:
+    ours, theirs = both(normalised_before_pooling())
+    check = check_gradient(ours, theirs, images_for(ours))
+    assert (check.error, check.refusal) == (None, "")
+    assert "no more than rounding" in check.warning
+
+
+def test_a_copy_that_is_wrong_where_the_file_is_saturated_is_found_between_the_images() -> None:
+    weight, bias = planted.linear_parameters()
+    steep = 2000 * (weight - weight.mean(axis=(1, 2, 3), keepdims=True))  # so that no class is that of all images
+    data = planted.linear_softmax(parameters=(steep, bias), head="probabilities")
+    ours, theirs = both(data)
+    assert (theirs.scores(images_for(ours)) == 0).mean() > 0.5
+    assert compare(ours, theirs, images_for(ours)).gradient_error < 0.1
+    wrong = altered(ours, lambda scores: WrongGradient.apply(scores, -1.0))
+    assert "slope" in compare(wrong, theirs, images_for(ours)).reason

@@ -247,7 +247,8 @@ def test_a_model_without_gradient_is_refused_before_anything_is_optimised() -> N
     body = """
         c = Conv(image, w) p = GlobalAveragePool(c) f = Flatten(p) best = ArgMax <axis = 1, keepdims = 0> (f)
         depth = Constant <value_int = 4> () values = Constant <value_floats = [0.0, 1.0]> ()
-        scores = OneHot(best, depth, values)
+        axis = Constant <value_int = 1> ()
+        one = OneHot(best, depth, values) beyond = CumSum(one, axis) scores = Add(beyond, one)
     """
     artifact = artifact_from_bytes("m", text_model(body, image="float[N,3,8,8] image"))
     with pytest.raises(NotDifferentiableError, match="passes ArgMax, OneHot; only differentiable"):
