@@ -25,7 +25,7 @@ class Layout:
     """Order and sizes of the image input."""
 
     order: str
-    """Order of the axes: "NCHW", "NHWC", "NHW" or "NC"."""
+    """Order of the axes: "NCHW", "NHWC", "NHW" or "NC"; in "NC1", say, 1 is an axis of one beside the pixels."""
     image_shape: tuple[int, int, int]
     """Channels, height, width."""
 
@@ -33,17 +33,21 @@ class Layout:
 def input_shape(order: str, image_shape: tuple[int, int, int], batch: int) -> tuple[int, ...]:
     """Shape of a model's own input for a number of images, axes in its own order."""
     channels, height, width = image_shape
-    shapes = {
-        "NCHW": (batch, channels, height, width),
-        "NHWC": (batch, height, width, channels),
-        "NHW": (batch, height, width),
-        "NC": (batch, channels * height * width),
-    }
-    return shapes[order]
+    if is_flat(order):
+        return tuple({"N": batch, "C": channels * height * width, "1": 1}[axis] for axis in order)
+    return tuple({"N": batch, "C": channels, "H": height, "W": width}[axis] for axis in order)
+
+
+def is_flat(order: str) -> bool:
+    """Whether all pixels of an image lie along one axis, channel after channel and row by row."""
+    return set(order) <= set("NC1")
 
 
 def image_layout(
-    graph: onnx.GraphProto, value: onnx.ValueInfoProto, image_size: tuple[int, int] | None = None
+    graph: onnx.GraphProto,
+    value: onnx.ValueInfoProto,
+    image_size: tuple[int, int] | None = None,
+    clean_shape: tuple[int, int, int] | None = None,
 ) -> Layout:
     """Layout and sizes of an image input.
 
@@ -51,6 +55,7 @@ def image_layout(
         graph: The graph in topological order.
         value: Its image input.
         image_size: Height and width, for inputs that do not fix them.
+        clean_shape: Channels, height and width of the clean images; a flat input of as many values takes them.
 
     Returns:
         The layout.
@@ -62,8 +67,13 @@ def image_layout(
     if sizes is None or len(sizes) not in {2, 3, 4}:
         rank = "of unknown rank" if sizes is None else f"with {len(sizes)} axes"
         raise SignatureError(f"expected an image input with 4 axes, found '{value.name}' {rank}: export it as NCHW")
+    flat = _flat_order(sizes)
+    if flat:
+        shape = _flat_shape(max(size or 0 for size in sizes[1:]), image_size, clean_shape)
+        if shape is not None:
+            return Layout(flat, shape)
     if len(sizes) == 2:
-        return _flat(value.name, sizes[1], image_size)
+        raise _flat_error(value.name, sizes[1], image_size)
     if len(sizes) == 3:
         return Layout("NHW", (1, *_spatial(value.name, sizes[1:], image_size)))
     channel_axis, channels = _channel_axis(graph, value.name, sizes)
@@ -107,12 +117,30 @@ def _first_convolution(graph: onnx.GraphProto, name: str) -> tuple[int | None, i
     return None, None
 
 
-def _flat(name: str, pixels: int | None, image_size: tuple[int, int] | None) -> Layout:
+def _flat_order(sizes: tuple[int | None, ...]) -> str:
+    """Order of the axes where all values of an image lie along one of them; empty if they do not."""
+    long = [axis for axis, size in enumerate(sizes) if axis > 0 and size != 1]
+    if len(sizes) == 2:
+        return "NC"
+    if len(long) != 1 or (sizes[long[0]] or 0) <= max(CHANNELS):
+        return ""
+    return "".join("N" if axis == 0 else "C" if axis in long else "1" for axis in range(len(sizes)))
+
+
+def _flat_shape(
+    pixels: int, image_size: tuple[int, int] | None, clean_shape: tuple[int, int, int] | None
+) -> tuple[int, int, int] | None:
+    if image_size is None and clean_shape is not None and math.prod(clean_shape) == pixels:
+        return clean_shape
     for channels in CHANNELS:
-        height, width = image_size or (math.isqrt((pixels or 0) // channels),) * 2
+        height, width = image_size or (math.isqrt(pixels // channels),) * 2
         if height * width * channels == pixels:
-            return Layout("NC", (channels, height, width))
-    raise SignatureError(
+            return channels, height, width
+    return None
+
+
+def _flat_error(name: str, pixels: int | None, image_size: tuple[int, int] | None) -> SignatureError:
+    return SignatureError(
         f"the input '{name}' is a flat vector of {pixels or 'any number of'} values, which is no square image"
         f"{'' if image_size is None else f' and none of size {image_size[0]} x {image_size[1]}'}: pass --image-size H W"
     )

@@ -84,7 +84,8 @@ class ModelSignature:
     input_shape: tuple[int, int, int]
     """Channels, height and width (C, H, W), whatever the layout."""
     layout: str
-    """Order of the input's axes: "NCHW", "NHWC", "NHW" (no channel axis) or "NC" (flat pixels)."""
+    """Order of the input's axes: "NCHW", "NHWC", "NHW" (no channel axis) or "NC" (flat pixels; "NC1" and
+    the like with an axis of one beside them)."""
     dtype: str
     """numpy name of the input's type, such as "float32"."""
     batch: int | None
@@ -127,7 +128,11 @@ def pixel_normalisation(signature: ModelSignature) -> Normalisation:
 
 @border("finding out what the model takes and gives")
 def read_signature(
-    artifact: Artifact, *, output_name: str | None = None, image_size: tuple[int, int] | None = None
+    artifact: Artifact,
+    *,
+    output_name: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    clean_shape: tuple[int, int, int] | None = None,
 ) -> ModelSignature:
     """Find out what a model takes and gives.
 
@@ -135,6 +140,7 @@ def read_signature(
         artifact: The model, external data included.
         output_name: The output that classifies, where there is a choice.
         image_size: Height and width, for models that take any.
+        clean_shape: Channels, height and width of the clean images, for models that take them as a row of numbers.
 
     Returns:
         The signature; batch size, output and its kind as onnxruntime shows them on noise.
@@ -144,24 +150,35 @@ def read_signature(
         SignatureError: it is no image classifier, or output or image size must be named.
         EngineError: onnxruntime cannot open or run it.
     """
+    wanted = _Wanted(output_name, image_size, clean_shape)
     try:
-        return _read(artifact, output_name, image_size)
+        return _read(artifact, wanted)
     except OutputNameError:
         raise
     except SignatureError:
         batched = with_batch_axis(artifact)
-        signature = None if batched is None else _read_alone(batched, output_name, image_size)
+        signature = None if batched is None else _read_alone(batched, wanted)
         if signature is None:
             raise
         return signature
 
 
-def _read_alone(
-    batched: Artifact, output_name: str | None, image_size: tuple[int, int] | None
-) -> ModelSignature | None:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is known from outside the file."""
+
+    output_name: str | None
+    """The output that classifies, where the user names it."""
+    image_size: tuple[int, int] | None
+    """Height and width, where the user gives them."""
+    clean_shape: tuple[int, int, int] | None
+    """Channels, height and width of the clean images."""
+
+
+def _read_alone(batched: Artifact, wanted: _Wanted) -> ModelSignature | None:
     """The signature of a model of one image that got a batch axis; None if that makes no classifier of it."""
     try:
-        signature = _read(batched, output_name, image_size)
+        signature = _read(batched, wanted)
     except OutputNameError:
         raise
     except ConverterError:
@@ -170,12 +187,12 @@ def _read_alone(
     return replace(signature, through_copy=True, notes=(note, *signature.notes))
 
 
-def _read(artifact: Artifact, output_name: str | None, image_size: tuple[int, int] | None) -> ModelSignature:
+def _read(artifact: Artifact, wanted: _Wanted) -> ModelSignature:
     model = parse(artifact, fold_external=False)
     session = open_session(artifact.data, artifact.external)  # first, because it checks every node against its schema
     sort_nodes(model.graph)
     value = _image_input(model.graph)
-    layout = image_layout(model.graph, value, image_size)
+    layout = image_layout(model.graph, value, wanted.image_size, wanted.clean_shape)
     dtype = _numpy_dtype(value)
     declared = [output.name for output in model.graph.output]
     found = choices(model.graph, value.name)
@@ -185,9 +202,10 @@ def _read(artifact: Artifact, output_name: str | None, image_size: tuple[int, in
     batch, runs = _run_on_noise(session, value, layout, dtype)
     forms = output_forms(runs, batch)
     chosen = chosen_from(found, forms)
-    if output_name in chosen:
-        raise _chosen_error(output_name, chosen[output_name])
-    name = choose_output(model.graph, candidates(forms, declared, chosen, output_name), declared, output_name)
+    if wanted.output_name in chosen:
+        raise _chosen_error(wanted.output_name, chosen[wanted.output_name])
+    fitting = candidates(forms, declared, chosen, wanted.output_name)
+    name = choose_output(model.graph, fitting, declared, wanted.output_name)
     form = forms[name]
     hidden = name not in declared
     return ModelSignature(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from backscan.converters.signature.layout import is_flat
 from backscan.converters.signature.signature import ModelSignature, Normalisation
 
 
@@ -55,7 +56,7 @@ class PixelInput(nn.Module):
         layout = self._signature.layout
         if layout == "NCHW":
             return values.contiguous(memory_format=torch.channels_last)  # as the kernels are, see the builder
-        if layout == "NC":
-            return values.flatten(1)
+        if is_flat(layout):
+            return values.reshape(self._signature.model_shape(len(values)))
         values = values.permute(0, 2, 3, 1)
         return values.squeeze(-1) if layout == "NHW" else values

@@ -105,6 +105,12 @@ class CleanSet:
             originals=originals,
         )
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
     def fit_to(self, shape: tuple[int, int, int]) -> CleanSet:
         """The same images in the model's shape; what had to be changed is said in a warning.
 

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 _PARITY_IMAGES = 256
 
 
-def open_model(run: Run, artifact: Artifact) -> OpenedModel:
+def open_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> OpenedModel:
     """Step 3: the file and its torch copy, opened in the limited process.
+
+    The shape of the images tells what a row of as many numbers shows.
 
     Raises:
         OptionError: class names were given, and not as many as the model has classes.
     """
     with run.record.phase("open"):
-        opened = run.process.open(artifact, run.config)
+        opened = run.process.open(artifact, run.config, None if clean is None else clean.shape)
     names, num_classes = run.record.class_names, opened.facts.num_classes
     if names and len(names) != num_classes:
         raise OptionError(

@@ -107,7 +107,8 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
     same_images = result.data is not None and clean.digest == result.data.digest
     with open_process(sandbox=sandbox) as process:
         artifact = admitted_by(process, artifact, model.parent)
-        opened = _open(process, artifact, config)
+        signature = result.model.signature
+        opened = _open(process, artifact, config, clean.shape if signature is None else signature.input_shape)
         settled = opened.settle(_normalisation(result))
         cut = _cut(settled, result.patterns[0])
         _check_shape(pair, cut.shape if cut else settled.facts.signature.input_shape)
@@ -186,14 +187,14 @@ def _other_images(clean: CleanSet, verification: Verification) -> str:
     )
 
 
-def _open(process: ModelProcess, artifact: Artifact, config: ScanConfig) -> OpenedFile:
+def _open(process: ModelProcess, artifact: Artifact, config: ScanConfig, shape: tuple[int, int, int]) -> OpenedFile:
     """The original file alone.
 
     Raises:
         ReportError: it has not the output that the report is about.
     """
     try:
-        return process.open_file(artifact, config)
+        return process.open_file(artifact, config, shape)
     except AbsentNameError as error:
         raise ReportError(
             f"expected a model with output {config.output_name!r}, as the report's had: pass the model of the report"

@@ -125,7 +125,7 @@ def scan(
 def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgement:
     """Steps 3 to 12: open the model, settle how it reads images, then search, infer, replay and judge."""
     take = run.record.take
-    opened = take(open_model(run, artifact))
+    opened = take(open_model(run, artifact, clean))
     if clean is None:
         run.record.leave_out(_OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
         return judge_without_images(run, opened)

@@ -87,7 +87,12 @@ class ModelHost:
         from backscan.converters import import_model, open_runtime, read_signature, readable
 
         artifact, self._threads = request.artifact, request.threads
-        signature = read_signature(artifact, output_name=request.output_name, image_size=request.image_size)
+        signature = read_signature(
+            artifact,
+            output_name=request.output_name,
+            image_size=request.image_size,
+            clean_shape=request.clean_shape,
+        )
         self._artifact = artifact = readable(artifact, signature)
         self._runtime = open_runtime(artifact, signature, threads=request.threads)
         device, warnings = "cpu", signature.notes

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, TargetResult
 
     Images = NDArray[np.float32]
+    Shape = tuple[int, int, int]
     ImagesByClass = Mapping[int, Images]
 
 _HOST = "backscan.scanner.process.child:ModelHost"
@@ -100,26 +101,33 @@ class ModelProcess:
         """
         return self.line.ask(protocol.Audit(artifact.data))
 
-    def open(self, artifact: Artifact, config: ScanConfig) -> OpenedModel:
+    def open(self, artifact: Artifact, config: ScanConfig, clean_shape: Shape | None = None) -> OpenedModel:
         """Open the original file, and import it into torch.
+
+        Args:
+            artifact: The file.
+            config: Options.
+            clean_shape: Channels, height and width of the clean images, if there are any.
 
         Raises:
             NoVerdictError: the model cannot be opened or imported.
             AbsentNameError: `--output-name` names no output that classifies.
         """
-        return OpenedModel(self.line, self.line.ask(_opening(artifact, config, runtime_only=False)))
+        request = _opening(artifact, config, clean_shape, runtime_only=False)
+        return OpenedModel(self.line, self.line.ask(request))
 
-    def open_file(self, artifact: Artifact, config: ScanConfig) -> OpenedFile:
-        """Open the original file alone, for a replay.
+    def open_file(self, artifact: Artifact, config: ScanConfig, clean_shape: Shape | None = None) -> OpenedFile:
+        """Open the original file alone, for a replay; arguments as for `open`.
 
         Raises:
             NoVerdictError: the model cannot be opened.
             AbsentNameError: `--output-name` names no output that classifies.
         """
-        return OpenedFile(self.line, self.line.ask(_opening(artifact, config, runtime_only=True)))
+        request = _opening(artifact, config, clean_shape, runtime_only=True)
+        return OpenedFile(self.line, self.line.ask(request))
 
 
-def _opening(artifact: Artifact, config: ScanConfig, *, runtime_only: bool) -> protocol.Open:
+def _opening(artifact: Artifact, config: ScanConfig, clean_shape: Shape | None, *, runtime_only: bool) -> protocol.Open:
     return protocol.Open(
         artifact=artifact,
         output_name=config.output_name,
@@ -127,6 +135,7 @@ def _opening(artifact: Artifact, config: ScanConfig, *, runtime_only: bool) -> p
         threads=config.threads,
         device=config.device,
         runtime_only=runtime_only,
+        clean_shape=clean_shape,
     )
 
 

@@ -149,6 +149,8 @@ class Open(Request[Opened, None]):
     """`auto`, `cpu` or `cuda`."""
     runtime_only: bool
     """Whether the original file alone is opened, for a replay."""
+    clean_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of the clean images, for models that take them as a row of numbers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,10 @@ from onnx import helper, numpy_helper, parser
 
 from backscan.converters.errors import SignatureError
 from backscan.converters.intake.artifact import artifact_from_bytes, with_external
+from backscan.converters.ort_classifier import open_runtime
+from backscan.converters.parity.parity import compare
 from backscan.converters.signature.signature import ModelSignature, Normalisation, read_signature
+from backscan.converters.torch_import.importer import import_model
 from tests import planted
 
 
@@ -272,3 +275,59 @@ def test_normalisation_as_factor_and_offset() -> None:
     assert reversed_order.affine(3)[1] == (-2.0, -1.0, 0.0)  # mean[0] belongs to blue, the last of RGB
     with pytest.raises(ValueError, match="expected 1 or 4 values of mean, found 3"):
         normalisation.affine(4)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "layout"),
+    [
+        ("1,784,1", "NC1"),
+        ("1,1,784", "N1C"),
+        ("N,784,1", "NC1"),
+        ("N,1,784,1", "N1C1"),
+        ("N,1,1,784", "N11C"),
+        ("N,784,1,1", "NC11"),
+    ],
+)
+def test_an_image_as_a_row_of_numbers_beside_axes_of_one(sizes: str, layout: str) -> None:
+    body = "rows = Reshape(image, flat) scores = Gemm(rows, m)"
+    weight = np.random.default_rng(0).normal(size=(784, 3)).astype(np.float32)
+    tensors = {"m": weight, "flat": np.array([-1, 784], np.int64)}
+    batch = sizes.split(",", maxsplit=1)[0]
+    data = text_model(body, image=f"float[{sizes}] image", outputs=f"float[{batch},3] scores", tensors=tensors)
+    artifact = artifact_from_bytes("m.onnx", data)
+    signature = read_signature(artifact)
+    assert (signature.layout, signature.input_shape) == (layout, (1, 28, 28))
+    images = np.random.default_rng(1).random((4, 1, 28, 28), dtype=np.float32)
+    runtime = open_runtime(artifact, signature)
+    np.testing.assert_allclose(runtime.scores(images), images.reshape(4, -1) @ weight, rtol=1e-4, atol=1e-4)
+    report = compare(import_model(artifact, signature), runtime, images)
+    assert report.passed, report.reason
+
+
+@pytest.mark.parametrize("sizes", ["N,768", "N,768,1"])
+@pytest.mark.parametrize(
+    ("clean", "size", "shape"),
+    [
+        ((1, 24, 32), None, (1, 24, 32)),
+        ((3, 16, 16), None, (3, 16, 16)),
+        ((1, 28, 28), None, (3, 16, 16)),
+        ((1, 24, 32), (16, 48), (1, 16, 48)),
+    ],
+)
+def test_the_clean_images_tell_what_a_row_of_numbers_shows(
+    sizes: str, clean: tuple[int, int, int], size: tuple[int, int] | None, shape: tuple[int, int, int]
+) -> None:
+    """768 numbers are a colour image of 16 x 16, unless the images have as many values or a size is given."""
+    body = "rows = Flatten(image) scores = Gemm(rows, m)"
+    tensors = {"m": np.ones((768, 3), np.float32)}
+    data = text_model(body, image=f"float[{sizes}] image", outputs="float[N,3] scores", tensors=tensors)
+    assert signature_of(data, image_size=size, clean_shape=clean).input_shape == shape
+
+
+def test_a_column_that_is_no_image_stays_one() -> None:
+    body = "rows = Flatten(image) scores = Gemm(rows, m)"
+    tensors = {"m": np.ones((40, 3), np.float32)}
+    signature = signature_of(
+        text_model(body, image="float[N,40,1] image", outputs="float[N,3] scores", tensors=tensors)
+    )
+    assert (signature.layout, signature.input_shape) == ("NHW", (1, 40, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -423,3 +424,58 @@ def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, mo
     assert result.calibrated_p_value == 2 / 200
     assert result.patterns[0].detector == "pairwise"
     assert result.controls.size == result.patterns[0].size
+
+
+def write_form(folder: Path, form: str) -> Path:
+    """The planted model of `write_model` in an unusual form."""
+    path = write_model(folder)
+    model = onnx.load(path)
+    graph = model.graph
+    side = graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    if form == "sorted scores":
+        graph.initializer.append(numpy_helper.from_array(np.array([NUM_CLASSES], np.int64), "all"))
+        graph.node.append(onnx.helper.make_node("TopK", ["scores", "all"], ["values", "classes"], axis=1))
+        del graph.output[:]
+        for name, kind in (("values", onnx.TensorProto.FLOAT), ("classes", onnx.TensorProto.INT64)):
+            graph.output.append(onnx.helper.make_tensor_value_info(name, kind, ["N", NUM_CLASSES]))
+    else:
+        sizes = {"no batch axis": [side, side], "a column": ["N", side * side, 1]}[form]
+        del graph.input[:]
+        graph.input.append(onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, sizes))
+        if form == "no batch axis":
+            del graph.output[:]
+            graph.output.append(onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, NUM_CLASSES]))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("form", "warning"),
+    [
+        ("sorted scores", "'scores' inside the model is taken"),
+        ("no batch axis", "'image' has no batch axis"),
+        ("a column", ""),
+    ],
+)
+def test_the_planted_pair_is_found_in_unusual_forms(form: str, warning: str, tmp_path: Path):
+    path = write_form(tmp_path, form)
+    result = scan(path, CleanSet.load(write_images(tmp_path)), QUICK)
+    assert (result.verdict, result.source, result.target) == (Verdict.BACKDOOR_DETECTED, SOURCE, TARGET)
+    assert any(warning in each for each in (*result.warnings, ""))
+    assert not any("resized" in each for each in result.warnings)
+    assert result.clean_accuracy == scanned().clean_accuracy
+    assert result.verification.confirmed
+    assert result.verification.model_sha256 == result.model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_model_that_answers_every_image_alike_is_not_blamed_on_its_import(tmp_path: Path):
+    model = onnx.load(write_model(tmp_path))
+    for tensor in model.graph.initializer:
+        if tensor.name in {"honest", "gate"}:
+            tensor.CopyFrom(numpy_helper.from_array(1e-9 * numpy_helper.to_array(tensor), tensor.name))
+    path = tmp_path / "alike.onnx"
+    path.write_bytes(model.SerializeToString())
+    result = scan(path, CleanSet.load(write_images(tmp_path)), replace(QUICK, min_accuracy=0.0))
+    assert result.verdict is Verdict.NO_VERDICT
+    assert result.reasons[0].startswith("the model answers all")
+    assert "not the model in the file" not in result.reasons[0]
