@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.converters.errors import border
-from backscan.converters.intake.artifact import Artifact
-from backscan.converters.session import CPU_ONLY, open_session, run_session
-from backscan.converters.signature.output import score_rows
+from backscan.converters.graph import sort_nodes
+from backscan.converters.intake.artifact import Artifact, parse
+from backscan.converters.session import CPU_ONLY, noise, open_session, run_session
+from backscan.converters.signature.output import output_kind, score_rows
 from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, Normalisation, pixel_normalisation
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _CHUNK = 256  # images a call, where the batch is free
+_NOISE_IMAGES = 3
 
 
 class OrtClassifier:
@@ -76,6 +79,28 @@ class OrtClassifier:
         """Most probable class of each image, [N]."""
         decisions: NDArray[np.int64] = self.posterior(images).argmax(axis=1)
         return decisions
+
+    def decisions_alone(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Most probable class of each image, [N], one image a call where the batch is free."""
+        if self.signature.batch is not None:
+            return self.decisions(images)
+        return np.concatenate([np.empty(0, np.int64), *(self.decisions(image[None]) for image in images)])
+
+    def one_image_a_call(self, artifact: Artifact) -> OrtClassifier:
+        """The same session, called with single images from now on, as if the file fixed that.
+
+        Args:
+            artifact: The model; what its scores are is judged anew, as they may differ between calls.
+        """
+        classifier = OrtClassifier(
+            self._session, replace(self.signature, batch=1), self.normalisation, extra_inputs=self._extra_inputs
+        )
+        graph = parse(artifact, fold_external=False).graph
+        sort_nodes(graph)
+        scores = classifier.scores(noise((_NOISE_IMAGES, *self.signature.input_shape), np.dtype(np.float32), seed=0))
+        kind = output_kind(graph, self.signature.output_name, scores)
+        classifier.signature = replace(classifier.signature, output_kind=kind)
+        return classifier
 
     def _run(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         short = (self.signature.batch or 0) - len(inputs)

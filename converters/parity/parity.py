@@ -28,6 +28,8 @@ _SATURATION = (
 _ROUNDING = 32 * float(np.finfo(np.float32).eps)
 """Differences of scores, relative to the largest, that the order of additions alone makes."""
 _CHUNK = 128
+_ALONE = 16
+"""Images that the original is asked about one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def compare(
         raise ValueError("expected at least one image to compare the models on, found none")
     signature = torch_classifier.signature
     logits, ours, our_posterior = _torch_scores(torch_classifier, images)
-    theirs = ort_classifier.scores(images)
+    theirs = _original_scores(ort_classifier, images)
     their_posterior = scores_to_posterior(theirs, signature.output_kind)
     agreement = float(np.mean(our_posterior.argmax(axis=1) == their_posterior.argmax(axis=1)))
     # Multiples of probabilities, or some of them, need not add up to 1: each side is brought to that.
@@ -114,6 +116,17 @@ def compare(
         passed=not reason,
         reason=reason,
     )
+
+
+def _original_scores(classifier: OrtClassifier, images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Scores of the original, some of the images alone: that is how models are deployed, and it may make a difference.
+
+    Quantised ones together, as the scale of dynamic quantisation follows from the whole call, here and in the copy.
+    """
+    signature = classifier.signature
+    count = 0 if signature.batch is not None or signature.precision == "quantised" else _ALONE
+    alone = [classifier.scores(image[None]) for image in images[:count]]
+    return np.concatenate([*alone, classifier.scores(images[count:])])
 
 
 def _reason(agreement: float, gap: float, max_gap: float, gradient: GradientCheck) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backscan.scanner.results import PairStatus, Verdict, first_with_power
+from backscan.scanner.results import DEPENDS_ON_CALL, PairStatus, Verdict, first_with_power
 
 if TYPE_CHECKING:
     from backscan.scanner.results import GraphFinding, Inference, PairKey, PairResult, Verification
@@ -135,9 +135,29 @@ def _hints(inferences: Sequence[Inference]) -> tuple[str, ...]:
 def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:
     """The judgement with what was found in the graph: a demonstrated switch is a backdoor whatever the pairs say."""
     shown = tuple(finding.message for finding in findings if finding.demonstrated)
-    if not shown:
+    if shown:
+        return Judgement(Verdict.BACKDOOR_DETECTED, (*shown, *judgement.reasons))
+    return _with_dependence(judgement, findings)
+
+
+def _with_dependence(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:
+    """The judgement where answers depend on the call: what was searched with one image a call clears no other call."""
+    dependence = dependence_reason(findings)
+    if not dependence or judgement.verdict is Verdict.BACKDOOR_DETECTED:
         return judgement
-    return Judgement(Verdict.BACKDOOR_DETECTED, (*shown, *judgement.reasons))
+    reasons = tuple(reason for reason in judgement.reasons if reason != dependence)
+    verdict = Verdict.INCONCLUSIVE if judgement.verdict is Verdict.NOT_DETECTED else judgement.verdict
+    return Judgement(verdict, (dependence, *reasons))
+
+
+def dependence_reason(findings: Sequence[GraphFinding]) -> str:
+    """Why findings leave a scan inconclusive whatever its search gave: answers depend on the call; empty if not."""
+    if not any(finding.rule == DEPENDS_ON_CALL for finding in findings):
+        return ""
+    return (
+        "the answer about an image depends on the other images of the call, so that no search speaks for all calls: "
+        "export a model that answers every image by itself, without statistics over a call or a look at its size"
+    )
 
 
 def _written(p_value: float, conclusion: Inference, inferences: Sequence[Inference], *, published: bool) -> str:

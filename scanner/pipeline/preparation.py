@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.errors import OptionError
+from backscan.scanner.errors import NoVerdictError, OptionError
 from backscan.scanner.images.preprocessing import Settlement, settle_preprocessing
+from backscan.scanner.inference.verdict import dependence_reason
 from backscan.scanner.pipeline.record import Cutting, GraphFindings, Stop
 from backscan.scanner.results import Verdict
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Parity
 
 _PARITY_IMAGES = 256
+_LEAST_AGREEMENT = 0.9
+"""Share of images that are to be decided alone as in company, if one image a call is to be searched."""
+_UNLIKE = "nothing was searched, as alone and in company the model decides only"
 
 
 def open_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> OpenedModel:
@@ -71,6 +75,27 @@ def find_switches(run: Run, settled: SettledModel, clean: CleanSet) -> GraphFind
         return GraphFindings(settled.find_switches(clean.images, seed=run.config.seed))
 
 
+def call_alone(run: Run, settled: SettledModel, clean: CleanSet) -> Stop | None:
+    """Step 6, where answers depend on the call: go on with one image a call, as models are deployed, if that works."""
+    graph = run.record.get(GraphFindings)
+    reason = dependence_reason(graph.findings if graph else ())
+    if not reason:
+        return None
+    with run.record.phase("graph"):
+        images = _drawn(run, clean)
+        agreement = float((settled.decisions(images, alone=True) == settled.decisions(images)).mean())
+        if agreement < _LEAST_AGREEMENT:
+            return Stop(Verdict.INCONCLUSIVE, (reason, f"{_UNLIKE} {agreement:.0%} of the images alike"))
+        if settled.facts.signature.batch is not None:
+            return None
+        try:
+            settled.call_alone()
+        except NoVerdictError as error:
+            return Stop(Verdict.INCONCLUSIVE, (reason, str(error)))
+    run.record.leave_out("calls of several images: the answers depend on the call, and one image a call was searched")
+    return None
+
+
 def compare(run: Run, settled: SettledModel, clean: CleanSet) -> Parity | Stop:
     """Step 7: whether the torch copy decides as the file does, on real images, under the likeliest preprocessing.
 
@@ -79,6 +104,10 @@ def compare(run: Run, settled: SettledModel, clean: CleanSet) -> Parity | Stop:
     """
     with run.record.phase("parity"):
         parity = run.record.take(settled.compare(_drawn(run, clean), real_images=True))
+    graph = run.record.get(GraphFindings)
+    dependence = dependence_reason(graph.findings if graph else ())
+    if not parity.passed and dependence:  # no fault of the import
+        return Stop(Verdict.INCONCLUSIVE, (dependence,))
     if not parity.passed:
         return Stop(Verdict.NO_VERDICT, (parity.reason,))
     if parity.reason:

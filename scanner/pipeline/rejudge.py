@@ -11,7 +11,7 @@ from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
-from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, judge, with_findings
+from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, dependence_reason, judge, with_findings
 from backscan.scanner.pipeline.admission import admitted_by, read
 from backscan.scanner.pipeline.conclusion import infer_from, resting_on
 from backscan.scanner.pipeline.pairs import wanted_pairs
@@ -110,6 +110,8 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         signature = result.model.signature
         opened = _open(process, artifact, config, clean.shape if signature is None else signature.input_shape)
         settled = opened.settle(_normalisation(result))
+        if dependence_reason(result.findings) and settled.facts.signature.batch is None:
+            settled.call_alone()
         cut = _cut(settled, result.patterns[0])
         _check_shape(pair, cut.shape if cut else settled.facts.signature.input_shape)
         fitted = clean.fit_to(settled.facts.signature.input_shape)

@@ -43,17 +43,19 @@ class OriginalFile:
         """Decisions [N] on images [N, C, H, W] in [0, 1]."""
         return self.settled.decisions(images)
 
-    def decide_with(self, images: Array, pattern: Array, detector: str) -> NDArray[np.int64]:
+    def decide_with(self, images: Array, pattern: Array, detector: str, *, alone: bool = False) -> NDArray[np.int64]:
         """Decisions [N] with a pattern of a detector: added to the image, or to the features where the file is cut.
+
+        One image a call if `alone`.
 
         Raises:
             ValueError: the detector acts on features and the file is not cut.
         """
         if not DETECTORS[detector].acts_on_features:
-            return self.settled.decisions(add(images, pattern))
+            return self.settled.decisions(add(images, pattern), alone=alone)
         if self.cut is None:
             raise ValueError(f"expected a cut file for a pattern of detector {detector}")
-        return self.cut.decisions(images, pattern)
+        return self.cut.decisions(images, pattern, alone=alone)
 
 
 def replay(
@@ -78,7 +80,7 @@ def replay(
     held_out = held_out_by_class[pair.source]
 
     rate_original = played.rate(counted)
-    held_out_hits = played.hits(held_out)
+    held_out_hits = played.hits(held_out, alone=True)  # as models are deployed
     shuffled_hits = sum(played.shuffled(_generator(config.seed, turn)).hits(held_out) for turn in range(_SHUFFLES))
     num_shuffled = _SHUFFLES * len(held_out)
     p_value = _fisher(held_out_hits, len(held_out), shuffled_hits, num_shuffled)
@@ -128,9 +130,9 @@ class _Played:
             raise ValueError(f"expected a pattern for pair {pair.source} -> {pair.target}, found none")
         return cls(file, pair.detector, pair.pattern, pair.target)
 
-    def hits(self, images: Array) -> int:
+    def hits(self, images: Array, *, alone: bool = False) -> int:
         """Images decided as the target with the pattern."""
-        return int((self.file.decide_with(images, self.pattern, self.detector) == self.target).sum())
+        return int((self.file.decide_with(images, self.pattern, self.detector, alone=alone) == self.target).sum())
 
     def rate(self, images: Array) -> float:
         """Share of images decided as the target with the pattern."""

@@ -18,7 +18,15 @@ from backscan.scanner.pipeline.admission import audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 from backscan.scanner.pipeline.pairs import PairSearch, open_journal
-from backscan.scanner.pipeline.preparation import compare, cut_model, find_switches, fit_images, open_model, settle
+from backscan.scanner.pipeline.preparation import (
+    call_alone,
+    compare,
+    cut_model,
+    find_switches,
+    fit_images,
+    open_model,
+    settle,
+)
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
@@ -135,6 +143,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     take(find_switches(run, settled, fitted))
     if settlement.doubt:
         return Stop(Verdict.INCONCLUSIVE, (settlement.doubt,))
+    take(call_alone(run, settled, fitted))
     take(compare(run, settled, fitted))
     cutting = take(cut_model(run, settled, fitted))
     on_features = any(DETECTORS[name].acts_on_features for name in searching(run.config, cutting.tensor))

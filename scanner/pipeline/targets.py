@@ -10,6 +10,7 @@ import numpy as np
 
 from backscan.scanner.detectors import TARGET_DETECTORS, Searched, conclude
 from backscan.scanner.images.candidates import candidate, given_normalisation
+from backscan.scanner.inference.verdict import dependence_reason
 from backscan.scanner.pipeline.record import Concluded, GraphFindings, Stop
 from backscan.scanner.results import TargetResult, Verdict
 
@@ -45,10 +46,12 @@ def search_targets(
 def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
     """What can be said of a model alone: its switches, and the detectors that need no images; they decide nothing."""
     with run.record.phase("graph"):
-        run.record.take(GraphFindings(opened.find_switches(seed=run.config.seed)))
+        graph = run.record.take(GraphFindings(opened.find_switches(seed=run.config.seed)))
     chosen = tuple(name for name in run.config.detectors if _needs_no_images(name))
     num_values = opened.facts.num_classes * math.prod(opened.facts.signature.input_shape)
-    if chosen or num_values <= _MOST_VALUES_UNASKED:
+    if dependence_reason(graph.findings):
+        run.record.leave_out("margins of the classes on random images: the answers depend on the call")
+    elif chosen or num_values <= _MOST_VALUES_UNASKED:
         _search_alone(run, opened, chosen or ("margin",))
     else:
         run.record.leave_out(

@@ -128,15 +128,19 @@ class ModelHost:
             runtime = self._adding(request.addition)
         if request.normalisation is not None:
             runtime = runtime.with_normalisation(request.normalisation)
-        return runtime.decisions(request.images)
+        return runtime.decisions_alone(request.images) if request.alone else runtime.decisions(request.images)
 
     @_answers(protocol.FindSwitches)
     def find_switches(self, request: protocol.FindSwitches) -> tuple[GraphFinding, ...]:
-        """Switches built into the graph, and what they do (`scanner/switches`)."""
+        """What depends on the rest of a call, then the switches in the graph and what they do (`scanner/switches`)."""
+        from backscan.scanner.switches.company import find_dependence
         from backscan.scanner.switches.findings import find_graph_findings
 
         runtime = self.runtime
-        return find_graph_findings(
+        dependence = find_dependence(self.artifact, runtime, request.images, seed=request.seed)
+        if dependence and runtime.signature.batch is None:  # one image a call is what is deployed
+            runtime = runtime.one_image_a_call(self.artifact)
+        switches = find_graph_findings(
             self.artifact,
             runtime.signature,
             runtime.normalisation,
@@ -144,6 +148,17 @@ class ModelHost:
             decisions=runtime.decisions,
             seed=request.seed,
         )
+        return (*dependence, *switches)
+
+    @_answers(protocol.CallAlone)
+    def call_alone(self, _: protocol.CallAlone) -> None:
+        """Call the file with one image at a time from now on, and import its copy as it is then."""
+        from backscan.converters import import_model
+
+        self._runtime = runtime = self.runtime.one_image_a_call(self.artifact)
+        if self._copy is not None:
+            copy = import_model(self.artifact, runtime.signature, device=self._copy.device)
+            self._copy = copy.with_normalisation(runtime.normalisation)
 
     @_answers(protocol.ListCuts)
     def list_cuts(self, _: protocol.ListCuts) -> tuple[protocol.CutPlace, ...]:

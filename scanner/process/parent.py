@@ -190,9 +190,17 @@ class SettledFile:
     facts: protocol.Opened
     """What is known about it."""
 
-    def decisions(self, images: Images) -> NDArray[np.int64]:
-        """Decisions [N] on images [N, C, H, W] in [0, 1]."""
-        return _decisions(self.line, protocol.Decide(images))
+    def decisions(self, images: Images, *, alone: bool = False) -> NDArray[np.int64]:
+        """Decisions [N] on images [N, C, H, W] in [0, 1], `alone` with one image a call where the file allows that."""
+        return _decisions(self.line, protocol.Decide(images, alone=alone))
+
+    def call_alone(self) -> None:
+        """Call the model with one image at a time from now on, the file and its copy.
+
+        Raises:
+            NoVerdictError: the model cannot be imported that way.
+        """
+        self.line.ask(protocol.CallAlone())
 
     def cut_file(self, tensor: str) -> CutFile | str:
         """The original file cut at a tensor, for a replay; or why that cannot be.
@@ -278,9 +286,9 @@ class CutFile:
     shape: tuple[int, ...]
     """Shape of the features of one image there."""
 
-    def decisions(self, images: Images, pattern: Images) -> NDArray[np.int64]:
-        """Decisions [N] on images [N, C, H, W] in [0, 1] with a pattern added to the features."""
-        return _decisions(self.line, protocol.Decide(images, addition=pattern))
+    def decisions(self, images: Images, pattern: Images, *, alone: bool = False) -> NDArray[np.int64]:
+        """Decisions [N] on images [N, C, H, W] in [0, 1] with a pattern added to the features, as `SettledFile`'s."""
+        return _decisions(self.line, protocol.Decide(images, addition=pattern, alone=alone))
 
 
 @dataclass(frozen=True, slots=True)

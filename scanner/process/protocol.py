@@ -172,6 +172,8 @@ class Decide(Request[Integers, None]):
     """How pixels become model input for once; None is the settled way."""
     addition: Floats | None = None
     """Pattern added where the model was cut, in the shape of the features there."""
+    alone: bool = False
+    """Whether every image is a call of its own, as models are deployed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,13 @@ class FindSwitches(Request[tuple[GraphFinding, ...], None]):
     """Images [N, C, H, W] in [0, 1]; None is synthetic ones."""
     seed: int
     """Seed of the search for inputs that turn them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallAlone(Request[None, None]):
+    """Call the model with one image at a time from now on: the file, and the copy, which is imported anew."""
+
+    limits = IMPORT
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from backscan.scanner.reports.summary import deciding, demonstrated, summarise
-from backscan.scanner.results import GraphFinding, ScanResult, Verdict
+from backscan.scanner.results import DEPENDS_ON_CALL, GraphFinding, ScanResult, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,21 @@ _VERDICT_RULES: Mapping[Verdict, Rule] = MappingProxyType(
         Verdict.NO_VERDICT: NO_VERDICT,
     }
 )
+_CALL_RULE = Rule(
+    id=f"graph/{DEPENDS_ON_CALL}",
+    name="GraphDependsOnCall",
+    short="The answer about an image depends on the other images of the call.",
+    help=(
+        "Scores of one image alone and in a call with others differ by more than rounding, or a node that counts the "
+        "images of a call acts on the scores. Statistics over a call do that (batch normalisation left in training "
+        "mode, a mean or a softmax over the axis of images), and so does a graph that behaves when it is tested in "
+        "large calls and not when it is deployed with one image a call. No search speaks for all calls, so a scan "
+        "that detects nothing is *inconclusive*. Export the model in inference mode, or ask the supplier why it looks "
+        "at the call."
+    ),
+    level="warning",
+    severity=6.0,
+)
 # How `graph_findings` names what it finds: what the gate does, and what it is.
 _ACTS = {
     "selected": "selects between two results",
@@ -165,5 +180,6 @@ GRAPH_RULES: Mapping[str, Rule] = MappingProxyType(
         for act, does_what in _ACTS.items()
         for gate, is_what in _GATES.items()
     }
+    | {DEPENDS_ON_CALL: _CALL_RULE}
 )
 RULES: tuple[Rule, ...] = (BACKDOOR, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())

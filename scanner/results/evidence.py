@@ -7,6 +7,9 @@ from pydantic.dataclasses import dataclass
 from backscan.scanner.results.base import STRICT, EncodedArray
 from backscan.scanner.results.pairs import PairKey
 
+DEPENDS_ON_CALL = "depends-on-call"
+"""Rule of the graph finding that the answer about an image depends on the other images of a call."""
+
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class FoundPattern:

@@ -57,7 +57,10 @@ def decide_at_the_cut(images: np.ndarray, pattern: np.ndarray) -> np.ndarray:
     return np.full(len(images), TARGET + len(pattern) - 4)
 
 
-FILE = OriginalFile(SimpleNamespace(decisions=decide), SimpleNamespace(decisions=decide_at_the_cut))
+FILE = OriginalFile(
+    SimpleNamespace(decisions=lambda images, **_: decide(images)),
+    SimpleNamespace(decisions=lambda images, pattern, **_: decide_at_the_cut(images, pattern)),
+)
 
 
 def test_patterns_inside_the_model_leave_the_image_as_it_is():

@@ -26,9 +26,19 @@ def decide(images: np.ndarray) -> np.ndarray:
     return np.where(images[:, 0, 0, 0] > 0.5, TARGET, last)
 
 
+def either_way(decisions: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Decisions that are the same alone and in company."""
+
+    def asked(*arrays: np.ndarray, alone: bool = False) -> np.ndarray:
+        assert alone in (False, True)
+        return decisions(*arrays)
+
+    return asked
+
+
 def file_of(decisions: Callable[[np.ndarray], np.ndarray], cut: object = None) -> OriginalFile:
     """An original file that decides as told, and at a cut as told there."""
-    settled = SimpleNamespace(decisions=decisions, facts=SimpleNamespace(provider="CPUExecutionProvider"))
+    settled = SimpleNamespace(decisions=either_way(decisions), facts=SimpleNamespace(provider="CPUExecutionProvider"))
     return OriginalFile(settled, cut, "5a" * 32)
 
 
@@ -186,7 +196,7 @@ def test_patterns_of_features_are_added_at_the_cut_and_shuffled_there(shape, kep
         return np.zeros(len(images), np.int64)
 
     pattern = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    file = file_of(watch, SimpleNamespace(decisions=watch))
+    file = file_of(watch, SimpleNamespace(decisions=either_way(watch)))
     pair = replace(a_pair(0.0), detector="features", pattern=pattern)
     found = replay(file, pair, drawn(OPTIMISED, {SOURCE: OPTIMISED}), ScanConfig(goal_rate=GOAL))
     assert found.detector == "features"
@@ -196,6 +206,20 @@ def test_patterns_of_features_are_added_at_the_cut_and_shuffled_there(shape, kep
     for added in shuffled:
         assert added.shape == shape
         assert sorted(map(tuple, added.reshape(channels, -1).T)) == sorted(map(tuple, pattern.reshape(channels, -1).T))
+
+
+def test_held_out_images_are_replayed_one_by_one():
+    """A file that follows the pattern only in calls of several does not confirm it: one image a call is deployed."""
+
+    def only_in_company(images: np.ndarray, *, alone: bool = False) -> np.ndarray:
+        return np.full(len(images), SOURCE) if alone else decide(images)
+
+    settled = SimpleNamespace(decisions=only_in_company, facts=SimpleNamespace(provider="CPUExecutionProvider"))
+    images = drawn(OPTIMISED, {SOURCE: images_of(SOURCE, [0.4] * 10)})
+    found = replay(OriginalFile(settled), a_pair(0.8, corner()), images, ScanConfig(goal_rate=GOAL))
+    assert found.rate_original == 0.8
+    assert found.rate_held_out == 0.0
+    assert not found.confirmed
 
 
 def test_damage_to_other_classes_is_told_with_and_without_the_pattern():

@@ -26,6 +26,7 @@ REQUESTS = [
     protocol.Settle(Normalisation(high=255.0, mean=(0.1, 0.2, 0.3))),
     protocol.Decide(IMAGES, Normalisation(), addition=IMAGES[0]),
     protocol.FindSwitches(None, seed=3),
+    protocol.CallAlone(),
     protocol.ListCuts(),
     protocol.Cut("tensor", IMAGES),
     protocol.Compare(IMAGES, real_images=False),
