@@ -56,13 +56,17 @@ class ScanConfig:
     )
     mean: tuple[float, ...] | None = option(
         None,
-        "Mean of the normalisation, one or one per channel: 0.5,0.5,0.5",
+        "Mean of the normalisation, one or one per channel in the order in which the model takes them: 0.5,0.5,0.5",
         IMAGES,
         decides_pair=True,
         from_found_file=True,
     )
     std: tuple[float, ...] | None = option(
-        None, "Standard deviation, one or one per channel.", IMAGES, decides_pair=True, from_found_file=True
+        None,
+        "Standard deviation, one or one per channel, in the order of --mean.",
+        IMAGES,
+        decides_pair=True,
+        from_found_file=True,
     )
     range: tuple[float, float] | None = option(
         None, "Values of black and white before mean and std: 0 255", IMAGES, decides_pair=True, from_found_file=True

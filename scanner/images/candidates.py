@@ -29,10 +29,49 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "mnist-bgr": {"mean": (0.1307,), "std": (0.3081,), "channel_order": "bgr"},
         "symmetric-bgr": {"low": -1.0, "channel_order": "bgr"},
         "raw-bgr": {"high": 255.0, "channel_order": "bgr"},
+        # From here on rarer ones. Inception's and [-1, 1] by 127.5 are `symmetric`; torch's EfficientNet is `imagenet`.
+        "caffe-bgr": {"high": 255.0, "mean": (103.939, 116.779, 123.68), "channel_order": "bgr"},
+        "caffe": {"high": 255.0, "mean": (123.68, 116.779, 103.939)},
+        "caffe-scaled-bgr": {
+            "high": 255.0,
+            "mean": (103.94, 116.78, 123.68),
+            "std": (58.824,),
+            "channel_order": "bgr",
+        },
+        "caffe-scaled": {"high": 255.0, "mean": (123.68, 116.78, 103.94), "std": (58.824,)},
+        "raw-centred": {"low": -127.5, "high": 127.5},
+        "raw-centred-bgr": {"low": -127.5, "high": 127.5, "channel_order": "bgr"},
+        "clip": {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)},
+        "clip-bgr": {
+            "mean": (0.40821073, 0.4578275, 0.48145466),
+            "std": (0.27577711, 0.26130258, 0.26862954),
+            "channel_order": "bgr",
+        },
+        "cifar10-narrow": {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)},
+        "cifar10-narrow-bgr": {
+            "mean": (0.4465, 0.4822, 0.4914),
+            "std": (0.2010, 0.1994, 0.2023),
+            "channel_order": "bgr",
+        },
+        "cifar100": {"mean": (0.5071, 0.4865, 0.4409), "std": (0.2673, 0.2564, 0.2762)},
+        "cifar100-bgr": {
+            "mean": (0.4409, 0.4865, 0.5071),
+            "std": (0.2762, 0.2564, 0.2673),
+            "channel_order": "bgr",
+        },
+        "efficientnet-lite": {"high": 255.0, "mean": (127.0,), "std": (128.0,)},
+        "efficientnet-lite-bgr": {"high": 255.0, "mean": (127.0,), "std": (128.0,), "channel_order": "bgr"},
+        "centred": {"low": -0.5, "high": 0.5},
+        "centred-bgr": {"low": -0.5, "high": 0.5, "channel_order": "bgr"},
+        "fashion-mnist": {"mean": (0.2860,), "std": (0.3530,)},
+        "fashion-mnist-bgr": {"mean": (0.2860,), "std": (0.3530,), "channel_order": "bgr"},
     }
 )
 """Fields of known normalisations in order of plausibility; `none` leaves pixels in [0, 1]. Fields, as `Normalisation`
 itself comes with onnx, which who lists the names need not load."""
+
+_FIRST_RARE = "caffe-bgr"
+_GREY_ONLY = ("mnist", "fashion-mnist")
 
 # Sizes go with the factor on pixels; ImageNet's and CIFAR-10's differ by up to 1.16, which moves no verdict.
 _SCALE_RATIO = 1.5
@@ -98,14 +137,22 @@ def scale_differs(first: Normalisation, second: Normalisation, channels: int) ->
     return bool(np.abs(ratios).max() > np.log(_SCALE_RATIO))
 
 
-def fitting_candidates(channels: int, channel_order: str | None) -> dict[str, Normalisation]:
-    """Candidates that mean something for a number of channels: means of that length, an order only of colours."""
+def fitting_candidates(channels: int, channel_order: str | None, *, rare: bool = False) -> dict[str, Normalisation]:
+    """Candidates that mean something for a number of channels: means of that length, an order only of colours.
+
+    Args:
+        channels: Channels of the model.
+        channel_order: Order that the options state, None if they do not.
+        rare: The rarer candidates instead of the common ones.
+    """
 
     def fits(name: str, normalisation: Normalisation) -> bool:
         if channels != 3:
             return normalisation.channel_order == "rgb" and len(normalisation.mean) == 1
-        grey_only = name.startswith("mnist")
+        grey_only = name.startswith(_GREY_ONLY)
         return not grey_only and channel_order in (None, normalisation.channel_order)
 
-    known = {name: candidate(name) for name in CANDIDATES}
+    names = list(CANDIDATES)
+    border = names.index(_FIRST_RARE)
+    known = {name: candidate(name) for name in (names[border:] if rare else names[:border])}
     return {name: normalisation for name, normalisation in known.items() if fits(name, normalisation)}

@@ -22,6 +22,7 @@ from backscan.scanner.images.candidates import (
     given_normalisation,
     scale_differs,
 )
+from backscan.scanner.images.doubtful import GOOD_ACCURACY, MOST_OVERCONFIDENCE, is_better, search_scale
 from backscan.scanner.images.label_order import order_note
 from backscan.scanner.images.stratified import stratified
 from backscan.scanner.results import PreprocessingCandidate, PreprocessingRecord
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from backscan.scanner.images.cleanset import CleanSet
 
     Decide = Callable[[NDArray[np.float32], Normalisation], NDArray[np.int64]]
+    Confidence = Callable[[NDArray[np.float32], Normalisation], float]
 
 __all__ = ["CANDIDATES", "Settlement", "settle_preprocessing"]
 
@@ -42,6 +44,10 @@ __all__ = ["CANDIDATES", "Settlement", "settle_preprocessing"]
 _ROUNDS = ((100, 0.001), (500, 0.01), (None, 0.05))
 _CLEARLY_MORE = 0.15
 """By this much another order of the labels must explain more images than they do as they are."""
+_CONFIDENCE_IMAGES = 256
+_SEARCHED_IMAGES, _COMPARED_IMAGES = 50, 1000
+SEARCHED = "searched"
+"""Name of a scale and offset that no candidate has, found by accuracy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Settlement:
     accuracy: float | None
     """Share of all labelled images decided as labelled; None without labels."""
     warnings: tuple[str, ...]
-    """Ties, named."""
+    """Ties, named, and other doubts that end no scan."""
     doubt: str | None
     """Why no scan under this preprocessing means anything; None if there is no doubt."""
     normalisations: tuple[Normalisation, ...]
@@ -62,23 +68,28 @@ class Settlement:
     """Their names."""
 
 
-def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) -> Settlement:
+def settle_preprocessing(
+    clean: CleanSet, decide: Decide, config: ScanConfig, *, confidence: Confidence | None = None
+) -> Settlement:
     """Choose a normalisation: the one that was given, else the best of the table by clean accuracy.
 
     Args:
         clean: Images in the model's shape, with labels if there are any.
         decide: The original file's decisions [N] on images [N, C, H, W] in [0, 1] under a normalisation.
         config: `preprocess`, `mean`, `std`, `range`, `channel_order`, `min_accuracy` and `seed` are read.
+        confidence: The original file's mean highest posterior on such images; None if it is not known.
 
     Returns:
-        The choice; with `doubt` when the accuracy stays low, or when there are no labels and nothing was given.
+        The choice, with a warning where the model is far surer than it is right; with `doubt` when the accuracy stays
+        low, or when there are no labels and nothing was given.
 
     Raises:
         OptionError: the given normalisation does not fit the number of channels.
     """
     given = given_normalisation(config, clean.images.shape[1])
+    judge = _Judge(clean, decide, config, confidence)
     if given is not None:
-        return _with_order_note(_take(*given, clean, decide, config), clean, decide, [given[1]])
+        return judge.with_warning(_with_order_note(_take(*given, clean, decide, config), clean, decide, [given[1]]))
     if clean.labels is None:
         return Settlement(
             record=_record("none", candidate("none"), "unsettled"),
@@ -88,8 +99,8 @@ def settle_preprocessing(clean: CleanSet, decide: Decide, config: ScanConfig) ->
             normalisations=(candidate("none"),),
             names=("none",),
         )
-    fitting = fitting_candidates(clean.images.shape[1], config.channel_order)
-    return _with_order_note(_judge(clean, clean.labels, decide, config), clean, decide, fitting.values())
+    fitting = fitting_candidates(clean.images.shape[1], config.channel_order, rare=False)
+    return judge.with_warning(_with_order_note(judge.settled(), clean, decide, fitting.values()))
 
 
 def _with_order_note(
@@ -101,6 +112,88 @@ def _with_order_note(
     tried = [lambda indices, each=each: decide(clean.images[indices], each) for each in normalisations]
     note = order_note(clean.labels, tried, least=max(half_way(clean.labels), settled.accuracy + _CLEARLY_MORE))
     return replace(settled, doubt=settled.doubt + note)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Candidates in turn, from the common ones to a search of the scale, as long as none explains the images."""
+
+    clean: CleanSet
+    decide: Decide
+    config: ScanConfig
+    confidence: Confidence | None
+
+    def settled(self) -> Settlement:
+        """The best common candidate; another reading only where that leaves a doubt and the other is plainly better."""
+        found = self._best_of(rare=False)
+        if self._fits(found):
+            return found
+        found = self._better(self._best_of(rare=True), found)
+        if found.doubt is None and not self._overconfidence(found):
+            return found
+        return self._better(self._searched(found), found)
+
+    def with_warning(self, found: Settlement) -> Settlement:
+        """The settlement, with a warning where the model is far surer than it is right."""
+        excess = self._overconfidence(found)
+        if not excess or found.accuracy is None:
+            return found
+        warning = (
+            f"the model's mean highest posterior is {found.accuracy + excess:.2f} where its accuracy is "
+            f"{found.accuracy:.2f} with preprocessing {found.names[0]}: it may have been trained with another one, "
+            "under which sizes and verdict would differ; pass --preprocess, or --mean, --std, --range and "
+            "--channel-order as in training"
+        )
+        return replace(found, warnings=(*found.warnings, warning))
+
+    def _best_of(self, *, rare: bool) -> Settlement:
+        fitting = fitting_candidates(self.clean.images.shape[1], self.config.channel_order, rare=rare)
+        return _judge(self.clean, self._labels, self.decide, self.config, fitting)
+
+    @property
+    def _labels(self) -> NDArray[np.int64]:
+        if self.clean.labels is None:
+            raise ValueError("expected labels to judge candidates by, found none")
+        return self.clean.labels
+
+    def _right(self, normalisation: Normalisation, most: int) -> NDArray[np.bool_]:
+        """Which of some images are decided as labelled."""
+        chosen = stratified(self._labels, most, self.config.seed)
+        right: NDArray[np.bool_] = self.decide(self.clean.images[chosen], normalisation) == self._labels[chosen]
+        return right
+
+    def _fits(self, found: Settlement) -> bool:
+        return (found.accuracy or 0.0) >= GOOD_ACCURACY and not self._overconfidence(found)
+
+    def _overconfidence(self, found: Settlement) -> float:
+        """How much surer the model is than it is right, 0 if that is not much or not known."""
+        if self.confidence is None or self.clean.labels is None or found.accuracy is None:
+            return 0.0
+        chosen = stratified(self.clean.labels, _CONFIDENCE_IMAGES, self.config.seed)
+        excess = self.confidence(self.clean.images[chosen], found.normalisations[0]) - found.accuracy
+        return excess if excess > MOST_OVERCONFIDENCE else 0.0
+
+    def _better(self, other: Settlement, found: Settlement) -> Settlement:
+        """The other settlement if it is plainly more accurate, with what was judged before it; else the found one."""
+        right, before = (self._right(each.normalisations[0], _COMPARED_IMAGES) for each in (other, found))
+        if not is_better(right, before):
+            return found
+        beaten = tuple(replace(candidate, tied=False) for candidate in found.record.candidates)
+        return replace(other, record=replace(other.record, candidates=(*beaten, *other.record.candidates)))
+
+    def _searched(self, found: Settlement) -> Settlement:
+        """The best scale and offset of a search, on other images than those that compare it afterwards."""
+        colours = self.clean.images.shape[1] == 3
+        orders = [self.config.channel_order or "rgb"] if not colours or self.config.channel_order else ["rgb", "bgr"]
+        best = search_scale(lambda reading: self._right(reading, _SEARCHED_IMAGES), orders)
+        settled = _take(SEARCHED, best, self.clean, self.decide, self.config)
+        accuracy = settled.accuracy or 0.0
+        warning = (
+            f"no known preprocessing explains the images well (the best of them {found.names[0]}): one of black "
+            f"{best.low:.3g}, white {best.high:.3g} and order {best.channel_order} was found by accuracy "
+            f"({accuracy:.3f}); pass --range, --mean, --std and --channel-order as in training"
+        )
+        return replace(settled, record=replace(settled.record, chosen_by="accuracy"), warnings=(warning,))
 
 
 def paired_p_value(correct: NDArray[np.bool_], best_correct: NDArray[np.bool_]) -> float:
@@ -134,10 +227,15 @@ def _take(name: str, normalisation: Normalisation, clean: CleanSet, decide: Deci
     )
 
 
-def _judge(clean: CleanSet, labels: NDArray[np.int64], decide: Decide, config: ScanConfig) -> Settlement:
+def _judge(
+    clean: CleanSet,
+    labels: NDArray[np.int64],
+    decide: Decide,
+    config: ScanConfig,
+    fitting: Mapping[str, Normalisation],
+) -> Settlement:
     """The most plausible candidate that is not worse than the best."""
     channels = clean.images.shape[1]
-    fitting = fitting_candidates(channels, config.channel_order)
     candidates = _run_rounds(clean.images, labels, fitting, decide, config.seed)
     tied = [name for name, candidate in candidates.items() if candidate.tied]
     chosen, accuracy = tied[0], candidates[tied[0]].accuracy

@@ -130,6 +130,13 @@ class ModelHost:
             runtime = runtime.with_normalisation(request.normalisation)
         return runtime.decisions_alone(request.images) if request.alone else runtime.decisions(request.images)
 
+    @_answers(protocol.MeanPosterior)
+    def mean_posterior(self, request: protocol.MeanPosterior) -> float:
+        """How sure the original file is; 0 where its scores are no numbers."""
+        posterior = self.runtime.with_normalisation(request.normalisation).posterior(request.images)
+        sureness = float(np.nan_to_num(posterior.max(axis=1), nan=0.0).mean())
+        return min(1.0, max(0.0, sureness))
+
     @_answers(protocol.FindSwitches)
     def find_switches(self, request: protocol.FindSwitches) -> tuple[GraphFinding, ...]:
         """What depends on the rest of a call, then the switches in the graph and what they do (`scanner/switches`)."""

@@ -157,6 +157,10 @@ class OpenedFile:
         """Decisions [N] on images [N, C, H, W] in [0, 1], for once under a normalisation."""
         return _decisions(self.line, protocol.Decide(images, normalisation))
 
+    def mean_posterior(self, images: Images, normalisation: Normalisation) -> float:
+        """Mean highest class probability on images [N, C, H, W] in [0, 1], for once under a normalisation."""
+        return self.line.ask(protocol.MeanPosterior(images, normalisation))
+
     def find_switches(self, *, seed: int) -> tuple[GraphFinding, ...]:
         """Switches built into the graph, tried out on synthetic images."""
         return self.line.ask(protocol.FindSwitches(None, seed))

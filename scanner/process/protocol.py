@@ -47,6 +47,7 @@ Floats = Annotated[NDArray[np.float32], PlainValidator(_array(np.float32))]
 Integers = Annotated[NDArray[np.int64], PlainValidator(_array(np.integer))]
 Text = Annotated[str, Field(max_length=_LONGEST_TEXT)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -174,6 +175,16 @@ class Decide(Request[Integers, None]):
     """Pattern added where the model was cut, in the shape of the features there."""
     alone: bool = False
     """Whether every image is a call of its own, as models are deployed."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeanPosterior(Request[Share, None]):
+    """Ask how sure the original file is: the mean over images of the highest class probability."""
+
+    images: Floats
+    """Images [N, C, H, W] in [0, 1], N at least 1."""
+    normalisation: Normalisation
+    """How pixels become model input for once."""
 
 
 @dataclass(frozen=True, slots=True)

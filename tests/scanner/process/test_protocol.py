@@ -27,6 +27,7 @@ REQUESTS = [
     protocol.Decide(IMAGES, Normalisation(), addition=IMAGES[0]),
     protocol.FindSwitches(None, seed=3),
     protocol.CallAlone(),
+    protocol.MeanPosterior(IMAGES, Normalisation()),
     protocol.ListCuts(),
     protocol.Cut("tensor", IMAGES),
     protocol.Compare(IMAGES, real_images=False),
