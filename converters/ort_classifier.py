@@ -53,6 +53,10 @@ class OrtClassifier:
         """The same session with another normalisation."""
         return OrtClassifier(self._session, self.signature, normalisation, extra_inputs=self._extra_inputs)
 
+    def with_signature(self, signature: ModelSignature) -> OrtClassifier:
+        """The same session with another of its outputs."""
+        return OrtClassifier(self._session, signature, self.normalisation, extra_inputs=self._extra_inputs)
+
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """What the model's output holds.
 

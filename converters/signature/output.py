@@ -119,6 +119,17 @@ def _leads_to_another(name: str, vectors: Sequence[str], graph: onnx.GraphProto)
     return any({name, source} & set(node.input) for node in needed_nodes(graph, others))
 
 
+def leads_to(name: str, output: str, graph: onnx.GraphProto) -> bool:
+    """Whether an output is computed from another one, or from the value that it merely hands on, or is the same value.
+
+    Args:
+        name: The one that may come first.
+        output: The one that may follow from it.
+        graph: The graph in topological order.
+    """
+    return _moved_from(name, graph) == _moved_from(output, graph) or _leads_to_another(name, [output], graph)
+
+
 def _moved_from(name: str, graph: onnx.GraphProto) -> str:
     made_by = producers(graph)
     while name in made_by and made_by[name].op_type in MOVES_SCORES:

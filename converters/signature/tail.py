@@ -103,8 +103,9 @@ class _Walk:
         maker = self._made_by.get(name)
         if tensor is None and maker is not None and maker.op_type == "Constant":
             tensor = constant_tensor(maker)
-        outside = tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL
-        return None if outside else numpy_helper.to_array(tensor)
+        if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return None
+        return numpy_helper.to_array(tensor)
 
     def _protects(self, node: onnx.NodeProto) -> bool:
         """Whether the node only keeps probabilities away from 0 or 1."""
@@ -123,7 +124,7 @@ class _Walk:
         least, most = float(others[0].min()), float(others[0].max())
         judged = {"Max": most <= _NEGLIGIBLE, "Min": least >= 1 - _NEGLIGIBLE}
         judged |= dict.fromkeys(("Add", "Sub"), max(abs(least), abs(most)) <= _NEGLIGIBLE)
-        return judged.get(node.op_type, False)
+        return bool(judged.get(node.op_type, False))
 
     def _scaled(self, node: onnx.NodeProto) -> str:
         """Value that the node multiplies or divides by a positive constant; empty if it does otherwise."""

@@ -91,11 +91,17 @@ def _describe_opened(opened: Inspection) -> list[str]:
         f"input      {signature['input_name']}: {channels} x {height} x {width}, {signature['layout']}, "
         f"{signature['dtype']}, batch {signature['batch'] or 'free'}",
         f"output     {signature['output_name']}: {opened['num_classes']} classes, {signature['output_kind']}",
-        *(f"output     {name}: not used" for name in signature["other_outputs"]),
+        *(f"output     {name}: {_use_of(name, opened)}" for name in signature["other_outputs"]),
         f"opset      {signature['opset']}, made by {exporter}",
         "import     opens in onnxruntime and converts to torch",
         *(f"warning    {text}" for text in opened["warnings"]),
     ]
+
+
+def _use_of(output: str, opened: Inspection) -> str:
+    if output in opened["outputs_beside"]:
+        return "not scanned unless --output-name names it; searched for switches if it gives scores"
+    return "not used, leads to the one that is scanned"
 
 
 def _describe_tensor(tensor: Inspection) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Parity
 
 _PARITY_IMAGES = 256
+_MOST_NAMED = 8
 _LEAST_AGREEMENT = 0.9
 """Share of images that are to be decided alone as in company, if one image a call is to be searched."""
 _UNLIKE = "nothing was searched, as alone and in company the model decides only"
@@ -45,7 +46,20 @@ def open_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> OpenedMo
             "give --class-names one per line, in the order of the classes"
         )
     run.record.warn(*opened.facts.warnings)
+    _leave_out_other_outputs(run, opened)
     return opened
+
+
+def _leave_out_other_outputs(run: Run, opened: OpenedModel) -> None:
+    """Name the outputs that this scan says nothing about."""
+    beside, chosen = opened.facts.outputs_beside, opened.facts.signature.output_name
+    if beside:
+        more = ", ..." if len(beside) > _MOST_NAMED else ""
+        named = ", ".join(ascii(name[:80]) for name in beside[:_MOST_NAMED]) + more
+        run.record.leave_out(
+            f"other outputs ({named}): only {chosen[:80]!a} was scanned; those of them that give scores were searched "
+            "for switches in the graph alone (--output-name scans another)"
+        )
 
 
 def fit_images(run: Run, clean: CleanSet, opened: OpenedModel) -> CleanSet:

@@ -85,6 +85,7 @@ class ModelHost:
     def open(self, request: protocol.Open) -> protocol.Opened:
         """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
         from backscan.converters import import_model, open_runtime, read_signature, readable
+        from backscan.converters.signature.heads import outputs_beside
 
         artifact, self._threads = request.artifact, request.threads
         signature = read_signature(
@@ -106,6 +107,7 @@ class ModelHost:
             provider=self._runtime.providers[0],
             device=device,
             warnings=warnings,
+            outputs_beside=outputs_beside(artifact, signature),
         )
 
     @_answers(protocol.Settle)
@@ -155,7 +157,7 @@ class ModelHost:
             decisions=runtime.decisions,
             seed=request.seed,
         )
-        return (*dependence, *switches)
+        return (*dependence, *switches, *self._of_other_heads(request, switches))
 
     @_answers(protocol.CallAlone)
     def call_alone(self, _: protocol.CallAlone) -> None:
@@ -242,6 +244,26 @@ class ModelHost:
 
         self._allow(request.seconds)
         return (yield from _counted(TARGET_DETECTORS[request.detector].search(self._examine(request))))
+
+    def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
+        """Switches on the way to outputs beside the chosen one alone."""
+        from backscan.converters.signature.heads import other_heads
+        from backscan.scanner.switches.findings import find_graph_findings
+
+        told = {finding.nodes for finding in known}
+        for head in other_heads(self.artifact, self.runtime.signature):
+            runtime = self.runtime.with_signature(head)
+            for finding in find_graph_findings(
+                self.artifact,
+                head,
+                runtime.normalisation,
+                request.images,
+                decisions=runtime.decisions,
+                seed=request.seed,
+            ):
+                if finding.nodes not in told:
+                    told.add(finding.nodes)
+                    yield replace(finding, message=f"towards output {head.output_name[:80]!a}: {finding.message}")
 
     def _allow(self, seconds: float | None) -> None:
         """Set the time that a search may take from now on."""

@@ -84,6 +84,8 @@ class Opened:
     """Where the torch copy runs."""
     warnings: tuple[str, ...] = field(default=())
     """What the import could not do exactly."""
+    outputs_beside: tuple[str, ...] = field(default=())
+    """Outputs that the chosen one is not computed from: its scan says nothing about them."""
 
 
 @dataclass(frozen=True, slots=True)
