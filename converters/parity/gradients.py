@@ -192,7 +192,7 @@ def _between(ort_classifier: OrtClassifier, images: NDArray[np.float32]) -> NDAr
     return _mixed(starts, ends, low)
 
 
-def _mixed(starts: NDArray[np.float32], ends: NDArray[np.float32], shares: NDArray[Any]) -> NDArray[np.float32]:
+def _mixed(starts: NDArray[np.float32], ends: NDArray[np.float32], shares: NDArray[np.floating]) -> NDArray[np.float32]:
     share = shares[:, None, None, None]
     mixed: NDArray[np.float32] = (starts * (1 - share) + ends * share).astype(np.float32)
     return mixed

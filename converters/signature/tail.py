@@ -138,7 +138,7 @@ class _Walk:
 
 def _over_classes(softmax: onnx.NodeProto) -> bool:
     """Whether a softmax normalises along another axis than that of the images."""
-    return attributes(softmax).get("axis", -1) != 0
+    return bool(attributes(softmax).get("axis", -1) != 0)
 
 
 def _spelled_out_softmax(node: onnx.NodeProto, made_by: Mapping[str, onnx.NodeProto]) -> str | None:
