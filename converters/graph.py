@@ -6,10 +6,11 @@ A value is a named tensor; it is *reached* when it depends on what the image sho
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,43 @@ from backscan.converters.errors import ArtifactError
 
 SHAPE_OPERATORS = frozenset({"Shape", "Size"})
 """Operators whose result depends on the size of their input and not on what it holds."""
+_SHAPE_GIVING: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "AffineGrid": (1,),
+        "BlackmanWindow": (0,),
+        "CenterCropPad": (1,),
+        "Col2Im": (1, 2),
+        "Compress": (1,),
+        "ConstantOfShape": (0,),
+        "DFT": (1, 2),
+        "Expand": (1,),
+        "HammingWindow": (0,),
+        "HannWindow": (0,),
+        "If": (0,),
+        "Loop": (0, 1),
+        "MaxUnpool": (2,),
+        "NonMaxSuppression": (0, 1, 2, 3, 4),
+        "NonZero": (0,),
+        "OneHot": (1,),
+        "Pad": (1, 3),
+        "Range": (0, 1, 2),
+        "Reshape": (1,),
+        "Resize": (1, 2, 3),
+        "STFT": (1, 3),
+        "SequenceAt": (1,),
+        "SequenceErase": (1,),
+        "Slice": (1, 2, 3, 4),
+        "Split": (1,),
+        "SplitToSequence": (1,),
+        "Squeeze": (1,),
+        "Tile": (1, 2),
+        "TopK": (1,),
+        "Unique": (0,),
+        "Unsqueeze": (1,),
+        "Upsample": (1,),
+    }
+)
+"""Inputs whose numbers decide how large the result is; of reductions it is the second."""
 
 
 def operators(names: str) -> frozenset[str]:
@@ -93,9 +131,12 @@ def consumers(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def reached_values(
-    graph: onnx.GraphProto, sources: Iterable[str], *, stopped_by: Collection[str] = SHAPE_OPERATORS
+    graph: onnx.GraphProto, sources: Iterable[str], *, stopped_by: Collection[str] = frozenset()
 ) -> set[str]:
-    """Values that depend on what `sources` hold; a shape taken from a reached value is not itself reached.
+    """Values that depend on what `sources` hold.
+
+    A shape is reached only where it is a matter of what the image shows, as behind `NonZero` or where an input that
+    gives a shape is reached; else it is a function of the shape of the sources.
 
     Args:
         graph: A graph in topological order.
@@ -106,10 +147,64 @@ def reached_values(
         Names of the reached values, `sources` included.
     """
     reached = set(sources)
-    for node in graph.node:
-        if node.op_type not in stopped_by and reads(node) & reached:
-            reached.update(name for name in node.output if name)
+    _flow_on(graph, reached, set(), stopped_by)
     return reached
+
+
+def _flow_on(graph: onnx.GraphProto, reached: set[str], shaped: set[str], stopped_by: Collection[str]) -> None:
+    """Add to `reached` what depends on it, and to `shaped` the values among it whose shape does."""
+    for node in graph.node:
+        needed = reads(node) & reached
+        if not needed or node.op_type in stopped_by:
+            continue
+        if node.op_type in SHAPE_OPERATORS:
+            if needed & shaped:
+                reached.update(node.output)
+            continue
+        outputs = set(filter(None, node.output))
+        reached |= outputs
+        if needed & shaped or _gives_shape(node, reached) or _inner_shapes(node, reached, shaped, stopped_by):
+            shaped |= outputs
+
+
+def _gives_shape(node: onnx.NodeProto, reached: Collection[str]) -> bool:
+    """Whether an input that decides how large the result is depends on what the image shows."""
+    return any(name in reached for name in shape_inputs(node))
+
+
+def _inner_shapes(node: onnx.NodeProto, reached: set[str], shaped: set[str], stopped_by: Collection[str]) -> bool:
+    """Whether a graph inside the node gives a value whose shape depends on the image, or runs as often as it says."""
+    for graph in subgraphs(node):
+        entered = _entered(node, graph, reached)
+        inner = reached | entered
+        inner_shaped = shaped | {
+            own.name for own, given in zip(graph.input, node.input, strict=False) if given in shaped
+        }
+        _flow_on(graph, inner, inner_shaped, stopped_by)
+        if inner_shaped.intersection(value.name for value in graph.output):
+            return True
+        if node.op_type == "Loop" and graph.output[0].name in inner:
+            return True
+    return False
+
+
+def _entered(node: onnx.NodeProto, graph: onnx.GraphProto, reached: set[str]) -> set[str]:
+    """Inputs of a graph inside a node that depend on the image, those carried from round to round included."""
+    shift = 1 if node.op_type == "Loop" else 0  # the number of the round has no output that it comes from
+    names = [value.name for value in graph.input]
+    entered = {own for own, given in zip(names, node.input, strict=False) if given in reached}
+    while True:
+        inner = reached_values(graph, reached | entered)
+        carried = {own for own, value in zip(names[shift:], graph.output, strict=False) if value.name in inner}
+        if carried <= entered:
+            return entered
+        entered |= carried
+
+
+def shape_inputs(node: onnx.NodeProto) -> list[str]:
+    """Inputs of a node whose numbers decide how large its result is."""
+    positions = (1,) if node.op_type.startswith("Reduce") else _SHAPE_GIVING.get(node.op_type, ())
+    return [node.input[index] for index in positions if index < len(node.input)]
 
 
 def needed_nodes(graph: onnx.GraphProto, outputs: Collection[str]) -> list[onnx.NodeProto]:

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from backscan.converters.errors import border
-from backscan.converters.graph import SHAPE_OPERATORS, needed_nodes, producers, reached_values, reads, sort_nodes
+from backscan.converters.graph import needed_nodes, producers, reached_values, reads, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.rewrites.setting import Setting
 from backscan.converters.session import probe
@@ -81,7 +81,7 @@ def _dominating(graph: onnx.GraphProto, signature: ModelSignature) -> list[str]:
     """
     image, output = signature.input_name, signature.output_name
     reached = reached_values(graph, [image])
-    nodes = [node for node in needed_nodes(graph, {output}) if node.op_type not in SHAPE_OPERATORS]
+    nodes = needed_nodes(graph, {output})
     before: dict[str, int] = defaultdict(int, {image: 1})
     for node in nodes:
         paths = sum(before[name] for name in reads(node) & reached)
