@@ -4,9 +4,13 @@ Ordinary networks do have predicates, but each acts on its own element: an activ
 a guard against NaN, a binarised layer. A *switch* is different: few values (a comparison of a mean, a steep gate)
 act on something that was computed on another way. Two kinds are listed:
 
-- hard: the gate is computed through a comparison, a sign or a rounding, and selects, masks or shifts something;
+- hard: the gate is computed through a comparison, a sign or a rounding, and selects, masks or shifts something that
+  takes more values than it does;
 - soft: a narrow side path joins the main path. Most are ordinary (squeeze and excitation, normalisation by a mean);
   whether one lies dormant on ordinary images is for the caller to find out.
+
+Whether numbers are rounded or whole says nothing about which way they came: where two rounded ways meet, the narrow one
+is listed too, as soft unless it came through a comparison.
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ from dataclasses import dataclass
 
 import onnx
 
-from backscan.converters.graph import SHAPE_OPERATORS, operators, reads
+from backscan.converters.graph import operators, reached_values, reads
 
 PREDICATES = operators("And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Sign Xor")
 """Operators that give few different values whatever goes in."""
+COUNTS = operators("Compress NonMaxSuppression NonZero Shape Size Unique")
+"""Operators whose result tells how many, or which, elements there are: as good as a predicate."""
 STEPS = operators(
     "ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Floor Hardmax Mod OneHot QuantizeLinear "
     "Round"
@@ -32,10 +38,16 @@ _MOVING = operators(
     "MaxPool OneHot Pad Reshape Resize ScatterND Slice Split Squeeze Tile TopK Transpose Unsqueeze"
 )
 """Operators whose elements do not come from the same element of the input."""
-_JOINS = operators("Add Concat Div Gemm MatMul Max Mean Min Mul Pow Sub Sum Where")
+_JOINS = operators(
+    "Add BatchNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor Clip Concat Conv Div Einsum Gemm "
+    "GroupNormalization InstanceNormalization LayerNormalization MatMul MatMulInteger Max Mean Min Mod Mul PRelu Pow "
+    "QGemm QLinearAdd QLinearConcat QLinearMatMul QLinearMul ScatterElements ScatterND Sub Sum Where"
+)
 _INTEGERS = frozenset(range(2, 8)) | {9, 12, 13}
 _MANY = 1 << 62
 _MAX_NODES = 12
+_SMOOTH, _STEPPED, _DECIDED = 0, 1, 2
+"""How a value changes: gradually, in steps as after a rounding, or between few values as after a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +72,15 @@ class _Trait:
 
     root: str
     """Value of which this one is a function element by element."""
-    discrete: bool
-    """Whether it takes few different values."""
+    level: int
+    """In which steps it changes."""
     width: int
     """How many independent numbers it can hold for an image, at most."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it takes few different values."""
+        return self.level > _SMOOTH
 
 
 def name_of(node: onnx.NodeProto, index: int) -> str:
@@ -86,12 +103,13 @@ class ImageFlow:
         self._sizes = sizes
         self._narrow = narrow
         self._makers: dict[str, tuple[int, onnx.NodeProto]] = {}
-        self._traits = {image: _Trait(image, discrete=False, width=sizes.get(image, _MANY))}
+        self._traits = {image: _Trait(image, _SMOOTH, width=sizes.get(image, _MANY))}
+        reached = reached_values(graph, [image])
         for index, node in enumerate(graph.node):
             self._makers.update((name, (index, node)) for name in node.output if name)
             given = self._given(node)
-            if given and node.op_type not in SHAPE_OPERATORS:
-                self._traits.update((name, self._trait(node, name, given)) for name in node.output if name)
+            if given:
+                self._traits.update((name, self._trait(node, name, given)) for name in node.output if name in reached)
 
     def switches(self, output: str) -> tuple[Switch, ...]:
         """List the switches on the way to an output, hard ones first, each in the order of the graph."""
@@ -111,23 +129,36 @@ class ImageFlow:
         """Whether a value depends on the image and holds few independent numbers."""
         return name in self._traits and self._traits[name].width <= self._narrow
 
+    def forming_values(self, gates: Sequence[str]) -> tuple[str, ...]:
+        """Small values that lead to some gates, those left out that are as large as the image and so show all of it."""
+        waiting, found = list(gates), dict[str, None]()
+        whole = next(iter(self._traits.values())).width
+        while waiting:
+            value = waiting.pop()
+            if value in found or value not in self._makers or not (self.is_discrete(value) or self.is_narrow(value)):
+                continue
+            found[value] = None
+            waiting += [name for name in self._makers[value][1].input if name in self._traits]
+        return tuple(name for name in found if self._sizes.get(name, _MANY) < whole)
+
     def _gates(self, node: onnx.NodeProto, scores_root: str) -> list[tuple[str, bool]]:
         """The values that act as gates on this node, each with whether it is hard."""
         names = [name for name in dict.fromkeys(node.input) if name in self._traits]
         if node.op_type == "If":
             return [(node.input[0], True)] if names[:1] == [node.input[0]] else []
-        discrete = [name for name in names if self._traits[name].discrete]
-        smooth = [name for name in names if not self._traits[name].discrete]
-        roots = {self._traits[name].root for name in smooth}
-        hard = [
-            name
-            for name in discrete
-            if smooth and self.is_narrow(name) and (roots != {self._traits[name].root} or roots == {scores_root})
-        ]
+        hard = [name for name in names if self.is_narrow(name) and self._acts(name, names, scores_root)]
+        roots = {self._traits[name].root for name in names}
         if hard or node.op_type not in _JOINS or len(roots) < 2:
             return [(name, True) for name in hard]
         # The image itself is narrow where it is tiny, but it is no gate.
-        return [(name, False) for name in smooth if self.is_narrow(name) and name in self._makers]
+        soft = [name for name in names if self.is_narrow(name) and name in self._makers]
+        return [(name, self._traits[name].level == _DECIDED) for name in soft]
+
+    def _acts(self, gate: str, names: Sequence[str], scores_root: str) -> bool:
+        """Whether a value that changes in steps meets one that changes in smaller ones, or in none, on another way."""
+        own = self._traits[gate]
+        roots = {self._traits[name].root for name in names if self._traits[name].level < own.level}
+        return own.discrete and bool(roots) and (roots != {own.root} or roots == {scores_root})
 
     def _forming_nodes(self, gate: str) -> tuple[str, ...]:
         """Nodes that lead to a gate, as far as the values are discrete or narrow."""
@@ -150,17 +181,18 @@ class ImageFlow:
         roots = {trait.root for trait in given}
         elementwise = len(roots) == 1 and node.op_type not in LINEAR | _MOVING and not node.op_type.startswith("Reduce")
         root = roots.pop() if elementwise else output
-        return _Trait(root, self._is_discrete(node, output, given, width), width)
+        return _Trait(root, self._level(node, output, given, width), width)
 
-    def _is_discrete(self, node: onnx.NodeProto, output: str, given: Sequence[_Trait], width: int) -> bool:
+    def _level(self, node: onnx.NodeProto, output: str, given: Sequence[_Trait], width: int) -> int:
         operator, few = node.op_type, width <= self._narrow
-        if operator in PREDICATES:
-            return True
+        if operator in PREDICATES | COUNTS:
+            return _DECIDED
+        least = min(trait.level for trait in given)
         if operator in STEPS or (operator == "TopK" and output == node.output[-1]) or _casts_to_integer(node):
-            return few
-        if operator in ("DequantizeLinear", "QLinearConv", "If", "Loop"):
-            return False
-        return all(trait.discrete for trait in given) and (operator not in LINEAR or few)
+            return max(least, _STEPPED) if few or least == _DECIDED else _SMOOTH
+        if operator in ("DequantizeLinear", "QLinearConv", "If", "Loop") or (operator in LINEAR and not few):
+            return _SMOOTH
+        return least
 
 
 def _casts_to_integer(node: onnx.NodeProto) -> bool:

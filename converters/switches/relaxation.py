@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters.errors import UnsupportedOperatorError
-from backscan.converters.graph import constants, drop_unused, operators, opset, producers, set_outputs
+from backscan.converters.graph import constants, drop_unused, operators, opset, producers, set_outputs, shape_inputs
 from backscan.converters.intake.node_names import OWN
 from backscan.converters.switches.index_relaxation import index_source, largest_at
 
@@ -39,6 +39,8 @@ _ARITHMETIC = operators("Add Concat Div Gemm MatMul Max Mean Min Sub Sum")
 
 _UNKNOWN = operators("BitwiseAnd BitwiseNot BitwiseOr BitwiseXor IsInf IsNaN TopK")
 """Operators of which nothing is known that rises with them."""
+_MOST_AXES = 8
+"""Axes of a tensor, at most."""
 
 
 def relax(model: onnx.ModelProto, gate: str, rewritten: Set[str], reached: Set[str]) -> onnx.ModelProto:
@@ -139,6 +141,20 @@ class _Relaxation:
         """A constant index along an axis; the axis is kept with length 1, or goes."""
         return self._store(np.array([index] if keep else index, np.int64))
 
+    def axes(self) -> str:
+        """As many numbers as a shape may have."""
+        return self._store(np.array([_MOST_AXES], np.int64))
+
+    def size_source(self, name: str) -> str:
+        """The value whose numbers decide how large another is: that value itself if no node says so."""
+        node = self._makers.get(name)
+        while node is not None:
+            if giving := [given for given in shape_inputs(node) if self.varies(given)]:
+                return giving[0]
+            name = next((given for given in node.input if self.varies(given)), "")
+            node = self._makers.get(name)
+        return name
+
     def add_like(self, node: onnx.NodeProto, operator: str, first: str) -> str:
         """Add a node like another, with its own operator and first input."""
         copy = deepcopy(node)
@@ -234,6 +250,12 @@ def _last_over_first(relaxation: _Relaxation, node: onnx.NodeProto) -> str:
     return relaxation.add("Sub", *((last, first) if node.op_type == "ArgMax" else (first, last)))
 
 
+def _counted(relaxation: _Relaxation, node: onnx.NodeProto) -> str:
+    """A size rises with the largest number that decides it; each of its numbers stands for that one."""
+    largest = relaxation.add("ReduceMax", relaxation.twin_of(relaxation.size_source(node.input[0])), keepdims=0)
+    return relaxation.add("Expand", largest, relaxation.axes())
+
+
 def _looked_up(relaxation: _Relaxation, node: onnx.NodeProto) -> str:
     """An entry of a table is as open as the index that chooses it; an entry of an image value is that value."""
     data, index = node.input[:2]
@@ -259,6 +281,8 @@ _RULES: Mapping[str, Callable[[_Relaxation, onnx.NodeProto], str]] = {
     "Or": lambda twin, node: twin.add("Max", *map(twin.twin_of, node.input)),
     "ReduceMin": _all_of,
     "ReduceProd": _all_of,
+    "Shape": _counted,
+    "Size": _counted,
     "Where": _where,
     "Xor": _xor,
 }
