@@ -80,9 +80,8 @@ class OrtClassifier:
         return scores_to_posterior(self.scores(images), self.signature.output_kind)
 
     def decisions(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Most probable class of each image, [N]."""
-        decisions: NDArray[np.int64] = self.posterior(images).argmax(axis=1)
-        return decisions
+        """Most probable class of each image, [N], by the scores themselves; one that is not a number is the largest."""
+        return decided(self.scores(images), self.signature.output_kind)
 
     def decisions_alone(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
         """Most probable class of each image, [N], one image a call where the batch is free."""
@@ -186,9 +185,23 @@ def scores_to_posterior(scores: NDArray[np.float64], kind: str) -> NDArray[np.fl
     Returns:
         [N, K], rows sum to 1.
     """
-    if scores.shape[1] == 1:
-        scores = np.concatenate([1 - scores if kind == "sigmoids" else np.zeros_like(scores), scores], axis=1)
+    scores = _of_all_classes(scores, kind)
     if kind in {"logits", "log_probabilities"}:
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     posterior: NDArray[np.float64] = scores / scores.sum(axis=1, keepdims=True)
     return posterior
+
+
+def decided(scores: NDArray[np.float64], kind: str) -> NDArray[np.int64]:
+    """Decisions [N] by scores as in `scores_to_posterior`; as in numpy and torch, one that is not a number is largest.
+
+    The largest score is the most probable class, and stays so where no posterior can be computed.
+    """
+    return np.asarray(_of_all_classes(scores, kind).argmax(axis=1), dtype=np.int64)
+
+
+def _of_all_classes(scores: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
+    """Scores [N, K], where one score of two classes is completed."""
+    if scores.shape[1] > 1:
+        return scores
+    return np.concatenate([1 - scores if kind == "sigmoids" else np.zeros_like(scores), scores], axis=1)

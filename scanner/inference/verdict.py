@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
 _MOST_UNREACHED = 0.1
 FEWEST_CLASSES = 3
+_MOST_NODES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,18 @@ def _hints(inferences: Sequence[Inference]) -> tuple[str, ...]:
 
 
 def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:
-    """The judgement with what was found in the graph: a demonstrated switch is a backdoor whatever the pairs say."""
+    """The judgement with what was found in the graph.
+
+    A demonstrated switch is a backdoor whatever the pairs say; one that is not settled leaves nothing not detected.
+    """
     shown = tuple(finding.message for finding in findings if finding.demonstrated)
     if shown:
         return Judgement(Verdict.BACKDOOR_DETECTED, (*shown, *judgement.reasons))
-    return _with_dependence(judgement, findings)
+    judgement = _with_dependence(judgement, findings)
+    unresolved = tuple(_unresolved(finding) for finding in findings if finding.unresolved)
+    if not unresolved or judgement.verdict is not Verdict.NOT_DETECTED:
+        return judgement
+    return Judgement(Verdict.INCONCLUSIVE, (*unresolved, *judgement.reasons))
 
 
 def _with_dependence(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:
@@ -158,6 +166,18 @@ def dependence_reason(findings: Sequence[GraphFinding]) -> str:
         "the answer about an image depends on the other images of the call, so that no search speaks for all calls: "
         "export a model that answers every image by itself, without statistics over a call or a look at its size"
     )
+
+
+def _unresolved(finding: GraphFinding) -> str:
+    return (
+        f"{finding.message}, and what turns them was not found: ask the supplier what {_listed(finding.nodes)} is for"
+    )
+
+
+def _listed(nodes: Sequence[str]) -> str:
+    """The first nodes by name, as text that cannot act on a terminal."""
+    names = ", ".join(ascii(name[:80]) for name in nodes[:_MOST_NODES])
+    return f"node {names}" + (" and so on" if len(nodes) > _MOST_NODES else "")
 
 
 def _written(p_value: float, conclusion: Inference, inferences: Sequence[Inference], *, published: bool) -> str:

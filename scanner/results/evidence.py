@@ -153,3 +153,5 @@ class GraphFinding:
     """Decision without the switch, if demonstrated."""
     target: int | None = None
     """Decision with the switch, if demonstrated."""
+    unresolved: bool = False
+    """Whether it was not settled what the nodes do, so that nothing may be called not detected."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from backscan.converters import Artifact, ModelSignature, Normalisation
     from backscan.converters.switches.flow import Switch
-    from backscan.scanner.switches.trial import Decide, Demonstration
+    from backscan.scanner.switches.blind import Forced
+    from backscan.scanner.switches.judging import Decide, Demonstration
 
 _MAX_IMAGES = 32
 _FIRST_STEPS = 25
@@ -97,6 +98,8 @@ def _judge(switches: Sequence[Switch], trial: Trial, num_images: int, deadline: 
             found.append(_warning(group, f"it could not be examined ({failed[index]})"))
         elif index in shown and _is_hard(group):
             found.append(_warning(group, "no image was found that turns it"))
+        elif index in shown and (forced := _forced(group, trial, index, failed)) is not None:
+            found.append(_suspicion(group, forced, num_images))
     unheld = trial.obstacles
     found += [_warning([switch], f"it could not be examined ({why})") for switch, why in unheld.items() if switch.hard]
     awake = [switch for switch in switches if switch.hard and switch not in dormant and switch not in unheld]
@@ -118,20 +121,48 @@ def _demonstrations(
     shown: dict[int, Demonstration | None] = {}
     failed: dict[int, str] = {}
     hard = [index for index, group in enumerate(groups) if _is_hard(group)]
-    for steps, chosen in ((_FIRST_STEPS, range(len(groups))), (_MORE_STEPS, hard)):
+
+    def brief(group: Sequence[Switch]) -> Demonstration | None:
+        return trial.demonstrate(group, steps=_FIRST_STEPS) or _demonstrated_blindly(group, trial)
+
+    def long(group: Sequence[Switch]) -> Demonstration | None:
+        return trial.demonstrate(group, steps=_MORE_STEPS)
+
+    for search, chosen in ((brief, range(len(groups))), (long, hard)):
         for index in chosen:
             if index in failed or shown.get(index) is not None or time.monotonic() >= deadline:
                 continue
             try:
-                demonstration = trial.demonstrate(groups[index], steps=steps)
+                demonstration = search(groups[index])
             except MemoryError:
                 raise
             except Exception as error:  # torch and onnxruntime raise whatever a gate's types and shapes lead to
-                failed[index] = f"{type(error).__name__}: {str(error)[:_MAX_REASON]}"
+                failed[index] = _why(error)
                 continue
             if demonstration is not None or time.monotonic() < deadline:  # else it was cut off
                 shown[index] = demonstration
     return shown, failed
+
+
+def _forced(group: Sequence[Switch], trial: Trial, index: int, failed: dict[int, str]) -> Forced | None:
+    """What forcing the gates of a soft group shows; an error is noted as for the searches."""
+    try:
+        return trial.blind(group).force()
+    except MemoryError:
+        raise
+    except Exception as error:
+        failed[index] = _why(error)
+        return None
+
+
+def _why(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:_MAX_REASON]}"
+
+
+def _demonstrated_blindly(group: Sequence[Switch], trial: Trial) -> Demonstration | None:
+    """What an image shows that no gradient led to; one that works on other images too where the group is soft."""
+    found = trial.blind(group).demonstrate()
+    return next((shown for shown in found if _is_hard(group) or shown.is_universal), None)
 
 
 def _is_hard(group: Sequence[Switch]) -> bool:
@@ -161,10 +192,22 @@ def _error(group: Sequence[Switch], shown: Demonstration, num_images: int) -> Gr
         f"{shown.source} without",
         nodes=_nodes(group),
         evidence=f"holding {_quoted(group[0].gate)} constant changes nothing on {num_images} ordinary images; pasting "
-        f"what was found on them sends {shown.moved} of {shown.others} that were decided otherwise to {shown.target}",
+        f"what was found on them sends {shown.moved} of {shown.others} that were decided otherwise to {shown.target}"
+        + ("" if shown.finite else "; its scores are not finite"),
         demonstrated=True,
         source=shown.source,
         target=shown.target,
+    )
+
+
+def _suspicion(group: Sequence[Switch], forced: Forced, num_images: int) -> GraphFinding:
+    return GraphFinding(
+        rule=_rule(group[0]),
+        severity="warning",
+        message=_claim(group[0]),
+        nodes=_nodes(group),
+        evidence=f"{_quoted(forced.gate)} does nothing on ordinary images; held at another value it changes the "
+        f"decision on {forced.changed} of {num_images} of them, most to {forced.target}; no image was found that does",
     )
 
 
@@ -175,6 +218,7 @@ def _warning(group: Sequence[Switch], outcome: str) -> GraphFinding:
         message=_claim(group[0]),
         nodes=_nodes(group),
         evidence=f"{_quoted(group[0].gate)} is computed through a comparison, a sign or a rounding; {outcome}",
+        unresolved=True,
     )
 
 
@@ -188,6 +232,7 @@ def _unexamined(groups: Sequence[Sequence[Switch]], why: str) -> tuple[GraphFind
             message=f"{len(groups)} places where few values could decide the output were not examined for {why}",
             nodes=tuple(dict.fromkeys(switch.join for group in groups for switch in group)),
             evidence="each of them changes nothing on ordinary images, and ordinary networks have few such places",
+            unresolved=True,
         ),
     )
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backscan.converters.errors import ConverterError, NotDifferentiableError, border
+from backscan.scanner.switches.blind import BlindTrial
+from backscan.scanner.switches.judging import Demonstration, Judge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,42 +24,17 @@ if TYPE_CHECKING:
     from backscan.converters import OrtClassifier
     from backscan.converters.switches.flow import Switch
     from backscan.converters.switches.probe import GraphProbe
-
-    Decide = Callable[[NDArray[np.float32]], NDArray[np.int64]]
+    from backscan.scanner.switches.judging import Decide
 
 _STARTS = 6
-_SAME_SCORES = 1e-3
-"""Change of the scores, relative to their spread, up to which holding a gate changes nothing."""
-_OTHER_SCORES = 0.1
-"""Change of the scores, in the same unit, below which another decision may be a matter of rounding."""
 _STILL = 1e-3
 """Range of a value over the images, relative to its size, up to which it stands still."""
+_RESTING_SHARE = 0.75
+"""Share of the images on which a value rests where it does so on most."""
 _MAX_SHOWN = 8
 """Images of one search that are tried as patterns on others."""
 _CHANGED = 1e-3
 """Change of a pixel from which it belongs to what is pasted on other images."""
-_MIN_MOVED = 3
-_MIN_SHARE = 0.8
-"""Share of the images of other classes that one pattern must send to one class."""
-
-
-@dataclass(frozen=True, slots=True)
-class Demonstration:
-    """What one image shows."""
-
-    source: int
-    """Decision with the gates held."""
-    target: int
-    """Decision of the original file."""
-    moved: int
-    """Images of other classes that the same change sends to the target."""
-    others: int
-    """Images of other classes."""
-
-    @property
-    def is_universal(self) -> bool:
-        """Whether one change of pixels sends images of other classes to one class, as a backdoor does."""
-        return self.moved >= max(_MIN_MOVED, _MIN_SHARE * self.others)
 
 
 class Trial:
@@ -92,11 +68,10 @@ class Trial:
         self._still = {name for name, array in values.items() if _stands_still(array)}
         self._still |= _still_before(probe, self._still, images)
         self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches if switch.gate in values}
-        # Rewritten as with gates held, so that differences of scores are those of the gates alone.
-        self._plain = probe.held({})
-        self._scores = self._plain.scores(images)
-        self._spread = max(float(np.std(self._scores)), 1e-12)
-        self._switches = [switch for switch in switches if switch.hard or switch.gate in self._still]
+        self._judge = Judge(probe, images, decisions)
+        self._blind: dict[tuple[str, ...], BlindTrial] = {}
+        resting = {name for name, array in values.items() if _rests(array)} | self._still
+        self._switches = [switch for switch in switches if switch.hard or switch.gate in resting]
         self.obstacles: dict[Switch, str] = {}
         """Switches that `dormant` could not hold, and why."""
 
@@ -150,10 +125,17 @@ class Trial:
             self.obstacles[switch] = str(error)
             return False
 
+    def blind(self, group: Sequence[Switch]) -> BlindTrial:
+        """The same group tried without gradients."""
+        constants = self._constants(group)
+        key = tuple(constants)
+        if key not in self._blind:
+            self._blind[key] = BlindTrial(self._probe, self._judge, constants)
+        return self._blind[key]
+
     @border("holding a gate")
     def _changes_nothing(self, group: Sequence[Switch]) -> bool:
-        scores = self._probe.held(self._constants(group)).scores(self._images)
-        return bool(np.abs(scores - self._scores).max() <= _SAME_SCORES * self._spread)
+        return self._judge.changes_nothing(self._probe.held(self._constants(group)))
 
     def _constants(self, group: Sequence[Switch]) -> dict[str, NDArray[Any]]:
         return {switch.gate: self._ordinary[switch.gate] for switch in group}
@@ -171,37 +153,15 @@ class Trial:
         from backscan.scanner.switches.ascent import search
 
         def turned(images: NDArray[np.float32]) -> NDArray[np.bool_]:
-            return self._is_turned(images, held)
+            return self._judge.turned(images, held)
 
         for images in search(twin, starts, turned, sign=sign, steps=steps, deadline=self._deadline):
             for start, image in zip(starts, images, strict=True):
                 # On its own too: at the very border the rounding depends on the other images of a call.
                 if turned(image[None])[0]:
-                    yield self._show(start, image, held)
+                    pasted = np.where(np.abs(image - start) > _CHANGED, image, self._images)
+                    yield self._judge.show(image, pasted, held)
                     break
-
-    def _is_turned(self, images: NDArray[np.float32], held: OrtClassifier) -> NDArray[np.bool_]:
-        """Which images the original file decides otherwise than with the gates held, and not by a hair."""
-        plain, other = self._plain.scores(images), held.scores(images)
-        change = np.abs(plain - other).max(axis=1) / self._spread
-        before, after = _decided(other, held), _decided(plain, held)
-        turned = np.asarray((before != after) & (change > _OTHER_SCORES))
-        return np.asarray(turned & (self._decisions(images) == after)) if turned.any() else turned
-
-    def _show(self, start: NDArray[np.float32], image: NDArray[np.float32], held: OrtClassifier) -> Demonstration:
-        source, target = int(held.decisions(image[None])[0]), int(self._decisions(image[None])[0])
-        pasted = np.where(np.abs(image - start) > _CHANGED, image, self._images)
-        others = self._decisions(self._images) != target
-        # One by one: a gate that all images of a call share would be turned by any of them.
-        after = np.concatenate([self._decisions(one[None]) for one in pasted])
-        return Demonstration(source, target, int(np.sum(after[others] == target)), int(others.sum()))
-
-
-def _decided(scores: NDArray[np.float64], model: OrtClassifier) -> NDArray[np.int64]:
-    """Decisions [N] that belong to scores [N, num_scores]."""
-    from backscan.converters.ort_classifier import scores_to_posterior
-
-    return np.asarray(scores_to_posterior(scores, model.signature.output_kind).argmax(axis=1))
 
 
 def _way_out(twin: Callable[..., Any], images: NDArray[np.float32]) -> int:
@@ -228,6 +188,12 @@ def _still_before(probe: GraphProbe, still: Set[str], images: NDArray[np.float32
 def _stands_still(array: NDArray[Any]) -> bool:
     numbers = array.astype(np.float64)
     return bool(np.ptp(numbers, axis=0).max(initial=0) <= _STILL * max(1.0, float(np.abs(numbers).max(initial=0))))
+
+
+def _rests(array: NDArray[Any]) -> bool:
+    """Whether a value stands still on most images, so that it may do nothing although some come near its gate."""
+    off = np.abs(array.astype(np.float64) - _typical(array)).reshape(len(array), -1).max(axis=1, initial=0)
+    return bool(np.mean(off <= _STILL * max(1.0, float(np.abs(_typical(array)).max(initial=0)))) >= _RESTING_SHARE)
 
 
 def _typical(array: NDArray[Any]) -> NDArray[Any]:

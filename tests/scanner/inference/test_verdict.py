@@ -262,6 +262,22 @@ def test_a_demonstrated_switch_is_a_detection_whatever_the_pairs_say():
         assert switched.reasons == (shown.message, *judgement.reasons)
 
 
+def test_an_unresolved_finding_leaves_nothing_not_detected():
+    shown, suspected = examples.with_findings().findings
+    unresolved = replace(suspected, unresolved=True, nodes=("gate\x1b", "join"))
+    nothing = verdict([replace(FOUND, calibrated_p_value=0.4)])
+    assert nothing.verdict is Verdict.NOT_DETECTED
+    doubted = with_findings(nothing, [suspected, unresolved])
+    assert doubted.verdict is Verdict.INCONCLUSIVE
+    assert doubted.reasons[1:] == nothing.reasons
+    assert suspected.message in doubted.reasons[0]
+    assert "'gate\\x1b', 'join'" in doubted.reasons[0]
+    assert with_findings(nothing, [unresolved, shown]).verdict is Verdict.BACKDOOR_DETECTED
+    detected = verdict([FOUND], REPLAY)
+    assert detected.verdict is Verdict.BACKDOOR_DETECTED
+    assert with_findings(detected, [unresolved]) == detected
+
+
 ALL_REASONS = [
     reason
     for conclusions in ([FOUND], [replace(FOUND, calibrated_p_value=0.4)], [])
