@@ -184,7 +184,7 @@ def _between(ort_classifier: OrtClassifier, images: NDArray[np.float32]) -> NDAr
     starts = images[differs.any(axis=1)]
     ends = images[differs.argmax(axis=1)[differs.any(axis=1)]]
     own = decisions[differs.any(axis=1)]
-    low, high = np.zeros(len(starts), np.float32), np.ones(len(starts), np.float32)
+    low, high = np.zeros(len(starts)), np.ones(len(starts))
     for _ in range(_BISECTIONS if len(starts) else 0):
         middle = (low + high) / 2
         keeps = ort_classifier.decisions(_mixed(starts, ends, middle)) == own

@@ -13,6 +13,8 @@ from backscan.converters.signature.tail import MOVES_SCORES
 
 _CHOOSES = operators("ArgMax ArgMin GlobalMaxPool Hardmax MaxPool ReduceMax ReduceMin TopK")
 """Operators that give one, some or the place of their input's numbers."""
+_SORTS = operators("ArgMax ArgMin Hardmax TopK")
+"""Those whose result is a choice among classes even if it has several numbers."""
 _CHOOSES_BETWEEN = operators("Max Min")
 """The same, of numbers that a `Split` gave them one by one."""
 _LEAST = operators("ArgMin Min ReduceMin")
@@ -91,7 +93,8 @@ def chosen_from(found: Mapping[str, tuple[Choice, ...]], forms: Mapping[str, Out
     """Outputs that do hold a choice among class scores.
 
     The largest value of a feature map gives a score for each class, the largest of a vector of scores does not: only
-    what is chosen from a vector counts.
+    what is chosen from a vector counts. A vector taken from several by an index or a maximum is a switch or a maxout,
+    and stays what is scanned; a vector that is sorted, or shows the class itself, is a choice.
 
     Args:
         found: What `choices` gave.
@@ -100,7 +103,11 @@ def chosen_from(found: Mapping[str, tuple[Choice, ...]], forms: Mapping[str, Out
     Returns:
         Output -> the choice next to the image whose source has a number for each class.
     """
-    real = {name: [c for c in behind if _has_classes(forms.get(c.source))] for name, behind in found.items()}
+    vectors = {name for name, form in forms.items() if _has_classes(form)}
+    real = {
+        name: [c for c in behind if _has_classes(forms.get(c.source)) and (c.operator in _SORTS or name not in vectors)]
+        for name, behind in found.items()
+    }
     return {name: behind[-1] for name, behind in real.items() if behind}
 
 

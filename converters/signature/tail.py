@@ -122,7 +122,7 @@ class _Walk:
         if len(others) != 1 or others[0] is None or not np.issubdtype(others[0].dtype, np.floating):
             return False
         least, most = float(others[0].min()), float(others[0].max())
-        judged = {"Max": most <= _NEGLIGIBLE, "Min": least >= 1 - _NEGLIGIBLE}
+        judged: dict[str, bool] = {"Max": most <= _NEGLIGIBLE, "Min": least >= 1 - _NEGLIGIBLE}
         judged |= dict.fromkeys(("Add", "Sub"), max(abs(least), abs(most)) <= _NEGLIGIBLE)
         return bool(judged.get(node.op_type, False))
 

@@ -110,6 +110,23 @@ def test_the_largest_of_a_feature_map_is_a_score_for_each_class() -> None:
     assert (signature.output_name, signature.num_classes, signature.notes) == ("scores", 4, ())
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a, b = Split <axis = 1> (zz) scores = Max(a, b)",
+        "p = Softmax(zz) t = ReduceMax <axes = [1]> (f) i = Cast <to = 7> (t) j = Concat <axis = 1> (i, i, i, i, i) "
+        "scores = GatherElements <axis = 1> (p, j)",
+    ],
+    ids=["maxout", "switch"],
+)
+def test_a_vector_taken_from_several_is_what_is_scanned(body: str) -> None:
+    """A gate that picks one of two vectors of scores must not be skipped by reading what it picks from."""
+    text = f"{SCORES} y = Neg(z) zz = Concat <axis = 1> (z, y) {body}"
+    data = text_model(text, image="float[N,1,4,4] image", outputs="float[N,5] scores", tensors=TENSORS)
+    signature = read_signature(artifact_from_bytes("m.onnx", data))
+    assert (signature.output_name, signature.num_classes, signature.through_copy) == ("scores", CLASSES, False)
+
+
 def test_an_output_that_was_asked_for_must_be_scores_too() -> None:
     body, outputs, _ = CHOSEN["all, sorted"]
     with pytest.raises(OutputNameError, match="'v' gives what TopK chose among the scores 'p'"):
