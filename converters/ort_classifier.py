@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backscan.converters.errors import border
+from backscan.converters.errors import EngineError, border
 from backscan.converters.graph import sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.session import CPU_ONLY, noise, open_session, run_session
@@ -83,11 +83,19 @@ class OrtClassifier:
         """Most probable class of each image, [N], by the scores themselves; one that is not a number is the largest."""
         return decided(self.scores(images), self.signature.output_kind)
 
+    def scores_alone(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """As `scores`, one image a call where the batch is free and the model takes a single image."""
+        if self.signature.batch is not None or not len(images):
+            return self.scores(images)
+        try:
+            first = self.scores(images[:1])
+        except EngineError:
+            return self.scores(images)
+        return np.concatenate([first, *(self.scores(image[None]) for image in images[1:])])
+
     def decisions_alone(self, images: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Most probable class of each image, [N], one image a call where the batch is free."""
-        if self.signature.batch is not None:
-            return self.decisions(images)
-        return np.concatenate([np.empty(0, np.int64), *(self.decisions(image[None]) for image in images)])
+        """Most probable class of each image, [N], by `scores_alone`."""
+        return decided(self.scores_alone(images), self.signature.output_kind)
 
     def one_image_a_call(self, artifact: Artifact) -> OrtClassifier:
         """The same session, called with single images from now on, as if the file fixed that.

@@ -125,8 +125,7 @@ def _original_scores(classifier: OrtClassifier, images: NDArray[np.float32]) -> 
     """
     signature = classifier.signature
     count = 0 if signature.batch is not None or signature.precision == "quantised" else _ALONE
-    alone = [classifier.scores(image[None]) for image in images[:count]]
-    return np.concatenate([*alone, classifier.scores(images[count:])])
+    return np.concatenate([classifier.scores_alone(images[:count]), classifier.scores(images[count:])])
 
 
 def _reason(agreement: float, gap: float, max_gap: float, gradient: GradientCheck) -> str:

@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 
 from backscan.converters import artifact_from_bytes, open_runtime, read_artifact, read_signature
+from backscan.converters.errors import EngineError
 from backscan.converters.switches.batch_sizes import nodes_that_count_images
 from backscan.scanner.results import DEPENDS_ON_CALL
 from backscan.scanner.switches.company import compare_calls, find_dependence
@@ -97,6 +98,23 @@ def test_a_token_repeated_for_each_image_is_no_look_at_their_number():
     tensors = {"first": np.array(0), "zero": np.array([0]), "one": np.array([1])}
     tensors |= {"token": np.array([[0.5]], np.float32)}
     assert dependence(changed(planted.linear_softmax(), *nodes, **tensors)) == ()
+
+
+def test_a_model_that_takes_no_single_image_is_compared_in_company():
+    """Cut to two images and padded again: a call of one fails, and all others are alike."""
+    fail = [helper.make_node("Slice", ["scores", "start", "end", "axis"], ["second"], name="second")]
+    fail.append(helper.make_node("Reshape", ["second", "row"], ["one"], name="row"))
+    fail.append(helper.make_node("Sub", ["one", "one"], ["zero"], name="zero"))
+    fail.append(helper.make_node("Add", ["scores", "zero"], ["answer"], name="add"))
+    tensors = {"start": np.array([1]), "end": np.array([2]), "axis": np.array([0]), "row": np.array([1, 4])}
+    model = changed(planted.linear_softmax(), *fail, **tensors)
+    artifact = artifact_from_bytes("m.onnx", model)
+    runtime = open_runtime(artifact, read_signature(artifact), threads=1)
+    images = np.random.default_rng(0).random((6, *SHAPE), dtype=np.float32)
+    with pytest.raises(EngineError):
+        runtime.scores(images[:1])
+    assert find_dependence(artifact, runtime, images, seed=0) == ()
+    assert runtime.decisions_alone(images).tolist() == runtime.decisions(images).tolist()
 
 
 def test_fixed_batches_count_no_images():
