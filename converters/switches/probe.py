@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -107,9 +107,33 @@ class GraphProbe:
             constants: Value -> what it holds for every image, without the axis of images.
         """
         model = deepcopy(self._model)
-        for name, value in constants.items():
-            _hold(model.graph, name, value if name in self._one_for_all else value[None])
+        for name, value in self._for_all(constants).items():
+            model.graph.initializer.append(numpy_helper.from_array(value, _hold(model.graph, name)))
         return OrtClassifier(open_session(model.SerializeToString()), self._signature, self._normalisation)
+
+    def holder(self, example: Mapping[str, NDArray[Any]]) -> Callable[[Mapping[str, NDArray[Any]]], OrtClassifier]:
+        """What holds the same values as `held` does at one place after another, with one session.
+
+        Args:
+            example: Value -> what it holds for every image, without the axis of images; others must be alike.
+        """
+        model = deepcopy(self._model)
+        inputs = {name: _hold(model.graph, name) for name in example}
+        for name, value in self._for_all(example).items():
+            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+            model.graph.input.append(helper.make_tensor_value_info(inputs[name], kind, value.shape))
+        session = open_session(model.SerializeToString())
+
+        def held(constants: Mapping[str, NDArray[Any]]) -> OrtClassifier:
+            extra = {inputs[name]: value for name, value in self._for_all(constants).items()}
+            return OrtClassifier(session, self._signature, self._normalisation, extra_inputs=extra)
+
+        return held
+
+    def _for_all(self, constants: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Constants with the axis of images, where their values have one."""
+        shared = self._one_for_all
+        return {k: np.ascontiguousarray(value if k in shared else value[None]) for k, value in constants.items()}
 
     @border("making a gate differentiable")
     def relaxed(self, gate: str, still: Set[str]) -> TorchClassifier:
@@ -181,11 +205,11 @@ def _whole_numbers(graph: onnx.GraphProto, names: Set[str]) -> set[str]:
     return found
 
 
-def _hold(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> None:
-    """Let every reader of a value read a constant, repeated to the value's own shape."""
+def _hold(graph: onnx.GraphProto, name: str) -> str:
+    """Let every reader of a value read a constant, repeated to the value's own shape; gives the constant's name."""
     computed, shape, constant = (f"{name}{OWN}{part}" for part in ("computed", "shape", "held"))
     position, node = next((i, node) for i, node in enumerate(graph.node) if name in node.output)
     node.output[list(node.output).index(name)] = computed
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), constant))
     graph.node.insert(position + 1, helper.make_node("Shape", [computed], [shape], name=shape))
     graph.node.insert(position + 2, helper.make_node("Expand", [constant, shape], [name], name=constant))
+    return constant

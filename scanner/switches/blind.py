@@ -8,6 +8,7 @@ powers of ten are kept for paths that read a few pixels.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ _MOST_TRIED = 6
 _CHUNK = 32
 _MOST_ELEMENTS = 16
 """Numbers of a gate up to which each is moved by itself; beyond, some directions at random."""
-_POWERS = tuple(sign * 10.0**power for power in (6, 3, 1, -1) for sign in (1, -1))
+_POWERS = tuple(sign * 10.0**power for power in (6, 3, 1) for sign in (1, -1))
 _LEAST_CHANGED = 0.5
 """Share of the ordinary images whose decision must change where a gate is held at another value."""
 _FEWEST_CHANGED = 3
@@ -54,15 +55,19 @@ class BlindTrial:
         probe: The model.
         judge: Judges images and held gates.
         ordinary: What the gates hold on ordinary images.
+        deadline: When to give up, on the monotonic clock.
     """
 
-    def __init__(self, probe: GraphProbe, judge: Judge, ordinary: Held) -> None:
+    def __init__(self, probe: GraphProbe, judge: Judge, ordinary: Held, *, deadline: float) -> None:
+        self._deadline = deadline
         self._probe = probe
         self._judge = judge
         self._ordinary = ordinary
         self._gates = list(ordinary)
         self._shared = any(probe.is_shared(gate) for gate in ordinary)
         watched = probe.flow.forming_values(self._gates)
+        names = dict.fromkeys((*watched, *self._gates))
+        self._shapes = {name: array.shape[1:] for name, array in probe.values(list(names), judge.images).items()}
         read = pixels_read(lambda images: self._values(watched, images), judge.images[0]) if watched else None
         self._patches = None if read is None else fillings(read, len(judge.images[0]))
         self._read = read
@@ -73,6 +78,8 @@ class BlindTrial:
             return
         held = self._probe.held(self._ordinary)
         for patch in self._farthest(self._patches):
+            if time.monotonic() > self._deadline:
+                return
             pasted = self._judge.images.copy()
             pasted[:, :, self._read] = patch
             turned = self._turned(pasted, held)
@@ -81,8 +88,11 @@ class BlindTrial:
 
     def force(self) -> Forced | None:
         """What the gates do to ordinary images when one of them is held at another value."""
+        hold = self._probe.holder(self._ordinary)
         for gate, value in self._other_values():
-            changed, target = self._judge.sends(self._probe.held(self._ordinary | {gate: value}))
+            if time.monotonic() > self._deadline:
+                break
+            changed, target = self._judge.sends(hold(self._ordinary | {gate: value}))
             if changed >= max(_FEWEST_CHANGED, _LEAST_CHANGED * len(self._judge.images)):
                 return Forced(gate, changed, target)
         return None
@@ -92,12 +102,19 @@ class BlindTrial:
         return np.concatenate([self._judge.turned(part, held) for part in parts])
 
     def _values(self, names: Sequence[str], images: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """What values hold; one that is shared is asked for one image at a time."""
+        """What values hold, one that is shared for one image at a time; not a number where its size changes."""
         parts = [image[None] for image in images] if self._shared else [images]
         runs = [self._probe.values(names, part) for part in parts]
-        found = set(names).intersection(*runs)
-        joined = (np.concatenate([run[name] for run in runs]) for name in names if name in found)
-        return [array for array in joined if len(array) == len(images)]
+        return [
+            np.concatenate([self._as_known(name, run, part) for run, part in zip(runs, parts, strict=True)])
+            for name in names
+            if name in self._shapes
+        ]
+
+    def _as_known(self, name: str, run: Held, images: NDArray[np.float32]) -> NDArray[Any]:
+        shape = (len(images), *self._shapes[name])
+        found = run.get(name)
+        return np.full(shape, np.nan, np.float32) if found is None or found.shape != shape else found
 
     def _seen(self, gates: Sequence[str]) -> list[NDArray[Any]]:
         """What gates hold on wild images, and with the pixels that they read filled."""
@@ -107,8 +124,7 @@ class BlindTrial:
             for start in range(0, len(self._patches), _CHUNK):
                 images = filled(image, self._read, self._patches[start : start + _CHUNK])
                 runs.append(self._values(gates, images))
-        complete = all(len(run) == len(gates) for run in runs)
-        return [np.concatenate(parts) for parts in zip(*runs, strict=True)] if complete else []
+        return [np.concatenate(parts) for parts in zip(*runs, strict=True)]
 
     def _farthest(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Patches with which the gates are not where they ordinarily are, the farthest first, each place once."""
@@ -126,7 +142,7 @@ class BlindTrial:
             for seen in self._seen([gate]):
                 distance = _distances(seen, ordinary)
                 order = np.argsort(-distance, kind="stable")[:_MOST_TRIED]
-                yield from ((gate, seen[index]) for index in order if distance[index] > 0)
+                yield from ((gate, seen[index].astype(ordinary.dtype)) for index in order if distance[index] > 0)
             if self._patches is not None and ordinary.dtype.kind == "f":
                 yield from ((gate, ordinary + step.astype(ordinary.dtype)) for step in _steps(ordinary))
 
@@ -135,8 +151,7 @@ class BlindTrial:
 def _distances(array: NDArray[Any], ordinary: NDArray[Any]) -> NDArray[np.float64]:
     """How far each of some values [N, ...] is from an ordinary one; infinite where it is not finite."""
     gaps = np.abs(array.astype(np.float64) - ordinary.astype(np.float64)).reshape(len(array), -1)
-    farthest: NDArray[np.float64] = np.where(np.isfinite(gaps), gaps, np.inf).max(axis=1, initial=0.0)
-    return farthest
+    return np.asarray(np.where(np.isfinite(gaps), gaps, np.inf).max(axis=1, initial=0.0))
 
 
 def _steps(ordinary: NDArray[Any]) -> Iterator[NDArray[np.float64]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner.results import GraphFinding
+from backscan.scanner.switches.blind import Forced
 from backscan.scanner.switches.trial import Trial
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from backscan.converters import Artifact, ModelSignature, Normalisation
     from backscan.converters.switches.flow import Switch
-    from backscan.scanner.switches.blind import Forced
     from backscan.scanner.switches.judging import Decide, Demonstration
 
 _MAX_IMAGES = 32
@@ -89,17 +89,16 @@ def _judge(switches: Sequence[Switch], trial: Trial, num_images: int, deadline: 
     """One finding for each group of switches that deserves one."""
     dormant = trial.dormant()
     groups = _groups(dormant)
-    shown, failed = _demonstrations(groups, trial, deadline)
+    shown, failed = _outcomes(groups, trial, deadline)
     found = []
     for index, group in enumerate(groups):
-        if (demonstration := shown.get(index)) is not None:
-            found.append(_error(group, demonstration, num_images))
+        outcome = shown.get(index)
+        if outcome is not None:
+            found.append(_described(group, outcome, num_images))
         elif index in failed and _is_hard(group):
             found.append(_warning(group, f"it could not be examined ({failed[index]})"))
         elif index in shown and _is_hard(group):
             found.append(_warning(group, "no image was found that turns it"))
-        elif index in shown and (forced := _forced(group, trial, index, failed)) is not None:
-            found.append(_suspicion(group, forced, num_images))
     unheld = trial.obstacles
     found += [_warning([switch], f"it could not be examined ({why})") for switch, why in unheld.items() if switch.hard]
     awake = [switch for switch in switches if switch.hard and switch not in dormant and switch not in unheld]
@@ -111,58 +110,49 @@ def _judge(switches: Sequence[Switch], trial: Trial, num_images: int, deadline: 
     return (*found, *_unexamined(late, "lack of time"), *_unexamined(broken, f"an error ({''.join(reasons[:1])})"))
 
 
-def _demonstrations(
+def _outcomes(
     groups: Sequence[Sequence[Switch]], trial: Trial, deadline: float
-) -> tuple[dict[int, Demonstration | None], dict[int, str]]:
+) -> tuple[dict[int, Demonstration | Forced | None], dict[int, str]]:
     """What was found for each group by its place, as far as the time allowed: all briefly, then predicates for long.
 
     Also why some could not be examined; one group that fails says nothing about the others.
     """
-    shown: dict[int, Demonstration | None] = {}
+    shown: dict[int, Demonstration | Forced | None] = {}
     failed: dict[int, str] = {}
     hard = [index for index, group in enumerate(groups) if _is_hard(group)]
-
-    def brief(group: Sequence[Switch]) -> Demonstration | None:
-        return trial.demonstrate(group, steps=_FIRST_STEPS) or _demonstrated_blindly(group, trial)
-
-    def long(group: Sequence[Switch]) -> Demonstration | None:
-        return trial.demonstrate(group, steps=_MORE_STEPS)
-
-    for search, chosen in ((brief, range(len(groups))), (long, hard)):
+    for search, chosen in ((_briefly, range(len(groups))), (_for_long, hard)):
         for index in chosen:
             if index in failed or shown.get(index) is not None or time.monotonic() >= deadline:
                 continue
             try:
-                demonstration = search(groups[index])
+                outcome = search(groups[index], trial)
             except MemoryError:
                 raise
-            except Exception as error:  # torch and onnxruntime raise whatever a gate's types and shapes lead to
+            except Exception as error:  # torch, numpy and onnxruntime raise whatever a strange gate leads to
+                shown.pop(index, None)
                 failed[index] = _why(error)
                 continue
-            if demonstration is not None or time.monotonic() < deadline:  # else it was cut off
-                shown[index] = demonstration
+            if outcome is not None or time.monotonic() < deadline:  # else it was cut off
+                shown[index] = outcome
     return shown, failed
-
-
-def _forced(group: Sequence[Switch], trial: Trial, index: int, failed: dict[int, str]) -> Forced | None:
-    """What forcing the gates of a soft group shows; an error is noted as for the searches."""
-    try:
-        return trial.blind(group).force()
-    except MemoryError:
-        raise
-    except Exception as error:
-        failed[index] = _why(error)
-        return None
 
 
 def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:_MAX_REASON]}"
 
 
-def _demonstrated_blindly(group: Sequence[Switch], trial: Trial) -> Demonstration | None:
-    """What an image shows that no gradient led to; one that works on other images too where the group is soft."""
-    found = trial.blind(group).demonstrate()
-    return next((shown for shown in found if _is_hard(group) or shown.is_universal), None)
+def _briefly(group: Sequence[Switch], trial: Trial) -> Demonstration | Forced | None:
+    """What an image shows, found by a gradient or without one; else what a soft gate does when it is held elsewhere."""
+    shown = trial.demonstrate(group, steps=_FIRST_STEPS)
+    if shown is not None:
+        return shown
+    blind, is_hard = trial.blind(group), _is_hard(group)
+    shown = next((found for found in blind.demonstrate() if is_hard or found.is_universal), None)
+    return shown if shown is not None or is_hard else blind.force()
+
+
+def _for_long(group: Sequence[Switch], trial: Trial) -> Demonstration | None:
+    return trial.demonstrate(group, steps=_MORE_STEPS)
 
 
 def _is_hard(group: Sequence[Switch]) -> bool:
@@ -182,6 +172,12 @@ def _groups(switches: Sequence[Switch]) -> list[list[Switch]]:
                 apart.append((others, group))
         groups = [*apart, (nodes, members)]
     return [members for _, members in groups]
+
+
+def _described(group: Sequence[Switch], outcome: Demonstration | Forced, num_images: int) -> GraphFinding:
+    if isinstance(outcome, Forced):
+        return _suspicion(group, outcome, num_images)
+    return _error(group, outcome, num_images)
 
 
 def _error(group: Sequence[Switch], shown: Demonstration, num_images: int) -> GraphFinding:
@@ -231,7 +227,7 @@ def _unexamined(groups: Sequence[Sequence[Switch]], why: str) -> tuple[GraphFind
             severity="warning",
             message=f"{len(groups)} places where few values could decide the output were not examined for {why}",
             nodes=tuple(dict.fromkeys(switch.join for group in groups for switch in group)),
-            evidence="each of them changes nothing on ordinary images, and ordinary networks have few such places",
+            evidence="ordinary networks have few such places",
             unresolved=True,
         ),
     )

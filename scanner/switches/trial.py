@@ -33,6 +33,7 @@ _RESTING_SHARE = 0.75
 """Share of the images on which a value rests where it does so on most."""
 _MAX_SHOWN = 8
 """Images of one search that are tried as patterns on others."""
+_UNREAD = "what it holds cannot be told image by image"
 _CHANGED = 1e-3
 """Change of a pixel from which it belongs to what is pasted on other images."""
 
@@ -70,10 +71,10 @@ class Trial:
         self._ordinary = {switch.gate: _typical(values[switch.gate]) for switch in switches if switch.gate in values}
         self._judge = Judge(probe, images, decisions)
         self._blind: dict[tuple[str, ...], BlindTrial] = {}
-        resting = {name for name, array in values.items() if _rests(array)} | self._still
+        resting = {name for name, typical in self._ordinary.items() if _rests(values[name], typical)} | self._still
         self._switches = [switch for switch in switches if switch.hard or switch.gate in resting]
-        self.obstacles: dict[Switch, str] = {}
-        """Switches that `dormant` could not hold, and why."""
+        self.obstacles = {switch: _UNREAD for switch in switches if switch.gate not in self._ordinary}
+        """Switches that could not be held, and why; `dormant` adds to them."""
 
     def dormant(self) -> list[Switch]:
         """Switches that can be held without changing any score."""
@@ -130,7 +131,7 @@ class Trial:
         constants = self._constants(group)
         key = tuple(constants)
         if key not in self._blind:
-            self._blind[key] = BlindTrial(self._probe, self._judge, constants)
+            self._blind[key] = BlindTrial(self._probe, self._judge, constants, deadline=self._deadline)
         return self._blind[key]
 
     @border("holding a gate")
@@ -190,10 +191,10 @@ def _stands_still(array: NDArray[Any]) -> bool:
     return bool(np.ptp(numbers, axis=0).max(initial=0) <= _STILL * max(1.0, float(np.abs(numbers).max(initial=0))))
 
 
-def _rests(array: NDArray[Any]) -> bool:
+def _rests(array: NDArray[Any], typical: NDArray[Any]) -> bool:
     """Whether a value stands still on most images, so that it may do nothing although some come near its gate."""
-    off = np.abs(array.astype(np.float64) - _typical(array)).reshape(len(array), -1).max(axis=1, initial=0)
-    return bool(np.mean(off <= _STILL * max(1.0, float(np.abs(_typical(array)).max(initial=0)))) >= _RESTING_SHARE)
+    off = np.abs(array.astype(np.float64) - typical).reshape(len(array), -1).max(axis=1, initial=0)
+    return bool(np.mean(off <= _STILL * max(1.0, float(np.abs(typical).max(initial=0)))) >= _RESTING_SHARE)
 
 
 def _typical(array: NDArray[Any]) -> NDArray[Any]:

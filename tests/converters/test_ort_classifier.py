@@ -11,7 +11,13 @@ from scipy.special import expit, softmax
 from backscan.converters import session
 from backscan.converters.errors import EngineError
 from backscan.converters.intake.artifact import artifact_from_bytes
-from backscan.converters.ort_classifier import OrtClassifier, model_input, open_runtime, scores_to_posterior
+from backscan.converters.ort_classifier import (
+    OrtClassifier,
+    decided,
+    model_input,
+    open_runtime,
+    scores_to_posterior,
+)
 from backscan.converters.session import open_session, run_session
 from backscan.converters.signature.signature import Normalisation, read_signature
 from tests import planted
@@ -108,3 +114,14 @@ def test_a_model_without_an_exact_kernel_is_opened_as_it_is(capfd: pytest.Captur
     session = open_session(model.SerializeToString(), threads=1)
     assert run_session(session, {"x": values})["out_0"].item() == 60
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities", "log_probabilities"])
+def test_a_decision_is_the_largest_score_even_if_no_posterior_can_be_computed(kind: str) -> None:
+    scores = np.array([[1.0, np.nan, 5.0], [1.0, 3.0, np.inf], [0.1, 0.3, 0.2]])
+    np.testing.assert_array_equal(decided(scores, kind), [1, 2, 1])
+
+
+def test_one_score_decides_between_two_classes() -> None:
+    np.testing.assert_array_equal(decided(np.array([[-0.1], [0.1], [np.nan]]), "logits"), [0, 1, 1])
+    np.testing.assert_array_equal(decided(np.array([[0.4], [0.6]]), "sigmoids"), [0, 1])

@@ -42,6 +42,15 @@ def test_nothing_held_is_the_model_itself(images: np.ndarray) -> None:
     np.testing.assert_allclose(probe(None).held({}).scores(images), flat @ weights, rtol=1e-4, atol=1e-4)
 
 
+def test_a_holder_holds_what_is_asked_of_it(images: np.ndarray) -> None:
+    hold = probe(None).holder({"flat": np.zeros(64, np.float32)})
+    for level in (0.25, 0.5):
+        constants = {"flat": np.full(64, level, np.float32)}
+        np.testing.assert_allclose(
+            hold(constants).scores(images), probe(None).held(constants).scores(images), rtol=1e-5
+        )
+
+
 @pytest.mark.parametrize("kind", SWITCHES)
 def test_every_planted_switch_is_listed(kind: str) -> None:
     switches = probe(kind).switches()

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from backscan.converters import artifact_from_bytes, audit, open_runtime, read_signature
 from backscan.scanner.results import GraphFinding
 from backscan.scanner.switches.findings import find_graph_findings
+from backscan.scanner.switches.trial import Trial
 from backscan.scanner.switches.wild import fillings, pixels_read, wild_images
 from benchmarks.hostile.models import CLASSES, IMAGE, classifier
 from benchmarks.switches.planter import TARGET, Planter
@@ -171,6 +172,30 @@ def test_hard_gate_whose_image_is_not_found_is_unresolved(images: NDArray[np.flo
 
     (finding,) = findings(planted(beyond), images)
     assert (finding.severity, finding.demonstrated, finding.unresolved) == ("warning", False, True)
+
+
+def test_gate_whose_size_the_image_decides_is_unresolved(images: NDArray[np.float32]) -> None:
+    """It cannot be held at a value of another size, and a search on it may fail."""
+
+    def summed(plant: Planter) -> str:
+        found = plant.add("Shape", plant.add("NonZero", plant.add("Relu", _above(plant, 1.0))))
+        count = plant.add("Gather", found, plant.constant([1], np.int64))
+        ones = plant.add("Add", plant.add("ConstantOfShape", count), plant.constant(1000.0))
+        return _push(plant, plant.add("ReduceSum", ones, keepdims=0))
+
+    (finding,) = findings(planted(summed), images)
+    assert finding.demonstrated or finding.unresolved
+    assert any(node.startswith("planted") for node in finding.nodes)
+
+
+def test_gate_whose_search_fails_is_not_examined(monkeypatch: pytest.MonkeyPatch, images: NDArray[np.float32]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("element 0 of tensors does not require grad")
+
+    monkeypatch.setattr(Trial, "demonstrate", fail)
+    (finding,) = findings(planted(power_32), images)
+    assert (finding.rule, finding.unresolved) == ("unexamined-switches", True)
+    assert any(node.startswith("planted") for node in finding.nodes)
 
 
 def test_rounded_scores_alone_are_no_finding(images: NDArray[np.float32]) -> None:
