@@ -98,12 +98,12 @@ class _Walk:
         return ("", "") if source is None else ("Softmax", source)
 
     def constant(self, name: str) -> NDArray[Any] | None:
-        """What a constant of the graph holds; None if it is none, or lies outside the file."""
+        """What a constant of the graph holds; None if it is none, holds nothing, or lies outside the file."""
         tensor = self._stored.get(name)
         maker = self._made_by.get(name)
         if tensor is None and maker is not None and maker.op_type == "Constant":
             tensor = constant_tensor(maker)
-        if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor is None or 0 in tensor.dims or tensor.data_location == onnx.TensorProto.EXTERNAL:
             return None
         return numpy_helper.to_array(tensor)
 
