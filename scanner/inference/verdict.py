@@ -25,6 +25,13 @@ class Judgement:
     """What may be said."""
     reasons: tuple[str, ...]
     """Why, most important first; a sentence each."""
+    switch: GraphFinding | None = None
+    """The demonstrated switch that it rests on, where no pattern was detected."""
+
+    def classes(self, deciding: Inference | None) -> tuple[int | None, int | None]:
+        """Source and target class of what it rests on: the switch, else the deciding conclusion."""
+        basis = self.switch or deciding
+        return (None, None) if basis is None else (basis.source, basis.target)
 
 
 def corrected_p_value(inference: Inference, inferences: Sequence[Inference], *, published: bool) -> float | None:
@@ -138,9 +145,11 @@ def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Jud
 
     A demonstrated switch is a backdoor whatever the pairs say; one that is not settled leaves nothing not detected.
     """
-    shown = tuple(finding.message for finding in findings if finding.demonstrated)
+    shown = tuple(finding for finding in findings if finding.demonstrated)
     if shown:
-        return Judgement(Verdict.BACKDOOR_DETECTED, (*shown, *judgement.reasons))
+        switch = None if judgement.verdict is Verdict.BACKDOOR_DETECTED else shown[0]
+        told = (finding.message for finding in shown)
+        return Judgement(Verdict.BACKDOOR_DETECTED, (*told, *judgement.reasons), switch)
     judgement = _with_dependence(judgement, findings)
     unresolved = tuple(_unresolved(finding) for finding in findings if finding.unresolved)
     if not unresolved or judgement.verdict is not Verdict.NOT_DETECTED:

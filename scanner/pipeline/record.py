@@ -105,7 +105,7 @@ class Concluded:
     detectors: tuple[Inference, ...]
     """Every conclusion."""
     deciding: int | None = None
-    """Place in `detectors` of the one that the verdict rests on."""
+    """Place in `detectors` of the one that the verdict of the search rests on."""
     calibrated_p_value: float | None = None
     """Its calibrated p-value, corrected for the number of conclusions that decide."""
     verification: Verification | None = None
@@ -117,13 +117,16 @@ class Concluded:
     controls: Controls | None = None
     """Comparisons with other pairs."""
 
+    @property
+    def conclusion(self) -> Inference | None:
+        """The conclusion that the verdict of the search rests on."""
+        return None if self.deciding is None else self.detectors[self.deciding]
+
     def fields(self) -> dict[str, Any]:
-        """Fields of the result."""
+        """Fields of the result, but for the classes that the judgement names."""
         told = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        conclusion = None if self.deciding is None else self.detectors[self.deciding]
+        conclusion = self.conclusion
         return told | {
-            "source": None if conclusion is None else conclusion.source,
-            "target": None if conclusion is None else conclusion.target,
             "p_value": None if conclusion is None else conclusion.p_value,
             "null": None if conclusion is None else conclusion.null,
         }
@@ -196,6 +199,7 @@ class Record:
         searched, concluded = self.get(Searched), self.get(Concluded)
         findings = graph.findings if graph else ()
         judgement = judgement if interrupted else with_findings(judgement, findings)
+        source, target = judgement.classes(concluded.conclusion if concluded else None)
         config = self.config.to_dict()
         if cutting:
             config["cut"] = cutting.tensor
@@ -225,6 +229,8 @@ class Record:
             warnings=tuple(self._warnings),
             not_tested=tuple(self._not_tested),
             timings={name: round(seconds, 3) for name, seconds in self._timings.items()},
+            source=source,
+            target=target,
             **(concluded.fields() if concluded else {}),
         )
 

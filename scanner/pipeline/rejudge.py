@@ -135,7 +135,7 @@ def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
     is inconclusive, and a file that was not searched is not cleared.
     """
     if result.verdict is Verdict.NO_VERDICT:
-        return result
+        return _told(result, Judgement(result.verdict, result.reasons))
     judgement = judge(
         result.pairs,
         result.detectors,
@@ -155,7 +155,13 @@ def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
                 "`scanner check` on it",
             ),
         )
-    return replace(result, verdict=judgement.verdict, reasons=judgement.reasons)
+    return _told(result, judgement)
+
+
+def _told(result: ScanResult, judgement: Judgement) -> ScanResult:
+    """The report with a judgement, and the classes of what it rests on."""
+    source, target = judgement.classes(result.deciding_conclusion)
+    return replace(result, verdict=judgement.verdict, reasons=judgement.reasons, source=source, target=target)
 
 
 def _about(artifact: Artifact, opened: OpenedFile, result: ScanResult) -> ScanResult:

@@ -68,9 +68,9 @@ class ScanResult:
     schema_version: str = SCHEMA_VERSION
     """Version of this layout."""
     source: int | None = None
-    """Source class of the detected pair, else of the most extreme one."""
+    """Source class of the detected pair or demonstrated switch, else of the most extreme pair."""
     target: int | None = None
-    """Target class of the detected pair, else of the most extreme one."""
+    """Target class of the detected pair or demonstrated switch, else of the most extreme pair."""
     p_value: float | None = None
     """Published p-value of the most extreme pair, equation (4)."""
     calibrated_p_value: float | None = None

@@ -262,6 +262,17 @@ def test_a_demonstrated_switch_is_a_detection_whatever_the_pairs_say():
         assert switched.reasons == (shown.message, *judgement.reasons)
 
 
+def test_a_detection_names_the_classes_of_what_it_rests_on():
+    shown, _ = examples.with_findings().findings
+    weak = replace(FOUND, calibrated_p_value=0.4)
+    nothing, detected = verdict([weak]), verdict([FOUND], REPLAY)
+    assert with_findings(nothing, []).classes(weak) == (FOUND.source, FOUND.target)
+    assert with_findings(nothing, [shown]).classes(weak) == (shown.source, shown.target)
+    assert with_findings(nothing, [shown]).classes(None) == (shown.source, shown.target)
+    assert with_findings(detected, [shown]).classes(FOUND) == (FOUND.source, FOUND.target)
+    assert nothing.classes(None) == (None, None)
+
+
 def test_an_unresolved_finding_leaves_nothing_not_detected():
     shown, suspected = examples.with_findings().findings
     unresolved = replace(suspected, unresolved=True, nodes=("gate\x1b", "join"))

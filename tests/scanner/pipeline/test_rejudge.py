@@ -104,7 +104,9 @@ def with_a_switch(result: ScanResult) -> ScanResult:
     """The report of a model in whose graph a switch was shown."""
     findings = examples.with_findings().findings
     judged = with_findings(Judgement(result.verdict, result.reasons), findings)
-    return replace(result, findings=findings, verdict=judged.verdict, reasons=judged.reasons)
+    source, target = judged.classes(result.deciding_conclusion)
+    told = {"verdict": judged.verdict, "reasons": judged.reasons, "source": source, "target": target}
+    return replace(result, findings=findings, **told)
 
 
 @pytest.mark.parametrize("model", [(), UNATTACKED], ids=["detected too", "not detected by pairs"])
@@ -116,8 +118,10 @@ def test_a_demonstrated_switch_stays_a_detection(tmp_path, images, model):
 
 
 def test_a_switch_is_not_claimed_of_another_file(tmp_path, images):
-    again = replayed(with_a_switch(scanned(model=UNATTACKED)), write_model(tmp_path, source=None, opset=18), images)
+    result = scanned(model=UNATTACKED)
+    again = replayed(with_a_switch(result), write_model(tmp_path, source=None, opset=18), images)
     assert again.verdict is Verdict.INCONCLUSIVE
+    assert (again.source, again.target) == (result.source, result.target)
 
 
 def test_the_report_of_one_file_clears_no_other(tmp_path, images):
