@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from backscan.converters.graph import attributes, constant_tensor, constants, operators, producers
+from backscan.converters.graph import attributes, constant_tensor, constants, dimensions, operators, producers
 
 _FOR_PROBABILITIES = operators("DequantizeLinear Normalizer QuantizeLinear")
 """Operators that leave probabilities as they are, but not logits."""
@@ -19,8 +19,12 @@ MOVES_SCORES = frozenset(
     {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "ZipMap"}
 )
 """Operators that hand numbers on as they are."""
-_TAKES_SOME = operators("Gather Slice Split")
-"""Operators that take some of the classes: the softmax of what they take is what they take of the softmax, rescaled."""
+_KEEPS_AXES = frozenset({"Cast", "Dropout", "Identity"})
+"""Those of them that keep every axis where it is."""
+_TABLE = 2
+"""Axes of a table of images and classes."""
+_OF_CLASSES = frozenset({1, -1})
+"""How the axis of the classes of a table is called. The softmax of some columns is those of the softmax, rescaled."""
 _NEGLIGIBLE = 1e-4
 """How far bounds and additions may move a probability to count as protection against 0 and 1."""
 
@@ -62,11 +66,14 @@ class _Walk:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._made_by = producers(graph)
         self._stored = constants(graph)
+        self._ranks = {value.name: len(sizes) for value in graph.output if (sizes := dimensions(value)) is not None}
 
     def tail(self, output: str) -> Tail | None:
         """What ends the graph at an output."""
         after, scaled, takes_some = list[onnx.NodeProto](), list[tuple[onnx.NodeProto, str]](), False
         name = output
+        # Which axis is that of the classes is only known while each value is as the output is: images, then classes.
+        is_table = self._ranks.get(output, _TABLE) == _TABLE
         while (node := self._made_by.get(name)) is not None:
             name = str(node.input[0]) if node.input else ""
             if node.op_type in _FOR_PROBABILITIES or self._protects(node):
@@ -74,17 +81,35 @@ class _Walk:
             elif node.op_type in {"Mul", "Div"} and (scales := self._scaled(node)):
                 scaled.append((node, scales))
                 name = scales
-            elif node.op_type in _TAKES_SOME and all(self.constant(n) is not None for n in node.input[1:] if n):
+            elif is_table and self._takes_classes(node):
                 takes_some = True
             elif node.op_type not in MOVES_SCORES:
                 break
+            else:
+                is_table = is_table and node.op_type in _KEEPS_AXES
         if node is None:
             return None
         operator, source = self._squashed(node)
         if not operator or (operator != "Softmax" and (scaled or takes_some)):
             return None  # a multiple of a sigmoid is no sigmoid
+        if takes_some and not is_table:
+            return None  # what was taken may be places rather than classes
         partial = bool(scaled or takes_some) and _over_classes(node)
         return Tail(operator, node, source, tuple(after), tuple(scaled), partial)
+
+    def _takes_classes(self, node: onnx.NodeProto) -> bool:
+        """Whether the node takes some columns of a table of images and classes."""
+        given, others = attributes(node), [self.constant(name) if name else None for name in node.input[1:]]
+        match node.op_type:
+            case "Gather":
+                places = others[0]
+                return given.get("axis", 0) in _OF_CLASSES and places is not None and places.ndim == 1 < places.size
+            case "Split":
+                return given.get("axis", 0) in _OF_CLASSES
+            case "Slice":
+                axes = given.get("axes", others[2] if len(others) > 2 else None)
+                return axes is not None and {int(axis) for axis in axes} <= _OF_CLASSES
+        return False
 
     def _squashed(self, node: onnx.NodeProto) -> tuple[str, str]:
         """Name of the squashing function and the value that is squashed; empty if the node is none."""

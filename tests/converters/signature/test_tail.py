@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import parser
 
 from backscan.converters.intake.artifact import artifact_from_bytes
 from backscan.converters.ort_classifier import OrtClassifier, open_runtime
 from backscan.converters.parity.parity import ParityReport, compare
 from backscan.converters.signature.signature import read_signature
+from backscan.converters.signature.tail import find_tail
 from backscan.converters.torch_import.classifier import TorchClassifier
 from backscan.converters.torch_import.importer import import_model
 from tests.converters.signature.test_signature import text_model
@@ -60,6 +62,25 @@ ENDINGS = {
     "no background, gathered": ("scores = Gather <axis = 1> (p, kept)", 4),
     "no background, and a factor": ("a = Slice(p, one, end, one) scores = Mul(a, hundred)", 4),
 }
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        "scores = Gather <axis = 1> (p, zero)",
+        "a = Slice(p, start, end, one) scores = Flatten(a)",
+        "a = Slice(p, start, end, one) scores = Squeeze(a, one)",
+        "a, b = Split <axis = 1> (p) scores = Flatten(a)",
+    ],
+)
+def test_one_place_of_a_softmax_over_places_gives_no_probabilities_of_classes(take: str) -> None:
+    """As a vision transformer that reads the first of its tokens."""
+    graph = parser.parse_graph(f"""
+        g (float[N,2,4] tokens) => (float[N,4] scores)
+        <int64 zero = {{0}}, int64[1] start = {{0}}, int64[1] end = {{1}}, int64[1] one = {{1}}>
+        {{ p = Softmax <axis = 1> (tokens) {take} }}
+    """)
+    assert find_tail(graph, "scores") is None
 
 
 @pytest.mark.parametrize("steepness", [3.0, 100.0])
