@@ -198,8 +198,8 @@ def _outputs(count: int) -> bytes:
     return model.SerializeToString()
 
 
-def _label_output() -> bytes:
-    model = classifier([helper.make_node("ArgMax", ["logits"], ["scores"], name="label", axis=1)])
+def _label_output(operator: str) -> bytes:
+    model = classifier([helper.make_node(operator, ["logits"], ["scores"], name="label", axis=1)])
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
     return model.SerializeToString()
 
@@ -237,7 +237,12 @@ BEHAVIOUR = [
     ),
     HostileInput("model has one class", UNSCANNED | USER, _model(partial(_outputs, 1))),
     HostileInput("model has two classes", UNSCANNED | USER, _model(partial(_outputs, 2))),
-    HostileInput("model gives labels only", NO_VERDICT, _model(_label_output)),
+    HostileInput("model gives labels of the largest scores only", ANY - NO_VERDICT - USER, _model(
+        partial(_label_output, "ArgMax")),
+    ),
+    HostileInput("model gives labels of the smallest distances only", NO_VERDICT, _model(
+        partial(_label_output, "ArgMin")),
+    ),
     HostileInput("model declares another input than it takes", UNSCANNED | USER, _model(_flat_input)),
 ]  # fmt: skip
 
