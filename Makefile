@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	@echo "Open demo.html in a browser for the full report."
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # Counts exactly, times as ratios in the same run; the tests have warmed the compiled kernels.
 speed: $(VENV)/.installed
