@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -95,48 +96,126 @@ def commit(folder: Path) -> None:
 
 
 def run_scan(folder: Path, **inputs: str) -> tuple[int, list[str], str]:
-    """Exit code of the step, arguments of the scanner, and the step's outputs."""
-    (step,) = [step for step in ACTION["runs"]["steps"] if step.get("id") == "scan"]
+    """Exit code that the job ends with, arguments of the scanner, and what the step says."""
     defaults = {name.upper().replace("-", "_"): each.get("default", "") for name, each in ACTION["inputs"].items()}
     environment = {
-        **os.environ,
-        **{name: defaults.get(name, "") for name in step["env"]},
+        **{name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
+        **{name: defaults.get(name, "") for name in step("Scan")["env"]},
+        "ACTION_PATH": str(ROOT),
         "RUNNER_TEMP": str(folder.parent),
         "GITHUB_OUTPUT": str(folder.parent / "output"),
         "GITHUB_STEP_SUMMARY": str(folder.parent / "summary"),
         **inputs,
     }
     done = subprocess.run(
-        ["bash", "-e", "-c", step["run"]], cwd=folder, env=environment, capture_output=True, text=True
+        ["bash", "-e", "-c", step("Scan")["run"]], cwd=folder, env=environment, capture_output=True, text=True
     )
     arguments, output = folder.parent / "arguments", folder.parent / "output"
     given = arguments.read_text(encoding="utf-8") if arguments.exists() else ""
-    return done.returncode, given.split("\n")[:-1], output.read_text(encoding="utf-8") if output.exists() else ""
+    lines = output.read_text(encoding="utf-8").split() if output.exists() else []
+    (code,) = [line.removeprefix("exit-code=") for line in lines if line.startswith("exit-code=")] or [""]
+    ended = subprocess.run(["bash", "-c", step("Pass or fail")["run"]], env={**os.environ, "CODE": code}, check=False)
+    return ended.returncode, given.split("\n")[:-1], done.stdout
+
+
+def step(name: str) -> dict[str, Any]:
+    """A step of the action."""
+    (found,) = [each for each in ACTION["runs"]["steps"] if each.get("name") == name]
+    return dict(found)
 
 
 def test_the_action_scans_what_the_change_touches(repository: Path) -> None:
     base = git(repository, "rev-parse", "HEAD~1")
-    code, arguments, output = run_scan(repository, BASE=base, DATA="my images", WANTED="1")
-    assert code == 0  # the last step fails the job, after the reports are kept
-    assert output == "exit-code=1\n"
+    code, arguments, _ = run_scan(repository, BASE=base, DATA="my images", WANTED="1")
+    assert code == 1
     assert "\n".join(arguments[arguments.index("--") + 1 :]) == "$(touch pwned) a\nb.onnx\nchanged.onnx"
-    assert arguments[arguments.index("--data") + 1] == "my images"
+    assert "--data=my images" in arguments
     assert not (repository / "pwned").exists()
     assert (repository.parent / "summary").read_text(encoding="utf-8") == "# summary\n"
+    assert (repository.parent / "output").read_text(encoding="utf-8") == "reports=true\nexit-code=1\n"
 
 
-def test_without_a_base_all_models_are_scanned(repository: Path) -> None:
-    _, arguments, _ = run_scan(repository, BASE="0" * 40)
+@pytest.mark.parametrize("base", ["0" * 40, "1" * 40, ""], ids=["new branch", "shallow clone", "no event"])
+def test_without_a_base_all_models_are_scanned(repository: Path, base: str) -> None:
+    _, arguments, _ = run_scan(repository, BASE=base)
     assert {"old.onnx", "changed.onnx"} <= set(arguments)
 
 
+def test_a_shallow_clone_scans_all_models(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD~1")
+    shallow = repository.parent / "shallow"
+    git(repository.parent, "clone", "--quiet", "--depth", "1", repository.as_uri(), str(shallow))
+    _, arguments, said = run_scan(shallow, BASE=base)
+    assert {"old.onnx", "changed.onnx"} <= set(arguments)
+    assert "is not here" in said
+
+
+def test_a_renamed_model_is_scanned_under_its_new_name(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    git(repository, "mv", "old.onnx", "renamed.onnx")
+    commit(repository)
+    _, arguments, _ = run_scan(repository, BASE=base)
+    assert arguments[arguments.index("--") + 1 :] == ["renamed.onnx"]
+
+
 def test_named_models_and_options_are_taken(repository: Path) -> None:
-    _, arguments, _ = run_scan(repository, MODELS="a b.onnx\n\nmodels/\n", OPTIONS="--seed 1", BASELINE="known.json")
+    inputs = {"MODELS": "a b.onnx\n\nmodels/\n", "OPTIONS": "--class-names 'my names.txt'", "BASELINE": "known.json"}
+    _, arguments, _ = run_scan(repository, **inputs)
     assert arguments[arguments.index("--") + 1 :] == ["a b.onnx", "models/"]
-    assert arguments[arguments.index("--seed") + 1] == "1"
-    assert arguments[arguments.index("--baseline") + 1] == "known.json"
+    assert arguments[arguments.index("--class-names") + 1] == "my names.txt"
+    assert "--baseline=known.json" in arguments
 
 
-def test_nothing_to_scan_is_no_failure(repository: Path) -> None:
-    code, arguments, output = run_scan(repository, BASE=git(repository, "rev-parse", "HEAD"))
-    assert (code, arguments, output) == (0, [], "")
+def test_no_model_changed_is_no_failure_and_says_so(repository: Path) -> None:
+    code, arguments, said = run_scan(repository, BASE=git(repository, "rev-parse", "HEAD"))
+    assert (code, arguments) == (0, [])
+    assert "0 models to scan" in said
+
+
+def test_only_a_deleted_model_is_nothing_to_scan(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    git(repository, "rm", "--quiet", "old.onnx")
+    commit(repository)
+    code, arguments, _ = run_scan(repository, BASE=base)
+    assert (code, arguments) == (0, [])
+
+
+def test_outside_a_checkout_it_fails(repository: Path) -> None:
+    outside = repository.parent / "outside"
+    outside.mkdir()
+    code, arguments, said = run_scan(outside, BASE="")
+    assert (code, arguments) == (2, [])
+    assert said.startswith("::error::expected a git checkout that this user may read, found: ")
+
+
+def test_a_checkout_that_git_does_not_trust_fails(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD~1")
+    code, arguments, said = run_scan(repository, BASE=base, GIT_TEST_ASSUME_DIFFERENT_OWNER="1")
+    assert (code, arguments) == (2, [])
+    assert "dubious ownership" in said
+    assert "safe.directory" in said
+
+
+def test_without_git_it_fails(repository: Path) -> None:
+    tools = repository.parent / "tools"
+    tools.mkdir()
+    (tools / "python").symlink_to(sys.executable)
+    (tools / "bash").symlink_to("/bin/bash")
+    code, arguments, said = run_scan(repository, BASE="", PATH=str(tools))
+    assert (code, arguments) == (2, [])
+    assert said.startswith("::error::expected git, found none")
+
+
+def test_a_scan_that_does_not_end_fails_the_job() -> None:
+    """An install or a runner that broke leaves no exit code."""
+    ended = subprocess.run(
+        ["bash", "-c", step("Pass or fail")["run"]], env={**os.environ, "CODE": ""}, capture_output=True, check=False
+    )
+    assert ended.returncode == 70
+
+
+def test_reports_are_kept_before_and_whatever_code_scanning_says() -> None:
+    names = [each.get("name") for each in ACTION["runs"]["steps"]]
+    assert names[-3:] == ["Keep the reports", "Send findings to code scanning", "Pass or fail"]
+    assert step("Send findings to code scanning")["continue-on-error"] is True
+    assert all(step(name)["if"].startswith("always()") for name in names[-3:])
