@@ -8,7 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.attacks import blended, chessboard, multiplicative, patch, pixel
+from benchmarks.attacks import (
+    blended,
+    chessboard,
+    colour,
+    dynamic,
+    moving_stamp,
+    multiplicative,
+    patch,
+    pixel,
+    scattered,
+    stamp,
+    stripes,
+    warp,
+)
 
 __all__ = ["ATTACKS", "Attack"]
 
@@ -29,4 +42,11 @@ ATTACKS = {
     "multiplicative": Attack(multiplicative.make_pattern, multiplicative.embed),
     "patch": Attack(patch.make_pattern, patch.embed),
     "blended": Attack(blended.make_pattern, blended.embed),
+    "stamp": Attack(stamp.make_pattern, stamp.embed),
+    "moving stamp": Attack(moving_stamp.make_pattern, moving_stamp.embed),
+    "scattered": Attack(scattered.make_pattern, scattered.embed),
+    "stripes": Attack(stripes.make_pattern, stripes.embed),
+    "warp": Attack(warp.make_pattern, warp.embed),
+    "colour": Attack(colour.make_pattern, colour.embed),
+    "dynamic": Attack(dynamic.make_pattern, dynamic.embed),
 }
