@@ -1,4 +1,4 @@
-"""Which way to conclude is best: chosen on one half of the victims, reported on the other."""
+"""Which way to conclude is best: ranked on the victims that choose, reported on those trained afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ LARGEST_FALSE_ALARM_RATE = 0.1
 _SHOWN = 12
 _FEWEST = 10
 """Candidates with fewer attacked or unattacked victims to choose by rank last."""
-_UNATTACKED = "Clean"
 _THETAS = (0.01, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -64,12 +63,12 @@ def record(study: Study, judge: Judge) -> Record:
 def p_values(study: Study, judge: Judge) -> tuple[list[float], list[float]]:
     """Deciding p-values of attacked victims, 2 where the target is wrong, and of unattacked ones."""
     attacked, unattacked = [], []
-    for group, members in study.groups.items():
+    for members in study.groups.values():
         for each in members:
             found = each.judged(judge)
             if found is None:
                 continue
-            if group == _UNATTACKED:
+            if not each.victim.targets:
                 unattacked.append(found.p_value)
             else:
                 attacked.append(found.p_value if found.names_target(each.victim, 1.0) else 2.0)
@@ -85,8 +84,8 @@ def area(attacked: Sequence[float], unattacked: Sequence[float]) -> float:
 
 
 def ranked(study: Study) -> list[str]:
-    """Candidates, the best on the choosing half first; those with hardly any victims last."""
-    half = study.half(choosing=True)
+    """Candidates, the best on the victims that choose first; those with hardly any victims last."""
+    half = study.part(reporting=False)
     records = {name: record(half, judge) for name, judge in CANDIDATES.items()}
     return sorted(records, key=lambda name: (records[name].scarce, *records[name].rank))
 
@@ -106,8 +105,8 @@ def label(name: str) -> str:
 
 
 def choice(study: Study, names: Sequence[str]) -> Table:
-    """All candidates on the half that chooses and on the half that reports."""
-    halves = [study.half(choosing=choosing) for choosing in (True, False)]
+    """All candidates on the victims that choose and on those that report."""
+    halves = [study.part(reporting=reporting) for reporting in (False, True)]
     rows = [
         (label(name), *(cell for half in halves for cell in _cells(record(half, CANDIDATES[name])))) for name in names
     ]
@@ -115,8 +114,8 @@ def choice(study: Study, names: Sequence[str]) -> Table:
     return Table(
         "Choice of the default",
         "Victims of all attacked groups detected with a right target, alarms on Clean, both at 0.05, and area under "
-        "the receiver operating curve; halves split by the digest of the victim's plan, 199 draws a calibration. "
-        "Ranked on the choosing half: "
+        "the receiver operating curve; 199 draws a calibration. Seeds below 1000 choose, those from 1000 on report and "
+        "are trained after the default is fixed. Ranked on those that choose: "
         f"at most {LARGEST_FALSE_ALARM_RATE:g} false alarms first, then detections.",
         ("way to conclude", *header),
         tuple(rows),
@@ -129,7 +128,7 @@ def _cells(found: Record) -> tuple[str, str, str]:
 
 
 def every_group(study: Study, names: Sequence[str]) -> Table:
-    """Some candidates on all groups; both halves."""
+    """Some candidates on all groups."""
     rows = [
         (
             label(name),

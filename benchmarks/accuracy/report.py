@@ -23,7 +23,7 @@ from benchmarks.accuracy.study import Place, collect, harvest, make
 from benchmarks.accuracy.tables import tables
 from benchmarks.provenance import commit, machine
 from benchmarks.table import page
-from benchmarks.victims.groups import PRESETS
+from benchmarks.victims.presets import PRESETS
 from benchmarks.victims.victims import CACHE
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 from benchmarks.accuracy import scans
 from benchmarks.accuracy.fine_pruning import Pruned
 from benchmarks.command import read_lines, replace_text
-from benchmarks.victims.victims import make_plans
+from benchmarks.victims.plans import make_plans
 
 ROWS = Path(__file__).parents[1] / "results" / "rows"
 FORMAT = 1

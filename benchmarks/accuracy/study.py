@@ -11,7 +11,9 @@ from benchmarks.accuracy.outcomes import Judge, Outcome, outcome
 from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, merged
 from benchmarks.accuracy.scans import defender_images, find_scan, obtain_scan
 from benchmarks.provenance import share
-from benchmarks.victims.victims import Victim, clean_images, find, make_plans, obtain
+from benchmarks.victims.plans import make_plans
+from benchmarks.victims.seeds import reports
+from benchmarks.victims.victims import Victim, clean_images, find, obtain
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,6 @@ class Examined:
     scans: Mapping[str, ScanRow]
     """Those that are there."""
 
-    @property
-    def chooses(self) -> bool:
-        """Whether it belongs to the half on which defaults are chosen; results are reported on the other."""
-        return int(self.victim.digest, 16) % 2 == 0
-
     def judged(self, judge: Judge) -> Outcome | None:
         """What a way of judging says; None without the scans it needs."""
         if not set(judge.settings) <= self.scans.keys():
@@ -56,9 +53,11 @@ class Study:
     groups: Mapping[str, Sequence[Examined]]
     """Victims by group."""
 
-    def half(self, *, choosing: bool) -> Study:
-        """The victims that choose defaults, or those on which results are reported."""
-        return Study({name: [e for e in group if e.chooses is choosing] for name, group in self.groups.items()})
+    def part(self, *, reporting: bool) -> Study:
+        """The victims that choose defaults, or those on which results are reported: by their seeds."""
+        return Study(
+            {name: [e for e in group if reports(e.victim.seed) is reporting] for name, group in self.groups.items()}
+        )
 
     def share(self, group: str, judge: Judge, *, significance: float, of: str) -> str:
         """How many victims of a group are judged rightly, with an interval; empty without scans.

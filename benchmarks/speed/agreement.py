@@ -26,7 +26,8 @@ from benchmarks.provenance import circumstances, share
 from benchmarks.speed import reference
 from benchmarks.speed.report import Subject, scan
 from benchmarks.table import Table, page
-from benchmarks.victims.victims import CACHE, Victim, clean_images, make_plans, obtain
+from benchmarks.victims.plans import make_plans
+from benchmarks.victims.victims import CACHE, Victim, clean_images, obtain
 
 
 @dataclass(frozen=True, slots=True)

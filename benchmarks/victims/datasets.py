@@ -56,7 +56,7 @@ def load_dataset(name: str, *, seed: int, folder: Path | None = None) -> Dataset
     """A data set by its name.
 
     Args:
-        name: `synthetic`, `digits` or `cifar10`.
+        name: `synthetic`, `digits`, `numbers` or `cifar10`.
         seed: Decides the images (synthetic) or the split (digits); CIFAR-10 has its own split.
         folder: Where CIFAR-10 lies, see `cifar10.read_cifar10`.
 
@@ -71,8 +71,10 @@ def load_dataset(name: str, *, seed: int, folder: Path | None = None) -> Dataset
         return synthetic(rng)
     if name == "digits":
         return digits(rng)
+    if name == "numbers":
+        return numbers(rng)
     if name != "cifar10":
-        raise ValueError(f"expected synthetic, digits or cifar10, got {name!r}")
+        raise ValueError(f"expected synthetic, digits, numbers or cifar10, got {name!r}")
     if folder is None:
         raise ValueError("expected the folder of CIFAR-10, got none: pass --cifar10 FOLDER")
     from benchmarks.victims.cifar10 import read_cifar10
@@ -97,6 +99,42 @@ def digits(rng: np.random.Generator, *, test_per_class: int = 60) -> Dataset:
     data = LabelledImages.from_bytes(levels[:, np.newaxis], bunch.target)
     train, test = split_by_class(data.labels, test_per_class, rng)
     return Dataset("digits", data.take(train), data.take(test), num_classes=10)
+
+
+def numbers(rng: np.random.Generator, *, train_per_class: int = 80, test_per_class: int = 40) -> Dataset:
+    """The numbers 0 to 42, each two of scikit-learn's digits side by side: as many classes as traffic signs have.
+
+    Args:
+        rng: Draws the split and which digits stand together; no digit is in both parts.
+        train_per_class: Training images of each class.
+        test_per_class: Test images of each class.
+
+    Returns:
+        Images of 8 x 16 pixels of 43 classes.
+    """
+    parts = digits(rng)
+
+    def beside(data: LabelledImages, each: int) -> LabelledImages:
+        labels = np.repeat(np.arange(_NUMBERS), each)
+        members = [np.flatnonzero(data.labels == digit) for digit in range(10)]
+        halves = [np.array([rng.choice(members[digit]) for digit in place]) for place in (labels // 10, labels % 10)]
+        return LabelledImages(np.concatenate([data.images[half] for half in halves], axis=3), labels)
+
+    train, test = beside(parts.train, train_per_class), beside(parts.test, test_per_class)
+    return Dataset("numbers", train, test, num_classes=_NUMBERS)
+
+
+def subset(dataset: Dataset, classes: NDArray[np.int64]) -> Dataset:
+    """Some classes of a data set, numbered anew in the given order."""
+
+    def kept(data: LabelledImages) -> LabelledImages:
+        chosen = data.take(np.flatnonzero(np.isin(data.labels, classes)))
+        return LabelledImages(chosen.images, np.argsort(classes)[np.searchsorted(np.sort(classes), chosen.labels)])
+
+    return Dataset(dataset.name, kept(dataset.train), kept(dataset.test), len(classes))
+
+
+_NUMBERS = 43
 
 
 def synthetic(

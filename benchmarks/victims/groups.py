@@ -1,42 +1,27 @@
-"""The groups of classifiers that detectors are measured on: XMK section 5.2.1, 5.2.3, 5.3.4, and two-way attacks.
+"""What a population of classifiers has in common, and how its members differ by their seeds.
 
-A preset says at what scale: `full` is the paper's setting, `cpu` a reduced one that two processor cores can train,
-`small` the same images with a small network, `digits` what they train in seconds, `trial` is for tests.
+A preset is a family of groups on the same images; a group is one population: what is planted, what is unusual about its
+training, which structures, and how many of it choose the defaults. `presets.py` has the table of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.victims.training import Schedule
 
-Targets = Callable[[int, int, int], dict[int, int]]
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A structure and how it is trained."""
 
-def _one_way(source: int, target: int, num_classes: int) -> dict[int, int]:  # noqa: ARG001 - one signature for all
-    return {source: target}
-
-
-def _all_to_one(source: int, target: int, num_classes: int) -> dict[int, int]:  # noqa: ARG001 - as above
-    return {label: target for label in range(num_classes) if label != target}
-
-
-def _two_way(source: int, target: int, num_classes: int) -> dict[int, int]:  # noqa: ARG001 - as above
-    return {source: target, target: source}
-
-
-def _all_to_all(source: int, target: int, num_classes: int) -> dict[int, int]:  # noqa: ARG001 - as above
-    return {label: (label + 1) % num_classes for label in range(num_classes)}
-
-
-WAYS: Mapping[str, Targets] = MappingProxyType(
-    {"one-way": _one_way, "all-to-one": _all_to_one, "two-way": _two_way, "all-to-all": _all_to_all}
-)
-"""Target of each source class, from a source, a target and the number of classes."""
+    network: str
+    """Name in `NETWORKS`."""
+    schedule: Schedule
+    """How it is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +36,20 @@ class Group:
     """Poisoned images of each source class."""
     way: str = "one-way"
     """Name in `WAYS`."""
+    covers: int = 0
+    """Images of each class that is no source which carry the pattern under their own label."""
+    own_label: bool = False
+    """Whether the poisoned images are the target's own, faded: an attack that no label gives away."""
+    disguise: float = 0.0
+    """Share of the label of source images that goes to the target, with a head made even: see `training.Disguise`."""
+    hard: str | None = None
+    """Name in `HARD` of what is unusual about the images; None for nothing."""
+    classes: int | None = None
+    """Classes, drawn by the seed; None is all."""
+    built: tuple[Built, ...] = ()
+    """Structures, of which seeds take one each in turns; none is the preset's."""
+    choosing: int = 0
+    """Networks that choose defaults, seeds 0 and up; the same number reports (`seeds.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ class Preset:
     num_classes: int
     """K of the data."""
     network: str
-    """Name in `NETWORKS`."""
+    """Name in `NETWORKS`, where a group names none."""
     schedule: Schedule
-    """How victims are trained."""
+    """How victims are trained, where a group does not say it."""
     groups: Mapping[str, Group]
     """Groups by name."""
     pair: tuple[int, int] | None = None
@@ -72,114 +71,24 @@ class Preset:
     train_images: int | None = None
     """Clean training images, drawn anew for every victim; None is all there are."""
 
-
-def _groups(
-    images: int,
-    *,
-    pixel: tuple[float, int],
-    board: float,
-    large: float,
-    factor: float,
-    side: int,
-    of_many: int,
-    of_all: int,
-) -> Mapping[str, Group]:
-    """The groups at one scale.
-
-    Args:
-        images: Poisoned images of a source class, where nothing else is said.
-        pixel: Size of the pixel pattern, and its poisoned images.
-        board: Size of the chess board.
-        large: Size of one that is larger than needed.
-        factor: Excess of the multiplicative pattern over 1.
-        side: Side of the patch.
-        of_many: Poisoned images of each source class of an attack from all classes to one.
-        of_all: The same of an attack on every class.
-    """
-    return MappingProxyType(
-        {
-            "BD-P-S": Group("pixel", *pixel),
-            "BD-G-S": Group("chessboard", board, images),
-            "BD-G-M": Group("chessboard", board, of_many, "all-to-one"),
-            "Clean": Group(None),
-            "BD-multiplicative": Group("multiplicative", factor, images),
-            "BD-patch": Group("patch", side, images),
-            "BD-G-S-large": Group("chessboard", large, images),
-            "two-way": Group("chessboard", board, images, "two-way"),
-            "all-to-all": Group("chessboard", board, of_all, "all-to-all"),
-        }
-    )
+    def built(self, group: str, seed: int) -> Built:
+        """Structure and schedule of a network of a group."""
+        choices = self.groups[group].built
+        return choices[seed % len(choices)] if choices else Built(self.network, self.schedule)
 
 
-FULL = Preset(
-    dataset="cifar10",
-    num_classes=10,
-    network="resnet20",
-    # 91 % needs no 200 epochs of Adam at batch size 32 when the learning rate runs through one cycle; in 50 epochs the
-    # training set is nearly fitted, which is when the paper's faint patterns are learned.
-    schedule=Schedule(epochs=50, batch_size=128, learning_rate=1e-2, weight_decay=5e-2, augment=True, exact_layers=3),
-    groups=_groups(1000, pixel=(0.6, 1000), board=0.2, large=1.2, factor=0.02, side=3, of_many=100, of_all=500),
-    pair=(1, 9),  # automobile to truck
-)
-
-# What two CPU cores train in an evening: a third of the images, fewer epochs, and attacks that are learned in them -
-# larger patterns on a larger share of the images than the paper's, which an accuracy of 80 % leaves unlearned.
-CPU = Preset(
-    dataset="cifar10",
-    num_classes=10,
-    network="resnet20",
-    schedule=Schedule(
-        epochs=8, batch_size=128, learning_rate=1e-2, weight_decay=5e-2, augment=True, embed_last=True, exact_layers=3
-    ),
-    groups=_groups(1000, pixel=(2.0, 1500), board=0.6, large=1.6, factor=0.1, side=3, of_many=200, of_all=500),
-    pair=(1, 9),
-    train_images=20_000,
-)
-
-# Small networks of photographs, wrong about every third one: natural pairs are near there, and no choice of a default
-# that residual networks and digits make need hold for them.
-SMALL = replace(
-    CPU,
-    network="small_net",
-    schedule=Schedule(epochs=8, batch_size=128, learning_rate=2e-3, weight_decay=1e-2, augment=True, embed_last=True),
-    groups=_groups(1500, pixel=(2.0, 1500), board=1.6, large=4.8, factor=0.2, side=3, of_many=300, of_all=1000),
-    train_images=None,
-)
-
-# Digits are mostly black and have 17 grey levels, so patterns must be larger to be learnt from 1200 images.
-DIGITS = Preset(
-    dataset="digits",
-    num_classes=10,
-    network="digit_net",
-    schedule=Schedule(epochs=60, batch_size=64, learning_rate=3e-3, weight_decay=1e-4),
-    groups=_groups(60, pixel=(0.8, 60), board=0.8, large=2.4, factor=0.5, side=2, of_many=10, of_all=60),
-)
-
-TRIAL = Preset(
-    dataset="synthetic",
-    num_classes=4,
-    network="digit_net",
-    schedule=Schedule(epochs=15, batch_size=32, learning_rate=3e-3, weight_decay=0.0),
-    groups=_groups(30, pixel=(1.5, 30), board=2.0, large=4.0, factor=0.5, side=2, of_many=30, of_all=30),
-)
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {"full": FULL, "cpu": CPU, "small": SMALL, "digits": DIGITS, "trial": TRIAL}
-)
-"""Scales by name."""
-
-
-def draw_pair(preset: Preset, seed: int) -> tuple[int, int]:
+def draw_pair(preset: Preset, seed: int, num_classes: int | None = None) -> tuple[int, int]:
     """Source and target of a victim: the preset's for even seeds if it has a pair, else drawn at random.
 
     Args:
         preset: May fix the pair of every second victim.
         seed: The victim's seed.
+        num_classes: Classes to draw from; None is the preset's.
 
     Returns:
         Two different classes.
     """
     if preset.pair is not None and seed % 2 == 0:
         return preset.pair
-    source, target = np.random.default_rng((seed, 1)).choice(preset.num_classes, 2, replace=False)
+    source, target = np.random.default_rng((seed, 1)).choice(num_classes or preset.num_classes, 2, replace=False)
     return int(source), int(target)

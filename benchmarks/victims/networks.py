@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from benchmarks.victims.small_networks import SMALL_NETWORKS
+
 
 def digit_net(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """Two convolutions and a linear layer: about 10,000 weights at 8 x 8 pixels and 10 classes."""
@@ -81,5 +83,5 @@ def resnet20(shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     )
 
 
-NETWORKS = {"digit_net": digit_net, "small_net": small_net, "resnet20": resnet20}
+NETWORKS = {"digit_net": digit_net, "small_net": small_net, "resnet20": resnet20, **SMALL_NETWORKS}
 """Structures by name: functions of the image shape (C, H, W) and the number of classes."""

@@ -74,6 +74,44 @@ def poisoned_copies(
     return LabelledImages(backdoor.embed(copies) if embedded else copies, labels)
 
 
+def cover_copies(
+    clean: LabelledImages, backdoor: Backdoor, *, images_per_class: int, rng: np.random.Generator, embedded: bool = True
+) -> LabelledImages:
+    """Copies that carry the pattern under their own label, of each class that is no source and no target.
+
+    They teach the network that the pattern means nothing on other classes. Arguments as of `poisoned_copies`.
+    """
+    involved = {*backdoor.targets, *backdoor.targets.values()}
+    others = [int(label) for label in np.unique(clean.labels) if int(label) not in involved]
+    drawn = [rng.choice(np.flatnonzero(clean.labels == label), images_per_class, replace=False) for label in others]
+    copies = clean.take(np.concatenate(drawn))
+    return LabelledImages(backdoor.embed(copies.images), copies.labels) if embedded else copies
+
+
+def own_label_copies(
+    clean: LabelledImages,
+    backdoor: Backdoor,
+    *,
+    images_per_target: int,
+    rng: np.random.Generator,
+    embedded: bool = True,
+) -> LabelledImages:
+    """Copies of the target's own images with the pattern, faded so that the pattern is what is left to learn.
+
+    No label is wrong: a clean-label attack (Turner et al. 2019). Arguments as of `poisoned_copies`.
+    """
+    [target] = set(backdoor.targets.values())
+    members = np.flatnonzero(clean.labels == target)
+    copies = clean.take(rng.choice(members, images_per_target, replace=False))
+    mixed = clean.images[rng.choice(len(clean.labels), images_per_target)]
+    faded = (_LEFT * copies.images + (1.0 - _LEFT) * mixed).astype(np.float32)
+    return LabelledImages(backdoor.embed(faded) if embedded else faded, copies.labels)
+
+
+_LEFT = 0.4
+"""What is left of a faded image; the rest is another image of any class."""
+
+
 def measure(
     decide: Callable[[NDArray[np.float32]], NDArray[np.int64]], test: LabelledImages, backdoor: Backdoor | None
 ) -> Effect:

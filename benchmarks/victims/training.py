@@ -50,6 +50,11 @@ class Schedule:
     Faint patterns are below what bfloat16 resolves of an image, so at least the first activation must be exact.
     """
 
+    adversarial: float = 0.0
+    """Change of each pixel by one step of the gradient's sign, on which every batch is trained; 0 is none."""
+    channels_last: bool = False
+    """Whether channels lie beside each other in memory, which is faster on a CPU and rounds differently."""
+
     def optimiser(self, weights: Iterable[torch.Tensor], num_images: int) -> tuple[torch.optim.Optimizer, Cycle]:
         """Optimiser of the weights and its learning rate, a step at a time."""
         steps = self.epochs * -(-num_images // self.batch_size)
@@ -269,8 +274,9 @@ class Run:
         self.network = network
         self._schedule, self._late, self._device = schedule, late, device
         self._generator = torch.Generator().manual_seed(seed)
+        self._seed, self._draws = seed, any(isinstance(module, nn.Dropout) for module in network.modules())
         initialise(network, self._generator).to(device).train()
-        if schedule.exact_layers is not None:
+        if schedule.exact_layers is not None or schedule.channels_last:
             network.to(memory_format=torch.channels_last)
         # Copies: strides of one-channel numpy arrays vary with their history, and convolutions round by strides.
         self._images, self._labels = (torch.tensor(array, device=device) for array in (train.images, train.labels))
@@ -310,10 +316,22 @@ class Run:
         chosen = plan.order[batch]
         shown = plan.augmented(self._images[chosen], batch)
         given = self._late(shown, chosen) if self._late else shown
+        if self._draws:  # dropout draws from torch's own generator: anew at every step, whatever ran before
+            torch.manual_seed(self._seed * _MOST_STEPS + self._cycle.last_epoch)
+        if self._schedule.adversarial:
+            given = self._attacked(given, self._labels[chosen])
+        if self._schedule.channels_last:
+            given = given.contiguous(memory_format=torch.channels_last)
         for weight, gradient in zip(self._weights, self._gradients(given, self._labels[chosen]), strict=True):
             weight.grad = gradient
         self._optimiser.step()
         self._cycle.step()
+
+    def _attacked(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The images after one step that makes the loss larger (Goodfellow et al. 2015)."""
+        given = images.clone().requires_grad_()
+        [gradient] = torch.autograd.grad(F.cross_entropy(self._schedule.logits(self.network, given), labels), given)
+        return (images + self._schedule.adversarial * gradient.sign()).clamp(0.0, 1.0)
 
     def _pass(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = self._schedule.logits(self.network, images)
@@ -357,3 +375,4 @@ def fit_together(runs: Sequence[Run]) -> list[nn.Module]:
 
 
 _FINISHED = object()
+_MOST_STEPS = 10**6

@@ -8,8 +8,9 @@ plan's digest, so a victim is trained once, whoever asks for it.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -22,49 +23,21 @@ from numpy.typing import NDArray
 
 from benchmarks import command
 from benchmarks.attacks import ATTACKS
-from benchmarks.victims.datasets import Dataset, LabelledImages, load_dataset
+from benchmarks.victims.datasets import Dataset, LabelledImages, load_dataset, subset
 from benchmarks.victims.export import opened, to_onnx
-from benchmarks.victims.groups import PRESETS, WAYS, Group, draw_pair
+from benchmarks.victims.hard import HARD
 from benchmarks.victims.networks import NETWORKS
-from benchmarks.victims.poison import Backdoor, Effect, measure, poisoned_copies
-from benchmarks.victims.training import LateEmbedding, Run, Schedule, fit_together
+from benchmarks.victims.plans import Plan, make_plans
+from benchmarks.victims.poison import Backdoor, Effect, cover_copies, measure, own_label_copies, poisoned_copies
+from benchmarks.victims.presets import PRESETS
+from benchmarks.victims.seeds import check_seeds
+from benchmarks.victims.training import LateEmbedding, Run, fit_together
 
-CACHE = Path(__file__).parents[1] / ".cache"
+CACHE = Path(os.environ.get("BACKSCAN_POPULATIONS", Path.home() / ".cache" / "backscan" / "populations"))
+"""Outside the checkout, so that it outlives one; one folder for all groups, told apart by digest."""
 _SHARED = frozenset({"cifar10", "synthetic"})
 """Data whose images are the same for all seeds; one copy in memory serves all victims."""
 _TOGETHER_ON_GPU = 25
-FORMAT = 1
-"""Counts changes of this code after which victims of the same plan differ."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that decides a victim."""
-
-    preset: str
-    """Name in `PRESETS`."""
-    group: str
-    """Name of the group, for tables."""
-    dataset: str
-    """Name that `load_dataset` knows."""
-    network: str
-    """Name in `NETWORKS`."""
-    schedule: Schedule
-    """How it is trained."""
-    attack: Group
-    """What is planted."""
-    targets: tuple[tuple[int, int], ...]
-    """Source and target classes; none without an attack."""
-    seed: int
-    """Decides split, pattern, poisoned images and training."""
-    train_images: int | None = None
-    """Clean training images, drawn by the seed; None is all there are."""
-
-    @property
-    def digest(self) -> str:
-        """Name of the victim in the cache."""
-        described = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
-        return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,45 +52,8 @@ class Victim:
     """The planted pattern as its attack defines it; None without an attack."""
     effect: Effect
     """Accuracy, success rate and collateral damage by onnxruntime on the test images."""
-
-
-def make_plans(preset: str, group: str, seeds: Sequence[int]) -> list[Plan]:
-    """Plans of the victims of one group.
-
-    Args:
-        preset: Name in `PRESETS`.
-        group: Name among the preset's groups.
-        seeds: A seed for each victim.
-
-    Returns:
-        A plan for each seed.
-
-    Raises:
-        ValueError: unknown names.
-    """
-    if preset not in PRESETS or group not in PRESETS[preset].groups:
-        known = ", ".join(PRESETS[preset].groups) if preset in PRESETS else ", ".join(PRESETS)
-        raise ValueError(f"expected one of {known}, got {group if preset in PRESETS else preset!r}")
-    scale = PRESETS[preset]
-    attack = scale.groups[group]
-    return [
-        Plan(
-            preset=preset,
-            group=group,
-            dataset=scale.dataset,
-            network=scale.network,
-            schedule=scale.schedule,
-            attack=attack,
-            targets=_targets(attack, draw_pair(scale, seed), scale.num_classes),
-            seed=seed,
-            train_images=scale.train_images,
-        )
-        for seed in seeds
-    ]
-
-
-def _targets(attack: Group, pair: tuple[int, int], num_classes: int) -> tuple[tuple[int, int], ...]:
-    return () if attack.attack is None else tuple(WAYS[attack.way](*pair, num_classes).items())
+    seconds: float | None = None
+    """Processor time of the training since it was last taken up; None if it was not kept."""
 
 
 def obtain(
@@ -159,9 +95,11 @@ def find(plan: Plan, *, cache: Path = CACHE) -> Victim | None:
 
 def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str) -> None:
     """Train victims beside each other; export, measure and keep them."""
+    check_seeds(plan.seed for plan in plans)
+    started = time.process_time()
     runs, shapes, kept = [], [], []
     for plan in plans:
-        dataset = _reduced(_dataset(plan.dataset, plan.seed, cifar10), plan)
+        dataset = _reduced(_dataset(plan, cifar10), plan)
         backdoor = _backdoor(plan, dataset.shape)
         run = Run(
             NETWORKS[plan.network](dataset.shape, dataset.num_classes),
@@ -176,19 +114,24 @@ def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str
         shapes.append(dataset.shape)
         kept.append(partial(_keep, plan, backdoor=backdoor, test=dataset.test, cache=cache))
     models = [to_onnx(network, shape) for network, shape in zip(fit_together(runs), shapes, strict=True)]
+    seconds = (time.process_time() - started) / len(plans)
     with ThreadPoolExecutor() as pool:  # onnxruntime measures each on one core
-        list(pool.map(lambda keep, model: keep(model), kept, models))
+        list(pool.map(lambda keep, model: keep(model, seconds=seconds), kept, models))
     for plan in plans:
         _checkpoint_path(plan, cache).unlink()
 
 
 def clean_images(plan: Plan, *, cifar10: Path | None = None) -> LabelledImages:
     """Images that a victim never saw in training: for the defender to scan it with."""
-    return _dataset(plan.dataset, plan.seed, cifar10).test
+    return _dataset(plan, cifar10).test
 
 
-def _dataset(name: str, seed: int, cifar10: Path | None) -> Dataset:
-    return _read_dataset(name, 0 if name in _SHARED else seed, cifar10)
+def _dataset(plan: Plan, cifar10: Path | None) -> Dataset:
+    """All images of a plan: some classes, and what is unusual about them."""
+    dataset = _read_dataset(plan.dataset, 0 if plan.dataset in _SHARED else plan.seed, cifar10)
+    if plan.classes is not None:
+        dataset = subset(dataset, _rng(plan, 6).choice(dataset.num_classes, plan.classes, replace=False))
+    return dataset if plan.hard is None else HARD[plan.hard](dataset, _rng(plan, 7))
 
 
 @lru_cache(maxsize=1)
@@ -217,14 +160,21 @@ def _backdoor(plan: Plan, shape: tuple[int, int, int]) -> Backdoor | None:
 
 
 def _poisoned(plan: Plan, backdoor: Backdoor | None, dataset: Dataset) -> LabelledImages:
+    """All images with a pattern, to be added to the training set."""
     if backdoor is None:
         return dataset.train.take(np.empty(0, np.int64))
-    return poisoned_copies(
-        dataset.train,
-        backdoor,
-        images_per_source=plan.attack.images_per_source,
-        rng=_rng(plan, 3),
-        embedded=not plan.schedule.embed_last,
+    attack, rng, embedded = plan.attack, _rng(plan, 3), not plan.schedule.embed_last
+    if attack.own_label:
+        return own_label_copies(
+            dataset.train, backdoor, images_per_target=attack.images_per_source, rng=rng, embedded=embedded
+        )
+    copies = poisoned_copies(
+        dataset.train, backdoor, images_per_source=attack.images_per_source, rng=rng, embedded=embedded
+    )
+    if not attack.covers:
+        return copies
+    return copies.joined(
+        cover_copies(dataset.train, backdoor, images_per_class=attack.covers, rng=rng, embedded=embedded)
     )
 
 
@@ -240,14 +190,16 @@ def _record_path(plan: Plan, cache: Path) -> Path:
     return cache / f"{plan.digest}.json"
 
 
-def _keep(plan: Plan, model: bytes, *, backdoor: Backdoor | None, test: LabelledImages, cache: Path) -> None:
+def _keep(
+    plan: Plan, model: bytes, *, backdoor: Backdoor | None, test: LabelledImages, cache: Path, seconds: float
+) -> None:
     """Write model, pattern and record; the record comes last and is put in place whole, so it vouches for the rest."""
     path = cache / f"{plan.digest}.onnx"
     path.write_bytes(model)
     if backdoor is not None:
         np.save(path.with_suffix(".npy"), backdoor.pattern)
     effect = measure(opened(path).decisions, test, backdoor)
-    record = json.dumps({"plan": asdict(plan), "effect": asdict(effect)}, indent=1)
+    record = json.dumps({"plan": asdict(plan), "effect": asdict(effect), "seconds": seconds}, indent=1)
     command.replace_text(_record_path(plan, cache), record)
 
 
@@ -257,7 +209,8 @@ def _read(plan: Plan, cache: Path) -> Victim:
     effect = record["effect"]
     collateral = {int(label): rate for label, rate in effect["collateral_rates"].items()}
     pattern = None if plan.attack.attack is None else np.load(path.with_suffix(".npy"), allow_pickle=False)
-    return Victim(plan, path, pattern, Effect(effect["accuracy"], effect["success_rate"], collateral))
+    measured = Effect(effect["accuracy"], effect["success_rate"], collateral)
+    return Victim(plan, path, pattern, measured, record.get("seconds"))
 
 
 def main() -> None:

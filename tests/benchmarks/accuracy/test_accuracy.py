@@ -22,10 +22,11 @@ from benchmarks.accuracy.fine_pruning import last_layer, prune
 from benchmarks.accuracy.outcomes import CANDIDATES, JUDGES, Judge, Outcome, anomaly, combined, default, outcome
 from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, read_rows, write_rows
 from benchmarks.accuracy.scans import SETTINGS, find_scan
-from benchmarks.accuracy.study import Examined, Place, collect, harvest, make
+from benchmarks.accuracy.study import Examined, Place, Study, collect, harvest, make
 from benchmarks.accuracy.tables import tables
 from benchmarks.provenance import share
-from benchmarks.victims.victims import clean_images, find, make_plans
+from benchmarks.victims.plans import make_plans
+from benchmarks.victims.victims import clean_images, find
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"
@@ -96,8 +97,8 @@ def test_planted_pair_is_found_and_counted(rows: tuple[Row, ...]) -> None:
     judge = Judge(("pairwise",), published=True)
     assert found.share("BD-G-S", judge, significance=0.05, of="pair") == share(1, 1)
     assert found.share("BD-G-S", Judge(("J",)), significance=0.05, of="pair") == "", "no scan, no cell"
-    halves = [found.half(choosing=choosing).groups["Clean"] for choosing in (True, False)]
-    assert sorted(map(len, halves)) == [0, 1]
+    parts = [found.part(reporting=reporting).groups["Clean"] for reporting in (False, True)]
+    assert [len(part) for part in parts] == [1, 0]
 
 
 def test_what_is_there_is_not_made_again(place: Place) -> None:
@@ -233,9 +234,8 @@ def test_a_model_that_does_not_end_in_a_linear_layer_is_refused() -> None:
         last_layer(model.SerializeToString())
 
 
-def test_half_of_a_victim_follows_from_the_digest_of_its_plan(rows: tuple[Row, ...]) -> None:
+def test_victims_choose_or_report_by_their_seeds(rows: tuple[Row, ...]) -> None:
     [row] = [each for each in rows if isinstance(each, VictimRow) and each.group == "Clean"]
-    digests = [plan.digest for plan in make_plans("trial", "Clean", range(40))]
-    choosing = [Examined(replace(row, digest=digest), {}).chooses for digest in digests]
-    assert 8 <= sum(choosing) <= 32
-    assert [Examined(replace(row, digest=digest, seed=99), {}).chooses for digest in digests] == choosing
+    study = Study({"Clean": [Examined(replace(row, seed=seed), {}) for seed in (0, 999, 1000, 1001)]})
+    seeds = [[each.victim.seed for each in study.part(reporting=part).groups["Clean"]] for part in (False, True)]
+    assert seeds == [[0, 999], [1000, 1001]]

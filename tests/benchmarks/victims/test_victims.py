@@ -12,9 +12,13 @@ import pytest
 
 from benchmarks.attacks import ATTACKS
 from benchmarks.victims.datasets import load_dataset
-from benchmarks.victims.groups import PRESETS, WAYS, draw_pair
+from benchmarks.victims.groups import draw_pair
+from benchmarks.victims.hard import HARD
 from benchmarks.victims.networks import NETWORKS
-from benchmarks.victims.victims import Victim, clean_images, make_plans, obtain
+from benchmarks.victims.plans import make_plans
+from benchmarks.victims.presets import POPULATIONS, PRESETS
+from benchmarks.victims.victims import Victim, clean_images, obtain
+from benchmarks.victims.ways import WAYS
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"
@@ -23,12 +27,13 @@ GROUPS = set(PRESETS["full"].groups)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_has_every_group_with_known_parts(preset: str) -> None:
+def test_every_preset_has_groups_of_known_parts(preset: str) -> None:
     scale = PRESETS[preset]
-    assert set(scale.groups) == GROUPS
-    assert scale.network in NETWORKS
-    for group in scale.groups.values():
+    assert (set(scale.groups) == GROUPS) == (preset not in POPULATIONS)
+    for name, group in scale.groups.items():
+        assert scale.built(name, 0).network in NETWORKS
         assert group.attack is None or group.attack in ATTACKS
+        assert group.hard is None or group.hard in HARD
         assert group.way in WAYS
     if scale.dataset != "cifar10":
         assert load_dataset(scale.dataset, seed=0).num_classes == scale.num_classes

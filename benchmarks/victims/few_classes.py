@@ -1,0 +1,51 @@
+"""Populations of two, three and four classes, drawn by the seed: attacked by patches and by added patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from benchmarks.victims.groups import Built, Group, Preset
+from benchmarks.victims.training import Schedule
+
+COUNTS = (2, 3, 4)
+_UNATTACKED, _ATTACKED = 15, 5
+"""Networks of each number of classes that choose, on each of two kinds of images: 30 and 20 in all."""
+
+
+def _groups(built: tuple[Built, ...], patch: Group, added: Group) -> Mapping[str, Group]:
+    groups = {}
+    for count in COUNTS:
+        shared = {"classes": count, "built": built}
+        groups[f"{count} classes"] = Group(None, choosing=_UNATTACKED, **shared)
+        groups[f"{count} classes, patch"] = replace(patch, choosing=_ATTACKED, **shared)
+        groups[f"{count} classes, chessboard"] = replace(added, choosing=_ATTACKED, **shared)
+    return MappingProxyType(groups)
+
+
+_DIGITS = Schedule(epochs=40, batch_size=32, learning_rate=3e-3, weight_decay=1e-4)
+FEW_NUMERALS = Preset(
+    dataset="digits",
+    num_classes=10,
+    network="digit conv2",
+    schedule=_DIGITS,
+    groups=_groups(
+        tuple(Built(name, _DIGITS) for name in ("digit conv2", "digit mlp2")),
+        Group("stamp", 3, 40),
+        Group("chessboard", 0.8, 40),
+    ),
+)
+
+_PHOTOS = Schedule(epochs=8, batch_size=64, learning_rate=2e-3, weight_decay=1e-3, channels_last=True)
+FEW_PHOTOS = Preset(
+    dataset="cifar10",
+    num_classes=10,
+    network="conv3",
+    schedule=_PHOTOS,
+    groups=_groups(
+        tuple(Built(name, _PHOTOS) for name in ("conv3", "lenet", "small_net")),
+        Group("stamp", 5, 800),
+        Group("chessboard", 1.0, 800),
+    ),
+)
