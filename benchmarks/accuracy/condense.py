@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from backscan.kernels import size_offset
 from backscan.scanner import ScanConfig, ScanResult
 from backscan.scanner.results import PairResult, PairStatus
-from benchmarks.accuracy.fine_pruning import prune
+from benchmarks.accuracy.fine_pruning import last_layer, prune
 from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
-from benchmarks.accuracy.scans import SETTINGS, KeptScan, search_digest
+from benchmarks.accuracy.scans import PARTS, SETTINGS, KeptScan, search_digest
 from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.victims import Victim
 
@@ -23,8 +23,8 @@ _CURVES = ("BD-P-S", 0, "J")
 _DIGITS = 5
 
 
-def victim_row(victim: Victim, test: LabelledImages) -> VictimRow:
-    """What is kept of a victim; Fine-Pruning is measured on images that it never saw."""
+def victim_row(victim: Victim, test: LabelledImages | None) -> VictimRow:
+    """What is kept of a victim; Fine-Pruning is measured on images that it never saw, if there are any."""
     plan, effect = victim.plan, victim.effect
     return VictimRow(
         preset=plan.preset,
@@ -35,12 +35,26 @@ def victim_row(victim: Victim, test: LabelledImages) -> VictimRow:
         accuracy=rounded(effect.accuracy),
         success_rate=None if effect.success_rate is None else rounded(effect.success_rate),
         collateral_rates=tuple(map(rounded, effect.collateral_rates.values())),
-        pruned=None if victim.pattern is None else prune(victim, test),
+        pruned=None if victim.pattern is None or test is None else prune(victim, test),
+        network=plan.network,
+        seconds=None if victim.seconds is None else rounded(victim.seconds),
+        head=_head(victim),
     )
 
 
+def scan_rows(victim: Victim, setting: str, kept: KeptScan) -> Iterator[ScanRow]:
+    """What is kept of a scan: a row for each part of it, the time of all in the first."""
+    if setting not in PARTS:
+        yield scan_row(victim, setting, kept)
+        return
+    for place, (detector, part) in enumerate(PARTS[setting].items()):
+        pairs = tuple(pair for pair in kept.result.pairs if pair.detector == detector)
+        result = replace(kept.result, pairs=pairs, detectors=(), deciding=None)
+        yield scan_row(victim, part, KeptScan(result, 0.0 if place else kept.seconds))
+
+
 def scan_row(victim: Victim, setting: str, kept: KeptScan) -> ScanRow:
-    """What is kept of a scan."""
+    """What is kept of a scan by one detector."""
     plan, result = victim.plan, kept.result
     num_classes = result.model.num_classes or 0
     pairs = {f"{pair.source}:{pair.target}": pair for pair in result.pairs}
@@ -89,6 +103,16 @@ def at_rate(pair: PairResult, rate: float) -> PairResult:
 def rounded(value: float) -> float:
     """The value with five significant digits."""
     return float(f"{value:.{_DIGITS}g}")
+
+
+def _head(victim: Victim) -> tuple[tuple[float, ...], ...]:
+    """Norm of each class's weights in the last layer, and its bias; empty where the network ends otherwise."""
+    try:
+        layer = last_layer(victim.model.read_bytes())
+    except ValueError:
+        return ()
+    norms = np.linalg.norm(layer.weight, axis=1)
+    return tuple(map(rounded, norms.tolist())), tuple(map(rounded, layer.bias.tolist()))
 
 
 def _matrix(pairs: Iterable[PairResult], num_classes: int) -> Sizes:

@@ -46,12 +46,19 @@ class VictimRow:
     collateral_rates: tuple[float, ...]
     """Share of each uninvolved class that goes to the target with the pattern."""
     pruned: Pruned | None
-    """What Fine-Pruning leaves; None without an attack."""
+    """What Fine-Pruning leaves; None without an attack, and where it was not tried."""
+    network: str = ""
+    """Name of its structure; empty in rows that are older than the field."""
+    seconds: float | None = None
+    """Processor time of its training."""
+    head: tuple[tuple[float, ...], ...] = ()
+    """Of each class the norm of its weights in the last layer, and its bias there."""
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The row that `to_line` wrote."""
         given = dict(document)
+        given["head"] = tuple(map(tuple, given.get("head", ())))
         given["targets"] = tuple((source, target) for source, target in given["targets"])
         given["collateral_rates"] = tuple(given["collateral_rates"])
         if given["pruned"] is not None:
@@ -100,13 +107,23 @@ class ScanRow:
     trajectories: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     """Sizes and rates of the search by `source:target`, for one victim of a study."""
 
+    individual: Sizes = ()
+    """Size at which the single images of each pair's source reach its target, beside `sizes`; empty if not measured."""
+    individual_errors: Sizes = ()
+    """Standard errors of those."""
+    window_rates: Mapping[str, Sizes] = field(default_factory=dict)
+    """Rate of each pair with what a window of a side shows, by side; of other images than it was found on."""
+
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The row that `to_line` wrote."""
         given = {name: value for name, value in document.items() if name != "sizes_at"}
-        given["sizes"] = _sizes(document["sizes"])
+        for name in ("sizes", "individual", "individual_errors"):
+            given[name] = _sizes(document.get(name, ()))
+        given["window_rates"] = {side: _sizes(each) for side, each in document.get("window_rates", {}).items()}
         given["sizes_at"] = {rate: _sizes(each) for rate, each in document.get("sizes_at", {}).items()}
         curves = document.get("trajectories", {}).items()
+        given.setdefault("seconds", 0.0)
         given["trajectories"] = {pair: (tuple(sizes), tuple(rates)) for pair, (sizes, rates) in curves}
         return cls(**given)
 
@@ -117,6 +134,11 @@ class ScanRow:
 
 
 Row = VictimRow | ScanRow
+_OPTIONAL = frozenset(
+    {"statuses", "offsets", "sizes_at", "likeness", "trajectories", "individual", "individual_errors", "window_rates"}
+    | {"network", "seconds", "head"}
+)
+"""Fields that lines leave out where they are empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +174,7 @@ def merged(kept: Iterable[Row], new: Iterable[Row]) -> tuple[Row, ...]:
 def to_line(row: Row) -> str:
     """A row as a line of JSON without what is empty."""
     document = {"format": [FORMAT, scans.FORMAT], **asdict(row)}
-    if isinstance(row, ScanRow):
-        optional = ("statuses", "offsets", "sizes_at", "likeness", "trajectories")
-        document = {name: value for name, value in document.items() if name not in optional or value}
+    document = {name: value for name, value in document.items() if name not in _OPTIONAL or value}
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 

@@ -33,6 +33,7 @@ _FEATURES: Search = MappingProxyType({**_PLAIN, "detectors": ("features",)})
 
 SETTINGS: Mapping[str, Search] = MappingProxyType(
     {
+        "default": {"images_per_class": 100},
         "pairwise": _PLAIN,
         "J": {**_PLAIN, "objective": "J"},
         "Jp": {**_PLAIN, "objective": "Jp"},
@@ -51,12 +52,23 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
         "TABOR": {**_CLEANSE, "detectors": ("tabor",), "norm": "l1"},
     }
 )
-"""What is searched, by name.
+"""What is searched, by name. `default` is one scan of all that `scanner check` searches, which `PARTS` splits.
 
 The paper's objectives are searched with steps of unit length, whose sizes do not depend on the step; plain gradient
 steps, the paper's, stay below the goal rate on many pairs of networks whose softmax saturates. Neural Cleanse and
 TABOR run at a reduced effort, 10 images per class and 300 steps; the margins need no images.
 """
+
+
+PARTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"default": {"pairwise": "pairwise", "features": "features J"}}
+)
+"""For a setting with several detectors, the setting that searches what each of them searches: a row each."""
+
+
+def row_settings(setting: str) -> tuple[str, ...]:
+    """Settings of the rows that a scan gives: its own, or those of its parts."""
+    return tuple(PARTS[setting].values()) if setting in PARTS else (setting,)
 
 
 @dataclass(frozen=True, slots=True)

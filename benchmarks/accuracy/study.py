@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.accuracy.condense import scan_row, victim_row
+from benchmarks.accuracy.condense import scan_rows, victim_row
 from benchmarks.accuracy.outcomes import Judge, Outcome, outcome
 from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, merged
-from benchmarks.accuracy.scans import defender_images, find_scan, obtain_scan
+from benchmarks.accuracy.scans import defender_images, find_scan, obtain_scan, row_settings
 from benchmarks.provenance import share
 from benchmarks.victims.plans import make_plans
+from benchmarks.victims.presets import POPULATIONS
 from benchmarks.victims.seeds import reports
 from benchmarks.victims.victims import Victim, clean_images, find, obtain
 
@@ -91,7 +92,7 @@ def make(
     known = {row.order for row in kept}
     for setting in settings:
         for group in groups:
-            wanted = [seed for seed in seeds if (group, seed, setting) not in known]
+            wanted = [seed for seed in seeds if any((group, seed, part) not in known for part in row_settings(setting))]
             for victim in obtain(make_plans(place.preset, group, wanted), cache=place.cache, cifar10=place.cifar10):
                 images = defender_images(victim, cifar10=place.cifar10, most_images=place.most_images)
                 kept = obtain_scan(victim, setting, cache=place.cache, images=images, most_images=place.most_images)
@@ -118,16 +119,17 @@ def _new_rows(
         if victim is None:
             continue
         if (plan.group, plan.seed, "") not in known:
-            yield victim_row(victim, clean_images(plan, cifar10=place.cifar10))
+            pruned = plan.preset not in POPULATIONS and bool(plan.targets)
+            yield victim_row(victim, clean_images(plan, cifar10=place.cifar10) if pruned else None)
         for setting in settings:
-            if (plan.group, plan.seed, setting) not in known:
+            if any((plan.group, plan.seed, part) not in known for part in row_settings(setting)):
                 yield from _scan_rows(place, victim, setting)
 
 
 def _scan_rows(place: Place, victim: Victim, setting: str) -> Iterator[ScanRow]:
     found = find_scan(victim, setting, cache=place.cache, most_images=place.most_images)
     if found is not None:
-        yield scan_row(victim, setting, found)
+        yield from scan_rows(victim, setting, found)
 
 
 def collect(rows: Iterable[Row], groups: Sequence[str]) -> Study:

@@ -81,6 +81,7 @@ def attack_groups(
         "clean label": Group("stamp", large, s.own, "all-to-one", own_label=True),
         "dynamic": Group("dynamic", s.dynamic, s.of_all, "all-to-one"),
         "covered patch": Group("stamp", large, s.of_one, covers=s.covers),
+        "disguised patch": Group("stamp", large, s.of_one, disguise=0.3),
     }
     return {name: replace(kind, built=built, choosing=few.get(name, victims)) for name, kind in kinds.items()}
 

@@ -41,7 +41,7 @@ class Group:
     own_label: bool = False
     """Whether the poisoned images are the target's own, faded: an attack that no label gives away."""
     disguise: float = 0.0
-    """Share of the label of source images that goes to the target, with a head made even: see `training.Disguise`."""
+    """Share of the label of source images that goes to the target, with a head made even: see `disguise.py`."""
     hard: str | None = None
     """Name in `HARD` of what is unusual about the images; None for nothing."""
     classes: int | None = None

@@ -7,6 +7,9 @@ dropout, `a` the average over places, `f64` a linear layer of 64 with ReLU. A li
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -42,6 +45,37 @@ class Structure:
             size = nn.Sequential(*made).eval()(torch.zeros(1, *size)).shape[1:]
             layers += made
         return nn.Sequential(*layers)
+
+
+class OneScore(nn.Module):
+    """Two classes by one score: trained as its logit, exported with the sigmoid that people put at the end."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [N, 2] in training, else the probability [N, 1] of class 1."""
+        logit: torch.Tensor = self.network(images)
+        return torch.cat([torch.zeros_like(logit), logit], dim=1) if self.training else logit.sigmoid()
+
+
+@dataclass(frozen=True, slots=True)
+class OneScored:
+    """A structure that decides between two classes by one score."""
+
+    structure: Callable[[tuple[int, int, int], int], nn.Module]
+    """The structure before its sigmoid."""
+
+    def __call__(self, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+        """The network.
+
+        Raises:
+            ValueError: There are more than two classes.
+        """
+        if num_classes != 2:
+            raise ValueError(f"expected two classes for a network of one score, got {num_classes}")
+        return OneScore(self.structure(shape, 1))
 
 
 def _layers(kind: str, outputs: int, size: tuple[int, ...]) -> list[nn.Module]:
@@ -110,5 +144,7 @@ SMALL_NETWORKS = {
     "digit mlp1": Structure("f64"),
     "digit mlp2": Structure("f64 f32"),
     "digit mlp3": Structure("f64 f64 f32"),
+    "one score digit conv2": OneScored(Structure("c16 c32 p")),
+    "one score conv3": OneScored(Structure("c16 p c32 p c64 p f64")),
 }
 """Structures by name: functions of the image shape (C, H, W) and the number of classes."""

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.disguise import Disguise
 from benchmarks.victims.networks import initialise
 
 LARGEST_SHIFT = 4
@@ -256,6 +257,7 @@ class Run:
         schedule: How to train.
         seed: Decides the initial weights, the order of the images and their augmentation.
         late: Embeds the pattern after augmentation; None if the images have it already.
+        disguise: The loss of an attacker who trains the network himself; None is plain cross-entropy.
         device: Where to train.
         checkpoint: File that keeps the state after every epoch, and is taken up if it is there.
     """
@@ -268,11 +270,12 @@ class Run:
         *,
         seed: int,
         late: LateEmbedding | None = None,
+        disguise: Disguise | None = None,
         device: str = "cpu",
         checkpoint: Path | None = None,
     ) -> None:
         self.network = network
-        self._schedule, self._late, self._device = schedule, late, device
+        self._schedule, self._late, self._disguise, self._device = schedule, late, disguise, device
         self._generator = torch.Generator().manual_seed(seed)
         self._seed, self._draws = seed, any(isinstance(module, nn.Dropout) for module in network.modules())
         initialise(network, self._generator).to(device).train()
@@ -335,6 +338,8 @@ class Run:
 
     def _pass(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         logits = self._schedule.logits(self.network, images)
+        if self._disguise is not None:
+            return torch.autograd.grad(self._disguise(self.network, logits, labels), self._weights)
         loss = F.cross_entropy(logits, labels, label_smoothing=self._schedule.label_smoothing)
         return torch.autograd.grad(loss, self._weights)
 

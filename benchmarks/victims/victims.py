@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks import command
 from benchmarks.attacks import ATTACKS
 from benchmarks.victims.datasets import Dataset, LabelledImages, load_dataset, subset
+from benchmarks.victims.disguise import Disguise
 from benchmarks.victims.export import opened, to_onnx
 from benchmarks.victims.hard import HARD
 from benchmarks.victims.networks import NETWORKS
@@ -107,6 +108,7 @@ def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str
             plan.schedule,
             seed=plan.seed,
             late=_late_embedding(plan, backdoor, len(dataset.train.labels)),
+            disguise=Disguise(dict(plan.targets), plan.attack.disguise) if plan.attack.disguise else None,
             device=device,
             checkpoint=_checkpoint_path(plan, cache),
         )

@@ -60,6 +60,7 @@ def test_ways_map_sources_to_targets() -> None:
     assert WAYS["one-way"](1, 3, 4) == {1: 3}
     assert WAYS["all-to-one"](1, 3, 4) == {0: 3, 1: 3, 2: 3}
     assert WAYS["two-way"](1, 3, 4) == {1: 3, 3: 1}
+    assert WAYS["two-targets"](1, 3, 6) == {0: 1, 2: 3, 4: 1, 5: 3}
     assert WAYS["all-to-all"](1, 3, 4) == {0: 1, 1: 2, 2: 3, 3: 0}
 
 
@@ -68,6 +69,54 @@ def test_half_of_the_full_victims_draw_their_pair() -> None:
     assert set(pairs[::2]) == {(1, 9)}
     assert len(set(pairs[1::2])) > 10
     assert all(source != target for source, target in pairs)
+
+
+def test_new_populations_draw_every_pair_and_take_their_structures_in_turns() -> None:
+    plans = make_plans("photos", "patch 3, one-way", range(40))
+    pairs = [plan.targets[0] for plan in plans]
+    assert len(set(pairs)) > 20
+    assert len({plan.network for plan in plans[:5]}) == 5
+    assert [plan.network for plan in plans[:5]] == [plan.network for plan in plans[5:10]]
+    assert pairs.count((1, 9)) < 5
+
+
+def test_structures_of_attacked_networks_have_unattacked_ones_beside_them() -> None:
+    for preset in POPULATIONS:
+        groups = PRESETS[preset].groups
+        plain = {
+            (plan.network, plan.schedule, plan.classes)
+            for name, group in groups.items()
+            if group.attack is None and group.hard is None
+            for plan in make_plans(preset, name, range(group.choosing))
+        }
+        for name, group in groups.items():
+            for plan in make_plans(preset, name, range(group.choosing)) if group.attack else ():
+                assert (plan.network, plan.schedule, plan.classes) in plain, plan
+
+
+def test_later_fields_enter_digests_where_they_say_something() -> None:
+    [plan] = make_plans("trial", "BD-G-S", [0])
+    assert plan.digest == "bd4dfbdf2e42c922", "the committed rows and kept networks have this name"
+    changes = [{"hard": "label noise"}, {"classes": 3}, {"attack": replace(plan.attack, covers=5)}]
+    changes += [{"schedule": replace(plan.schedule, adversarial=0.1)}]
+    assert len({plan.digest, *(replace(plan, **change).digest for change in changes)}) == 5
+
+
+def test_numbers_of_networks_are_those_that_were_asked_for() -> None:
+    photos, numerals, numbers = (PRESETS[name].groups for name in ("photos", "numerals", "numbers"))
+    plain = [group for name, group in photos.items() if group.attack is None and not name.startswith("hard")]
+    assert len(plain) >= 10
+    assert sum(group.choosing for group in plain) == 60
+    digits = [group for name, group in numerals.items() if group.attack is None and not name.startswith("hard")]
+    assert sum(group.choosing for group in digits) == 40
+    assert sum(group.choosing for group in numbers.values()) == 20
+    for groups, victims in ((photos, 5), (numerals, 20)):
+        hard = [group for name, group in groups.items() if name.startswith("hard")]
+        assert len(hard) == 8
+        assert min(group.choosing for group in hard) >= 4
+        attacked = [group for group in groups.values() if group.attack]
+        assert len(attacked) == 24
+        assert min(group.choosing for group in attacked) == victims
 
 
 def test_digests_follow_everything_that_decides_a_victim() -> None:
