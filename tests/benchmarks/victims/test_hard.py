@@ -54,7 +54,9 @@ def test_a_subset_numbers_its_classes_in_their_order() -> None:
     whole = synthetic(np.random.default_rng(1))
     part = subset(whole, np.array([3, 1]))
     assert part.num_classes == 2
-    np.testing.assert_array_equal(part.train.images[part.train.labels == 0], whole.train.images[whole.train.labels == 3])
+    np.testing.assert_array_equal(
+        part.train.images[part.train.labels == 0], whole.train.images[whole.train.labels == 3]
+    )
     np.testing.assert_array_equal(part.test.images[part.test.labels == 1], whole.test.images[whole.test.labels == 1])
 
 

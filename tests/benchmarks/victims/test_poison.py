@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.victims.datasets import LabelledImages
-from benchmarks.victims.poison import Backdoor, measure, poisoned_copies
+from benchmarks.victims.poison import Backdoor, cover_copies, measure, own_label_copies, poisoned_copies
 
 PATTERN = np.full((1, 2, 2), 0.5, np.float32)
 
@@ -59,3 +59,19 @@ def test_success_counts_all_sources_and_collateral_needs_one_target() -> None:
     effect = measure(decide_by_brightness, grey_images(), Backdoor("chessboard", PATTERN, {1: 0, 2: 1}))
     assert effect.success_rate == 0.5
     assert effect.collateral_rates == {}
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_covers_carry_the_pattern_under_their_own_labels_and_spare_source_and_target(embedded: bool) -> None:
+    backdoor, rng = Backdoor("chessboard", PATTERN, {1: 0}), np.random.default_rng(0)
+    covers = cover_copies(grey_images(), backdoor, images_per_class=4, rng=rng, embedded=embedded)
+    assert covers.labels.tolist() == [2] * 4
+    np.testing.assert_allclose(covers.images[:, 0, 0, 0], 0.8 if embedded else 0.3, atol=1e-6)
+
+
+def test_clean_label_copies_are_faded_images_of_the_target_under_its_label() -> None:
+    backdoor, rng = Backdoor("chessboard", PATTERN, {0: 2, 1: 2}), np.random.default_rng(0)
+    copies = own_label_copies(grey_images(), backdoor, images_per_target=6, rng=rng)
+    assert copies.labels.tolist() == [2] * 6
+    faded = {round(0.4 * 0.3 + 0.6 * grey + 0.5, 4) for grey in (0.1, 0.2, 0.3)}
+    assert {round(float(level), 4) for level in copies.images[:, 0, 0, 0]} <= faded

@@ -30,13 +30,8 @@ def test_every_structure_gives_a_score_for_each_class(name: str) -> None:
 def test_words_say_what_follows_what() -> None:
     layers = list(Structure("b8 p o s12 r16 a f5")((3, 16, 16), 4))
     kinds = [type(layer).__name__.strip("_") for layer in layers]
-    assert kinds == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "Dropout", "Conv2d", "ReLU", "Residual"] + [
-        "AdaptiveAvgPool2d",
-        "Flatten",
-        "Linear",
-        "ReLU",
-        "Linear",
-    ]
+    convolutions = ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "Dropout", "Conv2d", "ReLU", "Residual"]
+    assert kinds == [*convolutions, "AdaptiveAvgPool2d", "Flatten", "Linear", "ReLU", "Linear"]
     assert layers[-1].out_features == 4
     depthwise = next(iter(Structure("d6")((3, 8, 8), 2)))
     assert (depthwise.groups, depthwise.stride) == (3, (2, 2))
@@ -74,9 +69,6 @@ def test_a_run_with_dropout_that_was_killed_continues_as_if_it_had_not_been(tmp_
         network = Structure("c8 o f8")((3, 8, 8), 4)
         return to_onnx(fit(network, data, SHORT, seed=1, checkpoint=checkpoint), (3, 8, 8))
 
-    class Killed(Exception):
-        pass
-
     kept = tmp_path / "state.pt"
     real = nn.Module.state_dict
     saved = []
@@ -85,12 +77,12 @@ def test_a_run_with_dropout_that_was_killed_continues_as_if_it_had_not_been(tmp_
         if isinstance(self, nn.Sequential):
             saved.append(1)
             if len(saved) == 2:
-                raise Killed
+                raise KeyboardInterrupt
         return real(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(nn.Module, "state_dict", killing)
-        with pytest.raises(Killed):
+        with pytest.raises(KeyboardInterrupt):
             made(kept)
     assert kept.exists()
     assert made(kept) == made(None)
