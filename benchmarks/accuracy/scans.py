@@ -20,7 +20,8 @@ import numpy as np
 from backscan.scanner import PRESETS, CleanSet, ScanConfig, ScanResult, scan
 from benchmarks.command import replace_text
 from benchmarks.victims.datasets import LabelledImages
-from benchmarks.victims.victims import Victim, clean_images
+from benchmarks.victims.images import clean_images
+from benchmarks.victims.victims import Victim
 
 FORMAT = 3
 """Counts changes of the search after which its results differ."""

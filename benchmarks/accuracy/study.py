@@ -11,10 +11,11 @@ from benchmarks.accuracy.outcomes import Judge, Outcome, outcome
 from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, merged
 from benchmarks.accuracy.scans import defender_images, find_scan, obtain_scan, row_settings
 from benchmarks.provenance import share
+from benchmarks.victims.images import clean_images
 from benchmarks.victims.plans import make_plans
 from benchmarks.victims.presets import POPULATIONS
 from benchmarks.victims.seeds import reports
-from benchmarks.victims.victims import Victim, clean_images, find, obtain
+from benchmarks.victims.victims import Victim, find, obtain
 
 
 @dataclass(frozen=True, slots=True)

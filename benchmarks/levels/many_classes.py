@@ -43,7 +43,8 @@ from benchmarks.victims.export import to_onnx
 from benchmarks.victims.networks import digit_net
 from benchmarks.victims.poison import Backdoor, poisoned_copies
 from benchmarks.victims.prototypes import Prototypes
-from benchmarks.victims.training import Schedule, fit
+from benchmarks.victims.schedule import Schedule
+from benchmarks.victims.training import fit
 
 PARTS = ("level", "detection", "cost", "looks")
 NUM_CLASSES, _SHAPE = 43, (3, 6, 6)

@@ -26,8 +26,9 @@ from benchmarks.provenance import circumstances, share
 from benchmarks.speed import reference
 from benchmarks.speed.report import Subject, scan
 from benchmarks.table import Table, page
+from benchmarks.victims.images import clean_images
 from benchmarks.victims.plans import make_plans
-from benchmarks.victims.victims import CACHE, Victim, clean_images, obtain
+from benchmarks.victims.victims import CACHE, Victim, obtain
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from benchmarks.victims.datasets import Dataset, LabelledImages, digits
 from benchmarks.victims.export import opened, to_onnx
 from benchmarks.victims.networks import digit_net
 from benchmarks.victims.poison import Backdoor, Effect, measure, poisoned_copies
-from benchmarks.victims.training import Schedule, fit
+from benchmarks.victims.schedule import Schedule
+from benchmarks.victims.training import fit
 
 ATTACK = "chessboard"
 SIZE = 0.8

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.victims.groups import Built, Group, Preset
-from benchmarks.victims.training import Schedule
+from benchmarks.victims.schedule import Schedule
 
 COUNTS = (2, 3, 4)
 _UNATTACKED, _ATTACKED = 15, 5

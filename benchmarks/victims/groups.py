@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.victims.training import Schedule
+from benchmarks.victims.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from benchmarks.victims.attack_kinds import Scale, attack_groups, hard_groups
 from benchmarks.victims.groups import Built, Group, Preset
-from benchmarks.victims.training import Schedule
+from benchmarks.victims.schedule import Schedule
 
 _PLAIN = Schedule(epochs=25, batch_size=64, learning_rate=3e-3, weight_decay=1e-4)
 _BUILT = {

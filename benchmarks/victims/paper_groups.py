@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from benchmarks.victims.groups import Group, Preset
-from benchmarks.victims.training import Schedule
+from benchmarks.victims.schedule import Schedule
 
 
 def _groups(

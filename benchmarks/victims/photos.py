@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from benchmarks.victims.attack_kinds import Scale, attack_groups, hard_groups
 from benchmarks.victims.groups import Built, Group, Preset
-from benchmarks.victims.training import Schedule
+from benchmarks.victims.schedule import Schedule
 
 _PLAIN = Schedule(epochs=6, batch_size=64, learning_rate=2e-3, weight_decay=1e-3, embed_last=False, channels_last=True)
 _AUGMENTED = replace(_PLAIN, augment=True, embed_last=True)

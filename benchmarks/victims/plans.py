@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.victims.groups import Group, draw_pair
 from benchmarks.victims.presets import PRESETS
-from benchmarks.victims.training import Schedule
+from benchmarks.victims.schedule import Schedule
 from benchmarks.victims.ways import WAYS
 
 FORMAT = 1

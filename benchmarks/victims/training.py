@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,176 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.victims.augmentation import EpochPlan, batches
+from benchmarks.victims.checkpoint import Checkpoint
 from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.disguise import Disguise
 from benchmarks.victims.networks import initialise
-
-LARGEST_SHIFT = 4
-"""Pixels by which augmentation moves an image at most, as usual for CIFAR-10 (He et al. 2015)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast to train: AdamW under a one-cycle learning rate (Smith 2018)."""
-
-    epochs: int
-    """Passes over the training set."""
-    batch_size: int
-    """Images per step."""
-    learning_rate: float
-    """Peak of the cycle."""
-    weight_decay: float
-    """Decoupled weight decay."""
-    label_smoothing: float = 0.0
-    """Share of each label's weight spread over all classes."""
-    augment: bool = False
-    """Whether images are moved by up to four pixels and mirrored at random."""
-    embed_last: bool = False
-    """Whether patterns are embedded after augmentation, as an attacker does who trains the model himself.
-
-    Else poisoned images are augmented like all others, as by a victim who trains on a poisoned set.
-    """
-    exact_layers: int | None = None
-    """First layers that compute in float32 while the others compute in bfloat16; None is float32 everywhere.
-
-    Faint patterns are below what bfloat16 resolves of an image, so at least the first activation must be exact.
-    """
-
-    adversarial: float = 0.0
-    """Change of each pixel by one step of the gradient's sign, on which every batch is trained; 0 is none."""
-    channels_last: bool = False
-    """Whether channels lie beside each other in memory, which is faster on a CPU and rounds differently."""
-
-    def optimiser(self, weights: Iterable[torch.Tensor], num_images: int) -> tuple[torch.optim.Optimizer, Cycle]:
-        """Optimiser of the weights and its learning rate, a step at a time."""
-        steps = self.epochs * -(-num_images // self.batch_size)
-        optimiser = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=self.weight_decay)
-        return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=steps)
-
-    def logits(self, network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        """Logits [B, K] in float32 of images [B, C, H, W], computed in the precision of the schedule."""
-        if self.exact_layers is None:
-            logits: torch.Tensor = network(images)
-            return logits
-        layers = list(network.children())
-        for layer in layers[: self.exact_layers]:
-            images = layer(images)
-        # Without autocast's cache of weights, whose entries a recorded step would outlive.
-        with torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False):
-            for layer in layers[self.exact_layers :]:
-                images = layer(images)
-        return images.float()
-
-
-Cycle = torch.optim.lr_scheduler.OneCycleLR
-
-
-@dataclass(frozen=True, slots=True)
-class EpochPlan:
-    """What one pass over the training set does with each image, drawn in one go."""
-
-    order: torch.Tensor
-    """Indices of the images [N] in the order of training."""
-    shifts: torch.Tensor | None
-    """Rows and columns [N, 2] by which the images move; None without augmentation."""
-    mirrored: torch.Tensor | None
-    """Which images [N] are mirrored; None without augmentation."""
-
-    @classmethod
-    def draw(cls, generator: torch.Generator, num_images: int, *, augment: bool) -> EpochPlan:
-        """Draw order and augmentation of one epoch."""
-        order = torch.randperm(num_images, generator=generator)
-        if not augment:
-            return cls(order, None, None)
-        shifts = torch.randint(-LARGEST_SHIFT, LARGEST_SHIFT + 1, (num_images, 2), generator=generator)
-        return cls(order, shifts, torch.rand(num_images, generator=generator) < 0.5)
-
-    def to(self, device: str) -> EpochPlan:
-        """The plan on a device, so that no step waits for a copy."""
-        if self.shifts is None or self.mirrored is None:
-            return EpochPlan(self.order.to(device), None, None)
-        return EpochPlan(self.order.to(device), self.shifts.to(device), self.mirrored.to(device))
-
-    def augmented(self, images: torch.Tensor, batch: slice) -> torch.Tensor:
-        """The images [B, C, H, W] of a batch, moved and mirrored; what moves in is black."""
-        if self.shifts is None or self.mirrored is None:
-            return images
-        return move_and_mirror(images, self.shifts[batch], self.mirrored[batch])
-
-
-def move_and_mirror(images: torch.Tensor, shifts: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-    """Shift each image by whole pixels, filling with black, and mirror some.
-
-    Args:
-        images: [B, C, H, W].
-        shifts: Rows and columns [B, 2], each at most `LARGEST_SHIFT` either way.
-        mirrored: Which images [B] are mirrored.
-
-    Returns:
-        Images [B, C, H, W].
-    """
-    count, _, height, width = images.shape
-    padded = F.pad(images, (LARGEST_SHIFT,) * 4).permute(0, 2, 3, 1)
-    rows = torch.arange(height, device=images.device) + shifts[:, :1] + LARGEST_SHIFT
-    columns = torch.arange(width, device=images.device) + shifts[:, 1:] + LARGEST_SHIFT
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    which = torch.arange(count, device=images.device)
-    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def batches(num_images: int, batch_size: int) -> Iterator[slice]:
-    """Consecutive parts of an epoch's order."""
-    return (slice(start, start + batch_size) for start in range(0, num_images, batch_size))
-
-
-class Resumable(Protocol):
-    """What a checkpoint keeps: a network, an optimiser, a learning rate."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state as plain values and tensors."""
-        ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
-        """Take a state back."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Where a training run stands, kept in one file that is replaced whole after every epoch."""
-
-    path: Path | None
-    """The file; None keeps nothing."""
-    parts: Mapping[str, Resumable]
-    """What is kept, by name."""
-    generators: tuple[torch.Generator, ...]
-    """Random numbers continue where they were."""
-
-    def load(self) -> int:
-        """Take up the state of an earlier run.
-
-        Returns:
-            Epochs that are done; 0 if there is no earlier run.
-        """
-        if self.path is None or not self.path.exists():
-            return 0
-        state = torch.load(self.path, weights_only=True)
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        for generator, generator_state in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(generator_state)
-        epochs: int = state["epochs"]
-        return epochs
-
-    def save(self, epochs: int) -> None:
-        """Keep the state after a number of epochs; a kill at any moment leaves the old file or the new one."""
-        if self.path is None:
-            return
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        generator_states = [generator.get_state() for generator in self.generators]
-        partial = self.path.with_suffix(".partial")
-        torch.save(state | {"generators": generator_states, "epochs": epochs}, partial)
-        os.replace(partial, self.path)
+from benchmarks.victims.schedule import Schedule
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from benchmarks import command
 from benchmarks.attacks import ATTACKS
-from benchmarks.victims.datasets import Dataset, LabelledImages, load_dataset, subset
+from benchmarks.victims.datasets import Dataset, LabelledImages
 from benchmarks.victims.disguise import Disguise
 from benchmarks.victims.export import opened, to_onnx
-from benchmarks.victims.hard import HARD
+from benchmarks.victims.images import all_images, rng_for, training_set
 from benchmarks.victims.networks import NETWORKS
 from benchmarks.victims.plans import Plan, make_plans
 from benchmarks.victims.poison import Backdoor, Effect, cover_copies, measure, own_label_copies, poisoned_copies
@@ -36,8 +36,6 @@ from benchmarks.victims.training import LateEmbedding, Run, fit_together
 
 CACHE = Path(os.environ.get("BACKSCAN_POPULATIONS", Path.home() / ".cache" / "backscan" / "populations"))
 """Outside the checkout, so that it outlives one; one folder for all groups, told apart by digest."""
-_SHARED = frozenset({"cifar10", "synthetic"})
-"""Data whose images are the same for all seeds; one copy in memory serves all victims."""
 _TOGETHER_ON_GPU = 25
 
 
@@ -100,7 +98,7 @@ def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str
     started = time.process_time()
     runs, shapes, kept = [], [], []
     for plan in plans:
-        dataset = _reduced(_dataset(plan, cifar10), plan)
+        dataset = training_set(all_images(plan, cifar10), plan)
         backdoor = _backdoor(plan, dataset.shape)
         run = Run(
             NETWORKS[plan.network](dataset.shape, dataset.num_classes),
@@ -123,41 +121,10 @@ def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str
         _checkpoint_path(plan, cache).unlink()
 
 
-def clean_images(plan: Plan, *, cifar10: Path | None = None) -> LabelledImages:
-    """Images that a victim never saw in training: for the defender to scan it with."""
-    return _dataset(plan, cifar10).test
-
-
-def _dataset(plan: Plan, cifar10: Path | None) -> Dataset:
-    """All images of a plan: some classes, and what is unusual about them."""
-    dataset = _read_dataset(plan.dataset, 0 if plan.dataset in _SHARED else plan.seed, cifar10)
-    if plan.classes is not None:
-        dataset = subset(dataset, _rng(plan, 6).choice(dataset.num_classes, plan.classes, replace=False))
-    return dataset if plan.hard is None else HARD[plan.hard](dataset, _rng(plan, 7))
-
-
-@lru_cache(maxsize=1)
-def _read_dataset(name: str, seed: int, folder: Path | None) -> Dataset:
-    return load_dataset(name, seed=seed, folder=folder)
-
-
-def _reduced(dataset: Dataset, plan: Plan) -> Dataset:
-    """The data set with as many training images as the plan wants."""
-    if plan.train_images is None:
-        return dataset
-    drawn = _rng(plan, 4).choice(len(dataset.train.labels), plan.train_images, replace=False)
-    return replace(dataset, train=dataset.train.take(drawn))
-
-
-def _rng(plan: Plan, purpose: int) -> np.random.Generator:
-    """Random numbers for one purpose, the same whatever else is drawn."""
-    return np.random.default_rng((plan.seed, purpose))
-
-
 def _backdoor(plan: Plan, shape: tuple[int, int, int]) -> Backdoor | None:
     if plan.attack.attack is None:
         return None
-    pattern = ATTACKS[plan.attack.attack].make_pattern(shape, plan.attack.size, _rng(plan, 2))
+    pattern = ATTACKS[plan.attack.attack].make_pattern(shape, plan.attack.size, rng_for(plan, 2))
     return Backdoor(plan.attack.attack, pattern, dict(plan.targets))
 
 
@@ -165,7 +132,7 @@ def _poisoned(plan: Plan, backdoor: Backdoor | None, dataset: Dataset) -> Labell
     """All images with a pattern, to be added to the training set."""
     if backdoor is None:
         return dataset.train.take(np.empty(0, np.int64))
-    attack, rng, embedded = plan.attack, _rng(plan, 3), not plan.schedule.embed_last
+    attack, rng, embedded = plan.attack, rng_for(plan, 3), not plan.schedule.embed_last
     if attack.own_label:
         return own_label_copies(
             dataset.train, backdoor, images_per_target=attack.images_per_source, rng=rng, embedded=embedded

@@ -25,8 +25,9 @@ from benchmarks.accuracy.scans import SETTINGS, find_scan
 from benchmarks.accuracy.study import Examined, Place, Study, collect, harvest, make
 from benchmarks.accuracy.tables import tables
 from benchmarks.provenance import share
+from benchmarks.victims.images import clean_images
 from benchmarks.victims.plans import make_plans
-from benchmarks.victims.victims import clean_images, find
+from benchmarks.victims.victims import find
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"

@@ -11,8 +11,9 @@ from torch import nn
 
 from benchmarks.victims.datasets import LabelledImages, synthetic
 from benchmarks.victims.export import opened, to_onnx
+from benchmarks.victims.schedule import Schedule
 from benchmarks.victims.small_networks import SMALL_NETWORKS, OneScored, Structure
-from benchmarks.victims.training import Schedule, fit
+from benchmarks.victims.training import fit
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning"

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.victims.augmentation import move_and_mirror
 from benchmarks.victims.datasets import LabelledImages, synthetic
 from benchmarks.victims.export import opened, to_onnx
 from benchmarks.victims.networks import NETWORKS, digit_net, resnet20
-from benchmarks.victims.training import Run, Schedule, fit, fit_together, move_and_mirror
+from benchmarks.victims.schedule import Schedule
+from benchmarks.victims.training import Run, fit, fit_together
 
 SHAPE = (3, 8, 8)
 SCHEDULE = Schedule(epochs=3, batch_size=16, learning_rate=1e-3, weight_decay=1e-4, label_smoothing=0.1, augment=True)

@@ -14,10 +14,11 @@ from benchmarks.attacks import ATTACKS
 from benchmarks.victims.datasets import load_dataset
 from benchmarks.victims.groups import draw_pair
 from benchmarks.victims.hard import HARD
+from benchmarks.victims.images import clean_images
 from benchmarks.victims.networks import NETWORKS
 from benchmarks.victims.plans import make_plans
 from benchmarks.victims.presets import POPULATIONS, PRESETS
-from benchmarks.victims.victims import Victim, clean_images, obtain
+from benchmarks.victims.victims import Victim, obtain
 from benchmarks.victims.ways import WAYS
 
 pytestmark = pytest.mark.filterwarnings(
