@@ -34,9 +34,9 @@ OPERATORS = tuple(_OPERATOR_NAMES.split())
 """What a float classifier, or its quantised form, is made of."""
 
 _FURTHER_NAMES = """
-    Acos Acosh AffineGrid ArgMin Asin Asinh Atan Atanh Cos Cosh CumSum EyeLike GatherElements GatherND GreaterOrEqual
-    GridSample Hardmax IsInf IsNaN LessOrEqual NonZero OneHot ReduceLogSum Scatter ScatterElements ScatterND Shrink Sign
-    Sin Sinh Tan Trilu Xor
+    Acos Acosh AffineGrid ArgMin Asin Asinh Atan Atanh Cos Cosh CumSum EyeLike GRU GatherElements GatherND
+    GreaterOrEqual GridSample Hardmax IsInf IsNaN LSTM LessOrEqual NonZero OneHot RNN ReduceLogSum ReverseSequence
+    Scatter ScatterElements ScatterND Shrink Sign Sin Sinh Tan Trilu Xor
 """
 FURTHER_OPERATORS = tuple(_FURTHER_NAMES.split())
 """What else has a converter: tested, but not counted."""
@@ -54,9 +54,9 @@ _QUANTISED = ("QuantizeLinear", "DequantizeLinear")
 
 _REST = tuple(range(1, 16))
 _WITH_PARAMETERS = """
-    BatchNormalization CastLike Clip Conv ConvInteger ConvTranspose DequantizeLinear Dropout Expand Gather Gemm
-    GroupNormalization InstanceNormalization LayerNormalization MatMulInteger PRelu Pad QLinearConv QLinearMatMul
-    QuantizeLinear RMSNormalization ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
+    BatchNormalization CastLike Clip Conv ConvInteger ConvTranspose DequantizeLinear Dropout Expand GRU Gather Gemm
+    GroupNormalization InstanceNormalization LSTM LayerNormalization MatMulInteger PRelu Pad QLinearConv QLinearMatMul
+    QuantizeLinear RMSNormalization RNN ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd
     ReduceSum ReduceSumSquare Reshape Resize RotaryEmbedding Slice Split Squeeze Tile TopK Unsqueeze Upsample
 """
 _PARAMETERS: dict[str, tuple[int, ...]] = dict.fromkeys(_WITH_PARAMETERS.split(), _REST) | {

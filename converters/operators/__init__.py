@@ -17,6 +17,7 @@ from backscan.converters.operators import (  # noqa: F401 - a family registers i
     quantization,
     quantized_contrib,
     quantized_products,
+    recurrent,
     reductions,
     resize,
     sampling,

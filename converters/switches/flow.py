@@ -31,17 +31,17 @@ STEPS = operators(
     "Round"
 )
 """Operators with steps. On many values at once they are how networks are quantised; on few they are a gate."""
-LINEAR = operators("Conv ConvTranspose Einsum Gemm MatMul")
+LINEAR = operators("Conv ConvTranspose Einsum GRU Gemm LSTM MatMul RNN")
 """Operators that mix many values: what comes out of many discrete values is as good as continuous."""
 _MOVING = operators(
     "ArgMax ArgMin AveragePool Concat Expand Flatten Gather GatherElements GatherND GlobalAveragePool GlobalMaxPool "
-    "MaxPool OneHot Pad Reshape Resize ScatterND Slice Split Squeeze Tile TopK Transpose Unsqueeze"
+    "MaxPool OneHot Pad Reshape Resize ReverseSequence ScatterND Slice Split Squeeze Tile TopK Transpose Unsqueeze"
 )
 """Operators whose elements do not come from the same element of the input."""
 _JOINS = operators(
-    "Add BatchNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor Clip Concat Conv Div Einsum Gemm "
-    "GroupNormalization InstanceNormalization LayerNormalization MatMul MatMulInteger Max Mean Min Mod Mul PRelu Pow "
-    "QGemm QLinearAdd QLinearConcat QLinearMatMul QLinearMul ScatterElements ScatterND Sub Sum Where"
+    "Add BatchNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor Clip Concat Conv Div Einsum GRU Gemm "
+    "GroupNormalization InstanceNormalization LSTM LayerNormalization MatMul MatMulInteger Max Mean Min Mod Mul PRelu "
+    "Pow QGemm QLinearAdd QLinearConcat QLinearMatMul QLinearMul RNN ScatterElements ScatterND Sub Sum Where"
 )
 _INTEGERS = frozenset(range(2, 8)) | {9, 12, 13}
 _MANY = 1 << 62

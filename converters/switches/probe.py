@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.float32]
 _CHUNK = 16
+_FEW_IMAGES = 2
 _NARROW = 64
 _QUANTISED = ("Quantize", "QLinear", "Integer", "QAttention", "QGemm")
 """Parts of the names of the operators of quantised networks."""
@@ -49,7 +50,7 @@ class GraphProbe:
         self._model = normalise(parse(artifact), signature)
         self._reached = reached_values(self._model.graph, [signature.input_name])
         self._sessions: dict[tuple[str, ...], Any] = {}
-        self._one_for_all: set[str] = set()
+        self._image_axes: dict[str, int] = {}
         self._whole: set[str] = set()
         narrow = max(_NARROW, 2 * signature.num_classes)
         self.flow = ImageFlow(self._model.graph, signature.input_name, self._sizes(), narrow)
@@ -71,7 +72,7 @@ class GraphProbe:
 
     def is_shared(self, name: str) -> bool:
         """Whether a value is one for all images of a call."""
-        return name in self._one_for_all
+        return name not in self._image_axes
 
     def values(self, names: Sequence[str], images: Images) -> dict[str, NDArray[Any]]:
         """What named values hold for each image.
@@ -98,7 +99,8 @@ class GraphProbe:
         missing = max(0, size - len(images)) if self._signature.batch else 0
         full = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
         outputs = run_session(session, self._feed(full))
-        return {name: _per_image(array, len(full))[: len(images)] for name, array in outputs.items()}
+        axes = self._image_axes
+        return {n: _per_image(array, len(full), axes.get(n))[: len(images)] for n, array in outputs.items()}
 
     def held(self, constants: Mapping[str, NDArray[Any]]) -> OrtClassifier:
         """The classifier with some values held.
@@ -132,8 +134,9 @@ class GraphProbe:
 
     def _for_all(self, constants: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Constants with the axis of images, where their values have one."""
-        shared = self._one_for_all
-        return {k: np.ascontiguousarray(value if k in shared else value[None]) for k, value in constants.items()}
+        axes = self._image_axes
+        found = {k: np.expand_dims(value, axes[k]) if k in axes else value for k, value in constants.items()}
+        return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
     @border("making a gate differentiable")
     def relaxed(self, gate: str, still: Set[str]) -> TorchClassifier:
@@ -155,7 +158,11 @@ class GraphProbe:
         rewritten = {name for name in self._reached if self.flow.is_discrete(name)} | self._whole | still
         model = relax(self._model, gate, rewritten, self._reached)
         signature = replace(
-            self._signature, output_name=model.graph.output[0].name, num_scores=1, batch_axis=0, precision="float"
+            self._signature,
+            output_name=model.graph.output[0].name,
+            num_scores=1,
+            batch_axis=self._image_axes.get(gate, 0),
+            precision="float",
         )
         network = import_network(model, signature).network
         return TorchClassifier(network, signature, self._normalisation, head="logits").requires_grad_(False).eval()
@@ -171,22 +178,43 @@ class GraphProbe:
         return self._sessions[names]
 
     def _sizes(self) -> dict[str, int]:
-        """Numbers that each value holds for an image, as two black images show."""
-        batch = self._signature.batch or 2
-        feed = self._feed(np.zeros((batch, *self._signature.input_shape), np.float32))
-        names = [name for node in self._model.graph.node for name in node.output if name in self._reached]
-        outputs = run_session(self._session(tuple(names)), feed)
-        sizes = {name: -(-np.size(array) // batch) for name, array in outputs.items()}
-        self._one_for_all = {name for name, array in outputs.items() if np.shape(array)[:1] != (batch,)}
-        kinds = {name: np.asarray(array).dtype.kind for name, array in outputs.items()}
-        self._whole = _whole_numbers(self._model.graph, {name for name, kind in kinds.items() if kind in "biu"})
+        """Numbers that each value holds for an image, as black images show; also where the images lie in it."""
+        batch = self._signature.batch or _FEW_IMAGES
+        names = tuple(name for node in self._model.graph.node for name in node.output if name in self._reached)
+        outputs = self._on_black(names, batch)
+        more = outputs if self._signature.batch else self._on_black(names, batch + 1)
+        sizes = {name: -(-array.size // batch) for name, array in outputs.items()}
+        axes = {name: _image_axis(array.shape, more[name].shape, batch) for name, array in outputs.items()}
+        self._image_axes = {name: axis for name, axis in axes.items() if axis is not None}
+        self._whole = _whole_numbers(self._model.graph, {n for n, a in outputs.items() if a.dtype.kind in "biu"})
         return sizes | {self._signature.input_name: int(np.prod(self._signature.input_shape))}
 
+    def _on_black(self, names: tuple[str, ...], batch: int) -> dict[str, NDArray[Any]]:
+        feed = self._feed(np.zeros((batch, *self._signature.input_shape), np.float32))
+        return {name: np.asarray(array) for name, array in run_session(self._session(names), feed).items()}
 
-def _per_image(array: NDArray[Any], batch: int) -> NDArray[Any]:
+
+def _image_axis(shape: tuple[int, ...], other: tuple[int, ...], batch: int) -> int | None:
+    """Axis of a value along which the images lie, in recurrent networks not always the first; None if none is.
+
+    Args:
+        shape: Shape for `batch` images.
+        other: Shape for one more, or the same where the model fixes their number.
+        batch: A number of images.
+    """
+    if shape == other:  # as many images, or a value that is one for all of them
+        return 0 if shape[:1] == (batch,) else None
+    grown = [axis for axis, (size, more) in enumerate(zip(shape, other, strict=False)) if size != more]
+    alike = len(shape) == len(other) and [(shape[axis], other[axis]) for axis in grown] == [(batch, batch + 1)]
+    return grown[0] if alike else None
+
+
+def _per_image(array: NDArray[Any], batch: int, axis: int | None) -> NDArray[Any]:
     """An array with the images first; what is one for all images is repeated."""
     array = np.asarray(array)
-    return array if array.shape[:1] == (batch,) else np.repeat(array[None], batch, axis=0)
+    if axis is not None and array.ndim > axis and array.shape[axis] == batch:
+        return np.moveaxis(array, axis, 0)
+    return np.repeat(array[None], batch, axis=0)
 
 
 def _whole_numbers(graph: onnx.GraphProto, names: Set[str]) -> set[str]:

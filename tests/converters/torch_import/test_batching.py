@@ -115,3 +115,22 @@ def test_what_cannot_be_vectorised_is_called_for_each_image_and_says_so(monkeypa
 def test_no_images_give_no_rows() -> None:
     _, theirs = both(planted.linear_softmax(batch=3))
     assert theirs.posterior(np.zeros((0, 1, 6, 6), np.float32)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN"])
+def test_first_states_of_a_fixed_batch_serve_any_number_of_images(operator: str, batch: int) -> None:
+    """As recurrent models exported at a fixed batch: first state and lengths stand in the file once per image."""
+    gates = {"LSTM": 16, "GRU": 12, "RNN": 4}[operator]
+    body = f"""
+        rows = Reshape(image, three) t = Transpose <perm = [1, 0, 2]> (rows)
+        y, last = {operator} <hidden_size = 4> (t, wr, rr, b, lengths, first)
+        one = Squeeze(last, zero) scores = Gemm(one, head)
+    """
+    draw = np.random.default_rng(0)
+    sizes = {"wr": (1, gates, 18), "rr": (1, gates, 4), "b": (1, 2 * gates), "head": (4, 3)}
+    tensors = {name: (draw.normal(size=size) / 2).astype(np.float32) for name, size in sizes.items()}
+    state = np.repeat(draw.normal(size=(1, 1, 4)), batch, axis=1).astype(np.float32)
+    tensors |= {"three": shape(batch, 6, 18), "zero": shape(0), "first": state}
+    data = fixed(batch, body, scores=f"float[{batch},3]", lengths=np.full(batch, 6, np.int32), **tensors)
+    assert_same_for_any_number(*both(data))
