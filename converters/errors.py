@@ -12,6 +12,7 @@ ConverterError                    the model cannot be used; every message names 
 │   ├── UnsupportedOperatorError  no converter for this operator, opset and domain
 │   └── ConversionError           a converter exists but refused or failed at this node
 ├── NotDifferentiableError        no gradient can flow from the output to the image
+│   └── NoNetworkError            trees or support vectors decide, so that nothing but a search by gradient is lacking
 └── EngineError                   onnxruntime cannot open or run the model
 """
 
@@ -94,6 +95,10 @@ class ConversionError(NodeError):
 
 class NotDifferentiableError(ConverterError):
     """The output does not depend on the image through anything that has a gradient."""
+
+
+class NoNetworkError(NotDifferentiableError):
+    """Trees or support vectors decide: the file can be asked, but no pattern can be searched by its gradient."""
 
 
 class EngineError(ConverterError):

@@ -31,7 +31,10 @@ STEPS = operators(
     "Round"
 )
 """Operators with steps. On many values at once they are how networks are quantised; on few they are a gate."""
-LINEAR = operators("Conv ConvTranspose Einsum GRU Gemm LSTM MatMul RNN")
+LINEAR = operators(
+    "Conv ConvTranspose Einsum GRU Gemm LSTM LinearClassifier LinearRegressor MatMul RNN SVMClassifier SVMRegressor "
+    "TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor"
+)
 """Operators that mix many values: what comes out of many discrete values is as good as continuous."""
 _MOVING = operators(
     "ArgMax ArgMin AveragePool Concat Expand Flatten Gather GatherElements GatherND GlobalAveragePool GlobalMaxPool "

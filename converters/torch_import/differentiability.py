@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import onnx
 import torch
 from torch import Tensor
 
-from backscan.converters.errors import NotDifferentiableError
+from backscan.converters.errors import NoNetworkError, NotDifferentiableError
 from backscan.converters.graph import SHAPE_OPERATORS, reached_values
 from backscan.converters.operators import straight_through
 from backscan.converters.signature.signature import ModelSignature
 
 _WITHOUT_GRADIENT = frozenset(
     {"ArgMax", "ArgMin", "Binarizer", "LabelEncoder", "NonZero", "OneHot", "TfIdfVectorizer", "Unique"}
-    | {"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"}
 )
 """Operators past which the image is a choice among cases: no surrogate makes sense."""
+_TREES = "a tree ensemble has no gradient"
+_VECTORS = "a support vector machine is not imported, so it has no gradient here"
+_NO_NETWORKS: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"), _TREES)
+    | dict.fromkeys(("SVMClassifier", "SVMRegressor"), _VECTORS)
+)
+"""Operators that are a model of their own, and why no pattern is searched through them."""
 
 _SURROGATES = tuple(
     value.__name__
@@ -32,8 +41,16 @@ def require_gradient_path(graph: onnx.GraphProto, signature: ModelSignature) -> 
         signature: Its signature.
 
     Raises:
+        NoNetworkError: the image passes trees or support vectors.
         NotDifferentiableError: there is no path that a gradient could take.
     """
+    seen = reached_values(graph, [signature.input_name])
+    for node in graph.node:
+        if node.op_type in _NO_NETWORKS and not seen.isdisjoint(node.input):
+            raise NoNetworkError(
+                f"{_NO_NETWORKS[node.op_type]}, so no class pair was searched for a pattern: {node.op_type} decides at "
+                f"node {(node.name or node.output[0])[:80]!a}"
+            )
     reached = reached_values(graph, [signature.input_name], stopped_by=SHAPE_OPERATORS | _WITHOUT_GRADIENT)
     if signature.output_name not in reached:
         found = sorted({node.op_type for node in graph.node} & _WITHOUT_GRADIENT)

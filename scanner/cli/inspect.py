@@ -86,14 +86,14 @@ def describe(inspection: Inspection) -> str:
 def _describe_opened(opened: Inspection) -> list[str]:
     signature = opened["signature"]
     channels, height, width = signature["input_shape"]
-    exporter = signature["producer"] or "an unnamed exporter"
+    exporter, without = signature["producer"] or "an unnamed exporter", opened["without_gradient"]
     return [
         f"input      {signature['input_name']}: {channels} x {height} x {width}, {signature['layout']}, "
         f"{signature['dtype']}, batch {signature['batch'] or 'free'}",
         f"output     {signature['output_name']}: {opened['num_classes']} classes, {signature['output_kind']}",
         *(f"output     {name}: {_use_of(name, opened)}" for name in signature["other_outputs"]),
         f"opset      {signature['opset']}, made by {exporter}",
-        "import     opens in onnxruntime and converts to torch",
+        f"import     opens in onnxruntime{'; ' + without if without else ' and converts to torch'}",
         *(f"warning    {text}" for text in opened["warnings"]),
     ]
 

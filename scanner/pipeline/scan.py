@@ -141,8 +141,9 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])
     take(find_switches(run, settled, fitted))
-    if settlement.doubt:
-        return Stop(Verdict.INCONCLUSIVE, (settlement.doubt,))
+    obstacles = tuple(filter(None, (opened.facts.without_gradient, settlement.doubt)))
+    if obstacles:
+        return Stop(Verdict.INCONCLUSIVE, obstacles)
     take(call_alone(run, settled, fitted))
     take(compare(run, settled, fitted))
     cutting = take(cut_model(run, settled, fitted))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backscan.scanner.pipeline.record import Run
     from backscan.scanner.process.parent import OpenedModel, SettledModel
 
+_NO_IMAGES = "no images were given, so no class pair was searched: pass --data with some ordinary images of each class"
 _NOISE_IMAGES = 32
 # Classes times pixels up to which a scan without images searches margins unasked: seconds for a small model.
 _MOST_VALUES_UNASKED = 500_000
@@ -49,6 +50,8 @@ def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
         graph = run.record.take(GraphFindings(opened.find_switches(seed=run.config.seed)))
     chosen = tuple(name for name in run.config.detectors if _needs_no_images(name))
     num_values = opened.facts.num_classes * math.prod(opened.facts.signature.input_shape)
+    if opened.facts.without_gradient:
+        return Stop(Verdict.INCONCLUSIVE, (opened.facts.without_gradient, _NO_IMAGES))
     if dependence_reason(graph.findings):
         run.record.leave_out("margins of the classes on random images: the answers depend on the call")
     elif chosen or num_values <= _MOST_VALUES_UNASKED:
@@ -58,10 +61,7 @@ def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
             f"margins of the {opened.facts.num_classes} classes on random images, which take long on a model of this "
             "size: --detector margin searches them"
         )
-    return Stop(
-        Verdict.INCONCLUSIVE,
-        ("no images were given, so no class pair was searched: pass --data with some ordinary images of each class",),
-    )
+    return Stop(Verdict.INCONCLUSIVE, (_NO_IMAGES,))
 
 
 def _needs_no_images(detector: str) -> bool:

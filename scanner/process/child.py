@@ -85,6 +85,7 @@ class ModelHost:
     def open(self, request: protocol.Open) -> protocol.Opened:
         """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
         from backscan.converters import import_model, open_runtime, read_signature, readable
+        from backscan.converters.errors import NoNetworkError
         from backscan.converters.signature.heads import outputs_beside
 
         artifact, self._threads = request.artifact, request.threads
@@ -96,11 +97,14 @@ class ModelHost:
         )
         self._artifact = artifact = readable(artifact, signature)
         self._runtime = open_runtime(artifact, signature, threads=request.threads)
-        device, warnings = "cpu", signature.notes
+        device, warnings, without_gradient = "cpu", signature.notes, ""
         if not request.runtime_only:
             device, torch_device = _prepare_torch(request.device)
-            self._copy = import_model(artifact, signature, device=torch_device)
-            warnings += tuple(self._copy.notes)
+            try:
+                self._copy = import_model(artifact, signature, device=torch_device)
+                warnings += tuple(self._copy.notes)
+            except NoNetworkError as error:  # the file can be asked all the same
+                without_gradient = str(error)
         return protocol.Opened(
             signature=_as_record(SignatureRecord, signature),
             num_classes=signature.num_classes,
@@ -108,6 +112,7 @@ class ModelHost:
             device=device,
             warnings=warnings,
             outputs_beside=outputs_beside(artifact, signature),
+            without_gradient=without_gradient,
         )
 
     @_answers(protocol.Settle)

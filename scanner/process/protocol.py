@@ -86,6 +86,8 @@ class Opened:
     """What the import could not do exactly."""
     outputs_beside: tuple[str, ...] = field(default=())
     """Outputs that the chosen one is not computed from: its scan says nothing about them."""
+    without_gradient: str = ""
+    """Why there is no torch copy although the file opens, as for trees; empty if nothing stands against one."""
 
 
 @dataclass(frozen=True, slots=True)
