@@ -6,6 +6,7 @@ Importing this registers them all, so the importer takes `find_converter` from h
 from backscan.converters.operators import (  # noqa: F401 - a family registers itself
     activations,
     attention,
+    bits,
     casts,
     constants,
     convolutions,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.converters.errors import ConverterError
 from backscan.scanner.results import GraphFinding
 from backscan.scanner.switches.blind import Forced
 from backscan.scanner.switches.trial import Trial
@@ -142,10 +143,23 @@ def _why(error: Exception) -> str:
 
 
 def _briefly(group: Sequence[Switch], trial: Trial) -> Demonstration | Forced | None:
-    """What an image shows, found by a gradient or without one; else what a soft gate does when it is held elsewhere."""
-    shown = trial.demonstrate(group, steps=_FIRST_STEPS)
-    if shown is not None:
-        return shown
+    """What an image shows, found by a gradient or without one; else what a soft gate does when it is held elsewhere.
+
+    Raises:
+        ConverterError: the group has no differentiable twin, and nothing was found without one.
+    """
+    obstacle = None
+    try:
+        shown = trial.demonstrate(group, steps=_FIRST_STEPS)
+    except ConverterError as error:
+        shown, obstacle = None, error
+    found = shown or _blindly(group, trial)
+    if found is None and obstacle is not None:
+        raise obstacle
+    return found
+
+
+def _blindly(group: Sequence[Switch], trial: Trial) -> Demonstration | Forced | None:
     blind, is_hard = trial.blind(group), _is_hard(group)
     shown = next((found for found in blind.demonstrate() if is_hard or found.is_universal), None)
     return shown if shown is not None or is_hard else blind.force()
