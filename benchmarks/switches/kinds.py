@@ -63,6 +63,7 @@ KINDS: dict[str, Kind] = {
     "two-pixels": Kind(slopes.two_pixels, triggers.white_patch_alone),
     "product-of-pixels": Kind(slopes.product_of_pixels),
     "saturated-error": Kind(slopes.saturated_error),
+    "leaking-ramp": Kind(slopes.leaking_ramp),
     "pole": Kind(slopes.pole),
     "direction": Kind(slopes.direction, triggers.white_patch_alone),
     "recurrent-cell": Kind(slopes.recurrent_cell),

@@ -105,6 +105,11 @@ def saturated_error(plant: Planter) -> str:
     return mix(plant, plant.add("Add", half, plant.constant(0.5)))
 
 
+def leaking_ramp(plant: Planter) -> str:
+    """A ramp that is never quite flat, so that the gate does not rest."""
+    return push(plant, plant.add("LeakyRelu", steep(plant, 1.0), alpha=5e-6), 1e5)
+
+
 def pole(plant: Planter) -> str:
     """A division by what is 0 just beyond the trigger."""
     rest = plant.add("Sub", plant.constant(1.000001), plant.patch_mean())

@@ -9,8 +9,9 @@ powers of ten are kept for paths that read a few pixels.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,9 +57,19 @@ class BlindTrial:
         judge: Judges images and held gates.
         ordinary: What the gates hold on ordinary images.
         deadline: When to give up, on the monotonic clock.
+        beyond: Gate -> how far it must be from there to count as turned; without it anywhere else counts.
     """
 
-    def __init__(self, probe: GraphProbe, judge: Judge, ordinary: Held, *, deadline: float) -> None:
+    def __init__(
+        self,
+        probe: GraphProbe,
+        judge: Judge,
+        ordinary: Held,
+        *,
+        deadline: float,
+        beyond: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._beyond = beyond
         self._deadline = deadline
         self._probe = probe
         self._judge = judge
@@ -130,7 +141,8 @@ class BlindTrial:
         """Patches with which the gates are not where they ordinarily are, the farthest first, each place once."""
         distance = np.zeros(len(patches))
         for gate, array in zip(self._gates, self._seen(self._gates), strict=False):
-            distance = np.maximum(distance, _distances(array[-len(patches) :], self._ordinary[gate]))
+            gap = distances(array[-len(patches) :], self._ordinary[gate])
+            distance = np.maximum(distance, np.where(gap >= self._beyond.get(gate, 0.0), gap, 0.0))
         order = [index for index in np.argsort(-distance, kind="stable") if distance[index] > 0]
         _, firsts = np.unique(distance[order], return_index=True)
         return patches[[order[place] for place in np.sort(firsts)[:_MOST_TRIED]]]
@@ -140,7 +152,7 @@ class BlindTrial:
         for gate in self._gates:
             ordinary = self._ordinary[gate]
             for seen in self._seen([gate]):
-                distance = _distances(seen, ordinary)
+                distance = distances(seen, ordinary)
                 order = np.argsort(-distance, kind="stable")[:_MOST_TRIED]
                 yield from ((gate, seen[index].astype(ordinary.dtype)) for index in order if distance[index] > 0)
             if self._patches is not None and ordinary.dtype.kind == "f":
@@ -148,7 +160,7 @@ class BlindTrial:
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def _distances(array: NDArray[Any], ordinary: NDArray[Any]) -> NDArray[np.float64]:
+def distances(array: NDArray[Any], ordinary: NDArray[Any]) -> NDArray[np.float64]:
     """How far each of some values [N, ...] is from an ordinary one; infinite where it is not finite."""
     gaps = np.abs(array.astype(np.float64) - ordinary.astype(np.float64)).reshape(len(array), -1)
     return np.asarray(np.where(np.isfinite(gaps), gaps, np.inf).max(axis=1, initial=0.0))

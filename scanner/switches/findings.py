@@ -10,7 +10,7 @@ worth a finding if they are dormant and one pattern sends images of different cl
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,7 +108,17 @@ def _judge(switches: Sequence[Switch], trial: Trial, num_images: int, deadline: 
     soft = {index: why for index, why in failed.items() if not _is_hard(groups[index])}
     broken = [groups[index] for index in soft] + [[switch] for switch in unheld if not switch.hard]
     reasons = [*soft.values(), *unheld.values()]
+    if not any(finding.demonstrated for finding in found):  # parts of a gate that was shown need no words of their own
+        found += _of_leaks(trial, dormant, num_images)
     return (*found, *_unexamined(late, "lack of time"), *_unexamined(broken, f"an error ({''.join(reasons[:1])})"))
+
+
+def _of_leaks(trial: Trial, dormant: Sequence[Switch], num_images: int) -> Iterator[GraphFinding]:
+    """A finding for each group of gates that are awake on ordinary images without deciding them, and open on others."""
+    for group in _groups(trial.leaks(dormant)):
+        shown = trial.open_leak(group)
+        if shown is not None:
+            yield _error(group, shown, num_images, does="decides none of")
 
 
 def _outcomes(
@@ -194,14 +204,16 @@ def _described(group: Sequence[Switch], outcome: Demonstration | Forced, num_ima
     return _error(group, outcome, num_images)
 
 
-def _error(group: Sequence[Switch], shown: Demonstration, num_images: int) -> GraphFinding:
+def _error(
+    group: Sequence[Switch], shown: Demonstration, num_images: int, *, does: str = "changes nothing on"
+) -> GraphFinding:
     return GraphFinding(
         rule=_rule(group[0]),
         severity="error",
         message=f"{_claim(group[0])}; an image was found that is decided as {shown.target} because of them, and as "
         f"{shown.source} without",
         nodes=_nodes(group),
-        evidence=f"holding {_quoted(group[0].gate)} constant changes nothing on {num_images} ordinary images; pasting "
+        evidence=f"holding {_quoted(group[0].gate)} constant {does} {num_images} ordinary images; pasting "
         f"what was found on them sends {shown.moved} of {shown.others} that were decided otherwise to {shown.target}"
         + ("" if shown.finite else "; its scores are not finite"),
         demonstrated=True,

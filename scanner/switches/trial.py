@@ -17,6 +17,7 @@ import numpy as np
 from backscan.converters.errors import ConverterError, NotDifferentiableError, border
 from backscan.scanner.switches.blind import BlindTrial
 from backscan.scanner.switches.judging import Demonstration, Judge
+from backscan.scanner.switches.leaks import Leaks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +74,8 @@ class Trial:
         self._blind: dict[tuple[str, ...], BlindTrial] = {}
         resting = {name for name, typical in self._ordinary.items() if _rests(values[name], typical)} | self._still
         self._switches = [switch for switch in switches if switch.hard or switch.gate in resting]
+        self._soft = [switch for switch in switches if not switch.hard and switch.gate in self._ordinary]
+        self._leaks = Leaks(probe, self._judge, values, self._ordinary)
         self.obstacles = {switch: _UNREAD for switch in switches if switch.gate not in self._ordinary}
         """Switches that could not be held, and why; `dormant` adds to them."""
 
@@ -118,6 +121,15 @@ class Trial:
         if len(obstacles) == len(group):
             raise obstacles[0]
         return None
+
+    @border("watching gates that are awake")
+    def leaks(self, dormant: Sequence[Switch]) -> list[Switch]:
+        """Soft switches beside the dormant ones that decide no ordinary image and read a part of it alone."""
+        return self._leaks.choose([switch for switch in self._soft if switch not in dormant])
+
+    def open_leak(self, group: Sequence[Switch]) -> Demonstration | None:
+        """What a filling of the pixels that a group of such switches reads does."""
+        return self._leaks.demonstrate(group, self._deadline)
 
     def _is_dormant(self, switch: Switch) -> bool:
         try:

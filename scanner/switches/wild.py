@@ -48,7 +48,7 @@ def pixels_read(values: Values, image: Images) -> NDArray[np.bool_] | None:
     blocks = [(0, height, 0, width)]
     while any(bottom - top > 1 or right - left > 1 for top, bottom, left, right in blocks):
         parts = [part for block in blocks for part in _quarters(*block)]
-        blocks = [part for part, moves in zip(parts, _moving(values, image, before, parts), strict=True) if moves]
+        blocks = [part for part, moves in zip(parts, _moving(values, image, before, parts).any(axis=0), strict=True) if moves]
         area = sum((bottom - top) * (right - left) for top, bottom, left, right in blocks)
         if len(blocks) > (_MOST_BLOCKS if area > height * width // 4 else 4 * _MOST_BLOCKS):
             return None
@@ -89,18 +89,34 @@ def _quarters(top: int, bottom: int, left: int, right: int) -> list[tuple[int, i
     return [part for part in parts if part[0] < part[1] and part[2] < part[3]]
 
 
+def moved_blocks(values: Values, image: Images, *, parts: int = 4) -> NDArray[np.bool_]:
+    """Which blocks of an image move which of some values.
+
+    Args:
+        values: Images [N, C, H, W] -> arrays [N, ...] of what is watched.
+        image: The image to change, [C, H, W].
+        parts: Blocks along each axis, as far as it is that long.
+
+    Returns:
+        [number of values, number of blocks].
+    """
+    rows, columns = (np.array_split(np.arange(size), min(parts, size)) for size in image.shape[1:])
+    blocks = [(row[0], row[-1] + 1, column[0], column[-1] + 1) for row in rows for column in columns]
+    return _moving(values, image, values(image[None]), blocks)
+
+
 @np.errstate(invalid="ignore")
 def _moving(
     values: Values, image: Images, before: Sequence[NDArray[Any]], parts: Sequence[tuple[int, int, int, int]]
 ) -> NDArray[np.bool_]:
-    """Which blocks move a value when they are made dark, bright or noisy."""
-    moves = np.zeros(len(parts), bool)
+    """Which blocks move which value when they are made dark, bright or noisy, [number of values, number of blocks]."""
+    moves = np.zeros((len(before), len(parts)), bool)
     for other in wild_images(image.shape)[[0, 1, 4]]:
         changed = np.repeat(image[None], len(parts), axis=0)
         for one, (top, bottom, left, right) in zip(changed, parts, strict=True):
             one[:, top:bottom, left:right] = other[:, top:bottom, left:right]
-        for first, now in zip(before, values(changed), strict=True):
+        for moved, first, now in zip(moves, before, values(changed), strict=True):
             gaps = np.abs(now.astype(np.float64) - first.astype(np.float64)).reshape(len(parts), -1)
             tolerance = _ROUNDING * float(np.abs(first.astype(np.float64)).max(initial=0))
-            moves |= ~(gaps.max(axis=1, initial=0) <= tolerance)  # what is not a number moved too
+            moved |= ~(gaps.max(axis=1, initial=0) <= tolerance)  # what is not a number moved too
     return moves
