@@ -36,3 +36,8 @@ def ordinary_images(size: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(11)
     noise = rng.random((40, 3, size, size)) * rng.random((40, 1, 1, 1))
     return np.clip(0.7 * rng.random((40, 3, 1, 1)) + 0.3 * noise, 0, 0.94).astype(np.float32)
+
+
+def described(host: Case) -> str:
+    """An export as tables name it."""
+    return f"{host.model}, {host.exporter} {host.opset}"

@@ -17,7 +17,7 @@ from backscan.scanner.process.parent import open_process
 from backscan.scanner.results import GraphFinding
 from benchmarks.exporters.cases import Case
 from benchmarks.exporters.models import ARCHITECTURES, NUM_CLASSES
-from benchmarks.switches.hosts import exported, ordinary_images
+from benchmarks.switches.hosts import described, exported, ordinary_images
 from benchmarks.switches.kinds import KINDS, plant_kind
 
 DEMONSTRATED, LISTED, REFUSED, UNEXAMINED, MISSED = "demonstrated", "listed", "refused", "not examined", "missed"
@@ -60,7 +60,7 @@ def try_kind(kind: str, host: Case) -> Tried:
     changed = _changed(planted, plain, images, KINDS[kind].trigger(images)) if kind else 0.0
     said = (refusal,) if refusal else tuple(f"{finding.severity} {finding.rule}" for finding in found)
     outcome = (_outcome(found, refusal) if kind else "") or ("" if not said else "finding")
-    return Tried(kind, f"{host.model}, {host.exporter} {host.opset}", round(changed, 3), outcome, said, round(seconds, 1))
+    return Tried(kind, described(host), round(changed, 3), outcome, said, round(seconds, 1))
 
 
 def _looked_through(model: onnx.ModelProto, images: NDArray[np.float32]) -> tuple[Sequence[GraphFinding], str]:
@@ -101,7 +101,9 @@ def _changed(
     return float(max(shares))
 
 
-def _among(model: OrtClassifier, marked: NDArray[np.float32], images: NDArray[np.float32], index: int) -> NDArray[np.int64]:
+def _among(
+    model: OrtClassifier, marked: NDArray[np.float32], images: NDArray[np.float32], index: int
+) -> NDArray[np.int64]:
     call = np.concatenate([images[:4], marked[index : index + 1]])
     return model.decisions(call)[-1:]
 

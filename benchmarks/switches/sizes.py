@@ -63,7 +63,9 @@ def counted_range(plant: Planter) -> str:
 
 def resized_patch(plant: Planter) -> str:
     """An interpolation whose size is computed from the patch."""
-    wider = plant.add("Concat", plant.constant([1], np.int64), plant.add("Add", _step(plant), plant.constant([2], np.int64)), axis=0)
+    wider = plant.add(
+        "Concat", plant.constant([1], np.int64), plant.add("Add", _step(plant), plant.constant([2], np.int64)), axis=0
+    )
     small = plant.constant(np.ones((1, 2)))
     grown = plant.add("Resize", small, "", "", wider, mode="nearest")
     return _if_longer(plant, grown, 2)

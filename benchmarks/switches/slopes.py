@@ -66,7 +66,9 @@ def looped_squares(plant: Planter) -> str:
             helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
         ],
     )
-    power = plant.add("Loop", plant.constant(8, np.int64), plant.constant(True, np.bool_), plant.patch_mean(), body=body)
+    power = plant.add(
+        "Loop", plant.constant(8, np.int64), plant.constant(True, np.bool_), plant.patch_mean(), body=body
+    )
     return push(plant, power, 1e5)
 
 

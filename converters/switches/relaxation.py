@@ -25,7 +25,8 @@ _MARGIN = 1e-4
 """By how much a comparison is to be exceeded: a difference of 0 does not make one true."""
 
 _PASSED_OVER = operators(
-    "BitShift Cast Ceil DequantizeLinear Exp Floor Identity LogSoftmax OneHot Pow QuantizeLinear Round Sign Softmax Sqrt"
+    "BitShift Cast Ceil DequantizeLinear Exp Floor Identity LogSoftmax OneHot Pow QuantizeLinear "
+    "Round Sign Softmax Sqrt"
 )
 """Rising functions of their first input whose gradient vanishes somewhere, or everywhere."""
 
