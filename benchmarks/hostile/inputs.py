@@ -40,7 +40,11 @@ class HostileInput:
     expected: frozenset[int]
     """Exit codes that are right."""
     prepare: Prepare
-    """Fills a folder; gives the arguments after `scanner check`."""
+    """Fills a folder; gives the arguments after `scanner check`. A folder `here` in it becomes the working folder."""
+    command: str = "check"
+    """Command that gets the arguments."""
+    spared: str = ""
+    """A file of the folder, or beside it, that the run may not write."""
 
 
 def good_images(rng: Generator, each: int = 12) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -53,7 +57,7 @@ def good_images(rng: Generator, each: int = 12) -> tuple[NDArray[np.float32], ND
     return images.transpose(0, 2, 3, 1), labels
 
 
-def _check(folder: Path, rng: Generator, model: bytes | None = None, **arrays: object) -> list[str]:
+def good_folder(folder: Path, rng: Generator, model: bytes | None = None, **arrays: object) -> list[str]:
     """Arguments for a model and an archive; what is not given is good."""
     (folder / "model.onnx").write_bytes(classifier().SerializeToString() if model is None else model)
     images, labels = good_images(rng)
@@ -62,14 +66,14 @@ def _check(folder: Path, rng: Generator, model: bytes | None = None, **arrays: o
 
 
 def _model(make: Callable[[], bytes]) -> Prepare:
-    return lambda folder, rng: _check(folder, rng, make())
+    return lambda folder, rng: good_folder(folder, rng, make())
 
 
 def _around(change: Callable[[Path], object], location: str = "weights") -> Prepare:
     """A model with external data, and something done to the folder."""
 
     def prepare(folder: Path, rng: Generator) -> list[str]:
-        arguments = _check(folder, rng, external(location).SerializeToString())
+        arguments = good_folder(folder, rng, external(location).SerializeToString())
         (folder / "secret").write_bytes(classifier().graph.initializer[0].raw_data)
         change(folder)
         return arguments
@@ -78,7 +82,7 @@ def _around(change: Callable[[Path], object], location: str = "weights") -> Prep
 
 
 def _path(make: Callable[[Path], Path]) -> Prepare:
-    return lambda folder, rng: [str(make(folder)), *_check(folder, rng)[1:]]
+    return lambda folder, rng: [str(make(folder)), *good_folder(folder, rng)[1:]]
 
 
 def _fifo(folder: Path) -> Path:
@@ -87,7 +91,7 @@ def _fifo(folder: Path) -> Path:
 
 
 def _arrays(change: Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, object]]) -> Prepare:
-    return lambda folder, rng: _check(folder, rng, **change(*good_images(rng)))
+    return lambda folder, rng: good_folder(folder, rng, **change(*good_images(rng)))
 
 
 def _set(images: NDArray[np.float32], value: float) -> NDArray[np.float32]:
@@ -99,7 +103,7 @@ def _archive(content: Callable[[Path], object]) -> Prepare:
     """Good model, archive written by hand."""
 
     def prepare(folder: Path, rng: Generator) -> list[str]:
-        arguments = _check(folder, rng)
+        arguments = good_folder(folder, rng)
         content(folder / "images.npz")
         return arguments
 
@@ -128,7 +132,7 @@ def _pictures(save: Callable[[Path, int], object], each: int = 10) -> Prepare:
     """A folder of pictures, one subfolder for each class."""
 
     def prepare(folder: Path, rng: Generator) -> list[str]:
-        arguments = _check(folder, rng)
+        arguments = good_folder(folder, rng)
         images, labels = good_images(rng, each)
         for label in range(CLASSES):
             (folder / "pictures" / str(label)).mkdir(parents=True)
@@ -211,7 +215,7 @@ def _flat_input() -> bytes:
     return model.SerializeToString()
 
 
-HONEST = HostileInput("nothing is hostile or broken", ANY, _check)
+HONEST = HostileInput("nothing is hostile or broken", ANY, good_folder)
 
 MODELS = [
     HostileInput(f"model: {name}", NO_VERDICT if entry.rule else ANY - USER, _model(entry.make))
@@ -264,8 +268,8 @@ FILES = [
 ]  # fmt: skip
 
 DATA = [
-    HostileInput("no such images", USER, lambda folder, rng: [*_check(folder, rng)[:2], str(folder / "none")]),
-    HostileInput("images are a model", USER, lambda folder, rng: [(a := _check(folder, rng))[0], "--data", a[0]]),
+    HostileInput("no such images", USER, lambda folder, rng: [*good_folder(folder, rng)[:2], str(folder / "none")]),
+    HostileInput("images are a model", USER, lambda folder, rng: [(a := good_folder(folder, rng))[0], "--data", a[0]]),
     HostileInput("archive is text", USER, _archive(lambda path: path.write_text("no archive"))),
     HostileInput("archive is a pickle", USER, _archive(lambda path: path.write_bytes(b"\x80\x04K\x01."))),
     HostileInput("archive is cut off", USER, _archive(lambda path: path.write_bytes(path.read_bytes()[:-200]))),
@@ -325,11 +329,11 @@ def _seeded(maker: Prepare, seed: int, index: int, folder: Path, _: Generator) -
 
 def _mutated_model(folder: Path, rng: Generator) -> list[str]:
     bases = base_models(None)
-    return _check(folder, rng, mutate(bases[rng.integers(len(bases))], rng))
+    return good_folder(folder, rng, mutate(bases[rng.integers(len(bases))], rng))
 
 
 def _damaged_archive(folder: Path, rng: Generator) -> list[str]:
-    arguments = _check(folder, rng)
+    arguments = good_folder(folder, rng)
     _damage(folder / "images.npz", rng)
     return arguments
 

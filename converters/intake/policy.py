@@ -55,6 +55,8 @@ class Policy:
     """Size of the model file (the format cannot hold more)."""
     max_external_bytes: int = 8 * GIB
     """Size of all external-data files together."""
+    max_shared_bytes: int = 1 << 26
+    """Bytes of external data that several tensors use, counted for each but the first."""
     max_tensor_bytes: int = 2 * GIB
     """Size of one stored tensor, as its shape and type declare it."""
     max_elements: int = 1 << 28

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import ntpath
 import posixpath
+from collections import defaultdict
 from collections.abc import Sequence
 
 from onnx import TensorProto
@@ -47,6 +48,12 @@ class StoredTensors:
         self.largest_bytes = 0
         self.reach: dict[str, int] = {}
         """External location -> bytes that its file must have at least."""
+        self._ranges: dict[str, list[tuple[int, int]]] = defaultdict(list)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of external data that further tensors use again: each makes its own copy of them."""
+        return sum(map(_used_again, self._ranges.values()))
 
     def add(self, tensor: TensorProto) -> None:
         """Judge one tensor."""
@@ -113,6 +120,16 @@ class StoredTensors:
             )
             return
         self.reach[location] = max(self.reach.get(location, 0), offset + size)
+        self._ranges[location].append((offset, offset + size))
+
+
+def _used_again(ranges: Sequence[tuple[int, int]]) -> int:
+    """Bytes that lie in several ranges, each time but the first."""
+    again, end = 0, 0
+    for start, stop in sorted(ranges):
+        again += max(0, min(end, stop) - start)
+        end = max(end, stop)
+    return again
 
 
 def count_elements(dims: Sequence[int], where: str, violations: Violations) -> int | None:

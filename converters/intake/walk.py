@@ -42,6 +42,7 @@ class GraphAudit:
         violations.bound("max_nodes", self.num_nodes, "nodes, those of subgraphs included")
         violations.bound("max_expanded_nodes", self.num_expanded_nodes, "nodes after functions and loops are expanded")
         violations.bound("max_tensors", self.tensors.count, "stored tensors, those in attributes included")
+        violations.bound("max_shared_bytes", self.tensors.shared_bytes, "bytes of external data in several tensors")
 
     def _check_functions(self, model: ModelProto) -> None:
         if len(self._functions) < len(model.functions):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from backscan.scanner.errors import ReportError
 from backscan.scanner.results import SCHEMA_VERSION, ScanResult, Verdict, to_json
+from backscan.scanner.store.files import read_text
 from backscan.scanner.store.reports import parse
 
 _KEPT = (Verdict.BACKDOOR_DETECTED, Verdict.NOT_DETECTED)
@@ -58,7 +59,7 @@ class Entry:
     def find(self) -> ScanResult | None:
         """The kept result; None if there is none or it cannot be read."""
         try:
-            (result,) = parse(self.path.read_text(encoding="utf-8"))
+            (result,) = parse(read_text(self.path))
         except (OSError, ReportError, ValueError):
             return None
         return result
