@@ -9,6 +9,7 @@ takes longer or more than allowed. The exit code of this command says whether an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import resource
@@ -27,17 +28,18 @@ from typer.testing import CliRunner
 
 from backscan.scanner.cli.app import app
 from benchmarks import command
+from benchmarks.hostile.extremes import EXTREMES
 from benchmarks.hostile.fuzz import MEMORY
 from benchmarks.hostile.inputs import BEHAVIOUR, DATA, FILES, HONEST, MODELS, HostileInput, generated
+from benchmarks.hostile.kept import CACHE, KEPT, OPTIONS
+from benchmarks.hostile.surroundings import SURROUNDINGS
 from benchmarks.provenance import circumstances
 from benchmarks.table import grid, page
 
 MAX_SECONDS = 120.0
+MAX_MEGABYTES = 2048
 _LIBRARIES = ("onnx", "onnxruntime", "torch", "protobuf")
-_OPTIONS = (
-    "--quiet", "check", "--threads", "1", "--format", "json", "--preprocess", "none", "--images-per-class", "8",
-    "--max-steps", "20", "--time-limit", "30",
-)  # fmt: skip
+_OPTIONS = {"check": OPTIONS, "verify": ("--format", "json")}
 _PAGE = resource.getpagesize()
 
 
@@ -62,17 +64,18 @@ class Outcome:
 
 
 class MemoryWatch(threading.Thread):
-    """Follows the resident memory of this process's children."""
+    """Follows the resident memory of this process's children, and by how much its own grows."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.largest = 0
+        self._own = _resident("self")
         self._done = threading.Event()
 
     def run(self) -> None:
         """Look every few hundredths of a second."""
         while not self._done.wait(0.03):
-            self.largest = max(self.largest, _children_bytes())
+            self.largest = max(self.largest, _children_bytes(), _resident("self") - self._own)
 
     def stop(self) -> int:
         """End; return the largest memory seen, in bytes."""
@@ -86,10 +89,14 @@ def _children_bytes() -> int:
     for path in Path("/proc/self/task").glob("*/children"):
         try:
             for child in path.read_text().split():
-                total += int(Path(f"/proc/{child}/statm").read_text().split()[1]) * _PAGE
+                total += _resident(child)
         except OSError:  # it ended meanwhile
             continue
     return total
+
+
+def _resident(process: str) -> int:
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * _PAGE
 
 
 def check(row: HostileInput, seed: int) -> Outcome:
@@ -98,8 +105,14 @@ def check(row: HostileInput, seed: int) -> Outcome:
         arguments = row.prepare(Path(folder), np.random.default_rng(seed))
         watch, start = MemoryWatch(), time.monotonic()
         watch.start()
-        result = CliRunner().invoke(app, [*_OPTIONS, *arguments])
+        with contextlib.chdir(_working_folder(Path(folder))):
+            result = CliRunner().invoke(
+                app,
+                ["--quiet", row.command, *_OPTIONS[row.command], *arguments],
+                env={"XDG_CACHE_HOME": f"{folder}/{CACHE}"},
+            )
         seconds, memory = time.monotonic() - start, watch.stop()
+        written = row.spared and (Path(folder) / row.spared).exists()
     outcome = Outcome(
         row.name,
         tuple(sorted(row.expected)),
@@ -109,12 +122,18 @@ def check(row: HostileInput, seed: int) -> Outcome:
         _message(result.stdout, result.stderr).replace(folder, "FOLDER")[:200],
         "",
     )
-    return replace(outcome, fault=_fault(outcome, result.exception))
+    return replace(outcome, fault=f"wrote {row.spared}" if written else _fault(outcome, result.exception))
+
+
+def _working_folder(folder: Path) -> Path:
+    """Where the user stands: beside the model, if the row says so."""
+    return folder / "here" if (folder / "here").is_dir() else folder
 
 
 def inputs(generated_count: int, seed: int) -> list[HostileInput]:
     """All rows of the table, the generated ones last."""
-    return [*MODELS, *BEHAVIOUR, *FILES, *DATA, *generated(generated_count, seed)]
+    fixed = (*MODELS, *BEHAVIOUR, *FILES, *DATA, *SURROUNDINGS, *KEPT, *EXTREMES)
+    return [*fixed, *generated(generated_count, seed)]
 
 
 def check_all(names: Sequence[str], generated_count: int, seed: int, jobs: int) -> Iterator[Outcome]:
@@ -165,7 +184,7 @@ def _fault(outcome: Outcome, error: BaseException | None) -> str:
         return "said nothing"
     if outcome.seconds > MAX_SECONDS:
         return f"expected at most {MAX_SECONDS} s"
-    return f"expected at most {MEMORY >> 20} MB" if outcome.megabytes > MEMORY >> 20 else ""
+    return f"expected at most {MAX_MEGABYTES} MB" if outcome.megabytes > MAX_MEGABYTES else ""
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
