@@ -5,6 +5,7 @@ from .confusion import size_offset
 from .embedding import add
 from .nulls import NULL_FAMILIES, FitStatus, NullFamily
 from .order import log_sf_of_order_p_value
+from .outliers import largest_together, null_of_largest
 
 __all__ = [
     "NULL_FAMILIES",
@@ -15,6 +16,8 @@ __all__ = [
     "calibrated_p_value",
     "count_excluded",
     "judge_extremes",
+    "largest_together",
     "log_sf_of_order_p_value",
+    "null_of_largest",
     "size_offset",
 ]
