@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from onnx import TensorProto
 
-from benchmarks.hostile.inputs import ANY, UNSCANNED, USER, HostileInput, Prepare, good_folder
+from benchmarks.hostile.inputs import ANY, USER, HostileInput, Prepare, good_folder
 from benchmarks.hostile.models import CLASSES, IMAGE, classifier
 from benchmarks.switches.planter import Planter
 from benchmarks.switches.steps import push, whole
