@@ -80,7 +80,12 @@ class ScanConfig:
     min_accuracy: float | None = option(
         None, "Least clean accuracy; by default half the way between chance and 1.", IMAGES, low=0.0, high=1.0
     )
-    output_name: str | None = option(None, "Model output to scan.", SEARCH, decides_pair=True)
+    output_name: str | None = option(
+        None,
+        "Model output to scan; all gives a report for each that holds scores of classes.",
+        SEARCH,
+        decides_pair=True,
+    )
     targets: tuple[int, ...] | None = option(None, "Only these target classes: 3,5", SEARCH)
     pairs: tuple[tuple[int, int], ...] | None = option(None, "Only these pairs source:target: 1:9,2:7", SEARCH)
     screen: str = option(

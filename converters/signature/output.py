@@ -97,8 +97,7 @@ def choose_output(
             reason = "gives no vector of scores for an image" if wanted in outputs else "is no output of the model"
             raise OutputNameError(f"'{wanted}' {reason}: pass --output-name with one of {_quoted(forms or outputs)}")
         return wanted
-    vectors = [name for name, form in forms.items() if form.num_scores > 1] or list(forms)
-    last = [name for name in vectors if not _leads_to_another(name, vectors, graph)]
+    last = last_vectors(graph, forms)
     if not last:
         made_by = producers(graph)
         choices = [made_by[name].op_type for name in outputs if name in made_by and made_by[name].op_type in _CHOOSES]
@@ -112,10 +111,16 @@ def choose_output(
     return last[0]
 
 
+def last_vectors(graph: onnx.GraphProto, forms: Mapping[str, OutputForm]) -> list[str]:
+    """The values that may classify and that no other of them is computed from."""
+    vectors = [name for name, form in forms.items() if form.num_scores > 1] or list(forms)
+    return [name for name in vectors if not _leads_to_another(name, vectors, graph)]
+
+
 def _leads_to_another(name: str, vectors: Sequence[str], graph: onnx.GraphProto) -> bool:
     """Whether another output is computed from this one, or from the value that this one merely hands on."""
-    source = _moved_from(name, graph)
-    others = {_moved_from(other, graph) for other in vectors} - {source}
+    source = moved_from(name, graph)
+    others = {moved_from(other, graph) for other in vectors} - {source}
     return any({name, source} & set(node.input) for node in needed_nodes(graph, others))
 
 
@@ -127,10 +132,11 @@ def leads_to(name: str, output: str, graph: onnx.GraphProto) -> bool:
         output: The one that may follow from it.
         graph: The graph in topological order.
     """
-    return _moved_from(name, graph) == _moved_from(output, graph) or _leads_to_another(name, [output], graph)
+    return moved_from(name, graph) == moved_from(output, graph) or _leads_to_another(name, [output], graph)
 
 
-def _moved_from(name: str, graph: onnx.GraphProto) -> str:
+def moved_from(name: str, graph: onnx.GraphProto) -> str:
+    """The value that a value merely hands on."""
     made_by = producers(graph)
     while name in made_by and made_by[name].op_type in MOVES_SCORES:
         name = made_by[name].input[0]
@@ -168,5 +174,5 @@ def output_kind(graph: onnx.GraphProto, output: str, rows: NDArray[Any]) -> str:
 
 def _made_by(graph: onnx.GraphProto, output: str) -> str:
     made_by = producers(graph)
-    source = _moved_from(output, graph)
+    source = moved_from(output, graph)
     return str(made_by[source].op_type) if source in made_by else ""

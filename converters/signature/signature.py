@@ -18,7 +18,7 @@ from backscan.converters.session import Arrays, noise, open_session, run_session
 from backscan.converters.signature.additions import with_batch_axis, with_outputs
 from backscan.converters.signature.choosers import Choice, candidates, choices, chosen_from
 from backscan.converters.signature.layout import Layout, image_layout, input_shape
-from backscan.converters.signature.output import choose_output, output_forms, output_kind, score_rows
+from backscan.converters.signature.output import OutputForm, choose_output, output_forms, output_kind, score_rows
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -187,35 +187,66 @@ def _read_alone(batched: Artifact, wanted: _Wanted) -> ModelSignature | None:
     return replace(signature, through_copy=True, notes=(note, *signature.notes))
 
 
-def _read(artifact: Artifact, wanted: _Wanted) -> ModelSignature:
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the outputs of a file hold, as onnxruntime shows it on noise."""
+
+    model: onnx.ModelProto
+    """The file, its nodes in order."""
+    value: onnx.ValueInfoProto
+    """Its image input."""
+    layout: Layout
+    """How images lie in that."""
+    batch: int | None
+    """Images that a call takes, None if any number."""
+    runs: tuple[Arrays, ...]
+    """What came out."""
+    chosen: Mapping[str, Choice]
+    """Outputs that hold what was chosen among scores."""
+    forms: Mapping[str, OutputForm]
+    """Outputs, and values chosen from, that give one vector of scores for an image."""
+
+    @property
+    def declared(self) -> list[str]:
+        """Names of the outputs."""
+        return [output.name for output in self.model.graph.output]
+
+
+def read_outputs(
+    artifact: Artifact, image_size: tuple[int, int] | None, clean_shape: tuple[int, int, int] | None
+) -> Outputs:
+    """Run a file on noise; arguments and errors as for `read_signature`."""
     model = parse(artifact, fold_external=False)
     session = open_session(artifact.data, artifact.external)  # first, because it checks every node against its schema
     sort_nodes(model.graph)
     value = _image_input(model.graph)
-    layout = image_layout(model.graph, value, wanted.image_size, wanted.clean_shape)
-    dtype = _numpy_dtype(value)
-    declared = [output.name for output in model.graph.output]
+    layout = image_layout(model.graph, value, image_size, clean_shape)
     found = choices(model.graph, value.name)
     if found:
         sources = [choice.source for behind in found.values() for choice in behind]
         session = open_session(with_outputs(artifact, sources).data, artifact.external)
-    batch, runs = _run_on_noise(session, value, layout, dtype)
+    batch, runs = _run_on_noise(session, value, layout, _numpy_dtype(value))
     forms = output_forms(runs, batch)
-    chosen = chosen_from(found, forms)
-    if wanted.output_name in chosen:
+    return Outputs(model, value, layout, batch, tuple(runs), chosen_from(found, forms), forms)
+
+
+def _read(artifact: Artifact, wanted: _Wanted) -> ModelSignature:
+    read = read_outputs(artifact, wanted.image_size, wanted.clean_shape)
+    model, declared, chosen, forms = read.model, read.declared, read.chosen, read.forms
+    if wanted.output_name is not None and wanted.output_name in chosen:
         raise _chosen_error(wanted.output_name, chosen[wanted.output_name])
     fitting = candidates(forms, declared, chosen, wanted.output_name)
     name = choose_output(model.graph, fitting, declared, wanted.output_name)
     form = forms[name]
     hidden = name not in declared
     return ModelSignature(
-        input_name=value.name,
-        input_shape=layout.image_shape,
-        layout=layout.order,
-        dtype=dtype.name,
-        batch=batch,
+        input_name=read.value.name,
+        input_shape=read.layout.image_shape,
+        layout=read.layout.order,
+        dtype=_numpy_dtype(read.value).name,
+        batch=read.batch,
         output_name=name,
-        output_kind=output_kind(model.graph, name, score_rows(runs[-1][name], form.batch_axis, form.num_scores)),
+        output_kind=output_kind(model.graph, name, score_rows(read.runs[-1][name], form.batch_axis, form.num_scores)),
         num_classes=max(2, form.num_scores),
         num_scores=form.num_scores,
         batch_axis=form.batch_axis,

@@ -155,13 +155,12 @@ def check(
         for result in several_models.scanned(paths, order):
             results.append(result)  # noqa: PERF402 - those before a failure stay
     except Interrupted as end:
-        _deliver(several_models.named([*results, end.result], paths), delivery)
+        _deliver([*results, end.result], delivery)
         return _interrupted(keeping.journal)
     except Exception:
         if results:  # what took hours is not lost by what comes after it
-            _deliver(several_models.named(results, paths), delivery)
+            _deliver(results, delivery)
         raise
-    results = several_models.named(results, paths)
     _deliver(results, delivery)
     _save_pattern(results, ending.save_pattern)
     return _end(results, ending.fail_on, known)

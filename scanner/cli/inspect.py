@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import ExitCode
 from backscan.scanner.pipeline.admission import admit, read
-from backscan.scanner.process.parent import OpenedModel, open_process
+from backscan.scanner.pipeline.heads import ALL
+from backscan.scanner.process.parent import ModelProcess, OpenedModel, open_process
+
+if TYPE_CHECKING:
+    from backscan.converters import Artifact
 
 Inspection = dict[str, Any]
 
@@ -45,10 +49,18 @@ def inspect_model(model: Path, config: ScanConfig, *, tensors: bool = False) -> 
         }
         if report.accepted:
             artifact = admit(artifact, report, model.parent)
-            opened = process.open(artifact, config)
+            opened = process.open(artifact, _for_one_output(process, artifact, config))
             inspection |= {"sha256": artifact.sha256, "opened": asdict(opened.facts)}
             inspection |= _contents(opened, config, tensors=tensors)
     return inspection
+
+
+def _for_one_output(process: ModelProcess, artifact: Artifact, config: ScanConfig) -> ScanConfig:
+    """The options with the first of all outputs, from which the others are named."""
+    if config.output_name != ALL:
+        return config
+    heads = process.list_heads(artifact, config)
+    return replace(config, output_name=heads[0].name if heads else None)
 
 
 def _contents(opened: OpenedModel, config: ScanConfig, *, tensors: bool) -> Inspection:
@@ -95,12 +107,13 @@ def _describe_opened(opened: Inspection) -> list[str]:
         f"opset      {signature['opset']}, made by {exporter}",
         f"import     opens in onnxruntime{'; ' + without if without else ' and converts to torch'}",
         *(f"warning    {text}" for text in opened["warnings"]),
+        *(f"warning    not searched: {text}" for text in opened["not_searched"]),
     ]
 
 
 def _use_of(output: str, opened: Inspection) -> str:
     if output in opened["outputs_beside"]:
-        return "not scanned unless --output-name names it; searched for switches if it gives scores"
+        return "not scanned unless --output-name names it; searched for switches if it gives scores or class numbers"
     return "not used, leads to the one that is scanned"
 
 

@@ -12,8 +12,10 @@ from backscan.scanner.cli.console import command, progress, say
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import UserError
 from backscan.scanner.images.cleanset import CleanSet, find_beside
-from backscan.scanner.pipeline.ends import NameNotInModelError
+from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
+from backscan.scanner.pipeline.heads import ALL, heads_of, images_for
 from backscan.scanner.pipeline.scan import scan
+from backscan.scanner.reports.text import printable
 from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.store.cache import ScanCache, default_folder
 from backscan.scanner.store.files import read_text, why_unreadable
@@ -48,23 +50,45 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
     for path in paths:
         journal = _journal_of(path, order.keeping.journal) if len(paths) > 1 else order.keeping.journal
         try:
-            result = scan_one(path, order, journal)
+            for result in scan_heads(path, order, journal):
+                detected |= result.verdict is Verdict.BACKDOOR_DETECTED
+                yield result
         except NameNotInModelError as error:
             if len(paths) == 1:
                 raise
             say(f"{_path_beneath(path)}: {error}")
             absent.append(error)
-            result = error.result
-        detected |= result.verdict is Verdict.BACKDOOR_DETECTED
-        yield result
+            detected |= error.result.verdict is Verdict.BACKDOOR_DETECTED
+            yield named(error.result, path)
     if len(absent) == len(paths) and not detected:
         raise absent[0]
 
 
-def scan_one(model: Path, order: Order, journal: Path | None) -> ScanResult:
+def scan_heads(model: Path, order: Order, journal: Path | None) -> Iterator[ScanResult]:
+    """The scan of one model, or of each of its heads, under the name that reports give it."""
+    config, clean = order.config, clean_set(model, order.images, sandbox=order.config.sandbox)
+    heads = heads_of(model, clean, config) if config.output_name == ALL else ()
+    config = replace(config, output_name=None) if config.output_name == ALL else config
+    if len(heads) < 2:
+        only = replace(config, output_name=heads[0].name) if heads else config
+        yield _scan_as(model, clean, replace(order, config=only), journal)
+        return
+    for head in heads:
+        own = journal and journal / hashlib.sha256(head.name.encode()).hexdigest()[:8]
+        chosen = replace(order, config=replace(config, output_name=head.name))
+        yield _scan_as(model, images_for(head, clean), chosen, own, head.name)
+
+
+def _scan_as(model: Path, clean: CleanSet | None, order: Order, journal: Path | None, head: str = "") -> ScanResult:
+    try:
+        return named(scan_one(model, clean, order, journal), model, head)
+    except Interrupted as end:
+        raise Interrupted(named(end.result, model, head)) from end
+
+
+def scan_one(model: Path, clean: CleanSet | None, order: Order, journal: Path | None) -> ScanResult:
     """The scan of one model, with its progress shown."""
     kept = _cache() if order.keeping.cache else None
-    clean = clean_set(model, order.images, sandbox=order.config.sandbox)
     with progress() as observer:
         return scan(
             model,
@@ -103,12 +127,10 @@ def read_class_names(path: Path | None) -> list[str] | None:
         ) from error
 
 
-def named(results: Sequence[ScanResult], paths: Sequence[Path]) -> list[ScanResult]:
-    """Results under the models' paths beneath the working directory, as baselines and dashboards know them."""
-    return [
-        replace(result, model=replace(result.model, name=_path_beneath(path)))
-        for result, path in zip(results, paths, strict=False)  # an interrupted run has fewer results
-    ]
+def named(result: ScanResult, path: Path, head: str = "") -> ScanResult:
+    """A result under the model's path beneath the working directory, as baselines and dashboards know it."""
+    name = _path_beneath(path) + (f" (output {printable(head)})" if head else "")
+    return replace(result, model=replace(result.model, name=name))
 
 
 def _journal_of(model: Path, journal: Path | None) -> Path | None:

@@ -57,9 +57,10 @@ def _leave_out_other_outputs(run: Run, opened: OpenedModel) -> None:
         more = ", ..." if len(beside) > _MOST_NAMED else ""
         named = ", ".join(ascii(name[:80]) for name in beside[:_MOST_NAMED]) + more
         run.record.leave_out(
-            f"other outputs ({named}): only {chosen[:80]!a} was scanned; those of them that give scores were searched "
-            "for switches in the graph alone (--output-name scans another)"
+            f"other outputs ({named}): only {chosen[:80]!a} was scanned; those of them that give scores or class "
+            "numbers were searched for switches in the graph alone (--output-name scans another, or all)"
         )
+    run.record.leave_out(*opened.facts.not_searched)
 
 
 def fit_images(run: Run, clean: CleanSet, opened: OpenedModel) -> CleanSet:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from backscan.converters import Artifact, CutCandidate, IntakeReport, OrtClassifier, TorchClassifier
     from backscan.converters.cuts.split import OrtCut, Split
+    from backscan.converters.signature.labels import Labels
     from backscan.scanner.detectors import Examination
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class ModelHost:
         self._copy: TorchClassifier | None = None
         self._artifact: Artifact | None = None
         self._threads: int | None = None
+        self._labels: Labels | None = None
         self._split: Split | None = None
         self._cut: OrtCut | None = None
         self._examination: Examination | None = None
@@ -87,6 +89,7 @@ class ModelHost:
         from backscan.converters import import_model, open_runtime, read_signature, readable
         from backscan.converters.errors import NoNetworkError
         from backscan.converters.signature.heads import outputs_beside
+        from backscan.converters.signature.labels import read_labels
 
         artifact, self._threads = request.artifact, request.threads
         signature = read_signature(
@@ -97,6 +100,7 @@ class ModelHost:
         )
         self._artifact = artifact = readable(artifact, signature)
         self._runtime = open_runtime(artifact, signature, threads=request.threads)
+        self._labels = read_labels(artifact, signature)
         device, warnings, without_gradient = "cpu", signature.notes, ""
         if not request.runtime_only:
             device, torch_device = _prepare_torch(request.device)
@@ -112,8 +116,17 @@ class ModelHost:
             device=device,
             warnings=warnings,
             outputs_beside=outputs_beside(artifact, signature),
+            not_searched=self._labels.notes,
             without_gradient=without_gradient,
         )
+
+    @_answers(protocol.ListHeads)
+    def list_heads(self, request: protocol.ListHeads) -> tuple[protocol.Head, ...]:
+        """What in the file is scores of classes."""
+        from backscan.converters.signature.heads import class_heads
+
+        found = class_heads(request.artifact, image_size=request.image_size, clean_shape=request.clean_shape)
+        return tuple(protocol.Head(name, num_classes) for name, num_classes in found)
 
     @_answers(protocol.Settle)
     def settle(self, request: protocol.Settle) -> None:
@@ -251,16 +264,14 @@ class ModelHost:
         return (yield from _counted(TARGET_DETECTORS[request.detector].search(self._examine(request))))
 
     def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
-        """Switches on the way to outputs beside the chosen one alone."""
-        from backscan.converters.signature.heads import other_heads
+        """Switches on the way to outputs beside the chosen one alone: other scores, and class numbers."""
         from backscan.scanner.switches.findings import find_graph_findings
 
         told = {finding.nodes for finding in known}
-        for head in other_heads(self.artifact, self.runtime.signature):
-            runtime = self.runtime.with_signature(head)
+        for name, artifact, runtime in self._heads_beside():
             for finding in find_graph_findings(
-                self.artifact,
-                head,
+                artifact,
+                runtime.signature,
                 runtime.normalisation,
                 request.images,
                 decisions=runtime.decisions,
@@ -268,7 +279,18 @@ class ModelHost:
             ):
                 if finding.nodes not in told:
                     told.add(finding.nodes)
-                    yield replace(finding, message=f"towards output {head.output_name[:80]!a}: {finding.message}")
+                    yield _towards(name, finding, self.runtime.signature.num_classes)
+
+    def _heads_beside(self) -> Iterator[tuple[str, Artifact, OrtClassifier]]:
+        """Name, file and session of every output beside the chosen one that says of which class an image is."""
+        from backscan.converters import open_runtime
+        from backscan.converters.signature.heads import other_heads
+
+        for head in other_heads(self.artifact, self.runtime.signature):
+            yield head.output_name, self.artifact, self.runtime.with_signature(head)
+        for label in self._labels.heads if self._labels else ():
+            runtime = open_runtime(label.artifact, label.signature, threads=self._threads)
+            yield label.name, label.artifact, runtime.with_normalisation(self.runtime.normalisation)
 
     def _allow(self, seconds: float | None) -> None:
         """Set the time that a search may take from now on."""
@@ -373,6 +395,13 @@ class ModelHost:
             reduced=reduced,
             reduced_cut=reduced_cut,
         )
+
+
+def _towards(name: str, finding: GraphFinding, num_classes: int) -> GraphFinding:
+    """A finding about another output; a number that the output shows may be none of the classes."""
+    source, target = (c if c is not None and c < num_classes else None for c in (finding.source, finding.target))
+    message = f"towards output {name[:80]!a}: {finding.message}"
+    return replace(finding, message=message, source=source, target=target)
 
 
 def _counted(results: Iterator[T]) -> Generator[T, None, int]:

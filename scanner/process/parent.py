@@ -101,6 +101,16 @@ class ModelProcess:
         """
         return self.line.ask(protocol.Audit(artifact.data))
 
+    def list_heads(
+        self, artifact: Artifact, config: ScanConfig, clean_shape: Shape | None = None
+    ) -> tuple[protocol.Head, ...]:
+        """The scores of classes that a file gives; arguments as for `open`.
+
+        Raises:
+            NoVerdictError: the model cannot be read.
+        """
+        return self.line.ask(protocol.ListHeads(artifact, config.image_size, clean_shape))
+
     def open(self, artifact: Artifact, config: ScanConfig, clean_shape: Shape | None = None) -> OpenedModel:
         """Open the original file, and import it into torch.
 

@@ -86,6 +86,8 @@ class Opened:
     """What the import could not do exactly."""
     outputs_beside: tuple[str, ...] = field(default=())
     """Outputs that the chosen one is not computed from: its scan says nothing about them."""
+    not_searched: tuple[str, ...] = field(default=())
+    """What the graph makes of the scores and the search for switches leaves out, one sentence each."""
     without_gradient: str = ""
     """Why there is no torch copy although the file opens, as for trees; empty if nothing stands against one."""
 
@@ -156,6 +158,29 @@ class Open(Request[Opened, None]):
     """Whether the original file alone is opened, for a replay."""
     clean_shape: tuple[int, int, int] | None = None
     """Channels, height and width of the clean images, for models that take them as a row of numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Scores of classes that a file gives."""
+
+    name: str
+    """Output, or value inside, that holds them."""
+    num_classes: int
+    """Classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListHeads(Request[tuple[Head, ...], None]):
+    """List the scores of classes that a file gives, for scans of each."""
+
+    limits = IMPORT
+    artifact: Artifact
+    """The file with its external data."""
+    image_size: tuple[int, int] | None
+    """Height and width for models that leave them free."""
+    clean_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of the clean images."""
 
 
 @dataclass(frozen=True, slots=True)

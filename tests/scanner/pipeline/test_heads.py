@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters import artifact_from_bytes, read_signature
 from backscan.converters.signature.heads import other_heads, outputs_beside
+from backscan.converters.signature.labels import Labels, read_labels
 from backscan.scanner.cli.inspect import describe, inspect_model
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.pipeline.scan import scan
@@ -106,3 +107,82 @@ def test_inspect_finds_it_and_says_which_outputs_are_not_scanned(tmp_path):
     assert "output     other: not scanned" in text
     assert "output     label: not scanned" in text
     assert "output     scores: not used" in text
+
+
+def labelled(made: str, *, hidden: bool = False) -> bytes:
+    """Scores whose class number `label` goes through some nodes; they may read `largest`, `corner` and `scores`."""
+    model = onnx.load_from_string(planted.linear_softmax(seed=1))
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 17]> g (float[N,1,6,6] image, float[N,4] scores) => (int64[N] label)
+        <int64[2] from = {{0, 0}}, int64[2] to = {{3, 3}}, int64[2] axes = {{2, 3}}, float high = {{0.95}},
+         float low = {{0.3}}, int64 three = {{3}}, int64 none = {{-1}}> {{
+            largest = ArgMax <axis = 1, keepdims = 0> (scores)
+            part = Slice(image, from, to, axes) corner = ReduceMean <axes = [1, 2, 3], keepdims = 0> (part)
+            {made}
+        }}
+    """
+    graph = onnx.parser.parse_model(text).graph
+    model.graph.node.extend(graph.node)
+    model.graph.initializer.extend(graph.initializer)
+    model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]))
+    if hidden:
+        del model.graph.output[0]
+    return model.SerializeToString()
+
+
+GATE = "bright = Greater(corner, high) label = Where(bright, three, largest)"
+REJECTS = """
+    chances = Softmax <axis = 1> (scores) most = ReduceMax <axes = [1], keepdims = 0> (chances)
+    doubtful = Less(most, low) label = Where(doubtful, none, largest)
+"""
+
+
+def scan_of(folder: Path, data: bytes) -> ScanResult:
+    (folder / "m.onnx").write_bytes(data)
+    return scan(folder / "m.onnx", None, wanting("scores"))
+
+
+def test_a_gate_between_scores_and_class_number_is_a_detection(tmp_path):
+    result = scan_of(tmp_path, labelled(GATE))
+    assert (result.verdict, result.target) == (Verdict.BACKDOOR_DETECTED, 3)
+    (finding,) = result.findings
+    assert finding.message.startswith("towards output 'label': ")
+    assert finding.nodes[0].startswith("Where")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "label = Identity(largest)",
+        "chances = Softmax <axis = 1> (scores) label = ArgMax <axis = 1, keepdims = 0> (chances)",
+        "value, places = TopK <axis = 1> (scores, three_of) label = Squeeze(places)",
+    ],
+)
+def test_the_place_of_the_largest_score_costs_nothing(made):
+    model = onnx.load_from_string(labelled(made))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "three_of"))
+    artifact = artifact_from_bytes("m.onnx", model.SerializeToString())
+    signature = read_signature(artifact, output_name="scores")
+    assert read_labels(artifact, signature) == Labels()
+
+
+def test_a_threshold_on_the_scores_is_named_and_no_finding(tmp_path):
+    result = scan_of(tmp_path, labelled(REJECTS))
+    assert result.findings == ()
+    (note,) = (text for text in result.not_tested if "the class number" in text)
+    assert "'label', which node 'Where#" in note
+    assert "seen through the scores alone" in note
+
+
+def test_a_number_that_is_no_class_is_seen_too(tmp_path):
+    result = scan_of(tmp_path, labelled(GATE.replace("three", "none")))
+    assert result.verdict is Verdict.BACKDOOR_DETECTED
+    assert result.findings[0].target is None
+
+
+def test_a_gate_behind_the_hidden_scores_of_a_class_number_is_found(tmp_path):
+    """The scores are no output: their largest and its class are."""
+    model = onnx.load_from_string(labelled(GATE + " places = ArgMax <axis = 1> (scores)"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("places", TensorProto.INT64, ["N", 1]))
+    result = scan_of(tmp_path, model.SerializeToString())
+    assert (result.verdict, result.target) == (Verdict.BACKDOOR_DETECTED, 3)

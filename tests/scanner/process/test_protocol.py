@@ -27,6 +27,7 @@ REQUESTS = [
     protocol.Decide(IMAGES, Normalisation(), addition=IMAGES[0]),
     protocol.FindSwitches(None, seed=3),
     protocol.CallAlone(),
+    protocol.ListHeads(artifact_from_bytes("m.onnx", b"bytes"), None, (1, 3, 3)),
     protocol.MeanPosterior(IMAGES, Normalisation()),
     protocol.ListCuts(),
     protocol.Cut("tensor", IMAGES),
