@@ -69,6 +69,24 @@ def _batch_axis(first: NDArray[Any], second: NDArray[Any], batch: int | None) ->
     return fitting[0] if fitting else None
 
 
+def images_apart(forms: Mapping[str, OutputForm], runs: Sequence[Arrays]) -> dict[str, OutputForm]:
+    """The outputs whose first axis counts images, where an input of [3, H, W], say, may be one image of three colours.
+
+    An output of three numbers may then be one for each of three images or for each of three classes. The graph tells:
+    it keeps images apart, so that only the number of the image that was changed changes.
+
+    Args:
+        forms: What `output_forms` gave for the runs.
+        runs: Outputs, at a fixed batch twice with the first image changed.
+    """
+    return {name: form for name, form in forms.items() if form.num_scores > 1 or _apart(form, runs, name)}
+
+
+def _apart(form: OutputForm, runs: Sequence[Arrays], name: str) -> bool:
+    first, second = (score_rows(run[name], form.batch_axis, 1) for run in (runs[0], runs[-1]))
+    return len(first) != len(second) or bool((first[1:] == second[1:]).all())
+
+
 def score_rows(output: NDArray[Any], batch_axis: int, num_scores: int) -> NDArray[Any]:
     """An output as one row of scores for an image, [N, num_scores], unit axes dropped."""
     return np.moveaxis(output, batch_axis, 0).reshape(-1, num_scores)

@@ -18,13 +18,22 @@ from backscan.converters.session import Arrays, noise, open_session, run_session
 from backscan.converters.signature.additions import with_batch_axis, with_outputs
 from backscan.converters.signature.choosers import Choice, candidates, choices, chosen_from
 from backscan.converters.signature.layout import Layout, image_layout, input_shape
-from backscan.converters.signature.output import OutputForm, choose_output, output_forms, output_kind, score_rows
+from backscan.converters.signature.output import (
+    OutputForm,
+    choose_output,
+    images_apart,
+    output_forms,
+    output_kind,
+    score_rows,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
 
 HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 """Element types of 16-bit floats."""
+_MOST_AXES_ALONE = 3
+"""Axes that the input of one image has, at most, where there is none for the images."""
 _QUANTISED = operators(
     "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear"
 )
@@ -227,6 +236,8 @@ def read_outputs(
         session = open_session(with_outputs(artifact, sources).data, artifact.external)
     batch, runs = _run_on_noise(session, value, layout, _numpy_dtype(value))
     forms = output_forms(runs, batch)
+    if batch != 1 and len(dimensions(value) or ()) <= _MOST_AXES_ALONE:
+        forms = images_apart(forms, runs)
     return Outputs(model, value, layout, batch, tuple(runs), chosen_from(found, forms), forms)
 
 

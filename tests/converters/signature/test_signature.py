@@ -331,3 +331,52 @@ def test_a_column_that_is_no_image_stays_one() -> None:
         text_model(body, image="float[N,40,1] image", outputs="float[N,3] scores", tensors=tensors)
     )
     assert (signature.layout, signature.input_shape) == ("NHW", (1, 40, 1))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "layout", "shape"),
+    [
+        ((3, 8, 9), "NCHW", (3, 8, 9)),
+        ((8, 9, 3), "NHWC", (3, 8, 9)),
+        ((8, 8), "NHW", (1, 8, 8)),
+    ],
+)
+@pytest.mark.parametrize("scores", ["{0}", "1,{0}", "{0},1"])
+def test_one_image_with_as_many_classes_as_its_first_axis_is_long(sizes, layout, shape, scores) -> None:
+    """Nothing but the way of the numbers through the graph tells images from colours and classes."""
+    classes, sides = max(2, sizes[0]), scores.format(max(2, sizes[0]))
+    tensors = {"row": np.array([1, -1]), "end": np.array([int(size) for size in sides.split(",")])}
+    tensors["head"] = np.random.default_rng(0).normal(size=(int(np.prod(sizes)), classes)).astype(np.float32)
+    body = "flat = Reshape(image, row) plain = MatMul(flat, head) scores = Reshape(plain, end)"
+    data = text_model(
+        body, image=f"float[{','.join(map(str, sizes))}] image", outputs=f"float[{sides}] scores", tensors=tensors
+    )
+    signature = signature_of(data)
+    assert (signature.batch, signature.num_scores, signature.num_classes) == (1, classes, classes)
+    assert (signature.layout, signature.input_shape) == (layout, shape)
+    images = np.random.default_rng(1).random((4, *shape), dtype=np.float32)
+    flat = images if layout != "NHWC" else images.transpose(0, 2, 3, 1)
+    expected = flat.reshape(4, -1) @ tensors["head"]
+    found = open_runtime(artifact_from_bytes("m.onnx", data), signature).scores(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scores", ["3", "3,1"])
+def test_three_grey_images_with_one_score_each_are_three_images(scores) -> None:
+    tensors = {"row": np.array([3, -1]), "end": np.array([int(size) for size in scores.split(",")])}
+    tensors["head"] = np.random.default_rng(0).normal(size=(72, 1)).astype(np.float32)
+    body = "flat = Reshape(image, row) plain = MatMul(flat, head) scores = Reshape(plain, end)"
+    data = text_model(body, image="float[3,8,9] image", outputs=f"float[{scores}] scores", tensors=tensors)
+    signature = signature_of(data)
+    assert (signature.batch, signature.layout, signature.input_shape) == (3, "NHW", (1, 8, 9))
+    assert (signature.num_scores, signature.num_classes) == (1, 2)
+
+
+@pytest.mark.parametrize("batch", ["N", "3"])
+def test_grey_images_without_an_axis_of_channels_are_as_ever(batch) -> None:
+    tensors = {"row": np.array([-1, 72]), "head": np.ones((72, 3), np.float32)}
+    body = "flat = Reshape(image, row) scores = MatMul(flat, head)"
+    data = text_model(body, image=f"float[{batch},8,9] image", outputs=f"float[{batch},3] scores", tensors=tensors)
+    signature = signature_of(data)
+    assert (signature.layout, signature.input_shape, signature.num_scores) == ("NHW", (1, 8, 9), 3)
+    assert signature.batch == (None if batch == "N" else 3)
