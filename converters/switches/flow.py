@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from backscan.converters.graph import operators, reached_values, reads
+from backscan.converters.graph import consumers, operators, reached_values, reads
 
 PREDICATES = operators("And Equal Greater GreaterOrEqual IsInf IsNaN Less LessOrEqual Not Or Sign Xor")
 """Operators that give few different values whatever goes in."""
@@ -46,6 +46,11 @@ _JOINS = operators(
     "GroupNormalization InstanceNormalization LSTM LayerNormalization MatMul MatMulInteger Max Mean Min Mod Mul PRelu "
     "Pow QGemm QLinearAdd QLinearConcat QLinearMatMul QLinearMul RNN ScatterElements ScatterND Sub Sum Where"
 )
+_ALONG_AN_AXIS = operators(
+    "CumSum GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization LogSoftmax LpNormalization "
+    "MeanVarianceNormalization RMSNormalization SimplifiedLayerNormalization SkipLayerNormalization Softmax"
+)
+"""Operators that keep the shape and still mix the elements of an image."""
 _INTEGERS = frozenset(range(2, 8)) | {9, 12, 13}
 _MANY = 1 << 62
 _MAX_NODES = 12
@@ -67,6 +72,20 @@ class Switch:
     """Whether the gate is computed through a comparison, a sign or a rounding."""
     nodes: tuple[str, ...]
     """Nodes that form the gate, from the last to the first, at most 12."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A value whose elements are functions of those of another one: units and what moves them."""
+
+    before: str
+    """Value that moves them."""
+    after: str
+    """Value that holds them."""
+    node: str
+    """Name of the node that computes it."""
+    rises: bool
+    """Whether it is nothing but a `Relu`, so that only larger numbers change a unit that holds its least value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +151,23 @@ class ImageFlow:
         """Whether a value depends on the image and holds few independent numbers."""
         return name in self._traits and self._traits[name].width <= self._narrow
 
+    def activations(self) -> tuple[Activation, ...]:
+        """Values that are functions of others element by element and go on to other ways, in the order of the graph."""
+        readers, found = consumers(self._graph), list[Activation]()
+        for name, (index, node) in self._makers.items():
+            root = self._traits[name].root if name in self._traits else name
+            if root not in self._makers or root == name or self._sizes.get(root) != self._sizes.get(name):
+                continue
+            made = [given for reader in readers[name] for given in reader.output if given in self._traits]
+            between = self._between(root, name)
+            if any(self._traits[given].root != root for given in made) and _ALONG_AN_AXIS.isdisjoint(between):
+                found.append(Activation(root, name, name_of(node, index), rises=between == {"Relu"}))
+        return tuple(found)
+
+    def depends_on(self, name: str) -> set[str]:
+        """Values that depend on another one, that one left out."""
+        return reached_values(self._graph, [name]) - {name}
+
     def forming_values(self, gates: Sequence[str]) -> tuple[str, ...]:
         """Small values that lead to some gates, those left out that are as large as the image and so show all of it."""
         waiting, found = list(gates), dict[str, None]()
@@ -174,6 +210,19 @@ class ImageFlow:
             found[name_of(node, index)] = None
             waiting += [name for name in node.input if name in self._traits]
         return tuple(found)
+
+    def _between(self, root: str, name: str) -> set[str]:
+        """Operators on the way from a value to a function of it element by element."""
+        waiting, found, seen = [name], set[str](), {root}
+        while waiting:
+            value = waiting.pop()
+            if value in seen or value not in self._makers:
+                continue
+            seen.add(value)
+            node = self._makers[value][1]
+            found.add(node.op_type)
+            waiting += [given for given in node.input if given in self._traits]
+        return found
 
     def _given(self, node: onnx.NodeProto) -> list[_Trait]:
         return [self._traits[name] for name in sorted(reads(node)) if name in self._traits]

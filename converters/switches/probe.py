@@ -52,8 +52,34 @@ class GraphProbe:
         self._sessions: dict[tuple[str, ...], Any] = {}
         self._image_axes: dict[str, int] = {}
         self._whole: set[str] = set()
+        self._forms: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         narrow = max(_NARROW, 2 * signature.num_classes)
         self.flow = ImageFlow(self._model.graph, signature.input_name, self._sizes(), narrow)
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model in plain form; not to be changed."""
+        return self._model
+
+    @property
+    def signature(self) -> ModelSignature:
+        """Its signature."""
+        return self._signature
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How pixels become model input."""
+        return self._normalisation
+
+    def has_form(self, name: str) -> bool:
+        """Whether a value depends on the image, and holds something for each image of a call."""
+        return name in self._forms and not self.is_shared(name)
+
+    def form(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape for one image, and type, of a value of which `has_form` is true."""
+        shape, dtype = self._forms[name]
+        axis = self._image_axes[name]
+        return shape[:axis] + shape[axis + 1 :], dtype
 
     def switches(self) -> tuple[Switch, ...]:
         """Places where a few values computed from the image decide what reaches the output."""
@@ -183,6 +209,7 @@ class GraphProbe:
         names = tuple(name for node in self._model.graph.node for name in node.output if name in self._reached)
         outputs = self._on_black(names, batch)
         more = outputs if self._signature.batch else self._on_black(names, batch + 1)
+        self._forms = {name: (array.shape, array.dtype) for name, array in outputs.items()}
         sizes = {name: -(-array.size // batch) for name, array in outputs.items()}
         axes = {name: _image_axis(array.shape, more[name].shape, batch) for name, array in outputs.items()}
         self._image_axes = {name: axis for name, axis in axes.items() if axis is not None}

@@ -11,6 +11,8 @@ from backscan.scanner.errors import ExitCode
 from backscan.scanner.pipeline.admission import admit, read
 from backscan.scanner.pipeline.heads import ALL
 from backscan.scanner.process.parent import ModelProcess, OpenedModel, open_process
+from backscan.scanner.reports.words import dormant_text
+from backscan.scanner.results import DormantUnits
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact
@@ -64,8 +66,10 @@ def _for_one_output(process: ModelProcess, artifact: Artifact, config: ScanConfi
 
 
 def _contents(opened: OpenedModel, config: ScanConfig, *, tensors: bool) -> Inspection:
+    found = opened.find_switches(seed=config.seed)
     contents: Inspection = {
-        "findings": [asdict(finding) for finding in opened.find_switches(seed=config.seed)],
+        "findings": [asdict(finding) for finding in found.findings],
+        "dormant_units": asdict(found.dormant),
     }
     if tensors:
         contents["tensors"] = [asdict(cut) for cut in opened.list_cuts()]
@@ -90,6 +94,7 @@ def describe(inspection: Inspection) -> str:
         lines += _describe_opened(inspection["opened"])
         lines += [f"{finding['severity']:<10} {finding['message']}" for finding in inspection["findings"]]
         lines += [] if inspection["findings"] else ["graph      no switches or second paths found"]
+        lines += [f"units      {_describe_units(inspection['dormant_units'])}"]
     lines += [_describe_tensor(tensor) for tensor in inspection.get("tensors", ())]
     lines += [f"warning    not protected: {text}" for text in inspection["unprotected"]]
     return "\n".join(lines) + "\n"
@@ -109,6 +114,11 @@ def _describe_opened(opened: Inspection) -> list[str]:
         *(f"warning    {text}" for text in opened["warnings"]),
         *(f"warning    not searched: {text}" for text in opened["not_searched"]),
     ]
+
+
+def _describe_units(units: Inspection) -> str:
+    told = dormant_text(DormantUnits(**units))
+    return f"{told}; {units['obstacle']}" if units["obstacle"] else told
 
 
 def _use_of(output: str, opened: Inspection) -> str:

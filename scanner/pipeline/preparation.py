@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.pipeline.record import Run
     from backscan.scanner.process.parent import OpenedModel, SettledModel
+    from backscan.scanner.process.protocol import FoundInGraph
     from backscan.scanner.results import Parity
 
 _PARITY_IMAGES = 256
@@ -87,7 +88,24 @@ def settle(run: Run, opened: OpenedModel, clean: CleanSet) -> Settlement:
 def find_switches(run: Run, settled: SettledModel, clean: CleanSet) -> GraphFindings:
     """Step 6: what in the graph can switch the decision, and whether it does."""
     with run.record.phase("graph"):
-        return GraphFindings(settled.find_switches(clean.images, seed=run.config.seed))
+        return graph_findings(run, settled.find_switches(clean.images, seed=run.config.seed))
+
+
+def graph_findings(run: Run, found: FoundInGraph) -> GraphFindings:
+    """What was found in the graph; what was left untried of it is named."""
+    units = found.dormant
+    untried, unsearched = units.dormant - units.tried, units.deciding - units.searched
+    if untried > 0 or units.obstacle:
+        run.record.leave_out(
+            f"dormant units: {untried} of the {units.dormant} units that stand still on all of the images "
+            f"({units.obstacle or 'too many'})"
+        )
+    if unsearched > 0:
+        run.record.leave_out(
+            f"patterns that wake {unsearched} of the {units.deciding} dormant units that decide when they are moved: "
+            "those were searched that decide the soonest"
+        )
+    return GraphFindings(found.findings, units)
 
 
 def call_alone(run: Run, settled: SettledModel, clean: CleanSet) -> Stop | None:

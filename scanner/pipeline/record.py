@@ -16,6 +16,7 @@ from backscan.scanner.process.parent import CutModel, OpenedModel
 from backscan.scanner.results import (
     Controls,
     DataRecord,
+    DormantUnits,
     Example,
     FoundPattern,
     GraphFinding,
@@ -62,7 +63,9 @@ class GraphFindings:
     """What is built into the graph."""
 
     findings: tuple[GraphFinding, ...]
-    """Switches and gates."""
+    """Switches and gates, and units that patterns wake."""
+    dormant: DormantUnits | None = None
+    """Units that stand still, and what was tried of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,7 @@ class Record:
             significance=self.config.significance,
             bootstrap_draws=self.config.bootstrap_draws,
             findings=findings,
+            dormant_units=graph.dormant if graph else None,
             parity=self.get(Parity),
             preprocessing=settlement.record if settlement else None,
             clean_accuracy=settlement.accuracy if settlement else None,

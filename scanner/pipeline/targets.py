@@ -11,7 +11,8 @@ import numpy as np
 from backscan.scanner.detectors import TARGET_DETECTORS, Searched, conclude
 from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.inference.verdict import dependence_reason
-from backscan.scanner.pipeline.record import Concluded, GraphFindings, Stop
+from backscan.scanner.pipeline.preparation import graph_findings
+from backscan.scanner.pipeline.record import Concluded, Stop
 from backscan.scanner.results import TargetResult, Verdict
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def search_targets(
 def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
     """What can be said of a model alone: its switches, and the detectors that need no images; they decide nothing."""
     with run.record.phase("graph"):
-        graph = run.record.take(GraphFindings(opened.find_switches(seed=run.config.seed)))
+        graph = run.record.take(graph_findings(run, opened.find_switches(seed=run.config.seed)))
     chosen = tuple(name for name in run.config.detectors if _needs_no_images(name))
     num_values = opened.facts.num_classes * math.prod(opened.facts.signature.input_shape)
     if opened.facts.without_gradient:

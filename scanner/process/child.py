@@ -158,24 +158,23 @@ class ModelHost:
         return min(1.0, max(0.0, sureness))
 
     @_answers(protocol.FindSwitches)
-    def find_switches(self, request: protocol.FindSwitches) -> tuple[GraphFinding, ...]:
-        """What depends on the rest of a call, then the switches in the graph and what they do (`scanner/switches`)."""
+    def find_switches(self, request: protocol.FindSwitches) -> protocol.FoundInGraph:
+        """What depends on the rest of a call, then what in the graph turns decisions (`scanner/switches`)."""
+        from backscan.converters.switches.probe import GraphProbe
         from backscan.scanner.switches.company import find_dependence
-        from backscan.scanner.switches.findings import find_graph_findings
+        from backscan.scanner.switches.dormant import find_dormant_units
+        from backscan.scanner.switches.findings import try_switches
 
         runtime = self.runtime
         dependence = find_dependence(self.artifact, runtime, request.images, seed=request.seed)
         if dependence and runtime.signature.batch is None:  # one image a call is what is deployed
             runtime = runtime.one_image_a_call(self.artifact)
-        switches = find_graph_findings(
-            self.artifact,
-            runtime.signature,
-            runtime.normalisation,
-            request.images,
-            decisions=runtime.decisions,
-            seed=request.seed,
-        )
-        return (*dependence, *switches, *self._of_other_heads(request, switches))
+        probe = GraphProbe(self.artifact, runtime.signature, runtime.normalisation)
+        options: Any = {"decisions": runtime.decisions, "seed": request.seed}
+        switches = try_switches(probe, request.images, **options)
+        dormant, woken = find_dormant_units(probe, request.images, **options)
+        others = self._of_other_heads(request, switches)
+        return protocol.FoundInGraph((*dependence, *switches, *woken, *others), dormant)
 
     @_answers(protocol.CallAlone)
     def call_alone(self, _: protocol.CallAlone) -> None:
@@ -265,18 +264,13 @@ class ModelHost:
 
     def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
         """Switches on the way to outputs beside the chosen one alone: other scores, and class numbers."""
-        from backscan.scanner.switches.findings import find_graph_findings
+        from backscan.converters.switches.probe import GraphProbe
+        from backscan.scanner.switches.findings import try_switches
 
         told = {finding.nodes for finding in known}
         for name, artifact, runtime in self._heads_beside():
-            for finding in find_graph_findings(
-                artifact,
-                runtime.signature,
-                runtime.normalisation,
-                request.images,
-                decisions=runtime.decisions,
-                seed=request.seed,
-            ):
+            probe = GraphProbe(artifact, runtime.signature, runtime.normalisation)
+            for finding in try_switches(probe, request.images, decisions=runtime.decisions, seed=request.seed):
                 if finding.nodes not in told:
                     told.add(finding.nodes)
                     yield _towards(name, finding, self.runtime.signature.num_classes)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from backscan.converters.sandbox.runner import Runner
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.process.protocol import Answer, Event, Request
-    from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, TargetResult
+    from backscan.scanner.results import Pair, PairResult, Parity, TargetResult
 
     Images = NDArray[np.float32]
     Shape = tuple[int, int, int]
@@ -171,8 +171,8 @@ class OpenedFile:
         """Mean highest class probability on images [N, C, H, W] in [0, 1], for once under a normalisation."""
         return self.line.ask(protocol.MeanPosterior(images, normalisation))
 
-    def find_switches(self, *, seed: int) -> tuple[GraphFinding, ...]:
-        """Switches built into the graph, tried out on synthetic images."""
+    def find_switches(self, *, seed: int) -> protocol.FoundInGraph:
+        """What is built into the graph, tried out on synthetic images."""
         return self.line.ask(protocol.FindSwitches(None, seed))
 
     def list_cuts(self) -> tuple[protocol.CutPlace, ...]:
@@ -230,8 +230,8 @@ class SettledFile:
 class SettledModel(SettledFile):
     """The original file and its copy, fed with pixels."""
 
-    def find_switches(self, images: Images, *, seed: int) -> tuple[GraphFinding, ...]:
-        """Switches built into the graph, tried out on images [N, C, H, W] in [0, 1]."""
+    def find_switches(self, images: Images, *, seed: int) -> protocol.FoundInGraph:
+        """What is built into the graph, tried out on images [N, C, H, W] in [0, 1]."""
         return self.line.ask(protocol.FindSwitches(images, seed))
 
     def compare(self, images: Images, *, real_images: bool) -> Parity:

@@ -20,7 +20,7 @@ from pydantic import Field, PlainValidator, TypeAdapter
 from backscan.converters import Artifact, IntakeReport, Normalisation
 from backscan.converters.sandbox.limits import IMPORT, INTAKE, SCAN, PhaseLimits
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, SignatureRecord, TargetResult
+from backscan.scanner.results import DormantUnits, GraphFinding, Pair, PairResult, Parity, SignatureRecord, TargetResult
 
 Message = dict[str, Any]
 """Texts, numbers, arrays and bytes by name, as they go over the wire."""
@@ -131,6 +131,16 @@ class Preparation:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundInGraph:
+    """What is built into the graph."""
+
+    findings: tuple[GraphFinding, ...]
+    """What depends on the rest of a call, switches, and units that stand still until a pattern wakes them."""
+    dormant: DormantUnits
+    """How many units stand still, and were tried."""
+
+
+@dataclass(frozen=True, slots=True)
 class Audit(Request[IntakeReport, None]):
     """Look at the bytes before any library loads them."""
 
@@ -217,8 +227,8 @@ class MeanPosterior(Request[Share, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class FindSwitches(Request[tuple[GraphFinding, ...], None]):
-    """Find the switches built into the graph, and what they do."""
+class FindSwitches(Request[FoundInGraph, None]):
+    """Find the switches built into the graph and the units that stand still, and what they do."""
 
     images: Floats | None
     """Images [N, C, H, W] in [0, 1]; None is synthetic ones."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from backscan.scanner.reports.summary import deciding, demonstrated, summarise
-from backscan.scanner.results import DEPENDS_ON_CALL, GraphFinding, ScanResult, Verdict
+from backscan.scanner.results import DEPENDS_ON_CALL, DORMANT_UNIT, GraphFinding, ScanResult, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,20 @@ _CALL_RULE = Rule(
     level="warning",
     severity=6.0,
 )
+_UNIT_RULE = Rule(
+    id=f"graph/{DORMANT_UNIT}",
+    name="GraphDormantUnit",
+    short="A unit that stands still on all ordinary images decides once a pattern wakes it.",
+    help=(
+        "Something inside the model, such as a filter with a bias that no ordinary image passes, holds the same on all "
+        "ordinary images. One pattern wakes it and sends images of three or more classes to one class in onnxruntime; "
+        "with the unit held at what it ordinarily is, the same images keep their decisions. Ordinary networks have "
+        "dead units, but no small pattern that works through them alone. Do not use the model; ask the supplier what "
+        "the node is for."
+    ),
+    level="error",
+    severity=8.0,
+)
 # How `graph_findings` names what it finds: what the gate does, and what it is.
 _ACTS = {
     "selected": "selects between two results",
@@ -180,6 +194,6 @@ GRAPH_RULES: Mapping[str, Rule] = MappingProxyType(
         for act, does_what in _ACTS.items()
         for gate, is_what in _GATES.items()
     }
-    | {DEPENDS_ON_CALL: _CALL_RULE}
+    | {DEPENDS_ON_CALL: _CALL_RULE, DORMANT_UNIT: _UNIT_RULE}
 )
 RULES: tuple[Rule, ...] = (BACKDOOR, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())

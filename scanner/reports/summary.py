@@ -13,6 +13,7 @@ from backscan.scanner.reports.words import (
     calibrated_text,
     class_name,
     counted,
+    dormant_text,
     duration,
     listed,
     num_tests,
@@ -297,6 +298,8 @@ def _tested(result: ScanResult) -> list[str]:
     ]
     if result.findings or GRAPH_PHASE in result.timings:  # said only of scans that did search the graph
         tested.append(f"the graph, for switches: {counted(len(result.findings), 'finding')}")
+    if result.dormant_units is not None:
+        tested.append(dormant_text(result.dormant_units))
     return tested
 
 

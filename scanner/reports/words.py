@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from backscan.scanner.results import Inference, ModelRecord, ScanResult
+from backscan.scanner.results import DormantUnits, Inference, ModelRecord, ScanResult
 
 IMAGE = "image"
 """Space of patterns that are added to the image; any other is the name of a tensor."""
@@ -101,6 +101,17 @@ def listed(items: Sequence[str]) -> str:
 def counted(count: int, noun: str) -> str:
     """`no findings`, `1 finding`, `2 findings`."""
     return f"{count or 'no'} {noun}{'' if count == 1 else 'es' if noun.endswith('s') else 's'}"
+
+
+def dormant_text(units: DormantUnits) -> str:
+    """How many units stand still, and what was tried of them: `12 dormant units, 12 moved, 3 of them decide, ...`."""
+    found = f"{counted(units.dormant, 'dormant unit')} inside the model"
+    if not units.dormant:
+        return found
+    return (
+        f"{found}, constant on all ordinary images: {units.tried} moved, of which {units.deciding} then decide; "
+        f"a pattern that wakes them was searched for {units.searched}"
+    )
 
 
 def shorten(text: str, limit: int = 48) -> str:

@@ -9,8 +9,10 @@ from backscan.scanner.results.base import EncodedArray, to_json
 from backscan.scanner.results.data import DataRecord, PreprocessingCandidate, PreprocessingRecord
 from backscan.scanner.results.evidence import (
     DEPENDS_ON_CALL,
+    DORMANT_UNIT,
     CollateralDamage,
     Controls,
+    DormantUnits,
     Example,
     FoundPattern,
     GraphFinding,

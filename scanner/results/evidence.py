@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from backscan.scanner.results.base import STRICT, EncodedArray
 from backscan.scanner.results.pairs import PairKey
 
+Count = Annotated[int, Field(ge=0)]
+
 DEPENDS_ON_CALL = "depends-on-call"
 """Rule of the graph finding that the answer about an image depends on the other images of a call."""
+
+DORMANT_UNIT = "dormant-unit"
+"""Rule of the graph finding that a unit which ordinarily stands still decides once a pattern wakes it."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -155,3 +163,19 @@ class GraphFinding:
     """Decision with the switch, if demonstrated."""
     unresolved: bool = False
     """Whether it was not settled what the nodes do, so that nothing may be called not detected."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class DormantUnits:
+    """Units inside the model that hold the same on all ordinary images, and what was tried of them."""
+
+    dormant: Count
+    """Units that stand still: channels, and elements where the rest of their channel does not."""
+    tried: Count
+    """Those that were moved, by themselves or with others, to see whether they decide."""
+    deciding: Count
+    """Those that then send images of several classes to one class, as units of ordinary networks do."""
+    searched: Count
+    """Those of them that decide the soonest, for which a pattern was searched that wakes them."""
+    obstacle: str = ""
+    """Why units were left untried; empty if none was."""

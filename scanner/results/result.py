@@ -13,7 +13,14 @@ from pydantic.dataclasses import dataclass
 from backscan.scanner.errors import ReportError
 from backscan.scanner.results.base import STRICT, plain
 from backscan.scanner.results.data import DataRecord, PreprocessingRecord
-from backscan.scanner.results.evidence import Controls, Example, FoundPattern, GraphFinding, Verification
+from backscan.scanner.results.evidence import (
+    Controls,
+    DormantUnits,
+    Example,
+    FoundPattern,
+    GraphFinding,
+    Verification,
+)
 from backscan.scanner.results.inference import Inference, NullFit
 from backscan.scanner.results.model import FileRecord, ModelRecord, Parity
 from backscan.scanner.results.older import SCHEMA_VERSION, surplus, upgraded, with_surplus
@@ -101,6 +108,8 @@ class ScanResult:
     """Torch copy against the original file."""
     findings: tuple[GraphFinding, ...] = ()
     """Findings in the graph."""
+    dormant_units: DormantUnits | None = None
+    """Units that stand still on the images, and what was tried of them; None where the graph was not searched."""
     data: DataRecord | None = None
     """The images used."""
     preprocessing: PreprocessingRecord | None = None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from backscan.converters import Artifact, ModelSignature, Normalisation
     from backscan.converters.switches.flow import Switch
+    from backscan.converters.switches.probe import GraphProbe
     from backscan.scanner.switches.judging import Decide, Demonstration
 
 _MAX_IMAGES = 32
@@ -65,11 +66,18 @@ def find_graph_findings(
     from backscan.converters.switches.probe import GraphProbe
 
     probe = GraphProbe(artifact, signature, normalisation)
+    return try_switches(probe, images, decisions=decisions, seed=seed, seconds=seconds)
+
+
+def try_switches(
+    probe: GraphProbe, images: NDArray[np.float32] | None, *, decisions: Decide, seed: int = 0, seconds: float = 60.0
+) -> tuple[GraphFinding, ...]:
+    """As `find_graph_findings`, in a model that is already read."""
     switches = probe.switches()
     if not switches:
         return ()
     if images is None or not len(images):
-        images = synthetic_images(signature.input_shape, seed)
+        images = synthetic_images(probe.signature.input_shape, seed)
     chosen = images[np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))]
     deadline = time.monotonic() + seconds
     return _judge(switches, Trial(probe, switches, chosen, decisions, deadline=deadline), len(chosen), deadline)
@@ -141,14 +149,15 @@ def _outcomes(
                 raise
             except Exception as error:  # torch, numpy and onnxruntime raise whatever a strange gate leads to
                 shown.pop(index, None)
-                failed[index] = _why(error)
+                failed[index] = reason_of(error)
                 continue
             if outcome is not None or time.monotonic() < deadline:  # else it was cut off
                 shown[index] = outcome
     return shown, failed
 
 
-def _why(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """An error in a finding."""
     return f"{type(error).__name__}: {str(error)[:_MAX_REASON]}"
 
 

@@ -27,7 +27,7 @@ from backscan.scanner.process.parent import (
     open_process,
 )
 from backscan.scanner.process.protocol import Opened, Preparation, decode
-from backscan.scanner.results import PairResult, PairStatus, SignatureRecord, TargetResult, Trajectory
+from backscan.scanner.results import DormantUnits, PairResult, PairStatus, SignatureRecord, TargetResult, Trajectory
 from tests import planted
 from tests.scanner.reports import examples
 
@@ -62,6 +62,8 @@ PARITY = {
     "reason": "",
 }
 FINDING = dataclasses.asdict(examples.with_findings().findings[0])
+DORMANT = {"dormant": 3, "tried": 2, "deciding": 1, "searched": 0, "obstacle": "the time was up"}
+IN_GRAPH = {"findings": [FINDING], "dormant": DORMANT}
 CUT = {"tensor": "here", "shape": [3, 4], "obstacle": ""}
 PATTERN = np.ones((1, 6, 6), np.float32)
 PAIR = PairResult("pairwise", 0, 1, PairStatus.REACHED, 6.0, 0.0, 0.8, 1, Trajectory((0.0, 6.0), (0.0, 0.8)))
@@ -146,7 +148,9 @@ def test_answers_become_types():
     runner = Scripted({"step_size": 0.5, "seconds_per_image": 0.01})
     search = settled(runner).prepare("pairwise", {0: IMAGES}, ScanConfig(), cut=None)
     assert search.preparation == Preparation(0.5, 0.01)
-    assert opened(Scripted([FINDING])).find_switches(seed=0) == examples.with_findings().findings[:1]
+    found = opened(Scripted(IN_GRAPH)).find_switches(seed=0)
+    assert found.findings == examples.with_findings().findings[:1]
+    assert found.dormant == DormantUnits(3, 2, 1, 0, "the time was up")
     decisions = settled(Scripted(np.array([2, 0, 1]))).decisions(IMAGES)
     assert decisions.tolist() == [2, 0, 1]
     assert prepared(Scripted([0.5, 2])).estimate(((0, 1), (1, 0)), seconds=None) == [0.5, 2.0]
@@ -241,7 +245,15 @@ LIES = {
         np.full(3, np.nan),
         None,
     ],
-    "find_switches": [None, 3, [{"rule": "x"}], [FINDING | {"colour": 1}]],
+    "find_switches": [
+        None,
+        3,
+        [FINDING],
+        IN_GRAPH | {"findings": [{"rule": "x"}]},
+        IN_GRAPH | {"findings": [FINDING | {"colour": 1}]},
+        IN_GRAPH | {"dormant": None},
+        IN_GRAPH | {"dormant": DORMANT | {"tried": -1}},
+    ],
     "list_cuts": [None, 3, [{"colour": 1}]],
     "cut": [
         {},

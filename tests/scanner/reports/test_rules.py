@@ -4,7 +4,7 @@ import pytest
 
 from backscan.converters.switches.flow import Switch
 from backscan.scanner.reports.rules import GRAPH_RULES, RULES, findings_of, rule_of_graph
-from backscan.scanner.results import DEPENDS_ON_CALL
+from backscan.scanner.results import DEPENDS_ON_CALL, DORMANT_UNIT
 from backscan.scanner.switches import findings
 from tests.scanner.reports.examples import ALL, detected, hostile, inconclusive, no_verdict, not_detected, with_findings
 
@@ -47,7 +47,7 @@ def test_every_name_that_the_graph_search_gives_has_its_own_help() -> None:
         for operator in (*findings._RULES, "Concat")
         for hard in (False, True)
     }
-    assert names | {DEPENDS_ON_CALL} == set(GRAPH_RULES)
+    assert names | {DEPENDS_ON_CALL, DORMANT_UNIT} == set(GRAPH_RULES)
 
 
 def test_an_unknown_graph_rule_still_has_help() -> None:
