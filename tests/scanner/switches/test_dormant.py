@@ -156,15 +156,18 @@ def test_wide_comparison_is_shown_at_work(prototypes: Pixels, images: Pixels) ->
 
 
 def test_dead_units_of_plain_networks_are_no_finding(prototypes: Pixels, images: Pixels) -> None:
-    """Forced, each of them decides; no image in range wakes the first, and only white ones wake the second.
+    """Forced, each of them decides; no image in range wakes the first, and what wakes the second breaks everything.
 
-    On white images everything is decided alike with the unit held, too.
+    It is the direction of another class, so that images are decided as that one when the unit is held.
     """
-    unreachable, white = Network(prototypes), Network(prototypes)
+    unreachable, breaking = Network(prototypes), Network(prototypes)
     unreachable.connect(picture(), bias=-300.0, push=100.0)
-    white.connect(np.ones((1, PIXELS)), bias=-0.98 * PIXELS, push=1e4)
-    assert set(opened(white.model()).decisions(np.ones_like(images))) == {TARGET}
-    for network in (unreachable, white):
+    other = breaking.tensors["weights"].T[4:5]
+    breaking.connect(other, bias=-40.0 - float(other[0] @ prototypes.mean(axis=0).ravel()), push=100.0)
+    awake = np.clip(images + np.sign(other).reshape(1, 1, SIDE, SIDE), 0, 1).astype(np.float32)
+    assert set(opened(breaking.model()).decisions(awake)) == {TARGET}
+    assert set(opened(Network(prototypes).model()).decisions(awake)) == {4}
+    for network in (unreachable, breaking):
         record, found = found_in(network.model(), images)
         assert found == ()
         assert record == DormantUnits(dormant=1, tried=1, deciding=1, searched=1)
