@@ -14,6 +14,7 @@ from backscan.converters.errors import EngineError, border
 from backscan.converters.graph import sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.session import CPU_ONLY, noise, open_session, run_session
+from backscan.converters.signature.layout import is_flat
 from backscan.converters.signature.output import output_kind, score_rows
 from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, Normalisation, pixel_normalisation
@@ -171,15 +172,24 @@ def model_input(
         raise ValueError(f"expected images [N, {channels}, {height}, {width}], found {list(images.shape)}")
     factor, offset = (np.array(values, np.float32)[:, None, None] for values in normalisation.affine(channels))
     values = images.astype(np.float32) * factor + offset
+    if normalisation.standardise:
+        values = standardised(values)
     if normalisation.channel_order == "bgr":
         values = values[:, ::-1]
-    if signature.layout in {"NHWC", "NHW"}:
+    if signature.layout in {"NHWC", "NHW"} or (is_flat(signature.layout) and normalisation.pixel_order == "hwc"):
         values = values.transpose(0, 2, 3, 1)
     dtype = np.dtype(signature.dtype)
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)
     return np.ascontiguousarray(values.reshape(signature.model_shape(len(images))), dtype=dtype)
+
+
+def standardised(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Images [N, C, H, W] of mean 0 and standard deviation 1 each; a flat one is divided as if its noise were least."""
+    mean, variance = (moment(values, axis=(1, 2, 3), keepdims=True) for moment in (np.mean, np.var))
+    scaled: NDArray[np.float32] = (values - mean) / np.sqrt(np.maximum(variance, 1 / values[0].size))
+    return scaled
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # infinite scores have no posterior, and say so by NaN

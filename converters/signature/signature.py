@@ -53,10 +53,16 @@ class Normalisation:
     """Standard deviation per channel in the model's channel order, or one for all, positive."""
     channel_order: str = "rgb"
     """Order of the channels: "rgb", or "bgr" for models that want them reversed."""
+    pixel_order: str = "chw"
+    """How colour images lie in a row of numbers: "chw", channel after channel, or "hwc", pixel after pixel."""
+    standardise: bool = False
+    """Whether each image is then brought to mean 0 and standard deviation 1 over all its numbers."""
 
     def __post_init__(self) -> None:
         if self.channel_order not in {"rgb", "bgr"}:
             raise ValueError(f"expected channel order 'rgb' or 'bgr', found {self.channel_order!r}")
+        if self.pixel_order not in {"chw", "hwc"}:
+            raise ValueError(f"expected pixel order 'chw' or 'hwc', found {self.pixel_order!r}")
         if not self.high > self.low:
             raise ValueError(f"expected high above low, found low {self.low} and high {self.high}")
         if not all(deviation > 0 for deviation in self.std):
@@ -64,6 +70,8 @@ class Normalisation:
 
     def affine(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Factor and offset per channel: model value = factor * pixel + offset, channels in RGB order.
+
+        Images that are standardised are so after that.
 
         Args:
             channels: Number of channels of the model.

@@ -9,6 +9,13 @@ from backscan.converters.signature.layout import is_flat
 from backscan.converters.signature.signature import ModelSignature, Normalisation
 
 
+def standardised(values: Tensor) -> Tensor:
+    """Images [N, C, H, W] of mean 0 and standard deviation 1 each, as `ort_classifier.standardised` makes them."""
+    centred = values - values.mean(dim=(1, 2, 3), keepdim=True)
+    variance = centred.square().mean(dim=(1, 2, 3), keepdim=True)
+    return centred / variance.clamp_min(1 / values[0].numel()).sqrt()
+
+
 class PixelInput(nn.Module):
     """Turns images [N, C, H, W], RGB in [0, 1], into the model's input; the twin of `ort_classifier.model_input`."""
 
@@ -43,6 +50,8 @@ class PixelInput(nn.Module):
             expected = ", ".join(str(size) for size in self._signature.input_shape)
             raise ValueError(f"expected images [N, {expected}], found {list(images.shape)}")
         values = images if self._is_plain else images * self.factor + self.offset
+        if self.normalisation.standardise:
+            values = standardised(values)
         if self.normalisation.channel_order == "bgr":
             values = values.flip(1)
         if self._limits is not None:
@@ -57,6 +66,7 @@ class PixelInput(nn.Module):
         if layout == "NCHW":
             return values.contiguous(memory_format=torch.channels_last)  # as the kernels are, see the builder
         if is_flat(layout):
+            values = values.permute(0, 2, 3, 1) if self.normalisation.pixel_order == "hwc" else values
             return values.reshape(self._signature.model_shape(len(values)))
         values = values.permute(0, 2, 3, 1)
         return values.squeeze(-1) if layout == "NHW" else values

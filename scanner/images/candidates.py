@@ -65,6 +65,8 @@ CANDIDATES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "centred-bgr": {"low": -0.5, "high": 0.5, "channel_order": "bgr"},
         "fashion-mnist": {"mean": (0.2860,), "std": (0.3530,)},
         "fashion-mnist-bgr": {"mean": (0.2860,), "std": (0.3530,), "channel_order": "bgr"},
+        "standardised": {"standardise": True},
+        "standardised-bgr": {"standardise": True, "channel_order": "bgr"},
     }
 )
 """Fields of known normalisations in order of plausibility; `none` leaves pixels in [0, 1]. Fields, as `Normalisation`
@@ -131,19 +133,24 @@ def scale_differs(first: Normalisation, second: Normalisation, channels: int) ->
         channels: Channels of the model.
 
     Returns:
-        True if the factor on any channel's pixels differs by more than half.
+        True if the factor on any channel's pixels differs by more than half, or is each image's own in one of them.
     """
+    if first.standardise != second.standardise:
+        return True
     ratios = np.log(np.divide(first.affine(channels)[0], second.affine(channels)[0]))
     return bool(np.abs(ratios).max() > np.log(_SCALE_RATIO))
 
 
-def fitting_candidates(channels: int, channel_order: str | None, *, rare: bool = False) -> dict[str, Normalisation]:
+def fitting_candidates(
+    channels: int, channel_order: str | None, *, rare: bool = False, flat: bool = False
+) -> dict[str, Normalisation]:
     """Candidates that mean something for a number of channels: means of that length, an order only of colours.
 
     Args:
         channels: Channels of the model.
         channel_order: Order that the options state, None if they do not.
         rare: The rarer candidates instead of the common ones.
+        flat: Whether the model takes images as rows of numbers, where colours may follow each other in two ways.
     """
 
     def fits(name: str, normalisation: Normalisation) -> bool:
@@ -155,4 +162,10 @@ def fitting_candidates(channels: int, channel_order: str | None, *, rare: bool =
     names = list(CANDIDATES)
     border = names.index(_FIRST_RARE)
     known = {name: candidate(name) for name in (names[border:] if rare else names[:border])}
-    return {name: normalisation for name, normalisation in known.items() if fits(name, normalisation)}
+    fitting = {name: normalisation for name, normalisation in known.items() if fits(name, normalisation)}
+    return fitting | ({f"{name}-hwc": by_pixels(each) for name, each in fitting.items()} if flat else {})
+
+
+def by_pixels(normalisation: Normalisation) -> Normalisation:
+    """The same for models that take the colours of a row of numbers pixel after pixel."""
+    return replace(normalisation, pixel_order="hwc")

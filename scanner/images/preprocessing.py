@@ -17,6 +17,7 @@ import numpy as np
 
 from backscan.scanner.images.candidates import (
     CANDIDATES,
+    by_pixels,
     candidate,
     fitting_candidates,
     given_normalisation,
@@ -44,6 +45,11 @@ __all__ = ["CANDIDATES", "Settlement", "settle_preprocessing"]
 _ROUNDS = ((100, 0.001), (500, 0.01), (None, 0.05))
 _CLEARLY_MORE = 0.15
 """By this much another order of the labels must explain more images than they do as they are."""
+_COLOURS = 3
+_BY_PIXELS = (
+    "the model takes images as rows of numbers: the colours are read pixel after pixel, as that explains more images "
+    "than channel after channel"
+)
 _CONFIDENCE_IMAGES = 256
 _SEARCHED_IMAGES, _COMPARED_IMAGES = 50, 1000
 SEARCHED = "searched"
@@ -69,7 +75,7 @@ class Settlement:
 
 
 def settle_preprocessing(
-    clean: CleanSet, decide: Decide, config: ScanConfig, *, confidence: Confidence | None = None
+    clean: CleanSet, decide: Decide, config: ScanConfig, *, confidence: Confidence | None = None, flat: bool = False
 ) -> Settlement:
     """Choose a normalisation: the one that was given, else the best of the table by clean accuracy.
 
@@ -78,6 +84,7 @@ def settle_preprocessing(
         decide: The original file's decisions [N] on images [N, C, H, W] in [0, 1] under a normalisation.
         config: `preprocess`, `mean`, `std`, `range`, `channel_order`, `min_accuracy` and `seed` are read.
         confidence: The original file's mean highest posterior on such images; None if it is not known.
+        flat: Whether the model takes images as rows of numbers; where the colours are then judged by accuracy too.
 
     Returns:
         The choice, with a warning where the model is far surer than it is right; with `doubt` when the accuracy stays
@@ -87,9 +94,9 @@ def settle_preprocessing(
         OptionError: the given normalisation does not fit the number of channels.
     """
     given = given_normalisation(config, clean.images.shape[1])
-    judge = _Judge(clean, decide, config, confidence)
+    judge = _Judge(clean, decide, config, confidence, flat and clean.images.shape[1] == _COLOURS)
     if given is not None:
-        return judge.with_warning(_with_order_note(_take(*given, clean, decide, config), clean, decide, [given[1]]))
+        return judge.with_warning(_with_order_note(judge.taken(*given), clean, decide, [given[1]]))
     if clean.labels is None:
         return Settlement(
             record=_record("none", candidate("none"), "unsettled"),
@@ -99,7 +106,7 @@ def settle_preprocessing(
             normalisations=(candidate("none"),),
             names=("none",),
         )
-    fitting = fitting_candidates(clean.images.shape[1], config.channel_order, rare=False)
+    fitting = fitting_candidates(clean.images.shape[1], config.channel_order, flat=judge.flat)
     return judge.with_warning(_with_order_note(judge.settled(), clean, decide, fitting.values()))
 
 
@@ -122,6 +129,15 @@ class _Judge:
     decide: Decide
     config: ScanConfig
     confidence: Confidence | None
+    flat: bool
+
+    def taken(self, name: str, normalisation: Normalisation) -> Settlement:
+        """The normalisation that was given; where colours lie in a row of numbers, no option says."""
+        found = _take(name, normalisation, self.clean, self.decide, self.config)
+        if not self.flat or self.clean.labels is None:
+            return found
+        other = _take(f"{name}-hwc", by_pixels(normalisation), self.clean, self.decide, self.config)
+        return self._better(replace(other, warnings=(_BY_PIXELS,)), found)
 
     def settled(self) -> Settlement:
         """The best common candidate; another reading only where that leaves a doubt and the other is plainly better."""
@@ -129,7 +145,7 @@ class _Judge:
         if self._fits(found):
             return found
         found = self._better(self._best_of(rare=True), found)
-        if found.doubt is None and not self._overconfidence(found):
+        if found.doubt is None and not self._overconfidence(found) and not self._is_stretched(found):
             return found
         return self._better(self._searched(found), found)
 
@@ -147,7 +163,8 @@ class _Judge:
         return replace(found, warnings=(*found.warnings, warning))
 
     def _best_of(self, *, rare: bool) -> Settlement:
-        fitting = fitting_candidates(self.clean.images.shape[1], self.config.channel_order, rare=rare)
+        channels, order = self.clean.images.shape[1], self.config.channel_order
+        fitting = fitting_candidates(channels, order, rare=rare, flat=self.flat)
         return _judge(self.clean, self._labels, self.decide, self.config, fitting)
 
     @property
@@ -164,6 +181,10 @@ class _Judge:
 
     def _fits(self, found: Settlement) -> bool:
         return (found.accuracy or 0.0) >= GOOD_ACCURACY and not self._overconfidence(found)
+
+    def _is_stretched(self, found: Settlement) -> bool:
+        """Whether each image is standardised by itself without a good fit: that is like many a range and offset."""
+        return found.normalisations[0].standardise and not self._fits(found)
 
     def _overconfidence(self, found: Settlement) -> float:
         """How much surer the model is than it is right, 0 if that is not much or not known."""
@@ -185,7 +206,11 @@ class _Judge:
         """The best scale and offset of a search, on other images than those that compare it afterwards."""
         colours = self.clean.images.shape[1] == 3
         orders = [self.config.channel_order or "rgb"] if not colours or self.config.channel_order else ["rgb", "bgr"]
-        best = search_scale(lambda reading: self._right(reading, _SEARCHED_IMAGES), orders)
+        pixel_order = found.normalisations[0].pixel_order
+        best = search_scale(
+            lambda reading: self._right(replace(reading, pixel_order=pixel_order), _SEARCHED_IMAGES), orders
+        )
+        best = replace(best, pixel_order=pixel_order)
         settled = _take(SEARCHED, best, self.clean, self.decide, self.config)
         accuracy = settled.accuracy or 0.0
         warning = (

@@ -80,7 +80,10 @@ def fit_images(run: Run, clean: CleanSet, opened: OpenedModel) -> CleanSet:
 def settle(run: Run, opened: OpenedModel, clean: CleanSet) -> Settlement:
     """Step 5: how pixels become model input, by clean accuracy (docs/contract.md, Images and preprocessing)."""
     with run.record.phase("preprocessing"):
-        settlement = settle_preprocessing(clean, opened.decisions, run.config, confidence=opened.mean_posterior)
+        flat = "H" not in opened.facts.signature.layout
+        settlement = settle_preprocessing(
+            clean, opened.decisions, run.config, confidence=opened.mean_posterior, flat=flat
+        )
     run.record.warn(*settlement.warnings)
     return settlement
 

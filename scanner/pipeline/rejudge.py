@@ -288,5 +288,11 @@ def _normalisation(result: ScanResult) -> Normalisation:
     record = result.preprocessing
     assert record is not None  # noqa: S101 - checked by the caller
     return Normalisation(
-        low=record.low, high=record.high, mean=record.mean, std=record.std, channel_order=record.channel_order
+        low=record.low,
+        high=record.high,
+        mean=record.mean,
+        std=record.std,
+        channel_order=record.channel_order,
+        pixel_order=record.pixel_order,
+        standardise=record.standardise,
     )

@@ -67,3 +67,7 @@ class PreprocessingRecord:
     """Tied candidates of another scale under which the scan was repeated."""
     disagreement: tuple[str, ...] = ()
     """Why no verdict holds under all of them, a sentence each; empty where they agree."""
+    pixel_order: str = "chw"
+    """How colour images lie in a row of numbers: `chw`, or `hwc` for pixel after pixel."""
+    standardise: bool = False
+    """Whether each image is then brought to mean 0 and standard deviation 1."""

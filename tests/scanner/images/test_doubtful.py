@@ -57,6 +57,7 @@ def test_the_table_has_every_candidate_once_common_or_rare():
         "efficientnet-lite",
         "centred",
         "fashion-mnist",
+        "standardised",
     ]
 
 
