@@ -94,7 +94,7 @@ def describe(inspection: Inspection) -> str:
         lines += _describe_opened(inspection["opened"])
         lines += [f"{finding['severity']:<10} {finding['message']}" for finding in inspection["findings"]]
         lines += [] if inspection["findings"] else ["graph      no switches or second paths found"]
-        lines += [f"units      {_describe_units(inspection['dormant_units'])}"]
+        lines += [f"units      {dormant_text(DormantUnits(**inspection['dormant_units']))}"]
     lines += [_describe_tensor(tensor) for tensor in inspection.get("tensors", ())]
     lines += [f"warning    not protected: {text}" for text in inspection["unprotected"]]
     return "\n".join(lines) + "\n"
@@ -114,11 +114,6 @@ def _describe_opened(opened: Inspection) -> list[str]:
         *(f"warning    {text}" for text in opened["warnings"]),
         *(f"warning    not searched: {text}" for text in opened["not_searched"]),
     ]
-
-
-def _describe_units(units: Inspection) -> str:
-    told = dormant_text(DormantUnits(**units))
-    return f"{told}; {units['obstacle']}" if units["obstacle"] else told
 
 
 def _use_of(output: str, opened: Inspection) -> str:

@@ -98,11 +98,8 @@ def graph_findings(run: Run, found: FoundInGraph) -> GraphFindings:
     """What was found in the graph; what was left untried of it is named."""
     units = found.dormant
     untried, unsearched = units.dormant - units.tried, units.deciding - units.searched
-    if untried > 0 or units.obstacle:
-        run.record.leave_out(
-            f"dormant units: {untried} of the {units.dormant} units that stand still on all of the images "
-            f"({units.obstacle or 'too many'})"
-        )
+    if units.obstacle:
+        run.record.leave_out(f"{f'{untried} of {units.dormant} ' if untried else ''}dormant units: {units.obstacle}")
     if unsearched > 0:
         run.record.leave_out(
             f"patterns that wake {unsearched} of the {units.deciding} dormant units that decide when they are moved: "

@@ -105,13 +105,13 @@ def counted(count: int, noun: str) -> str:
 
 def dormant_text(units: DormantUnits) -> str:
     """How many units stand still, and what was tried of them: `12 dormant units, 12 moved, 3 of them decide, ...`."""
-    found = f"{counted(units.dormant, 'dormant unit')} inside the model"
     if not units.dormant:
-        return found
-    return (
-        f"{found}, constant on all ordinary images: {units.tried} moved, of which {units.deciding} then decide; "
-        f"a pattern that wakes them was searched for {units.searched}"
+        return f"dormant units inside the model: {units.obstacle or 'none'}"
+    told = (
+        f"{counted(units.dormant, 'dormant unit')} inside the model, constant on all ordinary images: {units.tried} "
+        f"moved, {units.deciding} of which then decide; a pattern that wakes them was searched for {units.searched}"
     )
+    return f"{told} ({units.obstacle})" if units.obstacle else told
 
 
 def shorten(text: str, limit: int = 48) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Images = NDArray[np.float32]
 
+_SECONDS, _SECONDS_ALONE = 30.0, 6.0
 _NUMBERS_WATCHED = 1 << 27
 """Numbers that are computed to see which units stand still."""
 _FEWEST_WATCHED, _MOST_WATCHED = 16, 256
@@ -49,6 +50,7 @@ _MOST_PATTERNS = 3
 """Patterns of one search that are tried on more images: the first that works on a few is the smallest."""
 _MOST_CONFIRMED = 96
 """Ordinary images on which a pattern has to work."""
+_TOO_FEW = "not looked for, as the images are decided as too few classes to see a collapse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class _Shown:
 
 
 def find_dormant_units(
-    probe: GraphProbe, images: Images | None, *, decisions: Decide, seed: int = 0, seconds: float = 30.0
+    probe: GraphProbe, images: Images | None, *, decisions: Decide, seed: int = 0, seconds: float | None = None
 ) -> tuple[DormantUnits, tuple[GraphFinding, ...]]:
     """Count units that stand still, move them, and search patterns that wake those which decide.
 
@@ -89,13 +91,15 @@ def find_dormant_units(
         images: Ordinary images [N, C, H, W] in [0, 1]; without any, synthetic ones stand in.
         decisions: The original file in onnxruntime.
         seed: Of the synthetic images.
-        seconds: Time for it all.
+        seconds: Time for it all; None is 30, and 6 without images, as `inspect` is to be quick.
 
     Returns:
         How many there were and were tried; and a finding for each that is shown at work.
     """
     from backscan.converters.switches.units import UnitProbe
 
+    if seconds is None:
+        seconds = _SECONDS if images is not None and len(images) else _SECONDS_ALONE
     if images is None or not len(images):
         images = synthetic_images(probe.signature.input_shape, seed)
     units = UnitProbe(probe)
@@ -105,7 +109,7 @@ def find_dormant_units(
     except MemoryError:
         raise
     except Exception as error:  # whatever onnxruntime and numpy raise over a strange graph: nothing was tried
-        return DormantUnits(0, 0, 0, 0, f"they could not be examined ({reason_of(error)})"), ()
+        return DormantUnits(0, 0, 0, 0, f"not looked for, as they could not be examined ({reason_of(error)})"), ()
 
 
 class _Trial:
@@ -120,6 +124,8 @@ class _Trial:
         self._tried = 0
 
     def run(self) -> tuple[DormantUnits, tuple[GraphFinding, ...]]:
+        if len(np.unique(self._decided)) <= FEWEST_CLASSES:  # a target class and enough others
+            return DormantUnits(0, 0, 0, 0, _TOO_FEW), ()
         layers = self._probe.layers
         ranges = self._probe.ranges(layers, self._images) if layers else []
         dormant = [dormant_units(layer, each) for layer, each in zip(layers, ranges, strict=True)]
@@ -132,8 +138,6 @@ class _Trial:
         """Why units were left untried; empty if none was."""
         if self._tried >= count:
             return ""
-        if len(np.unique(self._decided)) <= FEWEST_CLASSES:
-            return "the images are decided as too few classes to see a collapse"
         return "the time was up" if self._is_late else "too many for the work that is put into them, or not readable"
 
     @property
@@ -144,8 +148,6 @@ class _Trial:
         """Units that decide when they are moved, the nearest first; layers near the output, which cost least, first."""
         rows = _one_of_each(self._decided, 1, _CLASSES_MOVED)
         left, found = _NUMBERS_MOVED, list[_Candidate]()
-        if len(rows) <= FEWEST_CLASSES:  # a target class and enough others
-            return []
         for each in sorted(dormant, key=lambda dormant: dormant.layer.cost):
             cost = max(1, each.layer.cost * len(rows) * len(each.layer.signs))
             units = each.units[: left // cost]

@@ -30,6 +30,8 @@ def test_tells_contents_signature_and_cuts(small):
     assert exit_code(inspection) is ExitCode.NOT_DETECTED
     text = describe(inspection)
     assert "no switches" in text
+    assert "dormant units inside the model" in text
+    assert set(inspection["dormant_units"]) == {"dormant", "tried", "deciding", "searched", "obstacle"}
     for tensor in inspection["tensors"]:
         assert tensor["name"] in text
 

@@ -1,6 +1,16 @@
 import pytest
 
-from backscan.scanner.reports.words import calibrated_text, counted, duration, number, overall_text, percent, shorten
+from backscan.scanner.reports.words import (
+    calibrated_text,
+    counted,
+    dormant_text,
+    duration,
+    number,
+    overall_text,
+    percent,
+    shorten,
+)
+from backscan.scanner.results import DormantUnits
 from tests.scanner.reports.examples import detected
 
 
@@ -41,3 +51,10 @@ def test_counted() -> None:
 def test_long_names_lose_their_middle() -> None:
     assert shorten("a" * 48) == "a" * 48
     assert shorten("a" * 30 + "b" * 30, limit=10) == "aaaaa…bbbb"
+
+
+def test_dormant_units_say_how_many_were_tried():
+    assert dormant_text(DormantUnits(0, 0, 0, 0)) == "dormant units inside the model: none"
+    told = dormant_text(DormantUnits(12, 7, 3, 2, "the time was up"))
+    assert all(part in told for part in ("12 dormant units", "7 moved", "3 of which", "for 2", "the time was up"))
+    assert dormant_text(DormantUnits(0, 0, 0, 0, "not looked for")).endswith("not looked for")

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backscan.converters import OrtClassifier, artifact_from_bytes, audit, open_runtime, read_signature
 from backscan.converters.switches.probe import GraphProbe
-from backscan.scanner.results import DormantUnits, GraphFinding
+from backscan.scanner.inference.verdict import Judgement, with_findings
+from backscan.scanner.results import DormantUnits, GraphFinding, Verdict
 from backscan.scanner.switches.dormant import find_dormant_units
 
 SIDE, CLASSES, TARGET = 28, 6, 2
@@ -87,12 +88,14 @@ class Network:
         self.columns.append(np.eye(CLASSES)[[TARGET] * width] * push)
 
 
-def found_in(model: onnx.ModelProto, images: Pixels) -> tuple[DormantUnits, tuple[GraphFinding, ...]]:
+def found_in(
+    model: onnx.ModelProto, images: Pixels, *, seconds: float = 120.0
+) -> tuple[DormantUnits, tuple[GraphFinding, ...]]:
     artifact = artifact_from_bytes("model.onnx", model.SerializeToString())
     assert audit(artifact.data).accepted
     runtime = opened(model)
     probe = GraphProbe(artifact, runtime.signature, runtime.normalisation)
-    return find_dormant_units(probe, images, decisions=runtime.decisions, seconds=120)
+    return find_dormant_units(probe, images, decisions=runtime.decisions, seconds=seconds)
 
 
 def opened(model: onnx.ModelProto) -> OrtClassifier:
@@ -129,6 +132,8 @@ def test_map_of_576_values_is_shown_at_work(prototypes: Pixels, images: Pixels) 
     record, (finding,) = found_in(planted, images)
     assert (finding.demonstrated, finding.target, finding.nodes) == (True, TARGET, ("map_end",))
     assert finding.source not in (None, TARGET)
+    judged = with_findings(Judgement(Verdict.NOT_DETECTED, ("nothing",)), [finding])
+    assert (judged.verdict, judged.classes(None)) == (Verdict.BACKDOOR_DETECTED, (finding.source, TARGET))
     assert record == DormantUnits(dormant=1, tried=1, deciding=1, searched=1)
 
 
@@ -171,3 +176,14 @@ def test_dead_units_of_plain_networks_are_no_finding(prototypes: Pixels, images:
         record, found = found_in(network.model(), images)
         assert found == ()
         assert record == DormantUnits(dormant=1, tried=1, deciding=1, searched=1)
+
+
+def test_what_was_left_untried_is_told(prototypes: Pixels, images: Pixels) -> None:
+    """No time, and images of too few classes."""
+    network = Network(prototypes)
+    network.convolve(matched_filter(), bias=-10.0, push=100.0)
+    record, found = found_in(network.model(), images, seconds=-1.0)
+    assert (record, found) == (DormantUnits(1, 0, 0, 0, "the time was up"), ())
+    record, found = found_in(network.model(), images[LABELS < 3])
+    assert (record.dormant, record.tried, found) == (0, 0, ())
+    assert "too few classes" in record.obstacle
