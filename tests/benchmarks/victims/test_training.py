@@ -77,7 +77,7 @@ def test_networks_that_train_beside_each_other_become_what_they_become_alone() -
             assert torch.equal(network.state_dict()[name], tensor), name
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["digit_net", "small_net", "resnet20", "conv3 bn", "digit mlp2"])
 @pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning")
 def test_exported_networks_decide_as_the_trained_ones(name: str) -> None:
     classes = 2 if name.startswith("one score") else 4
