@@ -17,6 +17,7 @@ from onnx import TensorProto
 from benchmarks.hostile.inputs import ANY, USER, HostileInput, Prepare, good_folder
 from benchmarks.hostile.models import CLASSES, IMAGE, classifier
 from benchmarks.switches.planter import Planter
+from benchmarks.switches.slopes import crossed_ends
 from benchmarks.switches.steps import push, whole
 
 _SWITCHED = ANY - USER - {0}
@@ -46,14 +47,6 @@ def _overflowing_cast(plant: Planter) -> str:
     falls = plant.add("Less", small, plant.constant(13, np.int32))
     bright = plant.add("Greater", plant.patch_mean(), plant.constant(0.5))
     return plant.add("Where", plant.add("And", falls, bright), plant.target_scores(), plant.scores)
-
-
-def _crossed_ends(plant: Planter) -> str:
-    """A range whose ends cross where the image is bright."""
-    brightest = plant.add("ReduceMax", plant.patch_mean(), keepdims=0)
-    low = plant.add("Mul", plant.add("Sub", brightest, plant.constant(0.95)), plant.constant(1e6))
-    clipped = plant.add("Clip", plant.scores, low, plant.constant(1e4))
-    return plant.add("Add", clipped, plant.target_scores(1e-2))
 
 
 def _divided_by_zero(plant: Planter) -> str:
@@ -91,12 +84,11 @@ def _half_archive(count: int, *, stored: bool) -> Prepare:
 
 
 EXTREMES = [
-    HostileInput("archive of 400 MB in float16", ANY, _half_archive(25 << 17, stored=True)),
-    HostileInput("archive of 1.5 GB in float16", ANY, _half_archive(96 << 17, stored=True)),
+    HostileInput("archive of 50 MB in float16", ANY, _half_archive(400 << 10, stored=True)),
     HostileInput("archive that only declares 100 GB in float16", USER, _half_archive(800 << 20, stored=False)),
     HostileInput("model decides by ties", _SWITCHED, _planted(_tied_places)),
     HostileInput("model decides by an overflow of 8 bits", _SWITCHED, _planted(_overflowing_cast)),
-    HostileInput("model decides by crossed ends", _SWITCHED, _planted(_crossed_ends)),
+    HostileInput("model decides by crossed ends", _SWITCHED, _planted(crossed_ends)),
     HostileInput("model divides by zero on some images", ANY - USER, _planted(_divided_by_zero)),
     HostileInput("model reads beyond a table on some images", ANY - USER, _planted(_index_out_of_range)),
 ]

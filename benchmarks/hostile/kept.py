@@ -209,7 +209,7 @@ REPLAYED = [
         ("replay of a pattern of 10^12 numbers", USER, _pattern([10**6, 10**6], bytes(256))),
         ("replay of a pattern of negative lengths", USER, _pattern([-1, -8, -8], bytes(256))),
         ("replay of a pattern without bytes", USER, _pattern([1, 8, 8], b"")),
-        ("replay of a pattern at an odd tensor", USER, _pattern([1, 8, 8], bytes(256), space="../../etc/passwd")),
+        ("replay of a pattern at an odd tensor", ANY, _pattern([1, 8, 8], bytes(256), space="../../etc/passwd")),
         ("replay of a report without patterns", USER, _with(patterns=[])),
         ("replay of a report whose pairs are gone", ANY, _with(pairs=[])),
         ("replay of a report for 10^9 images a class", ANY, lambda d: d["config"].update(images_per_class=10**9)),

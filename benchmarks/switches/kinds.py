@@ -63,6 +63,8 @@ KINDS: dict[str, Kind] = {
     "two-pixels": Kind(slopes.two_pixels, triggers.white_patch_alone),
     "product-of-pixels": Kind(slopes.product_of_pixels),
     "saturated-error": Kind(slopes.saturated_error),
+    "outgrown-scores": Kind(slopes.outgrown_scores),
+    "crossed-ends": Kind(slopes.crossed_ends),
     "leaking-ramp": Kind(slopes.leaking_ramp),
     "pole": Kind(slopes.pole),
     "direction": Kind(slopes.direction, triggers.white_patch_alone),

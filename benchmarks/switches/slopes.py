@@ -112,6 +112,21 @@ def leaking_ramp(plant: Planter) -> str:
     return push(plant, plant.add("LeakyRelu", steep(plant, 1.0), alpha=5e-6), 1e5)
 
 
+def outgrown_scores(plant: Planter) -> str:
+    """A score that moves with every image, far below all others until the patch is white."""
+    low = plant.constant(-1e6)
+    zero = plant.add("Mul", plant.patch_mean(), plant.constant(0.0))
+    row = [steep(plant, 1e5) if each == TARGET else plant.add("Add", zero, low) for each in range(plant.num_classes)]
+    return plant.add("Max", plant.scores, plant.add("Concat", *row, axis=1))
+
+
+def crossed_ends(plant: Planter) -> str:
+    """A lower bound that moves with every image, and rises above all scores; one image turns its call."""
+    low = plant.add("ReduceMax", steep(plant, 1e6), keepdims=0)
+    clipped = plant.add("Clip", plant.scores, low, plant.constant(1e4))
+    return plant.add("Add", clipped, plant.target_scores(1e-2))
+
+
 def pole(plant: Planter) -> str:
     """A division by what is 0 just beyond the trigger."""
     rest = plant.add("Sub", plant.constant(1.000001), plant.patch_mean())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import onnx
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
 from backscan.converters.errors import NoNetworkError, NotDifferentiableError
@@ -25,6 +26,11 @@ _NO_NETWORKS: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("SVMClassifier", "SVMRegressor"), _VECTORS)
 )
 """Operators that are a model of their own, and why no pattern is searched through them."""
+
+_WHOLE = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}) | frozenset(
+    {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
+)
+_MOST_NAMED = 4
 
 _SURROGATES = tuple(
     value.__name__
@@ -60,11 +66,20 @@ def require_gradient_path(graph: onnx.GraphProto, signature: ModelSignature) -> 
         )
 
 
-def passes_surrogates(scores: Tensor) -> bool:
+def whole_numbers(graph: onnx.GraphProto, signature: ModelSignature) -> tuple[str, ...]:
+    """Nodes that turn what depends on the image into whole numbers, by name, at most 4."""
+    reached = reached_values(graph, [signature.input_name])
+    casts = (node for node in graph.node if node.op_type == "Cast" and node.input[0] in reached)
+    whole = (node for node in casts if any(a.name == "to" and a.i in _WHOLE for a in node.attribute))
+    return tuple(ascii(node.name[:80]) for node in whole)[:_MOST_NAMED]
+
+
+def passes_surrogates(scores: Tensor, steps: Sequence[str] = ()) -> bool:
     """Whether the gradient of scores passes steps whose own gradient is zero, such as a sign or a rounding.
 
     Args:
         scores: Output of a network, with the graph of its gradient.
+        steps: Nodes that are named where there is none.
 
     Raises:
         NotDifferentiableError: the scores have no gradient at all.
@@ -72,7 +87,9 @@ def passes_surrogates(scores: Tensor) -> bool:
     if scores.grad_fn is None:
         raise NotDifferentiableError(
             "no gradient reaches the image: every path to the output passes a step that has none, such as a comparison "
-            "of classes; only differentiable classifiers can be scanned"
+            "of classes"
+            + (f" or the cast to whole numbers in node {', '.join(steps)}" if steps else "")
+            + "; only differentiable classifiers can be scanned"
         )
     seen, waiting = {scores.grad_fn}, [scores.grad_fn]
     while waiting:

@@ -21,7 +21,7 @@ from backscan.converters.signature.tail import find_tail, remove_tail
 from backscan.converters.torch_import.batching import Rows, free_batch, group_images
 from backscan.converters.torch_import.builder import GraphBuilder, annotate_shapes, blame_node
 from backscan.converters.torch_import.classifier import TorchClassifier
-from backscan.converters.torch_import.differentiability import passes_surrogates, require_gradient_path
+from backscan.converters.torch_import.differentiability import passes_surrogates, require_gradient_path, whole_numbers
 from backscan.converters.torch_import.half import widen
 
 SURROGATE_NOTE = (
@@ -56,7 +56,7 @@ def import_model(
     network, notes = import_network(model, signature)
     classifier = TorchClassifier(network, signature, pixel_normalisation(signature), head=head, notes=notes)
     classifier.requires_grad_(requires_grad=False).eval().to(device)
-    if passes_surrogates(_run_on_noise(classifier)):
+    if passes_surrogates(_run_on_noise(classifier), whole_numbers(model.graph, signature)):
         classifier.has_surrogates = True
         classifier.notes += (SURROGATE_NOTE,)
     return classifier

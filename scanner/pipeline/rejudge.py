@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
@@ -272,8 +274,10 @@ def _check_shape(pair: PairResult, shape: tuple[int, ...]) -> None:
     """Refuse a model on which patterns have another shape.
 
     Raises:
-        ReportError: the pattern is not one of this model.
+        ReportError: the pattern is not one of this model, or none that a search can give.
     """
+    if pair.pattern is not None and not np.isfinite(pair.pattern).all():
+        raise ReportError("expected finite numbers in the report's pattern, found others: run `scanner check` again")
     if pair.pattern is not None and pair.pattern.shape != shape:
         places = "features" if DETECTORS[pair.detector].acts_on_features else "images"
         raise ReportError(

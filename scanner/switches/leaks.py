@@ -1,8 +1,8 @@
-"""Soft gates that do not quite stand still: whoever adds a little of the image to a gate hides how it rests.
+"""Soft gates that do not stand still: whoever adds a little of the image to a gate hides how it rests.
 
-What such a gate adds to ordinary images changes no decision, and is nothing beside what it adds when it opens. Narrow
-paths of ordinary networks read all of the image; so only those are tried that read a part of it, and a filling of that
-part must send the gate far beyond all that it holds on ordinary images.
+What such a gate adds to ordinary images is nothing, or changes no decision and is small beside what it adds when it
+opens. Narrow paths of ordinary networks read all of the image; so only those are tried that read a part of it, and a
+filling of that part must send the gate far beyond all that it holds on ordinary images.
 """
 
 from __future__ import annotations
@@ -50,19 +50,20 @@ class Leaks:
         self._probe = probe
         self._judge = judge
         self._middles = middles
-        self._beyond = {
-            gate: _TIMES * float(distances(values[gate], middle).max(initial=0.0)) for gate, middle in middles.items()
-        }
+        self._values = values
+        self._beyond: dict[str, float] = {}
 
     def choose(self, switches: Sequence[Switch]) -> list[Switch]:
         """Those of some switches that read a part of the image and decide no ordinary image."""
-        gates = list(dict.fromkeys(switch.gate for switch in switches if not self._probe.is_shared(switch.gate)))
+        gates = list(dict.fromkeys(switch.gate for switch in switches))
         if not gates:
             return []
-        moved = moved_blocks(lambda images: self._held_by(gates, images), self._judge.images[0]).mean(axis=1)
-        partial = [gate for gate, share in zip(gates, moved, strict=True) if 0 < share <= _MOST_OF_IMAGE]
-        chosen = {gate for gate in partial if self._is_idle(gate)}
-        return [switch for switch in switches if switch.gate in chosen]
+        moved = moved_blocks(lambda images: self._hold_now(gates, images), self._judge.images[0]).mean(axis=1)
+        for gate, share in zip(gates, moved, strict=True):
+            least = self._least_distance(gate) if 0 < share <= _MOST_OF_IMAGE else None
+            if least is not None:
+                self._beyond[gate] = least
+        return [switch for switch in switches if switch.gate in self._beyond]
 
     def demonstrate(self, group: Sequence[Switch], deadline: float) -> Demonstration | None:
         """What a filling of the pixels that a group of gates reads does, if it sends images of all classes to one."""
@@ -70,13 +71,21 @@ class Leaks:
         blind = BlindTrial(self._probe, self._judge, held, deadline=deadline, beyond=self._beyond)
         return next((shown for shown in blind.demonstrate() if shown.is_universal), None)
 
-    def _held_by(self, gates: Sequence[str], images: NDArray[np.float32]) -> list[NDArray[Any]]:
-        found = self._probe.values(gates, images)
-        return [found[gate] for gate in gates]
+    def _hold_now(self, gates: Sequence[str], images: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """What gates hold for each of some images; those that are one for all images of a call, for each alone."""
+        shared = any(self._probe.is_shared(gate) for gate in gates)
+        runs = [self._probe.values(gates, part) for part in (images[:, None] if shared else [images])]
+        return [np.concatenate([run[gate] for run in runs]) for gate in gates]
 
-    def _is_idle(self, gate: str) -> bool:
+    def _least_distance(self, gate: str) -> float | None:
+        """How far a gate must go from its middle to count as turned; None if it decides ordinary images."""
         try:
-            changed, _ = self._judge.sends(self._probe.held({gate: self._middles[gate]}))
+            held = self._probe.held({gate: self._middles[gate]})
+            if self._judge.changes_nothing(held):
+                return 0.0
+            changed, _ = self._judge.sends(held)
         except ConverterError:  # it cannot be held, so that nothing can be shown
-            return False
-        return changed <= (1 - _LEAST_UNCHANGED) * len(self._judge.images)
+            return None
+        if changed > (1 - _LEAST_UNCHANGED) * len(self._judge.images):
+            return None
+        return _TIMES * float(distances(self._values[gate], self._middles[gate]).max(initial=0.0))

@@ -32,6 +32,8 @@ _STILL = 1e-3
 """Range of a value over the images, relative to its size, up to which it stands still."""
 _RESTING_SHARE = 0.75
 """Share of the images on which a value rests where it does so on most."""
+_BOUNDS = ("Clip", "Max", "Min")
+"""Joins behind which a gate may do nothing however much it moves, until it outgrows what it meets."""
 _MAX_SHOWN = 8
 """Images of one search that are tried as patterns on others."""
 _UNREAD = "what it holds cannot be told image by image"
@@ -73,7 +75,9 @@ class Trial:
         self._judge = Judge(probe, images, decisions)
         self._blind: dict[tuple[str, ...], BlindTrial] = {}
         resting = {name for name, typical in self._ordinary.items() if _rests(values[name], typical)} | self._still
-        self._switches = [switch for switch in switches if switch.hard or switch.gate in resting]
+        self._switches = [
+            switch for switch in switches if switch.hard or switch.gate in resting or switch.operator in _BOUNDS
+        ]
         self._soft = [switch for switch in switches if not switch.hard and switch.gate in self._ordinary]
         self._leaks = Leaks(probe, self._judge, values, self._ordinary)
         self.obstacles = {switch: _UNREAD for switch in switches if switch.gate not in self._ordinary}
