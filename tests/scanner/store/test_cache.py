@@ -96,3 +96,10 @@ def test_a_found_result_takes_the_names_of_this_run() -> None:
     assert (again.model.name, again.model.class_names) == ("copy.onnx", None)
     assert again.provenance.command == "scanner check copy.onnx"
     assert again.pairs == detected().pairs
+
+
+def test_what_is_no_file_is_not_waited_for(cache: ScanCache) -> None:
+    entry(cache).keep(not_detected())
+    entry(cache).path.unlink()
+    os.mkfifo(entry(cache).path)
+    assert entry(cache).find() is None
