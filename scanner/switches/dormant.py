@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Images = NDArray[np.float32]
 
-_SECONDS, _SECONDS_ALONE = 30.0, 6.0
+_SECONDS, _SECONDS_ALONE = 120.0, 6.0
 _NUMBERS_WATCHED = 1 << 27
 """Numbers that are computed to see which units stand still."""
 _FEWEST_WATCHED, _MOST_WATCHED = 16, 256
@@ -91,7 +91,7 @@ def find_dormant_units(
         images: Ordinary images [N, C, H, W] in [0, 1]; without any, synthetic ones stand in.
         decisions: The original file in onnxruntime.
         seed: Of the synthetic images.
-        seconds: Time for it all; None is 30, and 6 without images, as `inspect` is to be quick.
+        seconds: Time for it all; None is 120, and 6 without images, as `inspect` is to be quick.
 
     Returns:
         How many there were and were tried; and a finding for each that is shown at work.
