@@ -25,6 +25,8 @@ from backscan.scanner.errors import OptionError
 
 DETECTORS = Table("backscan.scanner.detectors", "DETECTORS")
 """Detectors of class pairs."""
+COMMONALITY = "commonality"
+"""The statistic that needs the individual sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,14 @@ class ScanConfig:
     def num_tests(self) -> int:
         """Statistics of all chosen detectors of class pairs: they share one threshold."""
         pairwise = names(DETECTORS)
-        return max(1, sum(name in pairwise for name in self.detectors) * len(self.statistics))
+        # Commonality is judged by pairs and by targets.
+        num_statistics = len(self.statistics) + self.measures_individuals
+        return max(1, sum(name in pairwise for name in self.detectors) * num_statistics)
+
+    @property
+    def measures_individuals(self) -> bool:
+        """Whether the search also finds what single images need: a statistic compares common patterns with that."""
+        return COMMONALITY in self.statistics
 
     def to_dict(self) -> dict[str, Any]:
         """Options by name, for reports."""

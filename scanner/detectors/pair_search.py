@@ -86,7 +86,12 @@ class Detector:
         where, max_steps = self.pattern_space(examination), examination.config.max_steps
         settings = self._settings(examination, where, step_size, max_steps=max_steps, refine=True)
         sources = self._sources(examination, where.space, pairs)
-        return search_pairs(settings, sources, pairs, Work(), stopped=examination.stopped)
+        found = search_pairs(settings, sources, pairs, Work(), stopped=examination.stopped)
+        if not examination.config.measures_individuals:
+            return found
+        from backscan.scanner.detectors.individuals import with_individuals
+
+        return with_individuals(found, settings, sources, pairs, stopped=examination.stopped)
 
     def estimate(self, examination: Examination, pairs: Sequence[Pair]) -> list[float]:
         """Sizes of some pairs to first order, from a few images; empty if the time was up.
@@ -131,6 +136,7 @@ class Detector:
             detector=self.name,
             threads=_threads(config, device),
             refine=refine,
+            images_per_pass=_IMAGES_PER_PASS[device],
             # Algorithm 1 as published stays in float32 throughout.
             reduced=where.reduced if rule.portions > 1 else None,
         )

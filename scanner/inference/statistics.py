@@ -100,6 +100,14 @@ def target_contrast(reciprocals: Reciprocals) -> Reciprocals:
     return contrast
 
 
+def commonality(quotients: Reciprocals) -> Reciprocals:
+    """c_st over the effect of its source: what single images need against what the common pattern needs.
+
+    It takes the commonality in the place of the reciprocal, as `commonality.commonality_matrix` makes it.
+    """
+    return source_adjusted(quotients)
+
+
 def _mean(values: Reciprocals, axis: int) -> Reciprocals:
     """Mean of what is there along an axis, which stays; NaN where nothing is."""
     present = ~np.isnan(values)
@@ -123,5 +131,6 @@ STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = MappingProxyTyp
         "residual-reverse-controlled": residual_reverse_controlled,
         "target-wise": target_wise,
         "target-contrast": target_contrast,
+        "commonality": commonality,
     }
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.scanner.config import COMMONALITY
 from backscan.scanner.errors import InternalError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 
@@ -92,7 +93,54 @@ def infer_pairs(
     reciprocals = reciprocal_matrix(prepared, num_classes)
     screened = None if screen is None else _screened(prepared, screen, num_classes)
     statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
-    return tuple(_infer(reciprocals, name, config, screened, detector=detector, space=space) for name in statistics)
+    found: list[Inference] = []
+    for name in statistics:
+        if name == COMMONALITY:
+            found += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
+        else:
+            found.append(_infer(reciprocals, name, config, screened, detector=detector, space=space))
+    return tuple(found)
+
+
+def _by_commonality(
+    pairs: Sequence[PairResult], reciprocals: NDArray[np.float64], config: ScanConfig, *, detector: str, space: str
+) -> Iterator[Inference]:
+    """The conclusion from the commonality of every pair, and the one from its mean of every target."""
+    from backscan.scanner.inference.commonality import OF_TARGETS, commonality_matrix, judge_targets
+    from backscan.scanner.inference.target_test import NUM_DRAWS
+
+    matrix = commonality_matrix(pairs, len(reciprocals))
+    of_pairs = _infer(matrix, COMMONALITY, config, None, detector=detector, space=space)
+    few = len({pair.source for pair in pairs if _has_few_images(pair)})
+    if few:
+        remark = f"{few} classes have too few images for what single images need, and are no source of commonality"
+        of_pairs = replace(of_pairs, remarks=(*of_pairs.remarks, remark))
+    # No common pattern is smaller by it alone, so it does not say what size would have been found.
+    yield replace(of_pairs, detectable_size=None)
+    targets = judge_targets(pairs, matrix, goal_rate=config.goal_rate, seed=config.seed)
+    test, figures = targets.test, targets.figures
+    target = test.order[0] if test.num_together else None
+    deciding = test.largest_p_value if config.published_p else test.p_value
+    yield replace(
+        of_pairs,
+        statistic=OF_TARGETS,
+        num_pairs=len(test.order),
+        values=(tuple(None if value is None else math.exp(value) for value in figures.values),),
+        null=None,
+        source=None if target is None else int(np.nanargmax(matrix[:, target])),
+        target=target,
+        p_value=test.largest_p_value,
+        calibrated_p_value=test.p_value,
+        bootstrap_draws=0 if target is None else NUM_DRAWS,
+        detected=deciding is not None and deciding <= config.significance,
+        detectable_size=None,
+        remarks=(),
+        targets=figures,
+    )
+
+
+def _has_few_images(pair: PairResult) -> bool:
+    return pair.individual_size is not None and pair.individual_size.size is None
 
 
 def _screened(pairs: Sequence[PairResult], screen: ScreenRecord, num_classes: int) -> Screened:

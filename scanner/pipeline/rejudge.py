@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscan.scanner.config import ScanConfig
+from backscan.scanner.config import COMMONALITY, ScanConfig
 from backscan.scanner.detectors import DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
@@ -60,6 +60,10 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
         raise OptionError(
             f"expected --statistic {OF_SOME_PAIRS} alone for a scan that searched only some pairs, as others need "
             "every pair: scan with --screen off"
+        )
+    if config.measures_individuals and all(pair.individual_size is None for pair in result.pairs):
+        raise OptionError(
+            f"expected a scan that found what single images need, for --statistic {COMMONALITY}: scan again with it"
         )
     searched, conclusions = infer_from(_searched(result, config), config)
     candidates = candidates_for_replay(

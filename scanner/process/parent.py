@@ -271,7 +271,7 @@ class SettledModel(SettledFile):
                 raise ValueError(f"expected a cut model for detector {detector}")
             shape = cut.shape
         found = self.line.ask(protocol.Prepare(detector, images_by_class, config, seconds))
-        return PreparedSearch(self.line, detector, shape, found)
+        return PreparedSearch(self.line, detector, shape, found, config.measures_individuals)
 
     def search_targets(
         self, detector: str, images_by_class: ImagesByClass, config: ScanConfig, *, seconds: float | None
@@ -322,11 +322,14 @@ class PreparedSearch:
     """Shape of its patterns."""
     preparation: protocol.Preparation
     """What its pilot pairs gave."""
+    measures_individuals: bool
+    """Whether its results say what single images need."""
 
     def could_give(self, result: PairResult) -> bool:
-        """Whether a result can be one of this search: it names the detector, and its pattern fits."""
+        """Whether a result can be one of this search: it names the detector, its pattern fits, and it says as much."""
         fits = result.pattern is None or result.pattern.shape == self.pattern_shape
-        return fits and result.detector == self.detector
+        says = (result.individual_size is not None) == self.measures_individuals
+        return fits and says and result.detector == self.detector
 
     def estimate(self, pairs: Sequence[Pair], *, seconds: float | None) -> list[float]:
         """Sizes of some pairs to first order, in their order; none if the time was up."""
@@ -344,8 +347,8 @@ class PreparedSearch:
 
         def receive(result: PairResult) -> None:
             checked_pair(result, self.pattern_shape)
-            if result.key not in missing:
-                raise disbelief("a pair that was asked for, once")
+            if result.key not in missing or not self.could_give(result):
+                raise disbelief("a pair that was asked for, once, with all that was")
             missing.remove((result.detector, result.source, result.target))
             results.append(result)
             on_pair(result)

@@ -18,10 +18,12 @@ from backscan.scanner.results.evidence import (
     GraphFinding,
     Verification,
 )
-from backscan.scanner.results.inference import Curve, Inference, NullFit, first_with_power
+from backscan.scanner.results.inference import Curve, Inference, NullFit, TargetFigures, first_with_power
 from backscan.scanner.results.model import FileRecord, ModelRecord, Parity, SignatureRecord
 from backscan.scanner.results.older import SCHEMA_VERSION
 from backscan.scanner.results.pairs import (
+    IndividualSize,
+    IndividualStatus,
     Pair,
     PairKey,
     PairResult,

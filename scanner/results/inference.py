@@ -41,6 +41,28 @@ class NullFit:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class TargetFigures:
+    """How far each target class stands out from the others by a witness that has one value a target."""
+
+    values: tuple[float | None, ...]
+    """The value of each target, [K]; None for one without."""
+    errors: tuple[float | None, ...]
+    """Standard error of each t by resampling images, [K]; None where it is not known."""
+    t: tuple[float | None, ...]
+    """Each value against the others: Student's t with two degrees less than targets where nothing stands out, [K]."""
+    tails: tuple[float | None, ...]
+    """Chance that one target named in advance reaches its t, one-sided, [K]."""
+    p_values: tuple[float | None, ...]
+    """Chance that the largest of all targets reaches this t, simulated, [K]."""
+    together: tuple[float, ...]
+    """How far the one, two or three largest stand out together."""
+    together_p_values: tuple[float, ...]
+    """Simulated p-value of each of those by itself; the smallest, calibrated jointly, is that of the conclusion."""
+    named: tuple[int, ...]
+    """The targets that stand out together most, the largest first."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Inference:
     """What one detector concludes from all pairs."""
 
@@ -80,6 +102,8 @@ class Inference:
     """Largest size at which a planted pair would have been detected; None if unknown."""
     remarks: tuple[str, ...] = ()
     """What a reader should know about this inference."""
+    targets: TargetFigures | None = None
+    """How far each target stands out, of a conclusion about targets by the test of `target_test`."""
 
     @property
     def key(self) -> PairKey:

@@ -59,6 +59,33 @@ class Trajectory:
     """Group misclassification rate after each step, [T + 1]."""
 
 
+class IndividualStatus(StrEnum):
+    """What the quantile of the individual sizes of a pair is worth."""
+
+    FOUND = "found"
+    """Every image up to the quantile arrived."""
+    LIMIT = "limit"
+    """So many images did not arrive that the quantile is the limit they count as."""
+    FEW_IMAGES = "few_images"
+    """The source has too few images for a quantile: it takes no part in the statistic of commonality."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class IndividualSize:
+    """What the images of a pair need one by one, beside the pattern that moves them together."""
+
+    status: IndividualStatus
+    """What the quantile is worth."""
+    size: float | None = None
+    """Quantile of the individual sizes at the goal rate, an order statistic; None with too few images."""
+    error: float | None = None
+    """Its standard error by resampling the images; None likewise."""
+    common_size: float | None = None
+    """Size of the pair's pattern that moves the goal rate of the same images; None where the pair has none."""
+    images: tuple[float, ...] = ()
+    """Size of each image, 0 if it is at the target already; beyond the quantile some are only known to lie there."""
+
+
 @dataclass(frozen=True, slots=True, config=ConfigDict(**STRICT, arbitrary_types_allowed=True))
 class PairResult:
     """What the search for one (source, target) pair found."""
@@ -91,6 +118,8 @@ class PairResult:
     """The found pattern [C, H, W] or in feature shape; only the detected pair's is kept in reports."""
     chosen: bool = False
     """Whether a screen chose the pair because it looked small: it is tested, but the null is not fitted to it."""
+    individual_size: IndividualSize | None = None
+    """What single images need, where the statistic of commonality was asked for."""
 
     @property
     def key(self) -> PairKey:
@@ -162,6 +191,20 @@ def is_possible(pair: PairResult) -> bool:
         and len(sizes) == len(pair.trajectory.rates) > 0
         and all(0.0 <= size < np.inf for size in sizes)
         and all(rate is not None and 0.0 <= rate <= 1.0 for rate in rates)
+        and (pair.individual_size is None or _is_possible_alone(pair.individual_size))
+    )
+
+
+def _is_possible_alone(individual: IndividualSize) -> bool:
+    """Whether single images can have these sizes."""
+    if individual.status is IndividualStatus.FEW_IMAGES:
+        return individual.size is None and individual.error is None
+    told = (individual.size, individual.error, *individual.images)
+    common = individual.common_size
+    return (
+        len(individual.images) > 0
+        and all(value is not None and 0.0 <= value < np.inf for value in told)
+        and (common is None or 0.0 < common < np.inf)
     )
 
 

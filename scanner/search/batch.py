@@ -52,6 +52,10 @@ class Sources:
         rows = {label: row for row, label in enumerate(images_by_class)}
         return cls(torch.stack(encoded), torch.stack(counted), torch.stack(clean), rows)
 
+    def num_counted(self, source: int) -> int:
+        """Counted images of a class."""
+        return int(self.counted[self.rows[source]].sum())
+
     def fewest_counted(self, classes: Sequence[int]) -> int:
         """Least number of counted images among some classes."""
         return int(self.counted[[self.rows[label] for label in classes]].sum(dim=1).min())

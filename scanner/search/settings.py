@@ -46,6 +46,8 @@ class SearchSettings:
     """Groups in work at once."""
     refine: bool = True
     """Shrink patterns to the crossing and repeat pairs that cross too soon; off in pilots."""
+    images_per_pass: int = 48
+    """Images that pass the model together where each has a pattern of its own."""
     reduced: Space | None = None
     """The same space in reduced precision, for the steps; None takes them in `space`."""
 

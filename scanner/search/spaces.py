@@ -30,6 +30,9 @@ class Space(Protocol):
     def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
         """The allowed pattern nearest to `pattern` [P, ...]."""
 
+    def within(self, pattern: Tensor, points: Tensor) -> Tensor:
+        """What patterns [P, ...] really change of one point each, [P, ...]: no pixel leaves its range."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClippedImage:
@@ -52,6 +55,10 @@ class ClippedImage:
         del encoded
         return pattern
 
+    def within(self, pattern: Tensor, points: Tensor) -> Tensor:
+        """The patterns cut off where their image would leave [0, 1]."""
+        return _inside(pattern, points)
+
 
 @dataclass(frozen=True, slots=True)
 class BoxedImage:
@@ -72,6 +79,10 @@ class BoxedImage:
     def project(self, pattern: Tensor, encoded: Tensor) -> Tensor:
         """The pattern cut off where the darkest or brightest source image would leave [0, 1]."""
         return torch.minimum(torch.maximum(pattern, -encoded.amin(dim=1)), 1.0 - encoded.amax(dim=1))
+
+    def within(self, pattern: Tensor, points: Tensor) -> Tensor:
+        """The patterns cut off where their image would leave [0, 1]."""
+        return _inside(pattern, points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,16 @@ class Features:
         del encoded
         return pattern
 
+    def within(self, pattern: Tensor, points: Tensor) -> Tensor:
+        """The patterns themselves."""
+        del points
+        return pattern
+
 
 def _log_posterior(classifier: TorchClassifier, images: Tensor) -> Tensor:
     """The classifier over the leading pair axis: [P, N, C, H, W] -> [P, N, K]."""
     return classifier.log_posterior(images.flatten(0, 1)).reshape(*images.shape[:2], -1)
+
+
+def _inside(pattern: Tensor, images: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(pattern, -images), 1.0 - images)

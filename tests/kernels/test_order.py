@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from backscan.kernels.order import anomaly_indices, log_order_p_value, log_sf_of_order_p_value, order_p_value
+from backscan.kernels.order import (
+    anomaly_indices,
+    log_order_p_value,
+    log_sf_of_order_p_value,
+    order_p_value,
+    quantile_rank,
+    quantile_with_error,
+)
 
 
 @pytest.mark.parametrize("sf", [0.5, 0.01, 1e-3, 2.0**-40, 2.0**-60, 2.0**-900])
@@ -79,3 +86,19 @@ def test_anomaly_index_where_most_values_agree():
 def test_anomaly_index_refuses(values):
     with pytest.raises(ValueError, match="vector of finite values"):
         anomaly_indices(values)
+
+
+def test_quantile_is_an_order_statistic_with_the_error_of_resampling():
+    values = np.random.default_rng(3).random(25)
+    quantile, error = quantile_with_error(values, 0.8)
+    assert quantile == np.sort(values)[19]
+    draws = np.random.default_rng(4).choice(values, (40_000, 25))
+    assert error == pytest.approx(np.sort(draws, axis=1)[:, 19].std(), rel=0.02)
+    assert quantile_with_error([2.0] * 7, 0.5) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "share", "rank"), [(25, 0.8, 20), (26, 0.8, 21), (10, 0.3, 3), (5, 1.0, 5), (3, 0.05, 1)]
+)
+def test_rank_of_the_quantile(number, share, rank):
+    assert quantile_rank(number, share) == rank

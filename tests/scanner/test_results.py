@@ -18,9 +18,12 @@ from backscan.scanner.errors import ReportError
 from backscan.scanner.results import (
     EncodedArray,
     FileRecord,
+    IndividualSize,
+    IndividualStatus,
     PairResult,
     PairStatus,
     ScanResult,
+    TargetFigures,
     Trajectory,
     Verdict,
     to_json,
@@ -54,8 +57,23 @@ def parts(value: object) -> Iterator[object]:
 
 def every_part() -> dict[type, object]:
     return {type(part): part for make in examples.ALL.values() for part in parts(make())} | {
-        type(part): part for part in parts(examples.with_findings())
+        type(part): part for part in (*parts(examples.with_findings()), *OF_COMMONALITY)
     }
+
+
+OF_COMMONALITY = (
+    IndividualSize(IndividualStatus.FOUND, size=0.5, error=0.1, common_size=0.7, images=(0.0, 0.4, 0.5)),
+    TargetFigures(
+        values=(0.1, None),
+        errors=(0.2, None),
+        t=(3.1, None),
+        tails=(0.01, None),
+        p_values=(0.1, None),
+        together=(3.1,),
+        together_p_values=(0.1,),
+        named=(0,),
+    ),
+)
 
 
 @pytest.mark.parametrize("name", examples.ALL)
@@ -143,7 +161,7 @@ def test_another_version_is_refused(version):
 
 def test_what_a_later_version_says_is_kept_and_ignored():
     document = written(examples.detected(3)) | {"schema_version": "1.7", "colour": {"red": [1]}}
-    document["pairs"][1] |= {"individual_size": 0.5}
+    document["pairs"][1] |= {"later_size": 0.5}
     document["provenance"] |= {"clock": None}
     document["detectors"][0]["null"] |= {"error": 0.1}
     found = ScanResult.from_dict(document)
@@ -155,8 +173,8 @@ def test_what_a_later_version_says_is_kept_and_ignored():
 
 
 def test_the_pairs_of_a_journal_and_the_answers_of_the_process_may_say_nothing_more():
-    with pytest.raises(ValueError, match="individual_size"):
-        PairResult.from_dict(a_pair().to_dict() | {"individual_size": 0.5})
+    with pytest.raises(ValueError, match="later_size"):
+        PairResult.from_dict(a_pair().to_dict() | {"later_size": 0.5})
 
 
 def of_0_1(**changes: object) -> dict:
