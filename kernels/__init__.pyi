@@ -6,6 +6,7 @@ from .embedding import add
 from .nulls import NULL_FAMILIES, FitStatus, NullFamily
 from .order import log_sf_of_order_p_value, quantile_rank, quantile_with_error
 from .outliers import largest_together, null_of_largest
+from .rates import judge_rates
 
 __all__ = [
     "NULL_FAMILIES",
@@ -16,6 +17,7 @@ __all__ = [
     "calibrated_p_value",
     "count_excluded",
     "judge_extremes",
+    "judge_rates",
     "largest_together",
     "log_sf_of_order_p_value",
     "null_of_largest",

@@ -27,6 +27,10 @@ DETECTORS = Table("backscan.scanner.detectors", "DETECTORS")
 """Detectors of class pairs."""
 COMMONALITY = "commonality"
 """The statistic that needs the individual sizes."""
+RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
+"""Detectors of target classes that decide."""
+# Their conclusions: by target, and by pair.
+_RATE_TESTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class ScanConfig:
         "{names}; repeatable. By default {default}, which naming any replaces; without images margin.",
         SEARCH,
         flag="--detector",
-        choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS")),
+        choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS"), RATE_DETECTORS),
     )
     cut: str | None = option(
         None,
@@ -241,11 +245,15 @@ class ScanConfig:
 
     @property
     def num_tests(self) -> int:
-        """Statistics of all chosen detectors of class pairs: they share one threshold."""
-        pairwise = names(DETECTORS)
+        """Conclusions of all chosen detectors that decide: they share one threshold."""
         # Commonality is judged by pairs and by targets.
-        num_statistics = len(self.statistics) + self.measures_individuals
-        return max(1, sum(name in pairwise for name in self.detectors) * num_statistics)
+        return self.num_tests_with(len(self.statistics) + self.measures_individuals)
+
+    def num_tests_with(self, num_statistics: int) -> int:
+        """The same where each detector of class pairs is judged by some number of statistics."""
+        pairwise, of_rates = names(DETECTORS), names(RATE_DETECTORS)
+        of_pairs = sum(name in pairwise for name in self.detectors) * num_statistics
+        return max(1, of_pairs + _RATE_TESTS * sum(name in of_rates for name in self.detectors))
 
     @property
     def measures_individuals(self) -> bool:

@@ -10,17 +10,27 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor
+from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor, window
 from backscan.scanner.detectors.base import Examination, Searched
 from backscan.scanner.detectors.pair_search import Detector
-from backscan.scanner.detectors.targets import TargetDetector
+from backscan.scanner.detectors.targets import RateDetector, TargetDetector
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import Inference
     from backscan.scanner.search.objectives import Objective
 
-__all__ = ["DETECTORS", "TARGET_DETECTORS", "Examination", "Searched", "conclude", "objective_of", "searching"]
+__all__ = [
+    "DETECTORS",
+    "RATE_DETECTORS",
+    "TARGET_DETECTORS",
+    "Examination",
+    "Searched",
+    "conclude",
+    "objective_of",
+    "searching",
+    "searching_targets",
+]
 
 DETECTORS: Mapping[str, Detector] = MappingProxyType(
     {
@@ -37,6 +47,16 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = MappingProxyType(
         "tabor": TargetDetector(tabor.search, tabor.infer),
     }
 )
+"""Detectors of target classes that inform."""
+
+
+RATE_DETECTORS: Mapping[str, RateDetector] = MappingProxyType({"window": RateDetector(window.search, window.infer)})
+"""Detectors of target classes that decide, by how often images follow what takes the place of a part of them."""
+
+
+def searching_targets(detector: str) -> RateDetector | TargetDetector | None:
+    """The detector of target classes of a name; None for one that searches pairs."""
+    return RATE_DETECTORS.get(detector) or TARGET_DETECTORS.get(detector)
 
 
 def searching(config: ScanConfig, cut: str | None) -> tuple[str, ...]:
@@ -61,7 +81,10 @@ def conclude(searched: Searched, config: ScanConfig) -> tuple[Inference, ...]:
             conclusions += DETECTORS[name].infer(
                 [pair for pair in searched.pairs if pair.detector == name], searched, config
             )
+            continue
+        own_targets = [entry for entry in searched.targets if entry.detector == name]
+        if name in RATE_DETECTORS:
+            conclusions += RATE_DETECTORS[name].infer(own_targets, config, searched.num_classes)
         else:
-            own_targets = [entry for entry in searched.targets if entry.detector == name]
             conclusions.append(TARGET_DETECTORS[name].infer(own_targets, config, searched.num_classes))
     return tuple(conclusions)

@@ -29,6 +29,18 @@ class TargetDetector:
     """Whether it searches on clean images."""
 
 
+@dataclass(frozen=True, slots=True)
+class RateDetector:
+    """One way to search what takes the place of a part of images, for every target class, and to judge: it decides."""
+
+    search: Callable[[Examination], Iterator[TargetResult]]
+    """Results with their supports as they finish; targets that were not finished when the time was up are missing."""
+    infer: Callable[[Sequence[TargetResult], ScanConfig, int], tuple[Inference, ...]]
+    """(results, options, number of classes) -> conclusions by target and by pair."""
+    needs_images: bool = True
+    """Whether it searches on clean images."""
+
+
 def search_in_groups(
     examination: Examination, search: Callable[[Sequence[int]], Sequence[TargetResult]], *, images_per_target: int
 ) -> Iterator[TargetResult]:

@@ -169,7 +169,7 @@ def _infer(
         excludes_largest=INFERENCES[config.inference].excludes_largest,
         null=config.null,
         significance=config.significance,
-        num_tests=config.num_tests if screened is None else config.num_tests // len(config.statistics),
+        num_tests=config.num_tests if screened is None else config.num_tests_with(1),
         published_p=config.published_p,
         bootstrap_draws=config.bootstrap_draws,
         seed=config.seed,

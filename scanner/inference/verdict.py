@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backscan.scanner.results import DEPENDS_ON_CALL, PairStatus, Verdict, first_with_power
+from backscan.scanner.results import DEPENDS_ON_CALL, TARGET_RATE, PairStatus, Verdict, first_with_power
 
 if TYPE_CHECKING:
     from backscan.scanner.results import GraphFinding, Inference, PairKey, PairResult, Verification
@@ -114,14 +114,14 @@ def _decide(
     if deciding is None or p_value is None:
         return Judgement(Verdict.INCONCLUSIVE, doubts or (_without_p_value(inferences),))
     strength = _written(p_value, deciding, inferences, published=published)
-    finding = f"the pattern from {_pair_name(deciding)} is abnormally small ({strength})"
+    finding = f"{_finding(deciding)} ({strength})"
     abnormal = p_value <= significance and _doubt(pairs, deciding) is None
     if abnormal and verification is not None and verification.confirmed:
         return Judgement(Verdict.BACKDOOR_DETECTED, (finding, _confirmation(verification)))
     if doubts:
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     if not abnormal:
-        reason = f"the most extreme pair, {_pair_name(deciding)}, is not abnormal among the others ({strength})"
+        reason = f"the most extreme {_extreme(deciding)}, is not abnormal among the others ({strength})"
         return Judgement(Verdict.NOT_DETECTED, (reason, *_power(deciding, inferences), *_basis(inferences)))
     if verification is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
@@ -203,6 +203,24 @@ def _by_p_value(inferences: Sequence[Inference], *, published: bool) -> list[Inf
     return sorted(deciding, key=lambda entry: (deciding_p_value(entry, published=published), entry.p_value))
 
 
+def _finding(inference: Inference) -> str:
+    """What is abnormal, as a clause."""
+    if inference.statistic == TARGET_RATE:
+        return (
+            f"one content of a small window sends abnormally many images of the other classes to class "
+            f"{inference.target}, most of class {inference.source}"
+        )
+    if inference.is_of_rates:
+        return f"one content of a small window sends abnormally many images from {_pair_name(inference)}"
+    return f"the pattern from {_pair_name(inference)} is abnormally small"
+
+
+def _extreme(inference: Inference) -> str:
+    if inference.statistic == TARGET_RATE:
+        return f"target of a window, class {inference.target}"
+    return f"pair{' of a window' if inference.is_of_rates else ''}, {_pair_name(inference)}"
+
+
 def _pair_name(inference: Inference) -> str:
     return f"class {inference.source} to class {inference.target}"
 
@@ -246,6 +264,8 @@ def _doubt_of_detector(pairs: Sequence[PairResult], inferences: Sequence[Inferen
 
 def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     """Why one conclusion supports no verdict, or None."""
+    if inference.is_of_rates:  # no sizes, and no p-value where there is too little to compare
+        return None
     counting = [pair for pair in pairs if pair.detector == inference.detector and pair.status.counts]
     classes = {pair.source for pair in counting} | {pair.target for pair in counting}
     if len(classes) < FEWEST_CLASSES:
@@ -267,7 +287,7 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
 
 
 def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ...]:
-    """What would have been found, as a sentence: by the most extreme conclusion, or another that speaks of pairs."""
+    """What would have been found, as a sentence: by the most extreme conclusion, or another that speaks of sizes."""
     known = first_with_power((extreme, *inferences))
     if known is None:
         return ()
@@ -280,7 +300,7 @@ def _basis(inferences: Sequence[Inference]) -> tuple[str, ...]:
     counted = [
         (entry, sum(value is not None for row in entry.values for value in row))
         for entry in inferences
-        if entry.decides
+        if entry.decides and not entry.is_of_rates
     ]
     return tuple(
         f"detector {entry.detector} searched {num_searched} of {entry.num_pairs} pairs: one that a first estimate "

@@ -18,7 +18,8 @@ from backscan.scanner.inference.verdict import (
 from backscan.scanner.pipeline import evidence
 from backscan.scanner.pipeline.record import Concluded
 from backscan.scanner.pipeline.replay import OriginalFile, replay
-from backscan.scanner.results import Inference, Verification, find_pair
+from backscan.scanner.pipeline.replay_support import covered, found_support, replay_support
+from backscan.scanner.results import Inference, Verification, find_pair, find_target
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
@@ -69,6 +70,8 @@ def _with_evidence(
     concluded: Concluded, deciding: Inference, searched: Searched, file: OriginalFile, images: Images | None
 ) -> Concluded:
     """The pattern that the verdict rests on, beside other pairs and on held-out images if they may be shown."""
+    if deciding.is_of_rates:
+        return _with_support(concluded, deciding, searched, file, images)
     pair = find_pair(searched.pairs, deciding.key)
     if pair is None:
         return concluded
@@ -82,6 +85,31 @@ def _with_evidence(
     )
 
 
+def _with_support(
+    concluded: Concluded, deciding: Inference, searched: Searched, file: OriginalFile, images: Images | None
+) -> Concluded:
+    """The content that the verdict rests on, on held-out images if they may be shown."""
+    entry, source = find_target(searched.targets, deciding.detector, deciding.target), deciding.source
+    if entry is None or entry.support is None or source is None:
+        return concluded
+    found = found_support(entry, source, file.settled.facts.signature.input_shape)
+    held_out = images.held_out().get(source) if images else None
+    examples = () if held_out is None else evidence.covered_examples(file, found, held_out, covered(held_out, found))
+    return replace(concluded, patterns=(found,), examples=examples)
+
+
+def _replay_support(
+    run: Run, file: OriginalFile, searched: Searched, conclusion: Inference, images: Images
+) -> Verification | None:
+    """The content of a conclusion on the original file; None where it has none, or no image to ask."""
+    entry, source = find_target(searched.targets, conclusion.detector, conclusion.target), conclusion.source
+    if entry is None or entry.support is None or source is None or source not in images.held_out():
+        return None
+    found = found_support(entry, source, file.settled.facts.signature.input_shape)
+    with run.record.phase("verification"):
+        return replay_support(file, entry, found, images, run.config)
+
+
 def _replayed(
     run: Run, file: OriginalFile, searched: Searched, conclusions: Sequence[Inference], images: Images
 ) -> Verification | None:
@@ -90,6 +118,12 @@ def _replayed(
     for conclusion in candidates_for_replay(
         searched.pairs, conclusions, significance=config.significance, published=config.published_p
     ):
+        if conclusion.is_of_rates:
+            replayed = _replay_support(run, file, searched, conclusion, images)
+            replays += [] if replayed is None else [replayed]
+            if replayed is not None and replayed.confirmed:
+                return replayed
+            continue
         pair = find_pair(searched.pairs, conclusion.key)
         if pair is None or pair.source not in images.held_out():
             continue

@@ -52,16 +52,34 @@ def examples(file: OriginalFile, pair: PairResult, images: NDArray[np.float32]) 
     if pair.pattern is None:
         return ()
     visible = not DETECTORS[pair.detector].acts_on_features
-    changed = add(images, pair.pattern) if visible else images
-    before, after = file.decide(images), file.decide_with(images, pair.pattern, pair.detector)
-    moved_first = np.argsort((after != pair.target) | (before == pair.target), kind="stable")[:_MOST_EXAMPLES]
+    changed = add(images, pair.pattern) if visible else None
+    after = file.decide_with(images, pair.pattern, pair.detector)
+    return _chosen_examples((images, changed), (file.decide(images), after), pair.source, pair.target)
+
+
+def covered_examples(
+    file: OriginalFile, found: FoundPattern, images: NDArray[np.float32], changed: NDArray[np.float32]
+) -> tuple[Example, ...]:
+    """Held-out source images before and after content took the place of a part, those that it moves first."""
+    return _chosen_examples((images, changed), (file.decide(images), file.decide(changed)), found.source, found.target)
+
+
+def _chosen_examples(
+    images: tuple[NDArray[np.float32], NDArray[np.float32] | None],
+    decisions: tuple[NDArray[np.int64], NDArray[np.int64]],
+    source: int,
+    target: int,
+) -> tuple[Example, ...]:
+    """At most four images with their decisions before and after; without a picture where the change is not seen."""
+    (shown, changed), (before, after) = images, decisions
+    moved_first = np.argsort((after != target) | (before == target), kind="stable")[:_MOST_EXAMPLES]
     return tuple(
         Example(
-            label=pair.source,
+            label=source,
             decision_before=int(before[i]),
             decision_after=int(after[i]),
-            before_png=encode_png(images[i]),
-            after_png=encode_png(changed[i]) if visible else "",
+            before_png=encode_png(shown[i]),
+            after_png="" if changed is None else encode_png(changed[i]),
         )
         for i in moved_first
     )

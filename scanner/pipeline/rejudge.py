@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backscan.scanner.config import COMMONALITY, ScanConfig
-from backscan.scanner.detectors import DETECTORS, Searched, searching
+from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, dependence_reason, judge, with_findings
@@ -19,6 +19,7 @@ from backscan.scanner.pipeline.conclusion import infer_from, resting_on
 from backscan.scanner.pipeline.pairs import wanted_pairs
 from backscan.scanner.pipeline.record import model_record
 from backscan.scanner.pipeline.replay import OriginalFile, replay
+from backscan.scanner.pipeline.replay_support import replay_support
 from backscan.scanner.pipeline.selection import draw_images
 from backscan.scanner.process.parent import open_process
 from backscan.scanner.results import (
@@ -26,9 +27,11 @@ from backscan.scanner.results import (
     FoundPattern,
     PairResult,
     ScanResult,
+    TargetResult,
     Verdict,
     Verification,
     find_pair,
+    find_target,
     is_possible,
 )
 
@@ -108,7 +111,8 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
     _refuse_other_file(result)
     config = ScanConfig.from_dict(result.config)
-    pair = _pair(result)
+    found = result.patterns[0]
+    play = _replayed_pair(result) if found.mask is None else _replayed_target(result)
     artifact = read(model)
     same_images = result.data is not None and clean.digest == result.data.digest
     with open_process(sandbox=sandbox) as process:
@@ -119,14 +123,14 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
         if dependence_reason(result.findings) and settled.facts.signature.batch is None:
             settled.call_alone()
         cut = _cut(settled, result.patterns[0])
-        _check_shape(pair, cut.shape if cut else settled.facts.signature.input_shape)
+        _check_shape(found, cut.shape if cut else settled.facts.signature.input_shape)
         fitted = clean.fit_to(settled.facts.signature.input_shape)
         fitted.check_labels(settled.facts.num_classes)
         images = draw_images(settled, fitted, config)
-        if pair.source not in images.drawn.optimise:
-            raise ReportError(f"expected images of class {pair.source}, found too few: add images of that class")
+        if found.source not in images.drawn.optimise:
+            raise ReportError(f"expected images of class {found.source}, found too few: add images of that class")
         file = OriginalFile(settled, cut, artifact.sha256)
-        verification = replay(file, pair, images, config, searched_on=same_images)
+        verification = play(file, images, config, searched_on=same_images)
     if artifact.sha256 != result.model.sha256:
         result = _about(artifact, opened, result)
     if not same_images:
@@ -222,7 +226,7 @@ def _searched(result: ScanResult, config: ScanConfig) -> Searched:
         ReportError: pairs are missing, as after an interrupt, or cannot come from a search.
     """
     num_classes = result.model.num_classes
-    if not result.pairs or num_classes is None or result.data is None:
+    if not (result.pairs or result.targets) or num_classes is None or result.data is None:
         raise ReportError("expected a report with class pairs, found one without: run `scanner check` with --data")
     if num_classes != len(result.data.images_per_class):
         raise ReportError("expected images of every class in the report, found other classes: make the report again")
@@ -249,7 +253,7 @@ def _cut(settled: SettledFile, pattern: FoundPattern) -> CutFile | None:
     Raises:
         ReportError: the model cannot be cut there.
     """
-    if not DETECTORS[pattern.detector].acts_on_features:
+    if pattern.mask is not None or not DETECTORS[pattern.detector].acts_on_features:
         return None
     expected = f"expected a model that can be cut at {pattern.space!r}, as the report's was"
     try:
@@ -274,18 +278,50 @@ def _pair(result: ScanResult) -> PairResult:
     return replace(pair, pattern=pattern.values.decode())
 
 
-def _check_shape(pair: PairResult, shape: tuple[int, ...]) -> None:
+def _target(result: ScanResult) -> TargetResult:
+    """The target whose content the report carries.
+
+    Raises:
+        ReportError: it is missing.
+    """
+    pattern = result.patterns[0]
+    entry = find_target(result.targets, pattern.detector, pattern.target)
+    if entry is None or pattern.mask is None or pattern.detector not in RATE_DETECTORS:
+        raise ReportError(f"expected target {pattern.target} among the report's targets, found none")
+    if pattern.mask.decode().shape != pattern.values.decode().shape[1:]:
+        raise ReportError("expected a mask of the pattern's size in the report, found another: make the report again")
+    return entry
+
+
+def _replayed_pair(result: ScanResult) -> Callable[..., Verification]:
+    """The replay of the report's pattern; errors as of `_pair`."""
+    pair = _pair(result)
+    return lambda file, images, config, searched_on: replay(file, pair, images, config, searched_on=searched_on)
+
+
+def _replayed_target(result: ScanResult) -> Callable[..., Verification]:
+    """The replay of what takes the place of the image in the report; errors as of `_target`."""
+    entry, found = _target(result), result.patterns[0]
+    return lambda file, images, config, searched_on: replay_support(
+        file, entry, found, images, config, searched_on=searched_on
+    )
+
+
+def _check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
     """Refuse a model on which patterns have another shape.
 
     Raises:
         ReportError: the pattern is not one of this model, or none that a search can give.
     """
-    if pair.pattern is not None and not np.isfinite(pair.pattern).all():
+    values = pattern.values.decode()
+    if not np.isfinite(values).all():
         raise ReportError("expected finite numbers in the report's pattern, found others: run `scanner check` again")
-    if pair.pattern is not None and pair.pattern.shape != shape:
-        places = "features" if DETECTORS[pair.detector].acts_on_features else "images"
+    found = values.shape
+    if found != shape:
+        on_features = pattern.mask is None and DETECTORS[pattern.detector].acts_on_features
+        places = "features" if on_features else "images"
         raise ReportError(
-            f"expected a model of {places} {list(pair.pattern.shape)}, as the report's pattern is, found one of "
+            f"expected a model of {places} {list(found)}, as the report's pattern is, found one of "
             f"{list(shape)}: pass the model of the report"
         )
 

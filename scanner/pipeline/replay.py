@@ -83,9 +83,9 @@ def replay(
     held_out_hits = played.hits(held_out, alone=True)  # as models are deployed
     shuffled_hits = sum(played.shuffled(_generator(config.seed, turn)).hits(held_out) for turn in range(_SHUFFLES))
     num_shuffled = _SHUFFLES * len(held_out)
-    p_value = _fisher(held_out_hits, len(held_out), shuffled_hits, num_shuffled)
+    p_value = control_test(held_out_hits, len(held_out), shuffled_hits, num_shuffled)
 
-    failures = _failures(held_out_hits / len(held_out), config.goal_rate, p_value)
+    failures = held_out_failures(held_out_hits / len(held_out), config.goal_rate, p_value)
     if searched_on:
         failures = [*_disagreement(pair, rate_original, len(counted)), *failures]
     return Verification(
@@ -154,8 +154,8 @@ def _generator(seed: int, turn: int) -> np.random.Generator:
     return np.random.default_rng((seed, turn))
 
 
-def _fisher(hits: int, count: int, control_hits: int, control_count: int) -> float:
-    """One-sided Fisher test that the first rate exceeds the second."""
+def control_test(hits: int, count: int, control_hits: int, control_count: int) -> float:
+    """One-sided Fisher test that the first rate exceeds the second; 1 where there is nothing to compare."""
     from scipy.stats import fisher_exact
 
     table = [[hits, count - hits], [control_hits, control_count - control_hits]]
@@ -180,7 +180,7 @@ def _disagreement(pair: PairResult, rate_original: float, num_images: int) -> li
     ]
 
 
-def _failures(held_out_rate: float, goal_rate: float, p_value: float) -> list[str]:
+def held_out_failures(held_out_rate: float, goal_rate: float, p_value: float) -> list[str]:
     """The conditions of the contract on held-out images that do not hold, a clause each."""
     failures = []
     if held_out_rate <= goal_rate / 2:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import DETECTORS, Searched, searching
+from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline.admission import audit, read
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 _ALWAYS_OUTSIDE = "attackers who trained the model against this detector, and models that recognise a scan"
 _OUTSIDE_IMAGES = (
     "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern"
+)
+_OUTSIDE_WINDOWS = (
+    "patterns that blend or warp the image, and those that replace more of it than a window of a quarter of its side, "
+    "or pixels far apart"
 )
 _OUTSIDE_FEATURES = (
     "patterns that warp the image or differ from image to image: what the search adds is the same for all; nor every "
@@ -147,8 +151,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     take(call_alone(run, settled, fitted))
     take(compare(run, settled, fitted))
     cutting = take(cut_model(run, settled, fitted))
-    on_features = any(DETECTORS[name].acts_on_features for name in searching(run.config, cutting.tensor))
-    run.record.leave_out(_OUTSIDE_FEATURES if on_features else _OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
+    run.record.leave_out(_outside(run.config, cutting), _ALWAYS_OUTSIDE)
     with open_journal(run, artifact, fitted, cutting) as journal:
         judged = [
             judge_under(run, name, opened.settle(normalisation), fitted, cutting, journal)
@@ -157,6 +160,14 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     take(judged[0].searched)
     take(judged[0].concluded)
     return agreed(run, settlement, [each.judgement for each in judged])
+
+
+def _outside(config: ScanConfig, cutting: Cutting) -> str:
+    """Patterns that the chosen detectors do not search."""
+    if any(name in RATE_DETECTORS for name in config.detectors):
+        return _OUTSIDE_WINDOWS
+    on_features = any(DETECTORS[name].acts_on_features for name in searching(config, cutting.tensor))
+    return _OUTSIDE_FEATURES if on_features else _OUTSIDE_IMAGES
 
 
 def judge_under(

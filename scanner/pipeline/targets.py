@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.detectors import TARGET_DETECTORS, Searched, conclude
+from backscan.scanner.detectors import Searched, conclude, searching_targets
 from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.inference.verdict import dependence_reason
 from backscan.scanner.pipeline.preparation import graph_findings
@@ -35,7 +35,8 @@ def search_targets(
     config, num_classes = run.config, settled.facts.num_classes
     num_wanted = num_classes if config.targets is None else len(set(config.targets))
     for name in detectors:
-        if name not in TARGET_DETECTORS or (TARGET_DETECTORS[name].needs_images and len(images_by_class) < 2):
+        detector = searching_targets(name)
+        if detector is None or (detector.needs_images and len(images_by_class) < 2):
             continue
         with run.record.phase("targets"):
             found = settled.search_targets(name, images_by_class, config, seconds=config.time_limit)
@@ -66,7 +67,8 @@ def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
 
 
 def _needs_no_images(detector: str) -> bool:
-    return detector in TARGET_DETECTORS and not TARGET_DETECTORS[detector].needs_images
+    known = searching_targets(detector)
+    return known is not None and not known.needs_images
 
 
 def _search_alone(run: Run, opened: OpenedModel, detectors: tuple[str, ...]) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from backscan.scanner.errors import NoVerdictError
+from backscan.scanner.errors import NoVerdictError, ReportError
 from backscan.scanner.process.protocol import decode
-from backscan.scanner.results import PairResult, PairStatus, TargetResult, is_possible
+from backscan.scanner.results import PairResult, PairStatus, SupportRecord, TargetResult, is_possible
 
 T = TypeVar("T")
 
@@ -68,8 +68,13 @@ def checked_pair(pair: PairResult, pattern_shape: tuple[int, ...]) -> None:
         raise disbelief("the result of a pair with possible sizes and rates")
 
 
-def checked_target(result: TargetResult, num_classes: int) -> None:
+def checked_target(result: TargetResult, num_classes: int, image_shape: tuple[int, ...]) -> None:
     """Refuse the result of a target class that no search gives.
+
+    Args:
+        result: The result, with what takes the place of the image if that was searched.
+        num_classes: Classes of the model.
+        image_shape: Channels, height and width.
 
     Raises:
         NoVerdictError: a number that it cannot be.
@@ -78,6 +83,22 @@ def checked_target(result: TargetResult, num_classes: int) -> None:
         0 <= result.target < num_classes
         and (result.value is None or np.isfinite(result.value))
         and (result.rate is None or 0.0 <= result.rate <= 1.0)
+        and (result.support is None or _is_possible_support(result.support, num_classes, image_shape))
     )
     if not possible:
         raise disbelief("the result of a target class with a possible value and rate")
+
+
+def _is_possible_support(support: SupportRecord, num_classes: int, image_shape: tuple[int, ...]) -> bool:
+    """Whether a search can have given a support: it fits the images, and so do its counts."""
+    try:
+        fits = support.fits(image_shape)
+    except ReportError:  # no array
+        return False
+    rate = support.rate_elsewhere
+    return (
+        fits
+        and support.is_possible
+        and all(0 <= source < num_classes for source in support.sources)
+        and (rate is None or 0.0 <= rate <= 1.0)
+    )

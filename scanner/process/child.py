@@ -257,10 +257,13 @@ class ModelHost:
     @_answers(protocol.SearchTargets)
     def search_targets(self, request: protocol.SearchTargets) -> Generator[TargetResult, None, int]:
         """Search every target class; the answer says whether the time was enough."""
-        from backscan.scanner.detectors import TARGET_DETECTORS
+        from backscan.scanner.detectors import searching_targets
 
         self._allow(request.seconds)
-        return (yield from _counted(TARGET_DETECTORS[request.detector].search(self._examine(request))))
+        detector = searching_targets(request.detector)
+        if detector is None:
+            raise RuntimeError("expected a detector of target classes")
+        return (yield from _counted(detector.search(self._examine(request))))
 
     def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
         """Switches on the way to outputs beside the chosen one alone: other scores, and class numbers."""

@@ -280,7 +280,7 @@ class SettledModel(SettledFile):
         results: dict[int, TargetResult] = {}
 
         def receive(result: TargetResult) -> None:
-            checked_target(result, self.facts.num_classes)
+            checked_target(result, self.facts.num_classes, self.facts.signature.input_shape)
             if result.detector != detector or result.target in results:
                 raise disbelief("a target class that was asked for, once")
             results[result.target] = result

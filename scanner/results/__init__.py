@@ -18,7 +18,16 @@ from backscan.scanner.results.evidence import (
     GraphFinding,
     Verification,
 )
-from backscan.scanner.results.inference import Curve, Inference, NullFit, TargetFigures, first_with_power
+from backscan.scanner.results.inference import (
+    PAIR_RATE,
+    RATE_STATISTICS,
+    TARGET_RATE,
+    Curve,
+    Inference,
+    NullFit,
+    TargetFigures,
+    first_with_power,
+)
 from backscan.scanner.results.model import FileRecord, ModelRecord, Parity, SignatureRecord
 from backscan.scanner.results.older import SCHEMA_VERSION
 from backscan.scanner.results.pairs import (
@@ -32,6 +41,8 @@ from backscan.scanner.results.pairs import (
     TargetResult,
     Trajectory,
     find_pair,
+    find_target,
     is_possible,
 )
 from backscan.scanner.results.result import Provenance, ScanResult, Verdict, json_schema
+from backscan.scanner.results.supports import SupportRecord

@@ -41,6 +41,8 @@ class FoundPattern:
     """Largest absolute value of any element."""
     values: EncodedArray
     """The pattern, [C, H, W] or in the shape of the features."""
+    mask: EncodedArray | None = None
+    """1 where the pattern takes the place of the image, [H, W]; left out of reports of patterns that are added."""
 
     @property
     def key(self) -> PairKey:

@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 from backscan.scanner.results.base import STRICT
 from backscan.scanner.results.pairs import PairKey
 
+TARGET_RATE, PAIR_RATE = RATE_STATISTICS = ("target-rate", "pair-rate")
+"""Statistics of rates instead of sizes, of patterns that take the place of the image."""
+
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Curve:
@@ -104,6 +107,11 @@ class Inference:
     """What a reader should know about this inference."""
     targets: TargetFigures | None = None
     """How far each target stands out, of a conclusion about targets by the test of `target_test`."""
+
+    @property
+    def is_of_rates(self) -> bool:
+        """Whether it compares how often images follow a pattern, not how small it is."""
+        return self.statistic in RATE_STATISTICS
 
     @property
     def key(self) -> PairKey:

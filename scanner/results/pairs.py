@@ -13,6 +13,7 @@ from pydantic import ConfigDict, SkipValidation, TypeAdapter, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
 from backscan.scanner.results.base import STRICT, plain
+from backscan.scanner.results.supports import SupportRecord
 
 Pair = tuple[int, int]
 """Source and target class."""
@@ -168,11 +169,13 @@ class TargetResult:
     status: PairStatus
     """How the search ended."""
     value: float | None
-    """Norm of the smallest mask, or the largest margin; None if there is none to compare."""
+    """Norm of the smallest mask, the largest margin, or the logit of the rate; None if there is none to compare."""
     rate: float | None
     """Share of the images of all other classes decided as the target; None without images."""
     steps: int
     """Gradient steps taken."""
+    support: SupportRecord | None = None
+    """What takes the place of the image, of detectors that search for that; left out of reports where there is none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields."""
@@ -211,6 +214,11 @@ def _is_possible_alone(individual: IndividualSize) -> bool:
 def find_pair(pairs: Iterable[PairResult], key: PairKey) -> PairResult | None:
     """The pair that a key names, None where it was not searched."""
     return next((pair for pair in pairs if pair.key == key), None)
+
+
+def find_target(targets: Iterable[TargetResult], detector: str, target: int | None) -> TargetResult | None:
+    """What a detector found for a target class, None where it was not searched."""
+    return next((entry for entry in targets if (entry.detector, entry.target) == (detector, target)), None)
 
 
 _ADAPTER = TypeAdapter(PairResult)

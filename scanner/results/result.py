@@ -26,6 +26,9 @@ from backscan.scanner.results.model import FileRecord, ModelRecord, Parity
 from backscan.scanner.results.older import SCHEMA_VERSION, surplus, upgraded, with_surplus
 from backscan.scanner.results.pairs import PairResult, ScreenRecord, TargetResult
 
+# Fields that most reports have no use for.
+_ONLY_WHERE_KNOWN = (("targets", "support"), ("patterns", "mask"))
+
 
 class Verdict(StrEnum):
     """What may be said about a model. There is no word for "unattacked": absence of detection is no proof."""
@@ -140,6 +143,8 @@ class ScanResult:
         fields = asdict(replace(self, pairs=(), surplus={}))
         del fields["surplus"]
         fields["pairs"] = [pair.to_dict() for pair in self.pairs]
+        for part, name in _ONLY_WHERE_KNOWN:
+            fields[part] = [{k: v for k, v in each.items() if k != name or v is not None} for each in fields[part]]
         document: dict[str, Any] = with_surplus(plain(fields), self.surplus or None)
         return document
 

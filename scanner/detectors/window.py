@@ -1,0 +1,253 @@
+"""Windows: what share of the other classes' images one content in one place sends to each target.
+
+After the maximum achievable misclassification of the authors' companion paper: for each target a square window is
+filled with one common content; content and place are searched (`search/halving.py`) on some of the images, and the
+rates are counted on others. A patch that was planted works on nearly all of them where ordinary content does not.
+
+One side serves all targets of a model, chosen by the median target: too small a window leaves all rates at zero, one
+too large lets ordinary content succeed. Some targets, drawn by the seed, are searched at side after side until their
+median rate is as wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from backscan.scanner.detectors.targets import search_in_groups
+from backscan.scanner.inference.rates import infer_rates, logit_of_rate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.detectors.base import Examination
+    from backscan.scanner.results import Inference, SupportRecord, TargetResult
+    from backscan.scanner.search.halving import Climb
+    from backscan.scanner.search.settings import Work
+    from backscan.scanner.search.supports import Supports
+
+    Counted = TypeVar("Counted", Tensor, NDArray[np.float32])
+
+NAME = "window"
+
+FEWEST_IMAGES = 20
+"""Images of a class without which it is no source."""
+# Images of a source that search, and most of those that count.
+_SEARCHING, _COUNTED = 20, 40
+# Sources of one target, of many classes by the seed.
+_MOST_SOURCES = 90
+# Median rate of the targets at the side that is chosen, and where it is best.
+_LEAST_MEDIAN, _MOST_MEDIAN, _BEST_MEDIAN = 0.05, 0.2, 0.1
+_PILOTS = 5
+_FIRST_SIDE, _LARGEST_SIDE = 0.1, 0.25
+# Sides next to each other differ by at least a pixel, and by this factor.
+_NEXT_SIDE = 1.4
+_OTHER_PLACES, _IMAGES_ELSEWHERE = 4, 18
+
+
+def search(examination: Examination) -> Iterator[TargetResult]:
+    """The best window towards every wanted target, with its rates."""
+    plan = Plan.of(examination)
+    if not plan.sources:
+        return
+    side = choose_side(plan)
+    if side is not None:
+        yield from search_in_groups(
+            examination, lambda targets: plan.results(targets, side), images_per_target=len(plan.sources)
+        )
+
+
+def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> tuple[Inference, ...]:
+    """Whether a target, or a pair, is reached by abnormally many images."""
+    return infer_rates(targets, config, num_classes, detector=NAME)
+
+
+def sides(height: int, width: int) -> list[int]:
+    """Sides that are tried, from a pixel to a quarter of the shorter side of the image."""
+    largest, found = max(1, int(_LARGEST_SIDE * min(height, width))), [1]
+    while found[-1] < largest:
+        found.append(min(largest, max(found[-1] + 1, round(found[-1] * _NEXT_SIDE))))
+    return found
+
+
+def split(number: int) -> int:
+    """How many of a class's images search; the others count. At least 20 count where there are 40."""
+    return min(_SEARCHING, number // 2)
+
+
+def counted(images: Counted) -> Counted:
+    """Those of a class's images that count: the first after those that search."""
+    start = split(len(images))
+    return images[start : start + _COUNTED]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Images of the search and of the count, and what was found so far."""
+
+    examination: Examination
+    """The model, its images and the options."""
+    sources: tuple[int, ...]
+    """Classes with enough images, in order."""
+    bounds: tuple[Tensor, Tensor]
+    """Least and largest value of each channel of clean images, [C, 1]."""
+    work: Work
+    """Count of what it costs."""
+    found: dict[tuple[int, int], TargetResult | None] = field(default_factory=dict)
+    """Results by side and target."""
+
+    @classmethod
+    def of(cls, examination: Examination) -> Plan:
+        """The plan for a model: its sources, and the range of its images."""
+        import torch
+
+        from backscan.scanner.search.settings import Work
+
+        by_class = examination.images_by_class
+        sources = [label for label, images in sorted(by_class.items()) if len(images) >= FEWEST_IMAGES]
+        drawn = np.random.default_rng(examination.config.seed).permutation(len(sources))[:_MOST_SOURCES]
+        every = torch.stack([torch.stack(_extremes(images)) for images in by_class.values()])  # [S, 2, C]
+        bounds = every[:, 0].amin(dim=0).unsqueeze(1), every[:, 1].amax(dim=0).unsqueeze(1)
+        return cls(examination, tuple(sources[index] for index in sorted(drawn)), bounds, Work())
+
+    def results(self, targets: Sequence[int], side: int) -> list[TargetResult]:
+        """What a window of some side does towards some targets; none of those for which the time was up."""
+        for target in targets:
+            if (side, target) not in self.found:
+                self.found[side, target] = self._result(target, side)
+        return [found for target in targets if (found := self.found[side, target]) is not None]
+
+    def _result(self, target: int, side: int) -> TargetResult | None:
+        from backscan.scanner.results import PairStatus, TargetResult
+        from backscan.scanner.search.halving import STEPS, Climb, find_window
+
+        searching = self._interleaved(target)
+        if not len(searching):
+            return None
+        climb = Climb.towards(
+            target, self.examination.classifier, searching, self.bounds, self.work, self.examination.stopped
+        )
+        window = find_window(climb, side)
+        if window is None or self.examination.stopped():
+            return None
+        support = self._record(climb, window, side)
+        hits, count = sum(support.hits), sum(support.counts)
+        if not count:
+            return None
+        return TargetResult(
+            NAME, target, PairStatus.REACHED, logit_of_rate(hits, count), hits / count, STEPS, support=support
+        )
+
+    def _interleaved(self, target: int) -> Tensor:
+        """Images that search, class after class in turn, without those decided as the target already."""
+        import torch
+
+        columns = []
+        for source in self.sources:
+            images = self.examination.images_by_class[source]
+            images = images[: split(len(images))]
+            if source != target:
+                decided = self.examination.decisions_by_class[source][: len(images)]
+                columns.append(list(images[decided != target]))
+        turns = range(max(map(len, columns), default=0))
+        rows = [column[turn] for turn in turns for column in columns if turn < len(column)]
+        return torch.stack(rows) if rows else next(iter(self.examination.images_by_class.values()))[:0]
+
+    def _counting(self, source: int, target: int) -> Tensor:
+        """Images of a source that count: not seen by the search, and not decided as the target."""
+        images = self.examination.images_by_class[source]
+        return counted(images)[counted(self.examination.decisions_by_class[source]) != target]
+
+    def _record(self, climb: Climb, window: Supports, side: int) -> SupportRecord:
+        """The window with its rates."""
+        from backscan.scanner.results import EncodedArray, SupportRecord
+
+        asked = {source: self._counting(source, climb.target) for source in self.sources if source != climb.target}
+        asked = {source: images for source, images in asked.items() if len(images)}
+        return SupportRecord(
+            side=side,
+            pixels=tuple(window.pixels[0].tolist()),
+            content=EncodedArray.encode(window.content[0].cpu().numpy()),
+            sources=tuple(asked),
+            hits=tuple(self._hits(window, images, climb.target) for images in asked.values()),
+            counts=tuple(map(len, asked.values())),
+            rate_elsewhere=self._rate_elsewhere(climb, window, side),
+        )
+
+    def _hits(self, window: Supports, images: Tensor, target: int) -> int:
+        """Images decided as the target with the window in its place."""
+        import torch
+
+        self.work.forwards += len(window) * len(images)
+        with torch.no_grad():
+            log_posterior = self.examination.classifier.log_posterior(window.on(images).flatten(0, 1))
+        return int((log_posterior.argmax(dim=1) == target).sum())
+
+    def _rate_elsewhere(self, climb: Climb, window: Supports, side: int) -> float | None:
+        """Rate of the content at some other places, on images of the search."""
+        import torch
+
+        from backscan.scanner.search.supports import Supports, window_grid, window_pixels
+
+        height, width = climb.images.shape[2:]
+        own = set(window.pixels[0].tolist())
+        corners = window_grid(height, width, side, max(1, side))
+        rng = np.random.default_rng((self.examination.config.seed, climb.target))
+        pixels = window_pixels([corners[index] for index in rng.permutation(len(corners))], side, width)
+        apart = [row for row in pixels if not own.intersection(row.tolist())][:_OTHER_PLACES]
+        if not apart:
+            return None
+        places = torch.stack(apart).to(window.pixels.device)
+        images = climb.images[:_IMAGES_ELSEWHERE]
+        moved = Supports(places, window.content.expand(len(places), -1, -1))
+        return self._hits(moved, images, climb.target) / (len(places) * len(images))
+
+
+def choose_side(plan: Plan) -> int | None:
+    """The side at which a few targets have the wanted median rate, else the nearest; None if the time was up."""
+    examination = plan.examination
+    tried = sides(*examination.classifier.signature.input_shape[1:])
+    first = max(1, round(_FIRST_SIDE * min(examination.classifier.signature.input_shape[1:])))
+    place, medians = max(index for index, side in enumerate(tried) if side <= first), dict[int, float]()
+    while 0 <= place < len(tried) and tried[place] not in medians:
+        median = _median_rate(plan, tried[place])
+        if median is None:
+            return None
+        medians[tried[place]] = median
+        if _LEAST_MEDIAN <= median <= _MOST_MEDIAN:
+            return tried[place]
+        place += 1 if median < _LEAST_MEDIAN else -1
+    return nearest_side(medians)
+
+
+def nearest_side(medians: Mapping[int, float]) -> int:
+    """Of sides none of which has the wanted median the one that is nearest to it."""
+
+    def distance(side: int) -> float:
+        rate = min(max(medians[side], 1e-3), 1 - 1e-3)
+        return abs(float(np.log(rate / (1 - rate)) - np.log(_BEST_MEDIAN / (1 - _BEST_MEDIAN))))
+
+    return min(sorted(medians), key=distance)
+
+
+def _median_rate(plan: Plan, side: int) -> float | None:
+    """Median rate of the pilot targets; None if the time was up."""
+    examination = plan.examination
+    config = examination.config
+    wanted = range(examination.num_classes) if config.targets is None else sorted(set(config.targets))
+    drawn = np.random.default_rng((config.seed, 1)).permutation(len(wanted))[:_PILOTS]
+    pilots = tuple(sorted(wanted[index] for index in drawn))
+    few = replace(examination, config=replace(config, targets=pilots))
+    found = search_in_groups(few, lambda targets: plan.results(targets, side), images_per_target=len(plan.sources))
+    rates = [entry.rate for entry in found if entry.rate is not None]
+    return float(np.median(rates)) if len(rates) == len(pilots) else None
+
+
+def _extremes(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and largest value of each channel, [C] each."""
+    return images.amin(dim=(0, 2, 3)), images.amax(dim=(0, 2, 3))

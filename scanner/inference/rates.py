@@ -1,0 +1,178 @@
+"""Whether one content sends abnormally many images to a target: by target, and by pair of source and target.
+
+Content and place were searched on other images than are counted here, so the luck of the search does not enter. The
+targets are compared by the logit of the pooled rate (`target_test`), the pairs by a beta-binomial null; each gives a
+p-value of its own, and a verdict that rests on both doubles the smaller.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.results import Inference, TargetResult
+
+_FEWEST_TARGETS = 3
+# Above this median rate ordinary content works almost anywhere, and a planted one is hard to tell.
+_MOST_MEDIAN = 0.25
+
+
+def logit_of_rate(hits: int, count: int) -> float:
+    """logit((h + 1/2) / (n + 1)): a rate on a scale on which unattacked targets are about normal."""
+    return math.log((hits + 0.5) / (count - hits + 0.5))
+
+
+def infer_rates(
+    targets: Sequence[TargetResult], config: ScanConfig, num_classes: int, *, detector: str
+) -> tuple[Inference, ...]:
+    """What the rates of all targets, and of all pairs, say.
+
+    Args:
+        targets: Results of the search, with their supports.
+        config: Significance, draws and seed.
+        num_classes: Classes K of the model.
+        detector: Name in the table of detectors.
+
+    Returns:
+        The conclusion by target, whose source is the class that follows most, and that by pair.
+    """
+    hits, counts = _matrices(targets, num_classes)
+    remarks = _remarks(targets, counts)
+    return (
+        _by_target(hits, counts, config, detector, remarks),
+        _by_pair(hits, counts, config, detector, remarks),
+    )
+
+
+def _matrices(targets: Sequence[TargetResult], num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hits and images by source and target, [K, K]; no images where a pair was not asked."""
+    hits, counts = np.zeros((2, num_classes, num_classes), np.int64)
+    for entry in targets:
+        if entry.support is not None:
+            sources = list(entry.support.sources)
+            hits[sources, entry.target], counts[sources, entry.target] = entry.support.hits, entry.support.counts
+    return hits, counts
+
+
+def _remarks(targets: Sequence[TargetResult], counts: NDArray[np.int64]) -> tuple[str, ...]:
+    """What a reader should know."""
+    supports = [entry.support for entry in targets if entry.support is not None]
+    if not supports:
+        return ("no target class was searched",)
+    side, remarks = supports[0].side, [f"the window is {supports[0].side} pixels wide and high"]
+    rates = [entry.rate for entry in targets if entry.rate is not None]
+    if np.median(rates) > _MOST_MEDIAN:
+        remarks.append(
+            f"ordinary content of {side} x {side} pixels sends {np.median(rates):.0%} of the images to the median "
+            "target, and no smaller window less than a quarter: what is planted stands out little"
+        )
+    left_out = sorted(set(range(len(counts))) - {source for each in supports for source in each.sources})
+    if left_out:
+        named = ", ".join(map(str, left_out[:8])) + (" and so on" if len(left_out) > 8 else "")
+        remarks.append(f"source class {named} left out, with fewer than 20 images, or of many classes by the seed")
+    return tuple(remarks)
+
+
+def _by_target(
+    hits: NDArray[np.int64], counts: NDArray[np.int64], config: ScanConfig, detector: str, remarks: tuple[str, ...]
+) -> Inference:
+    from backscan.scanner.inference.target_test import NUM_DRAWS, target_test
+
+    asked = counts.sum(axis=0) > 0
+    values = np.full(len(counts), np.nan)
+    values[asked] = [
+        logit_of_rate(int(h), int(n)) for h, n in zip(hits.sum(axis=0)[asked], counts.sum(axis=0)[asked], strict=True)
+    ]
+    test = target_test(values, seed=config.seed)
+    source = target = p_value = None
+    if test.p_value is not None:
+        target = test.order[0]
+        source = int(np.argmax(np.where(counts[:, target] > 0, hits[:, target] / np.maximum(counts[:, target], 1), -1)))
+        tail = float(test.tails[target])
+        p_value = max(-math.expm1(asked.sum() * math.log1p(-tail)) if tail < 1.0 else 1.0, sys.float_info.min)
+        if len(test.named) > 1:
+            remarks = (*remarks, f"targets {', '.join(map(str, test.named))} stand out together")
+    return _inference(
+        config,
+        detector,
+        "target-rate",
+        remarks,
+        values=(tuple(None if math.isnan(value) else float(value) for value in values),),
+        num_pairs=int(asked.sum()),
+        source=source,
+        target=target,
+        p_value=p_value,
+        calibrated_p_value=test.p_value,
+        bootstrap_draws=NUM_DRAWS if test.p_value is not None else 0,
+    )
+
+
+def _by_pair(
+    hits: NDArray[np.int64], counts: NDArray[np.int64], config: ScanConfig, detector: str, remarks: tuple[str, ...]
+) -> Inference:
+    from backscan.scanner.results import NullFit
+
+    asked = counts > 0
+    rates = np.where(asked, hits / np.maximum(counts, 1), np.nan)
+    found: dict[str, object] = {"source": None, "target": None, "p_value": None, "calibrated_p_value": None}
+    null = None
+    num_excluded = int(asked.sum(axis=0).max())
+    if (asked.sum(axis=0) > 0).sum() >= _FEWEST_TARGETS and asked.sum() > 2 * num_excluded:
+        from backscan.kernels import judge_rates
+
+        test = judge_rates(
+            hits[asked],
+            counts[asked],
+            num_excluded,
+            num_draws=config.bootstrap_draws,
+            rng=np.random.default_rng(config.seed),
+        )
+        pairs = np.argwhere(asked)
+        source, target = pairs[np.lexsort((-rates[asked], test.tails))[0]].tolist()
+        found = {
+            "source": source,
+            "target": target,
+            "p_value": max(test.p_value, sys.float_info.min),
+            "calibrated_p_value": test.calibrated_p_value,
+            "bootstrap_draws": config.bootstrap_draws,
+        }
+        null = NullFit(
+            family="beta-binomial",
+            parameters={"mean": test.mean, "correlation": test.correlation},
+            cutoff=test.cutoff,
+            largest=float(np.nanmax(rates)),
+            sample_size=test.num_fitted,
+            status="reached",
+        )
+    values = tuple(tuple(None if math.isnan(rate) else float(rate) for rate in row) for row in rates)
+    return _inference(
+        config, detector, "pair-rate", remarks, values=values, num_pairs=int(asked.sum()), null=null, **found
+    )
+
+
+def _inference(
+    config: ScanConfig, detector: str, statistic: str, remarks: tuple[str, ...], **found: object
+) -> Inference:
+    """A conclusion; `found` are the fields that differ."""
+    from backscan.scanner.results import Inference
+
+    fields: dict[str, object] = {"null": None, "bootstrap_draws": 0, **found}
+    deciding = fields["p_value" if config.published_p else "calibrated_p_value"]
+    detected = isinstance(deciding, float) and deciding <= config.significance
+    return Inference(
+        detector=detector,
+        space="image",
+        norm=config.norm,
+        statistic=statistic,
+        inference="principal",
+        detected=detected,
+        remarks=remarks,
+        **fields,  # type: ignore[arg-type]
+    )
