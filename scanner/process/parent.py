@@ -322,7 +322,7 @@ class PreparedSearch:
     """Shape of its patterns."""
     preparation: protocol.Preparation
     """What its pilot pairs gave."""
-    measures_individuals: bool
+    measures_individuals: bool = False
     """Whether its results say what single images need."""
 
     def could_give(self, result: PairResult) -> bool:
