@@ -2,9 +2,9 @@
 
 Each pair has h hits out of n images; on an unattacked model its chance of a hit is drawn from a beta distribution of
 some mean, and with a correlation between the images of a pair. The K - 1 largest rates, as many as one attacked target
-can hold, are left out of the fit, which is conditional on not exceeding the smallest of them. A few zeros more or less
-then decide nothing: a weak prior keeps mean and correlation off their edges. Fits are looked up on a grid, so that a
-bootstrap of thousands costs as little as a few.
+can hold, are left out of the fit, which is conditional on not exceeding the smallest of them, and on no more than those
+exceeding it. A few zeros more or less then decide nothing: a weak prior keeps mean and correlation off their edges.
+Fits are looked up on a grid, so that a bootstrap of thousands costs little.
 """
 
 from __future__ import annotations
@@ -133,14 +133,28 @@ def _fit(hits: Counts, trials: Counts, num_excluded: int) -> tuple[Counts, Vecto
     smallest_excluded = np.where(kept, np.inf, rates).min(axis=1)
     # Below one hit there is nothing to be conditional on: without it zeros alone would say nothing.
     cutoffs = np.maximum(np.minimum(smallest_excluded, 1.0), 1.0 / trials.max())
-    likelihood = np.tile(_log_prior(), (len(hits), 1))
+    likelihood, exceeding = np.tile(_log_prior(), (len(hits), 1)), np.zeros((len(hits), _log_prior().size))
     for number in np.unique(trials):
         log_pmf, log_below, _ = _tables(int(number))
         own = trials == number
         counted = np.stack([(kept[:, own] & (hits[:, own] == h)).sum(axis=1) for h in range(number + 1)], axis=1)
         most = np.clip(np.floor(cutoffs * number + _SLACK).astype(np.int64), 1, number)
         likelihood += counted @ np.maximum(log_pmf, -1e6) - counted.sum(axis=1)[:, None] * log_below[most]
+        exceeding -= own.sum() * np.expm1(log_below[most])
+    likelihood += _log_few(exceeding / hits.shape[1], hits.shape[1], num_excluded)
     return likelihood.argmax(axis=1), cutoffs
+
+
+def _log_few(chance: Vector, num_pairs: int, most: int) -> Vector:
+    """Logarithm of the chance that no more pairs exceed the cutoff than were left out; it has to be credible.
+
+    What lies below the cutoff is as likely under a null that puts most pairs above it, where only a few are.
+    """
+    from scipy.special import bdtr
+
+    grid = np.linspace(0.0, 1.0, 4001)  # asked of every null of every draw
+    few: Vector = np.interp(chance, grid, np.log(np.maximum(bdtr(most, num_pairs, grid), 1e-300)))
+    return few
 
 
 def _log_prior() -> Vector:

@@ -14,7 +14,7 @@ import torch
 from backscan.converters.signature.signature import Normalisation
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 from backscan.scanner.config import PRESETS, ScanConfig
-from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, Searched
+from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, Searched
 from backscan.scanner.errors import OptionError
 from backscan.scanner.images.candidates import CANDIDATES, candidate
 from backscan.scanner.inference.statistics import STATISTICS
@@ -35,6 +35,7 @@ TABLES: dict[str, Mapping[str, object]] = {
     "NULL_FAMILIES": NULL_FAMILIES,
     "DETECTORS": DETECTORS,
     "TARGET_DETECTORS": TARGET_DETECTORS,
+    "RATE_DETECTORS": RATE_DETECTORS,
     "RENDERERS": RENDERERS,
     "CANDIDATES": CANDIDATES,
     "PRESETS": PRESETS,

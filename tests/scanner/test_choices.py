@@ -32,7 +32,7 @@ def test_the_names_are_those_of_the_table(table):
 
 def test_every_table_that_an_option_takes_is_read():
     expected = "OBJECTIVES NORMS STEP_RULES STATISTICS INFERENCES NULL_FAMILIES DETECTORS TARGET_DETECTORS CANDIDATES"
-    assert {table.name for table in TABLES} == {"RENDERERS", *expected.split()}
+    assert {table.name for table in TABLES} == {"RENDERERS", "RATE_DETECTORS", *expected.split()}
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -101,6 +101,8 @@ def test_detectors_of_targets_take_no_share_of_the_threshold():
     assert ScanConfig().num_tests == 4
     assert ScanConfig(detectors=("pairwise", "margin")).num_tests == 2
     assert ScanConfig(detectors=("margin",)).num_tests == 1
+    assert ScanConfig(detectors=("window",)).num_tests == 2
+    assert ScanConfig(detectors=("pairwise", "window")).num_tests == 4
     assert ScanConfig(detectors=names(DETECTORS), statistics=("plain",)).num_tests == len(names(DETECTORS))
 
 

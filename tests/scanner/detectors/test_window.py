@@ -1,4 +1,4 @@
-"""Windows: a planted one is found at its place, an unattacked twin gives no alarm, classes in another order change none."""
+"""Windows: a planted one is found at its place, an unattacked twin gives no alarm, other orders change nothing."""
 
 from __future__ import annotations
 
@@ -162,7 +162,8 @@ def test_the_grid_reaches_every_edge():
 
 
 @pytest.mark.parametrize(
-    ("shape", "first", "last"), [((28, 28), 1, 7), ((8, 8), 1, 2), ((32, 64), 1, 8), ((224, 224), 1, 56), ((3, 3), 1, 1)]
+    ("shape", "first", "last"),
+    [((28, 28), 1, 7), ((8, 8), 1, 2), ((32, 64), 1, 8), ((224, 224), 1, 56), ((3, 3), 1, 1)],
 )
 def test_sides_go_from_a_pixel_to_a_quarter(shape, first, last):
     found = window.sides(*shape)
@@ -216,14 +217,14 @@ def support(target: int, hits: Sequence[int], count: int = 40, side: int = 3) ->
         logit_of_rate(sum(own), total),
         sum(own) / total,
         9,
-        SupportRecord(
-            side, (0,), EncodedArray.encode(np.zeros((1, 1), np.float32)), sources, own, (count,) * len(own)
-        ),
+        SupportRecord(side, (0,), EncodedArray.encode(np.zeros((1, 1), np.float32)), sources, own, (count,) * len(own)),
     )
 
 
 def judged(hits: np.ndarray) -> tuple[Inference, ...]:
-    return infer_rates([support(t, hits[:, t].tolist()) for t in range(len(hits))], CONFIG, len(hits), detector="window")
+    return infer_rates(
+        [support(t, hits[:, t].tolist()) for t in range(len(hits))], CONFIG, len(hits), detector="window"
+    )
 
 
 def test_one_pair_is_found_by_the_pairs_and_one_target_by_the_targets():
