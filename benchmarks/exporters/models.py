@@ -53,6 +53,12 @@ def _named(name: str, **settings: object) -> Callable[[], nn.Module]:
     return make
 
 
+def build_named(name: str) -> nn.Module:
+    """A network of timm's by its name, of its own size, as it is before training."""
+    torch.manual_seed(0)
+    return _named(name)().eval()
+
+
 def _mixer() -> nn.Module:
     _import_timm()
     from timm.models.mlp_mixer import MlpMixer

@@ -101,7 +101,7 @@ def _resident(process: str) -> int:
 
 def check(row: HostileInput, seed: int) -> Outcome:
     """Run one row."""
-    with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
+    with tempfile.TemporaryDirectory(prefix="hostile-", ignore_cleanup_errors=True) as folder:
         arguments = row.prepare(Path(folder), np.random.default_rng(seed))
         watch, start = MemoryWatch(), time.monotonic()
         watch.start()

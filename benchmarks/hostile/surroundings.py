@@ -103,7 +103,7 @@ def _swapped(change: Callable[[Path, int], object], location: str) -> Prepare:
 
 def _keep_changing(path: Path, change: Callable[[Path, int], object]) -> None:
     turn = 0
-    while path.parent.exists():
+    while path.with_name("secret").exists():
         scratch = path.with_suffix(".scratch")
         try:
             change(scratch, turn)

@@ -47,9 +47,15 @@ def _planted(kinds: Sequence[str]) -> Iterator[tuple[str, Case]]:
         yield from ((kind, able[(index + step) % len(able)]) for step in range(min(HOSTS_EACH, len(able))))
 
 
+def _asked(known: Sequence[str], new: Sequence[str]) -> str:
+    """The options that choose kinds, as they were given."""
+    parts = [] if list(known) == list(SWITCHES) else ["--kinds", *known]
+    return " ".join([*parts, *([] if list(new) == list(KINDS) else ["--new", *new]), "--out benchmarks/results"])
+
+
 def main() -> int:
     """Plant and look; exit 1 if a file is not right."""
-    parser = command.parser(__doc__, out="switches.json and switches.md")
+    parser = command.parser(__doc__, out="switches.json and switches.md, or switches_new where --kinds names none")
     parser.add_argument("--kinds", nargs="*", default=list(SWITCHES), choices=list(SWITCHES), metavar="KIND")
     parser.add_argument("--new", nargs="*", default=list(KINDS), choices=list(KINDS), metavar="KIND")
     parser.add_argument("--progress", type=Path, help="file of finished files of --new, which are not tried again")
@@ -61,7 +67,8 @@ def main() -> int:
     for row in rows(options.kinds) if options.kinds else ():
         done.append(row)
         print(row, file=sys.stderr, flush=True)
-    report = whole_page(done, new, "python -m benchmarks.switches --out benchmarks/results")
+    name = "switches" if options.kinds else "switches_new"
+    report = whole_page(done, new, f"python -m benchmarks.switches {_asked(options.kinds, options.new)}")
     print(report)
-    command.publish(options.out, "switches", report, {"known": [*map(asdict, done)], "new": [*map(asdict, new)]})
+    command.publish(options.out, name, report, {"known": [*map(asdict, done)], "new": [*map(asdict, new)]})
     return int(not all(row.passed for row in done) or not all(one.is_right for one in new))

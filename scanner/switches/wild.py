@@ -48,8 +48,8 @@ def pixels_read(values: Values, image: Images) -> NDArray[np.bool_] | None:
     blocks = [(0, height, 0, width)]
     while any(bottom - top > 1 or right - left > 1 for top, bottom, left, right in blocks):
         parts = [part for block in blocks for part in _quarters(*block)]
-        moving = np.logical_or.reduce(_moving(values, image, before, parts))
-        blocks = [part for part, moves in zip(parts, moving, strict=True) if moves]
+        moved = _moving(values, image, before, parts)
+        blocks = [part for index, part in enumerate(parts) if moved[:, index].any()]
         area = sum((bottom - top) * (right - left) for top, bottom, left, right in blocks)
         if len(blocks) > (_MOST_BLOCKS if area > height * width // 4 else 4 * _MOST_BLOCKS):
             return None
