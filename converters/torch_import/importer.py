@@ -53,10 +53,11 @@ def import_model(
     model = parse(readable(artifact, signature))
     sort_nodes(model.graph)
     head = expose_logits(model.graph, signature)
+    steps = whole_numbers(model.graph, signature)  # by the file's own names, which the import replaces
     network, notes = import_network(model, signature)
     classifier = TorchClassifier(network, signature, pixel_normalisation(signature), head=head, notes=notes)
     classifier.requires_grad_(requires_grad=False).eval().to(device)
-    if passes_surrogates(_run_on_noise(classifier), whole_numbers(model.graph, signature)):
+    if passes_surrogates(_run_on_noise(classifier), steps):
         classifier.has_surrogates = True
         classifier.notes += (SURROGATE_NOTE,)
     return classifier
