@@ -10,47 +10,22 @@ cache enters the rows first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import command
-from benchmarks.accuracy.counting import Population, plan_of
+from benchmarks.accuracy.counting import plan_of
+from benchmarks.accuracy.families import Family, gather
 from benchmarks.accuracy.outcomes import CANDIDATES, Judge, default
-from benchmarks.accuracy.rounds import SETTING
-from benchmarks.accuracy.rows import ROWS, VictimRow, read_rows, write_rows
-from benchmarks.accuracy.study import Examined, Place, Study, collect, harvest
+from benchmarks.accuracy.rows import ROWS
+from benchmarks.accuracy.study import Examined
 from benchmarks.provenance import commit, share
 from benchmarks.table import Table, page
 from benchmarks.victims.presets import POPULATIONS
-from benchmarks.victims.seeds import FIRST_REPORTING, reports
 from benchmarks.victims.victims import CACHE
 
 SIGNIFICANCE = 0.05
 THRESHOLDS = (0.05, 0.1, 0.2, 0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """The networks of one preset with their scans."""
-
-    preset: str
-    """Name in `POPULATIONS`."""
-    study: Study
-    """Networks by group."""
-    population: Population
-    """What counts of them."""
-
-    @classmethod
-    def read(cls, preset: str, folder: Path, *, reporting: bool) -> Family:
-        """The family of rows in a folder: the networks that choose, or those that report."""
-        rows = read_rows(preset, folder).rows
-        study = collect(rows, list(POPULATIONS[preset].groups)).part(reporting=reporting)
-        victims = (row for row in rows if isinstance(row, VictimRow) and reports(row.seed) is reporting)
-        return cls(preset, study, Population(tuple(victims)))
-
-    def counting(self, group: str) -> list[Examined]:
-        """The networks of a group that count."""
-        return [each for each in self.study.groups[group] if self.population.objection(each.victim) is None]
 
 
 def trained(families: Iterable[Family]) -> Table:
@@ -59,7 +34,7 @@ def trained(families: Iterable[Family]) -> Table:
     return Table(
         "Populations",
         "Networks that are there, of those that shall choose; those that count, and why others do not; accuracy and "
-        "attack success of all that are there, least and largest; processor hours of training and of the scan by all "
+        "attack success of all that are there, least and largest; processor minutes of training and of the scan by all "
         "that `scanner check` searches.",
         ("kind", "structures", "there", "count", "do not count", "accuracy", "attack success", "training", "scans"),
         tuple(rows),
@@ -81,8 +56,8 @@ def _trained_cells(family: Family, name: str) -> tuple[str, ...]:
         ", ".join(f"{number} {reason}" for reason, number in counted.items()),
         _range([row.accuracy for row in victims]),
         _range([row.success_rate for row in victims if row.success_rate is not None]),
-        _hours([row.seconds or 0.0 for row in victims]),
-        _hours([scan.seconds for scan in scans]),
+        _minutes([row.seconds or 0.0 for row in victims]),
+        _minutes([scan.seconds for scan in scans]),
     )
 
 
@@ -90,8 +65,8 @@ def _range(values: Sequence[float]) -> str:
     return f"{min(values):.3f}-{max(values):.3f}" if values else ""
 
 
-def _hours(seconds: Sequence[float]) -> str:
-    return f"{sum(seconds) / 3600:.2f}" if seconds else ""
+def _minutes(seconds: Sequence[float]) -> str:
+    return f"{sum(seconds) / 60:.1f}" if seconds else ""
 
 
 def alarms(families: Sequence[Family], judge: Judge) -> Table:
@@ -161,16 +136,6 @@ def named_pairs(families: Sequence[Family], judge: Judge) -> Table:
         ("kind", "seed", "p", "pair"),
         tuple(rows),
     )
-
-
-def gather(preset: str, cache: Path, folder: Path) -> None:
-    """Add rows of the networks and scans of a preset that the cache holds."""
-    groups = POPULATIONS[preset].groups
-    most = max(group.choosing for group in groups.values())
-    seeds = [first + seed for first in (0, FIRST_REPORTING) for seed in range(most)]
-    rows = harvest(Place(preset, cache), read_rows(preset, folder).rows, groups, [SETTING], seeds)
-    if rows:
-        write_rows(rows, preset, folder)
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks.accuracy import populations
 from benchmarks.accuracy.counting import Population
+from benchmarks.accuracy.families import Family
 from benchmarks.accuracy.outcomes import CANDIDATES, Judge, default
-from benchmarks.accuracy.populations import Family, alarms, named_pairs, power, trained
+from benchmarks.accuracy.populations import alarms, named_pairs, power, trained
 from benchmarks.accuracy.rounds import Share, in_turns
 from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, read_rows, to_line, write_rows
 from benchmarks.accuracy.scans import SETTINGS, row_settings, search_digest

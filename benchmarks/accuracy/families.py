@@ -1,0 +1,47 @@
+"""The networks of one preset as rows hold them, and how rows come from the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.accuracy.counting import Population
+from benchmarks.accuracy.rounds import SETTING
+from benchmarks.accuracy.rows import VictimRow, read_rows, write_rows
+from benchmarks.accuracy.study import Examined, Place, Study, collect, harvest
+from benchmarks.victims.presets import POPULATIONS
+from benchmarks.victims.seeds import FIRST_REPORTING, reports
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The networks of one preset with their scans."""
+
+    preset: str
+    """Name in `POPULATIONS`."""
+    study: Study
+    """Networks by group."""
+    population: Population
+    """What counts of them."""
+
+    @classmethod
+    def read(cls, preset: str, folder: Path, *, reporting: bool) -> Family:
+        """The family of rows in a folder: the networks that choose, or those that report."""
+        rows = read_rows(preset, folder).rows
+        study = collect(rows, list(POPULATIONS[preset].groups)).part(reporting=reporting)
+        victims = (row for row in rows if isinstance(row, VictimRow) and reports(row.seed) is reporting)
+        return cls(preset, study, Population(tuple(victims)))
+
+    def counting(self, group: str) -> list[Examined]:
+        """The networks of a group that count."""
+        return [each for each in self.study.groups[group] if self.population.objection(each.victim) is None]
+
+
+def gather(preset: str, cache: Path, folder: Path) -> None:
+    """Add rows of the networks and scans of a preset that the cache holds."""
+    groups = POPULATIONS[preset].groups
+    most = max(group.choosing for group in groups.values())
+    seeds = [first + seed for first in (0, FIRST_REPORTING) for seed in range(most)]
+    rows = harvest(Place(preset, cache), read_rows(preset, folder).rows, groups, [SETTING], seeds)
+    if rows:
+        write_rows(rows, preset, folder)
