@@ -334,6 +334,14 @@ def test_no_other_pair_is_believed(lie):
     assert seen == []
 
 
+SUPPORT = {
+    "side": 1,
+    "pixels": [0],
+    "content": {"shape": [1, 1], "data": "AAAAAA=="},
+    "sources": [0],
+    "hits": [1],
+    "counts": [2],
+}
 TARGET = {"detector": "margin", "target": 1, "status": "reached", "value": 2.5, "rate": None, "steps": 9}
 
 
@@ -350,6 +358,11 @@ def test_targets_arrive_in_order():
     ]
 
 
+def test_what_takes_the_place_of_the_image_is_believed_where_it_fits():
+    [found] = search_targets(TARGET | {"support": SUPPORT})
+    assert (found.support.hits, found.support.counts) == ((1,), (2,))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -360,6 +373,11 @@ def test_targets_arrive_in_order():
         {"value": float("nan")},
         {"value": "large"},
         {"rate": 1.5},
+        {"support": SUPPORT | {"pixels": [10**6]}},
+        {"support": SUPPORT | {"hits": [3]}},
+        {"support": SUPPORT | {"sources": [99]}},
+        {"support": SUPPORT | {"content": {"shape": [1, 1], "data": "AAAA"}}},
+        {"support": SUPPORT | {"content": {"shape": [9, 1], "data": "AAAAAA=="}}},
         {"hidden": 1},
     ],
     ids=str,
