@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from backscan.scanner import results
 from backscan.scanner.errors import ReportError
 from backscan.scanner.results import (
+    DormantUnits,
     EncodedArray,
     FileRecord,
     IndividualSize,
@@ -23,6 +24,7 @@ from backscan.scanner.results import (
     PairResult,
     PairStatus,
     ScanResult,
+    SupportRecord,
     TargetFigures,
     Trajectory,
     Verdict,
@@ -57,11 +59,21 @@ def parts(value: object) -> Iterator[object]:
 
 def every_part() -> dict[type, object]:
     return {type(part): part for make in examples.ALL.values() for part in parts(make())} | {
-        type(part): part for part in (*parts(examples.with_findings()), *OF_COMMONALITY)
+        type(part): part for part in (*parts(examples.with_findings()), *WHERE_ASKED_FOR)
     }
 
 
-OF_COMMONALITY = (
+WHERE_ASKED_FOR = (
+    DormantUnits(dormant=3, tried=2, deciding=1, searched=1, obstacle="the time was up"),
+    SupportRecord(
+        side=1,
+        pixels=(4,),
+        content=EncodedArray.encode(np.ones((1, 1), np.float32)),
+        sources=(0, 2),
+        hits=(19, 0),
+        counts=(20, 20),
+        rate_elsewhere=0.1,
+    ),
     IndividualSize(IndividualStatus.FOUND, size=0.5, error=0.1, common_size=0.7, images=(0.0, 0.4, 0.5)),
     TargetFigures(
         values=(0.1, None),
@@ -144,6 +156,7 @@ def test_the_top_level_is_that_of_the_contract():
         "targets",  # of detectors that search once per target class
         "screens",  # of detectors that search some pairs of many
         "deciding",  # which conclusion the verdict rests on
+        "dormant_units",  # counts of those inside the model
         "searched_file",  # where the pattern was replayed on another file
     }
     assert set(written(examples.detected(3))) == contract
