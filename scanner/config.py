@@ -29,8 +29,6 @@ COMMONALITY = "commonality"
 """The statistic that needs the individual sizes."""
 RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
 """Detectors of target classes that decide."""
-# Their conclusions: by target, and by pair.
-_RATE_TESTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +251,7 @@ class ScanConfig:
         """The same where each detector of class pairs is judged by some number of statistics."""
         pairwise, of_rates = names(DETECTORS), names(RATE_DETECTORS)
         of_pairs = sum(name in pairwise for name in self.detectors) * num_statistics
-        return max(1, of_pairs + _RATE_TESTS * sum(name in of_rates for name in self.detectors))
+        return max(1, of_pairs + sum(name in of_rates for name in self.detectors))
 
     @property
     def measures_individuals(self) -> bool:

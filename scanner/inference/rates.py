@@ -1,8 +1,8 @@
 """Whether one content sends abnormally many images to a target: by target, and by pair of source and target.
 
 Content and place were searched on other images than are counted here, so the luck of the search does not enter. The
-targets are compared by the logit of the pooled rate (`target_test`), the pairs by a beta-binomial null; each gives a
-p-value of its own, and a verdict that rests on both doubles the smaller.
+targets are compared by the logit of the pooled rate (`target_test`), and that decides. The pairs have a beta-binomial
+null and a p-value of their own, which only informs: on trained networks natural pairs lie outside that null too often.
 """
 
 from __future__ import annotations
@@ -153,7 +153,15 @@ def _by_pair(
         )
     values = tuple(tuple(None if math.isnan(rate) else float(rate) for rate in row) for row in rates)
     return _inference(
-        config, detector, "pair-rate", remarks, values=values, num_pairs=int(asked.sum()), null=null, **found
+        config,
+        detector,
+        "pair-rate",
+        remarks,
+        values=values,
+        num_pairs=int(asked.sum()),
+        null=null,
+        decides=False,
+        **found,
     )
 
 

@@ -101,8 +101,8 @@ def test_detectors_of_targets_take_no_share_of_the_threshold():
     assert ScanConfig().num_tests == 4
     assert ScanConfig(detectors=("pairwise", "margin")).num_tests == 2
     assert ScanConfig(detectors=("margin",)).num_tests == 1
-    assert ScanConfig(detectors=("window",)).num_tests == 2
-    assert ScanConfig(detectors=("pairwise", "window")).num_tests == 4
+    assert ScanConfig(detectors=("window",)).num_tests == 1
+    assert ScanConfig(detectors=("pairwise", "window")).num_tests == 3
     assert ScanConfig(detectors=names(DETECTORS), statistics=("plain",)).num_tests == len(names(DETECTORS))
 
 
