@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import command
 from benchmarks.exporters.cases import Case, export
 from benchmarks.exporters.models import build_named
 
@@ -21,12 +22,13 @@ MOST_SECONDS = 20.0
 
 def main() -> int:
     """Measure once; exit 1 if it took too long or found something."""
+    command.parser(__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet50.onnx"
         path.write_bytes(export(build_named("resnet50"), 224, Case("resnet50", "legacy", 17, "free")))
         size, start = path.stat().st_size >> 20, time.perf_counter()
-        command = [sys.executable, "-c", "from backscan.scanner.cli.app import app; app()", "inspect", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        inspection = [sys.executable, "-m", "backscan.scanner", "inspect", str(path)]
+        done = subprocess.run(inspection, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
     print(done.stdout, done.stderr)
     print(f"{size} MB in {seconds:.1f} s, load {os.getloadavg()[0]:.1f}")
