@@ -166,13 +166,14 @@ def _limit_memory() -> None:
 
 
 def _message(stdout: str, stderr: str) -> str:
-    """The verdict with its first reason, or the last line of the messages."""
+    """The verdict of the first report with its first reason, or the last line of the messages."""
     try:
         report = json.loads(stdout)
     except ValueError:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]
         return lines[-1] if lines else ""
-    return f"{report['verdict']}: {(*report['reasons'], '')[0]}"
+    first = next(iter(report.get("reports", [report])))
+    return f"{first['verdict']}: {(*first['reasons'], '')[0]}"
 
 
 def _fault(outcome: Outcome, error: BaseException | None) -> str:
