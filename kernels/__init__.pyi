@@ -4,7 +4,7 @@ from .bootstrap import bootstrap_log_p_values, calibrated_p_value, count_exclude
 from .confusion import size_offset
 from .embedding import add
 from .nulls import NULL_FAMILIES, FitStatus, NullFamily
-from .order import log_sf_of_order_p_value, quantile_rank, quantile_with_error
+from .order import log_sf_of_order_p_value, order_p_value, quantile_rank, quantile_with_error
 from .outliers import largest_together, null_of_largest
 from .rates import judge_rates
 
@@ -21,6 +21,7 @@ __all__ = [
     "largest_together",
     "log_sf_of_order_p_value",
     "null_of_largest",
+    "order_p_value",
     "quantile_rank",
     "quantile_with_error",
     "size_offset",

@@ -15,6 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.kernels.order import order_p_value
+
 Vector = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
@@ -86,7 +88,7 @@ def judge_rates(
     fitted, cutoffs = _fit(hits[None], trials, num_excluded)
     tails = np.exp(_log_tails(hits[None], trials, fitted)[0])
     mean, correlation = _parameters(int(fitted[0]))
-    p_value = _at_least_one(tails.min(), hits.size)
+    p_value = order_p_value(float(tails.min()), hits.size)
     calibrated = None
     if num_draws:
         rng = rng or np.random.default_rng(0)
@@ -96,11 +98,6 @@ def judge_rates(
         smallest = np.exp(_log_tails(draws, trials, _fit(draws, trials, num_excluded)[0]).min(axis=1))
         calibrated = (1 + int((smallest <= tails.min() * (1.0 + _SLACK)).sum())) / (num_draws + 1)
     return RateTest(mean, correlation, float(cutoffs[0]), hits.size - num_excluded, tails, p_value, calibrated)
-
-
-def _at_least_one(tail: float, num_pairs: int) -> float:
-    """Chance that one of some pairs has a tail as small."""
-    return float(-np.expm1(num_pairs * np.log1p(-min(tail, 1.0)))) if tail < 1.0 else 1.0
 
 
 def _parameters(place: int) -> tuple[float, float]:

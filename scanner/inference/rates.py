@@ -83,7 +83,9 @@ def _remarks(targets: Sequence[TargetResult], counts: NDArray[np.int64]) -> tupl
 def _by_target(
     hits: NDArray[np.int64], counts: NDArray[np.int64], config: ScanConfig, detector: str, remarks: tuple[str, ...]
 ) -> Inference:
+    from backscan.kernels import order_p_value
     from backscan.scanner.inference.target_test import NUM_DRAWS, target_test
+    from backscan.scanner.results import TARGET_RATE, without_nan
 
     asked = counts.sum(axis=0) > 0
     values = np.full(len(counts), np.nan)
@@ -95,16 +97,15 @@ def _by_target(
     if test.p_value is not None:
         target = test.order[0]
         source = int(np.argmax(np.where(counts[:, target] > 0, hits[:, target] / np.maximum(counts[:, target], 1), -1)))
-        tail = float(test.tails[target])
-        p_value = max(-math.expm1(asked.sum() * math.log1p(-tail)) if tail < 1.0 else 1.0, sys.float_info.min)
+        p_value = max(order_p_value(float(test.tails[target]), int(asked.sum())), sys.float_info.min)
         if len(test.named) > 1:
             remarks = (*remarks, f"targets {', '.join(map(str, test.named))} stand out together")
     return _inference(
         config,
         detector,
-        "target-rate",
+        TARGET_RATE,
         remarks,
-        values=(tuple(None if math.isnan(value) else float(value) for value in values),),
+        values=(without_nan(values),),
         num_pairs=int(asked.sum()),
         source=source,
         target=target,
@@ -117,7 +118,7 @@ def _by_target(
 def _by_pair(
     hits: NDArray[np.int64], counts: NDArray[np.int64], config: ScanConfig, detector: str, remarks: tuple[str, ...]
 ) -> Inference:
-    from backscan.scanner.results import NullFit
+    from backscan.scanner.results import PAIR_RATE, NullFit, without_nan
 
     asked = counts > 0
     rates = np.where(asked, hits / np.maximum(counts, 1), np.nan)
@@ -151,11 +152,11 @@ def _by_pair(
             sample_size=test.num_fitted,
             status="reached",
         )
-    values = tuple(tuple(None if math.isnan(rate) else float(rate) for rate in row) for row in rates)
+    values = tuple(without_nan(row) for row in rates)
     return _inference(
         config,
         detector,
-        "pair-rate",
+        PAIR_RATE,
         remarks,
         values=values,
         num_pairs=int(asked.sum()),

@@ -162,7 +162,7 @@ def _infer(
 ) -> Inference:
     """The conclusion from one statistic of the reciprocals [K, K]."""
     from backscan.scanner.inference.order_test import Terms, assess
-    from backscan.scanner.results import Inference
+    from backscan.scanner.results import Inference, without_nan
 
     terms = Terms(
         statistic=statistic,
@@ -184,7 +184,7 @@ def _infer(
         statistic=terms.statistic,
         inference=config.inference,
         num_pairs=assessment.num_pairs,
-        values=tuple(tuple(None if math.isnan(v) else v for v in row) for row in assessment.values.tolist()),
+        values=tuple(without_nan(row) for row in assessment.values),
         null=assessment.null,
         source=assessment.source,
         target=assessment.target,

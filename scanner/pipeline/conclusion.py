@@ -24,7 +24,8 @@ from backscan.scanner.results import Inference, Verification, find_pair, find_ta
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors import Searched
-from backscan.scanner.pipeline.record import Images, Run
+    from backscan.scanner.pipeline.record import Images, Run
+    from backscan.scanner.results import FoundPattern, TargetResult
 
 
 def infer_from(searched: Searched, config: ScanConfig) -> tuple[Searched, tuple[Inference, ...]]:
@@ -89,11 +90,11 @@ def _with_support(
     concluded: Concluded, deciding: Inference, searched: Searched, file: OriginalFile, images: Images | None
 ) -> Concluded:
     """The content that the verdict rests on, on held-out images if they may be shown."""
-    entry, source = find_target(searched.targets, deciding.detector, deciding.target), deciding.source
-    if entry is None or entry.support is None or source is None:
+    content = _support(deciding, searched, file)
+    if content is None:
         return concluded
-    found = found_support(entry, source, file.settled.facts.signature.input_shape)
-    held_out = images.held_out().get(source) if images else None
+    found = content[1]
+    held_out = images.held_out().get(found.source) if images else None
     examples = () if held_out is None else evidence.covered_examples(file, found, held_out, covered(held_out, found))
     return replace(concluded, patterns=(found,), examples=examples)
 
@@ -102,12 +103,19 @@ def _replay_support(
     run: Run, file: OriginalFile, searched: Searched, conclusion: Inference, images: Images
 ) -> Verification | None:
     """The content of a conclusion on the original file; None where it has none, or no image to ask."""
-    entry, source = find_target(searched.targets, conclusion.detector, conclusion.target), conclusion.source
-    if entry is None or entry.support is None or source is None or source not in images.held_out():
+    content = _support(conclusion, searched, file)
+    if content is None or content[1].source not in images.held_out():
         return None
-    found = found_support(entry, source, file.settled.facts.signature.input_shape)
     with run.record.phase("verification"):
-        return replay_support(file, entry, found, images, run.config)
+        return replay_support(file, *content, images, run.config)
+
+
+def _support(conclusion: Inference, searched: Searched, file: OriginalFile) -> tuple[TargetResult, FoundPattern] | None:
+    """The target of a conclusion with its content as a pattern; None where it has none."""
+    entry, source = find_target(searched.targets, conclusion.detector, conclusion.target), conclusion.source
+    if entry is None or entry.support is None or source is None:
+        return None
+    return entry, found_support(entry, source, file.settled.facts.signature.input_shape)
 
 
 def _replayed(

@@ -27,6 +27,7 @@ from backscan.scanner.results.inference import (
     NullFit,
     TargetFigures,
     first_with_power,
+    without_nan,
 )
 from backscan.scanner.results.model import FileRecord, ModelRecord, Parity, SignatureRecord
 from backscan.scanner.results.older import SCHEMA_VERSION

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
 from backscan.scanner.results.base import STRICT
@@ -11,6 +14,11 @@ from backscan.scanner.results.pairs import PairKey
 
 TARGET_RATE, PAIR_RATE = RATE_STATISTICS = ("target-rate", "pair-rate")
 """Statistics of rates instead of sizes, of patterns that take the place of the image."""
+
+
+def without_nan(row: NDArray[np.float64]) -> tuple[float | None, ...]:
+    """Values [n] as reports hold them: None where there is none."""
+    return tuple(None if math.isnan(value) else value for value in row.tolist())
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
