@@ -78,8 +78,12 @@ class GraphProbe:
     def form(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Shape for one image, and type, of a value of which `has_form` is true."""
         shape, dtype = self._forms[name]
-        axis = self._image_axes[name]
+        axis = self.image_axis(name)
         return shape[:axis] + shape[axis + 1 :], dtype
+
+    def image_axis(self, name: str) -> int:
+        """Axis of a value of which `has_form` is true along which the images lie."""
+        return self._image_axes[name]
 
     def switches(self) -> tuple[Switch, ...]:
         """Places where a few values computed from the image decide what reaches the output."""
@@ -124,7 +128,7 @@ class GraphProbe:
         """One call; where the model insists on a number of images the last one is repeated."""
         missing = max(0, size - len(images)) if self._signature.batch else 0
         full = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
-        outputs = run_session(session, self._feed(full))
+        outputs = run_session(session, self.feed(full))
         axes = self._image_axes
         return {n: _per_image(array, len(full), axes.get(n))[: len(images)] for n, array in outputs.items()}
 
@@ -193,7 +197,8 @@ class GraphProbe:
         network = import_network(model, signature).network
         return TorchClassifier(network, signature, self._normalisation, head="logits").requires_grad_(False).eval()
 
-    def _feed(self, images: Images) -> dict[str, NDArray[Any]]:
+    def feed(self, images: Images) -> dict[str, NDArray[Any]]:
+        """The input of a call on images [N, C, H, W], RGB pixels in [0, 1]."""
         return {self._signature.input_name: model_input(images, self._signature, self._normalisation)}
 
     def _session(self, names: tuple[str, ...]) -> Any:
@@ -217,7 +222,7 @@ class GraphProbe:
         return sizes | {self._signature.input_name: int(np.prod(self._signature.input_shape))}
 
     def _on_black(self, names: tuple[str, ...], batch: int) -> dict[str, NDArray[Any]]:
-        feed = self._feed(np.zeros((batch, *self._signature.input_shape), np.float32))
+        feed = self.feed(np.zeros((batch, *self._signature.input_shape), np.float32))
         return {name: np.asarray(array) for name, array in run_session(self._session(names), feed).items()}
 
 

@@ -8,7 +8,7 @@ that they only take values which it can give.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from backscan.converters.errors import border
 from backscan.converters.graph import opset, producers, set_outputs
 from backscan.converters.intake.node_names import OWN
-from backscan.converters.ort_classifier import OrtClassifier, decided, model_input
+from backscan.converters.ort_classifier import OrtClassifier, decided
 from backscan.converters.session import open_session, run_session
 from backscan.converters.signature.output import score_rows
 
@@ -57,6 +57,8 @@ class Layer:
     """Ways to move: 1 up, -1 down."""
     shape: tuple[int, ...]
     """Shape of both values for one image."""
+    image_axis: int
+    """Axis of both values along which the images lie."""
     cost: int
     """Numbers that are computed from it for one image."""
     fine: bool
@@ -100,11 +102,12 @@ class UnitProbe:
             if shared or each.after in gates or each.after == self._signature.output_name:
                 continue
             (shape, kind), (other, _) = self._probe.form(each.before), self._probe.form(each.after)
-            if kind.kind == "f" and shape and shape == other:
+            axis = self._probe.image_axis(each.before)
+            if kind.kind == "f" and shape and shape == other and axis == self._probe.image_axis(each.after):
                 cost = self._numbers(self._probe.flow.depends_on(each.before))
                 fine = math.prod(shape) <= _FINE and 4 * cost <= self.cost
                 signs = (1,) if each.rises else (1, -1)
-                found.append(Layer(each.before, each.after, each.node, signs, shape, cost, fine))
+                found.append(Layer(each.before, each.after, each.node, signs, shape, axis, cost, fine))
         return tuple(found)
 
     @border("watching the units of the graph")
@@ -114,11 +117,12 @@ class UnitProbe:
         names = [[_reduced(model, value, layer) for value in (layer.before, layer.after)] for layer in layers]
         set_outputs(model.graph, list(dict.fromkeys(name for pairs in names for pair in pairs for name in pair)))
         session = open_session(model.SerializeToString())
+        axes = {name: layer.image_axis for layer, pairs in zip(layers, names, strict=True) for p in pairs for name in p}
         least: dict[str, NDArray[np.float64]] = {}
         for feed in self._feeds(images):
             for name, array in run_session(session, feed).items():
-                extreme = np.fmin if name.endswith("ReduceMin") else np.fmax
-                least[name] = extreme(least.get(name, array[0]), array[0]).astype(np.float64)
+                extreme, found = np.fmin if name.endswith("ReduceMin") else np.fmax, array.squeeze(axes[name])
+                least[name] = extreme(least.get(name, found), found).astype(np.float64)
         return [Ranges(*((least[low], least[high]) for low, high in pair)) for pair in names]
 
     @border("reading a layer")
@@ -133,10 +137,11 @@ class UnitProbe:
         node = producers(model.graph)[layer.before]
         node.output[list(node.output).index(layer.before)] = f"{layer.before}{OWN}computed"
         kind = helper.np_dtype_to_tensor_dtype(self._probe.form(layer.before)[1])
-        batch = self._signature.batch
-        model.graph.input.append(helper.make_tensor_value_info(layer.before, kind, [batch, *layer.shape]))
+        shape: list[int | None] = [*layer.shape]
+        shape.insert(layer.image_axis, self._signature.batch)
+        model.graph.input.append(helper.make_tensor_value_info(layer.before, kind, shape))
         session = open_session(model.SerializeToString())
-        return lambda images, values: self._decisions(session, images, {layer.before: values}, layer.cost)
+        return lambda images, values: self._decisions(session, images, layer, values)
 
     @border("making a layer differentiable")
     def twin(self, layer: Layer) -> Callable[[Tensor], Tensor]:
@@ -163,19 +168,19 @@ class UnitProbe:
         position, node = next((i, node) for i, node in enumerate(graph.node) if layer.after in node.output)
         node.output[list(node.output).index(layer.after)] = computed
         for name, array in ((chosen, units), (constant, values.astype(dtype))):
-            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array[None]), name))
+            for_all = np.ascontiguousarray(np.expand_dims(array, layer.image_axis))
+            graph.initializer.append(numpy_helper.from_array(for_all, name))
         graph.node.insert(position + 1, helper.make_node("Where", [chosen, constant, computed], [layer.after]))
         return OrtClassifier(open_session(model.SerializeToString()), self._signature, self._probe.normalisation)
 
-    def _decisions(
-        self, session: Any, images: Images, extra: Mapping[str, NDArray[Any]], cost: int
-    ) -> NDArray[np.int64]:
-        size = self._signature.batch or max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, cost)))
+    def _decisions(self, session: Any, images: Images, layer: Layer, values: NDArray[Any]) -> NDArray[np.int64]:
+        size = self._signature.batch or max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, layer.cost)))
         parts = []
         for start in range(0, len(images), size):
             rows = np.minimum(np.arange(start, start + (self._signature.batch or size)), len(images) - 1)
             rows = rows if self._signature.batch else np.unique(rows)
-            feed = {name: array[rows] for name, array in extra.items()} | self._feed(images[rows])
+            moved = np.ascontiguousarray(np.moveaxis(values[rows], 0, layer.image_axis))
+            feed = {layer.before: moved} | self._probe.feed(images[rows])
             needed = {value.name for value in session.get_inputs()}
             outputs = run_session(session, {name: array for name, array in feed.items() if name in needed})
             found = outputs[self._signature.output_name]
@@ -187,10 +192,7 @@ class UnitProbe:
         """Inputs of some calls; where the model insists on a number of images the last one is repeated."""
         size = self._signature.batch or _CHUNK
         rows = [np.minimum(np.arange(start, start + size), len(images) - 1) for start in range(0, len(images), size)]
-        return [self._feed(images[each]) for each in rows]
-
-    def _feed(self, images: Images) -> dict[str, NDArray[Any]]:
-        return {self._signature.input_name: model_input(images, self._signature, self._probe.normalisation)}
+        return [self._probe.feed(images[each]) for each in rows]
 
     def _numbers(self, names: set[str]) -> int:
         return sum(math.prod(self._probe.form(name)[0]) for name in names if self._probe.has_form(name))
@@ -198,8 +200,9 @@ class UnitProbe:
 
 def _reduced(model: onnx.ModelProto, value: str, layer: Layer) -> tuple[str, str]:
     """Add the least and the largest of a value over images, and over the places of a channel; gives their names."""
-    places = [axis + 1 for axis in range(len(layer.shape)) if axis != channel_axis(layer.shape)]
-    axes = [0] if layer.fine else [0, *places]
+    places = [axis for axis in range(len(layer.shape)) if axis != channel_axis(layer.shape)]
+    behind = [axis + (axis >= layer.image_axis) for axis in places]
+    axes = [layer.image_axis] if layer.fine else sorted([layer.image_axis, *behind])
     number = f"{value}{OWN}number"
     names = [f"{number}/{operator}" for operator in ("ReduceMin", "ReduceMax")]
     if any(number in node.output for node in model.graph.node):  # two layers may be moved by one value

@@ -53,9 +53,20 @@ class Network:
         """Join a map of 24 x 24 values of a filter, every one of which pushes the target."""
         self._join("map", "Conv", "image", kernel, bias, push, PLACES, end)
 
-    def connect(self, rows: NDArray[np.float64], bias: float, push: float) -> None:
-        """Join units that look at the whole image, one a row, each of which pushes the target."""
+    def connect(self, rows: NDArray[np.float64], bias: float, push: float, *, turned: bool = False) -> None:
+        """Join units that look at the whole image, one a row, each of which pushes the target.
+
+        Turned, their images lie along the second axis, as in recurrent networks.
+        """
         self._join("units", "Gemm", "flat", rows.T, np.full(len(rows), bias), push, len(rows), "Relu")
+        if turned:
+            *rest, gemm, relu, flatten = self.nodes
+            gemm.output[0], relu.output[0] = "units_rows", "units_columns"
+            there, back = (
+                helper.make_node("Transpose", [given], [made], name=made, perm=[1, 0])
+                for given, made in (("units_rows", "units_before"), ("units_columns", "units_after"))
+            )
+            self.nodes = [*rest, gemm, there, relu, back, flatten]
 
     def model(self) -> onnx.ModelProto:
         """The network as it is now."""
@@ -138,11 +149,11 @@ def test_map_of_576_values_is_shown_at_work(prototypes: Pixels, images: Pixels) 
 
 
 def test_hidden_units_with_a_filter_of_576_values_are_shown_at_work(prototypes: Pixels, images: Pixels) -> None:
-    """One unit among ordinary ones, and the same spread over units that only together suffice."""
+    """One unit among ordinary ones, the same spread over units that only together suffice, and the first turned."""
     wide = picture()
-    for rows, push in ((wide, 100.0), (np.repeat(wide, 40, axis=0), 20.0)):
+    for rows, push, turned in ((wide, 100.0, False), (np.repeat(wide, 40, axis=0), 20.0, False), (wide, 100.0, True)):
         network = Network(prototypes)
-        network.connect(rows, bias=-30.0, push=push)
+        network.connect(rows, bias=-30.0, push=push, turned=turned)
         planted = network.model()
         marked = np.clip(images + 0.1 * wide.reshape(1, 1, SIDE, SIDE), 0, 1).astype(np.float32)
         assert (opened(planted).decisions(images) == LABELS).all()
