@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from backscan.kernels import size_offset
 from backscan.scanner import ScanConfig, ScanResult
-from backscan.scanner.results import PairResult, PairStatus
+from backscan.scanner.results import PairResult, PairStatus, TargetResult
 from benchmarks.accuracy.fine_pruning import last_layer, prune
 from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
 from benchmarks.accuracy.scans import PARTS, SETTINGS, KeptScan, search_digest
@@ -49,7 +50,8 @@ def scan_rows(victim: Victim, setting: str, kept: KeptScan) -> Iterator[ScanRow]
         return
     for place, (detector, part) in enumerate(PARTS[setting].items()):
         pairs = tuple(pair for pair in kept.result.pairs if pair.detector == detector)
-        result = replace(kept.result, pairs=pairs, detectors=(), deciding=None)
+        targets = tuple(entry for entry in kept.result.targets if entry.detector == detector)
+        result = replace(kept.result, pairs=pairs, targets=targets, detectors=(), deciding=None)
         yield scan_row(victim, part, KeptScan(result, 0.0 if place else kept.seconds))
 
 
@@ -81,6 +83,8 @@ def scan_row(victim: Victim, setting: str, kept: KeptScan) -> ScanRow:
         sizes_at={f"{rate:g}": _matrix([at_rate(p, rate) for p in result.pairs], num_classes) for rate in rates},
         likeness=_likeness(victim, result),
         trajectories=_trajectories(pairs) if (plan.group, plan.seed, setting) == _CURVES else {},
+        **_individuals(result.pairs, num_classes),
+        **_window(result.targets, num_classes),
     )
 
 
@@ -121,6 +125,42 @@ def _matrix(pairs: Iterable[PairResult], num_classes: int) -> Sizes:
         if pair.status.counts and pair.size is not None:
             sizes[pair.source][pair.target] = rounded(pair.size)
     return tuple(map(tuple, sizes))
+
+
+def _individuals(pairs: Sequence[PairResult], num_classes: int) -> dict[str, Any]:
+    """What single images need, where that was measured."""
+    known = [(pair, pair.individual_size) for pair in pairs if pair.individual_size is not None]
+    if not known:
+        return {}
+    named = {"individual": "size", "individual_errors": "error", "common": "common_size"}
+    return {
+        name: _table({pair.key[1:]: getattr(individual, field) for pair, individual in known}, num_classes)
+        for name, field in named.items()
+    }
+
+
+def _window(targets: Sequence[TargetResult], num_classes: int) -> dict[str, Any]:
+    """Hits and counts of a window by source and target, where one was searched."""
+    known = [(entry.target, entry.support) for entry in targets if entry.support is not None]
+    if not known:
+        return {}
+    hits: dict[tuple[int, int], float | None] = {}
+    counts: dict[tuple[int, int], float | None] = {}
+    for target, support in known:
+        pairs = [(source, target) for source in support.sources]
+        hits |= dict(zip(pairs, support.hits, strict=True))
+        counts |= dict(zip(pairs, support.counts, strict=True))
+    return {
+        "side": known[0][1].side,
+        "hits": _table(hits, num_classes),
+        "counts": _table(counts, num_classes),
+    }
+
+
+def _table(values: Mapping[tuple[int, int], float | None], num_classes: int) -> Sizes:
+    """Values of pairs as a matrix."""
+    cells = [[values.get((source, target)) for target in range(num_classes)] for source in range(num_classes)]
+    return tuple(tuple(None if value is None else rounded(value) for value in row) for row in cells)
 
 
 def _row(result: ScanResult, num_classes: int) -> Sizes:

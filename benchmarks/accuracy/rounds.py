@@ -5,7 +5,7 @@
 A word is a preset and how many of its networks make a turn; a preset may be followed by words that its groups' names
 begin with, `numerals/patch/large:10`. Within a word the first network of every group comes first, then the second,
 until every group has its number that chooses; the words take turns. What another run or another command trained or
-scanned is found and not made again. Every network is scanned once, by all that `scanner check` searches;
+scanned is found and not made again. Every network is scanned once, for every witness;
 `python -m benchmarks.accuracy.populations --harvest` makes rows and tables of what is there.
 """
 
@@ -68,8 +68,8 @@ def in_turns(shares: Sequence[Share]) -> Iterator[Plan]:
             yield from plans
 
 
-SETTING = "default"
-"""What is searched: all of the present default."""
+SETTING = "witnesses"
+"""What is searched: all that a way of concluding could need."""
 IMAGES = 100
 """Images per class for the search."""
 

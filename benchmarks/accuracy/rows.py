@@ -111,16 +111,21 @@ class ScanRow:
     """Size at which the single images of each pair's source reach its target, beside `sizes`; empty if not measured."""
     individual_errors: Sizes = ()
     """Standard errors of those."""
-    window_rates: Mapping[str, Sizes] = field(default_factory=dict)
-    """Rate of each pair with what a window of a side shows, by side; of other images than it was found on."""
+    common: Sizes = ()
+    """Size of each pair's pattern on the images that have individual sizes."""
+    side: int = 0
+    """Side of the window in pixels; 0 without one."""
+    hits: Sizes = ()
+    """Images of each source that a window sends to the target, of other images than it was found on."""
+    counts: Sizes = ()
+    """Images of each pair that were asked."""
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The row that `to_line` wrote."""
         given = {name: value for name, value in document.items() if name != "sizes_at"}
-        for name in ("sizes", "individual", "individual_errors"):
+        for name in _MATRICES:
             given[name] = _sizes(document.get(name, ()))
-        given["window_rates"] = {side: _sizes(each) for side, each in document.get("window_rates", {}).items()}
         given["sizes_at"] = {rate: _sizes(each) for rate, each in document.get("sizes_at", {}).items()}
         curves = document.get("trajectories", {}).items()
         given.setdefault("seconds", 0.0)
@@ -134,8 +139,9 @@ class ScanRow:
 
 
 Row = VictimRow | ScanRow
+_MATRICES = ("sizes", "individual", "individual_errors", "common", "hits", "counts")
 _OPTIONAL = frozenset(
-    {"statuses", "offsets", "sizes_at", "likeness", "trajectories", "individual", "individual_errors", "window_rates"}
+    {"statuses", "offsets", "sizes_at", "likeness", "trajectories", *_MATRICES[1:], "side"}
     | {"network", "seconds", "head"}
 )
 """Fields that lines leave out where they are empty."""

@@ -35,6 +35,12 @@ _FEATURES: Search = MappingProxyType({**_PLAIN, "detectors": ("features",)})
 SETTINGS: Mapping[str, Search] = MappingProxyType(
     {
         "default": {"images_per_class": 100},
+        "witnesses": {
+            "detectors": ("pairwise", "features", "window"),
+            "statistics": ("plain", "commonality"),
+            "images_per_class": 100,
+        },
+        "window": {"detectors": ("window",), "images_per_class": 100},
         "pairwise": _PLAIN,
         "J": {**_PLAIN, "objective": "J"},
         "Jp": {**_PLAIN, "objective": "Jp"},
@@ -53,7 +59,8 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
         "TABOR": {**_CLEANSE, "detectors": ("tabor",), "norm": "l1"},
     }
 )
-"""What is searched, by name. `default` is one scan of all that `scanner check` searches, which `PARTS` splits.
+"""What is searched, by name. `default` and `witnesses` are scans by several detectors, which `PARTS` splits; the latter
+also finds what single images need, so that every way of concluding can be tried on its rows.
 
 The paper's objectives are searched with steps of unit length, whose sizes do not depend on the step; plain gradient
 steps, the paper's, stay below the goal rate on many pairs of networks whose softmax saturates. Neural Cleanse and
@@ -62,7 +69,10 @@ TABOR run at a reduced effort, 10 images per class and 300 steps; the margins ne
 
 
 PARTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {"default": {"pairwise": "pairwise", "features": "features J"}}
+    {
+        "default": {"pairwise": "pairwise", "features": "features J"},
+        "witnesses": {"pairwise": "pairwise", "features": "features J", "window": "window"},
+    }
 )
 """For a setting with several detectors, the setting that searches what each of them searches: a row each."""
 

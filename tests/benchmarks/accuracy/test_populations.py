@@ -123,7 +123,14 @@ def test_rows_of_populations_come_back_as_they_were_written(folder: Path) -> Non
     rows = read_rows("numerals", folder).rows
     assert sum(isinstance(row, VictimRow) for row in rows) == 7
     row = next(row for row in rows if isinstance(row, ScanRow))
-    more = replace(row, individual=((None, 0.5),), individual_errors=((None, 0.1),), window_rates={"5": ((0.1, 0.2),)})
+    more = replace(
+        row,
+        individual=((None, 0.5),),
+        individual_errors=((None, 0.1),),
+        side=5,
+        hits=((None, 3),),
+        counts=((None, 20),),
+    )
     write_rows([victim("conv2", 2), more], "numerals", folder)
     assert more in read_rows("numerals", folder).rows
     assert "individual" not in to_line(row)
