@@ -1,5 +1,6 @@
 """The public names and where each is defined; `lazy_loader` and type checkers read them here."""
 
+from .agreement import agreement_scores, largest_sums, normal_scores, null_of_agreement
 from .bootstrap import bootstrap_log_p_values, calibrated_p_value, count_excluded, judge_extremes
 from .confusion import size_offset
 from .embedding import add
@@ -13,13 +14,17 @@ __all__ = [
     "FitStatus",
     "NullFamily",
     "add",
+    "agreement_scores",
     "bootstrap_log_p_values",
     "calibrated_p_value",
     "count_excluded",
     "judge_extremes",
     "judge_rates",
+    "largest_sums",
     "largest_together",
     "log_sf_of_order_p_value",
+    "normal_scores",
+    "null_of_agreement",
     "null_of_largest",
     "order_p_value",
     "quantile_rank",

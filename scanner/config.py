@@ -27,6 +27,8 @@ DETECTORS = Table("backscan.scanner.detectors", "DETECTORS")
 """Detectors of class pairs."""
 COMMONALITY = "commonality"
 """The statistic that needs the individual sizes."""
+TARGET_STATISTICS = ("target-wise", "target-contrast")
+"""Statistics that have one value a target."""
 RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
 """Detectors of target classes that decide."""
 
@@ -100,7 +102,7 @@ class ScanConfig:
         choices=("auto", "on", "off"),
     )
     detectors: tuple[str, ...] = option(
-        ("pairwise", "features"),
+        ("pairwise", "features", "window"),
         "{names}; repeatable. By default {default}, which naming any replaces; without images margin.",
         SEARCH,
         flag="--detector",
@@ -168,14 +170,20 @@ class ScanConfig:
         300, "Largest number of steps per pair.", SEARCH, low=1, high=1_000_000, shown=True, decides_pair=True
     )
     statistics: tuple[str, ...] = option(
-        ("source-adjusted", "target-contrast"),
+        ("source-adjusted", "target-contrast", "commonality"),
         "What is compared: {names}; repeatable. By default {default}.",
         STATISTICS,
         flag="--statistic",
         choices=(Table("backscan.scanner.inference.statistics", "STATISTICS"),),
     )
+    combination: str = option(
+        "together",
+        "together: what agrees on a target is evidence together; each: every p-value by itself, times their number.",
+        STATISTICS,
+        choices=("together", "each"),
+    )
     inference: str = option(
-        "principal", "{names}.", STATISTICS, choices=(Table("backscan.scanner.inference.variants", "INFERENCES"),)
+        "unconfused", "{names}.", STATISTICS, choices=(Table("backscan.scanner.inference.variants", "INFERENCES"),)
     )
     order: int = option(3, "Order of the confusion polynomial (M); {default} by default.", STATISTICS, low=1, high=8)
     null: str = option(
@@ -243,20 +251,31 @@ class ScanConfig:
 
     @property
     def num_tests(self) -> int:
-        """Conclusions of all chosen detectors that decide: they share one threshold."""
-        # Commonality is judged by pairs and by targets.
-        return self.num_tests_with(len(self.statistics) + self.measures_individuals)
+        """Conclusions about pairs that share one threshold, among those that decide or are part of one that does."""
+        return self.num_tests_of(self.statistics)
 
-    def num_tests_with(self, num_statistics: int) -> int:
-        """The same where each detector of class pairs is judged by some number of statistics."""
+    def num_tests_of(self, statistics: tuple[str, ...]) -> int:
+        """The same where detectors of class pairs are judged by some statistics alone."""
         pairwise, of_rates = names(DETECTORS), names(RATE_DETECTORS)
-        of_pairs = sum(name in pairwise for name in self.detectors) * num_statistics
-        return max(1, of_pairs + sum(name in of_rates for name in self.detectors))
+        num_searches = sum(name in pairwise for name in self.detectors)
+        num_rates = sum(name in of_rates for name in self.detectors)
+        by_commonality = int(COMMONALITY in statistics and num_searches > 0)  # of one search, by pairs and by targets
+        if self.combination == "each" or self.published_p:
+            return max(1, num_searches * (len(statistics) - by_commonality) + 2 * by_commonality + num_rates)
+        of_sizes = [name for name in statistics if name not in (*TARGET_STATISTICS, COMMONALITY)]
+        of_pairs = num_searches * len(of_sizes) or by_commonality
+        of_targets = num_searches * sum(name in TARGET_STATISTICS for name in statistics) + by_commonality + num_rates
+        return max(1, of_pairs) * (2 if of_pairs and of_targets else 1)
 
     @property
     def measures_individuals(self) -> bool:
-        """Whether the search also finds what single images need: a statistic compares common patterns with that."""
+        """Whether a search also finds what single images need: a statistic compares common patterns with that."""
         return COMMONALITY in self.statistics
+
+    def measures_individuals_of(self, detector: str) -> bool:
+        """Whether that search is the one of a detector: of those that search class pairs the first of the chosen."""
+        first = next((name for name in self.detectors if name in names(DETECTORS)), None)
+        return self.measures_individuals and detector == first
 
     def to_dict(self) -> dict[str, Any]:
         """Options by name, for reports."""
@@ -317,6 +336,7 @@ def _preset(objective: str, inference: str, norm: str) -> Mapping[str, Any]:
             "statistics": ("plain",),
             "null": "gamma",
             "published_p": True,
+            "combination": "each",
             "step_rule": "plain",
         }
     )
@@ -336,6 +356,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "AD-Jc-P": _preset("Jc", "principal", "l2"),
         "AD-J-C": _preset("J", "corrected", "l2"),
         "AD-J-P-L1": _preset("J", "principal", "l1"),
+        "sizes": MappingProxyType(
+            {
+                "detectors": ("pairwise", "features"),
+                "statistics": ("source-adjusted", "target-contrast"),
+                "inference": "principal",
+                "combination": "each",
+            }
+        ),
         "NC-L1-1.5": _neural_cleanse("l1", mask_weight=1.5),
         "NC-L2-1.5": _neural_cleanse("l2", mask_weight=1.5),
         "NC-L1-1.0": _neural_cleanse("l1", mask_weight=1.0),

@@ -74,7 +74,7 @@ def objective_of(config: ScanConfig, detector: str) -> Objective:
 
 
 def conclude(searched: Searched, config: ScanConfig) -> tuple[Inference, ...]:
-    """What every detector that was to search concludes, in the order in which they were chosen."""
+    """What every detector that was to search concludes, as chosen, after what they conclude together."""
     conclusions: list[Inference] = []
     for name in searched.detectors:
         if name in DETECTORS:
@@ -87,4 +87,8 @@ def conclude(searched: Searched, config: ScanConfig) -> tuple[Inference, ...]:
             conclusions += RATE_DETECTORS[name].infer(own_targets, config, searched.num_classes)
         else:
             conclusions.append(TARGET_DETECTORS[name].infer(own_targets, config, searched.num_classes))
-    return tuple(conclusions)
+    if config.combination == "each" or config.published_p:
+        return tuple(conclusions)
+    from backscan.scanner.inference.agreement import combined
+
+    return combined(conclusions, searched.pairs, searched.targets, config)

@@ -87,7 +87,7 @@ class Detector:
         settings = self._settings(examination, where, step_size, max_steps=max_steps, refine=True)
         sources = self._sources(examination, where.space, pairs)
         found = search_pairs(settings, sources, pairs, Work(), stopped=examination.stopped)
-        if not examination.config.measures_individuals:
+        if not examination.config.measures_individuals_of(self.name):
             return found
         from backscan.scanner.detectors.individuals import with_individuals
 

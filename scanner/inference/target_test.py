@@ -108,13 +108,21 @@ def critical_value(num_targets: int, significance: float, *, num_draws: int = NU
 
 
 @dataclass(frozen=True, slots=True)
-class _Null:
-    """What normal values give, sorted, so that a p-value is one look."""
+class SimulatedNull:
+    """What normal values give, sorted, so that a p-value is one look. T_j is a statistic of the j largest together."""
 
     of_largest: tuple[Vector, ...]
     """T_j, [B] for each j."""
     of_smallest_p: Vector
     """Smallest of the p-values of all T_j of one draw, each among the other draws, [B]."""
+
+    @classmethod
+    def of(cls, draws: NDArray[np.float64]) -> SimulatedNull:
+        """The null of draws of all T_j, [B, J]; a row keeps together what one sample gave."""
+        columns = tuple(np.sort(draws, axis=0).T.copy())
+        # A draw is among its own null, as an observation is not: it is counted by that, not by the 1 beside it.
+        each = [_share_as_large(column, draws[:, j]) - 1 / (len(draws) + 1) for j, column in enumerate(columns)]
+        return cls(columns, np.sort(np.min(each, axis=0)))
 
     def p_value(self, observed: Vector, j: int) -> Vector:
         """P-values of some T_j: (1 + draws that are as large) / (draws + 1)."""
@@ -127,13 +135,9 @@ class _Null:
 
 
 @lru_cache(maxsize=8)
-def _null(num_targets: int, num_draws: int, seed: int) -> _Null:
+def _null(num_targets: int, num_draws: int, seed: int) -> SimulatedNull:
     """The null of some number of targets, kept for the next caller."""
-    draws = null_of_largest(num_targets, num_draws, seed)
-    columns = tuple(np.sort(draws, axis=0).T.copy())
-    # A draw is among its own null, as an observation is not: it is counted by that, not by the 1 beside it.
-    each = [_share_as_large(column, draws[:, j]) - 1 / (num_draws + 1) for j, column in enumerate(columns)]
-    return _Null(columns, np.sort(np.min(each, axis=0)))
+    return SimulatedNull.of(null_of_largest(num_targets, num_draws, seed))
 
 
 def _share_as_large(ascending: Vector, observed: Vector) -> Vector:

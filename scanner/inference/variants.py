@@ -1,7 +1,8 @@
-"""From the sizes of all pairs to p-values: principal, confusion-corrected and naive inference of XMK.
+"""From the sizes of all pairs to p-values: principal, confusion-corrected and naive inference of XMK, and our own.
 
-Pairs that are already confused or have no images do not count; pairs that ended at a limit enter with the reciprocal
-of the largest size tried. `order_test` says what is done with the reciprocals.
+Pairs that are already confused or have no images do not count; by default neither do those of classes that the model
+confuses on clean images, as their patterns are small for that reason. Pairs that ended at a limit enter with the
+reciprocal of the largest size tried. `order_test` says what is done with the reciprocals.
 """
 
 from __future__ import annotations
@@ -35,10 +36,18 @@ class InferenceVariant:
     """Add the offset of equation (7) to every size."""
     excludes_largest: bool
     """Leave the largest statistics out of the fit and condition on that."""
+    leaves_out_confused: bool = False
+    """Whether classes that the model confuses without any pattern make no pair, in either direction."""
 
+
+_MOST_NAMED = 5
+MOST_CONFUSED = 0.25
+"""Share of a class that the model decides as another on clean images from which on the two are confused: half of the
+way to a coin's. A class that was split in two, or stands twice among the labels, is confused by half."""
 
 INFERENCES: Mapping[str, InferenceVariant] = MappingProxyType(
     {
+        "unconfused": InferenceVariant(corrects_confusion=False, excludes_largest=True, leaves_out_confused=True),
         "principal": InferenceVariant(corrects_confusion=False, excludes_largest=True),
         "corrected": InferenceVariant(corrects_confusion=True, excludes_largest=True),
         "naive": InferenceVariant(corrects_confusion=False, excludes_largest=False),
@@ -60,8 +69,21 @@ def with_reciprocals(pairs: Sequence[PairResult], *, inference: str, order: int)
     Raises:
         InternalError: a pair that counts has no positive size.
     """
-    corrects = INFERENCES[inference].corrects_confusion
-    return tuple(_with_reciprocal(pair, order if corrects else None) for pair in pairs)
+    variant = INFERENCES[inference]
+    left_out = confused_pairs(pairs) if variant.leaves_out_confused else {}
+    return tuple(
+        replace(pair, offset=None, reciprocal=None)
+        if (pair.source, pair.target) in left_out
+        else _with_reciprocal(pair, order if variant.corrects_confusion else None)
+        for pair in pairs
+    )
+
+
+def confused_pairs(pairs: Sequence[PairResult]) -> dict[Pair, float]:
+    """The pairs of classes that the model confuses on clean images in either direction, with the larger share."""
+    rates = {(pair.source, pair.target): pair.initial_rate or 0.0 for pair in pairs}
+    either_way = {pair: max(rate, rates.get((pair[1], pair[0]), 0.0)) for pair, rate in rates.items()}
+    return {pair: rate for pair, rate in either_way.items() if rate >= MOST_CONFUSED}
 
 
 def infer_pairs(
@@ -95,11 +117,24 @@ def infer_pairs(
     statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
     found: list[Inference] = []
     for name in statistics:
+        if name == COMMONALITY and not config.measures_individuals_of(detector):
+            continue
         if name == COMMONALITY:
             found += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
         else:
             found.append(_infer(reciprocals, name, config, screened, detector=detector, space=space))
-    return tuple(found)
+    remark = _left_out(pairs) if INFERENCES[config.inference].leaves_out_confused else ""
+    return tuple(replace(each, remarks=(*each.remarks, remark)) if remark else each for each in found)
+
+
+def _left_out(pairs: Sequence[PairResult]) -> str:
+    """Which classes make no pair because the model confuses them, as a sentence; empty if none."""
+    left_out = {(min(pair), max(pair)): rate for pair, rate in confused_pairs(pairs).items()}
+    if not left_out:
+        return ""
+    told = [f"{one} and {other} ({rate:.0%})" for (one, other), rate in sorted(left_out.items())[:_MOST_NAMED]]
+    more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+    return f"the model confuses classes {', '.join(told)}{more} on clean images, so these make no pair"
 
 
 def _by_commonality(
@@ -169,7 +204,7 @@ def _infer(
         excludes_largest=INFERENCES[config.inference].excludes_largest,
         null=config.null,
         significance=config.significance,
-        num_tests=config.num_tests if screened is None else config.num_tests_with(1),
+        num_tests=config.num_tests if screened is None else config.num_tests_of((OF_SOME_PAIRS,)),
         published_p=config.published_p,
         bootstrap_draws=config.bootstrap_draws,
         seed=config.seed,

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backscan.scanner.results import DEPENDS_ON_CALL, TARGET_RATE, PairStatus, Verdict, first_with_power
+from backscan.scanner.results import (
+    DEPENDS_ON_CALL,
+    OF_TARGETS_TOGETHER,
+    TARGET_RATE,
+    PairStatus,
+    Verdict,
+    first_with_power,
+)
 
 if TYPE_CHECKING:
     from backscan.scanner.results import GraphFinding, Inference, PairKey, PairResult, Verification
@@ -61,9 +68,18 @@ def candidates_for_replay(
     significant: dict[PairKey, Inference] = {}
     for entry in ordered:
         p_value = corrected_p_value(entry, inferences, published=published)
-        if p_value is not None and p_value <= significance and _doubt(pairs, entry) is None:
-            significant.setdefault(entry.key, entry)
+        if p_value is not None and p_value <= significance:
+            for shown in _shown_by_each(entry):
+                if _doubt(pairs, shown) is None:
+                    significant.setdefault(shown.key, shown)
     return tuple(significant.values()) or tuple(ordered[:1])
+
+
+def _shown_by_each(conclusion: Inference) -> tuple[Inference, ...]:
+    """A conclusion; one of several witnesses about a target with the pattern of each of them, the strongest first."""
+    if conclusion.statistic != OF_TARGETS_TOGETHER:
+        return (conclusion,)
+    return tuple(conclusion.shown_by(witness) for witness in conclusion.witnesses if witness.source is not None)
 
 
 def deciding_conclusion(
@@ -72,7 +88,8 @@ def deciding_conclusion(
     """The conclusion that the verdict is about: the one that was replayed, else the most extreme."""
     ordered = _by_p_value(inferences, published=published)
     if verification is not None:
-        ordered.sort(key=lambda entry: entry.key != verification.key)
+        shown = [each for entry in ordered for each in _shown_by_each(entry) if each.key == verification.key]
+        ordered = shown + ordered
     return next(iter(ordered), None)
 
 
@@ -203,8 +220,19 @@ def _by_p_value(inferences: Sequence[Inference], *, published: bool) -> list[Inf
     return sorted(deciding, key=lambda entry: (deciding_p_value(entry, published=published), entry.p_value))
 
 
+_TOLD = {
+    TARGET_RATE: "one content of a small window sends many images of the other classes to it",
+    "commonality-target": "patterns that lead all images to it are hardly larger than what single images need",
+    "target-contrast": "small patterns lead to it, and none as small away from it",
+    "target-wise": "small patterns lead to it",
+}
+"""What a witness says of a target class, as a clause."""
+
+
 def _finding(inference: Inference) -> str:
     """What is abnormal, as a clause."""
+    if inference.statistic == OF_TARGETS_TOGETHER:
+        return f"class {inference.target} stands out as a target: {_TOLD[str(inference.carried_by)]}"
     if inference.statistic == TARGET_RATE:
         return (
             f"one content of a small window sends abnormally many images of the other classes to class "
@@ -216,6 +244,8 @@ def _finding(inference: Inference) -> str:
 
 
 def _extreme(inference: Inference) -> str:
+    if inference.statistic == OF_TARGETS_TOGETHER:
+        return f"target by all witnesses together, class {inference.target}"
     if inference.statistic == TARGET_RATE:
         return f"target of a window, class {inference.target}"
     return f"pair{' of a window' if inference.is_of_rates else ''}, {_pair_name(inference)}"
@@ -246,7 +276,7 @@ def _doubts(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> tup
     """Why the search cannot support any verdict, each reason once; with several detectors each names its own."""
     by_detector: dict[str, list[Inference]] = {}
     for entry in inferences:
-        if entry.decides:
+        if entry.part_of or (entry.decides and not entry.witnesses):
             by_detector.setdefault(entry.detector, []).append(entry)
     found = ((name, _doubt_of_detector(pairs, own)) for name, own in by_detector.items())
     named = (f"detector {name}: {doubt}" if len(by_detector) > 1 else doubt for name, doubt in found if doubt)
@@ -300,7 +330,7 @@ def _basis(inferences: Sequence[Inference]) -> tuple[str, ...]:
     counted = [
         (entry, sum(value is not None for row in entry.values for value in row))
         for entry in inferences
-        if entry.decides and not entry.is_of_rates
+        if (entry.decides or entry.part_of) and not entry.witnesses and not entry.is_of_rates
     ]
     return tuple(
         f"detector {entry.detector} searched {num_searched} of {entry.num_pairs} pairs: one that a first estimate "

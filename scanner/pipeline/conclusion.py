@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backscan.scanner.detectors import conclude
 from backscan.scanner.inference.variants import with_reciprocals
@@ -60,11 +60,18 @@ def resting_on(deciding: Inference | None, conclusions: Sequence[Inference]) -> 
     """All conclusions, and the one that the verdict rests on."""
     if deciding is None:
         return Concluded(tuple(conclusions))
+    # One of several witnesses stands with the pattern that was replayed, in the place of the same conclusion.
+    place = next(i for i, each in enumerate(conclusions) if replace(each, **_shown(deciding)) == deciding)
     return Concluded(
-        detectors=tuple(conclusions),
-        deciding=next(place for place, conclusion in enumerate(conclusions) if conclusion is deciding),
+        detectors=(*conclusions[:place], deciding, *conclusions[place + 1 :]),
+        deciding=place,
         calibrated_p_value=corrected_p_value(deciding, conclusions, published=False),
     )
+
+
+def _shown(conclusion: Inference) -> dict[str, Any]:
+    """What depends on the witness that shows a conclusion."""
+    return {name: getattr(conclusion, name) for name in ("detector", "source", "target", "carried_by")}
 
 
 def _with_evidence(

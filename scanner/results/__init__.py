@@ -19,6 +19,8 @@ from backscan.scanner.results.evidence import (
     Verification,
 )
 from backscan.scanner.results.inference import (
+    OF_PAIRS_TOGETHER,
+    OF_TARGETS_TOGETHER,
     PAIR_RATE,
     RATE_STATISTICS,
     TARGET_RATE,
@@ -26,6 +28,7 @@ from backscan.scanner.results.inference import (
     Inference,
     NullFit,
     TargetFigures,
+    Witness,
     first_with_power,
     without_nan,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from backscan.scanner.results.pairs import PairKey
 
 TARGET_RATE, PAIR_RATE = RATE_STATISTICS = ("target-rate", "pair-rate")
 """Statistics of rates instead of sizes, of patterns that take the place of the image."""
+OF_TARGETS_TOGETHER, OF_PAIRS_TOGETHER = "targets-together", "pairs-together"
+"""What several witnesses say together, of targets and of pairs."""
 
 
 def without_nan(row: NDArray[np.float64]) -> tuple[float | None, ...]:
@@ -74,6 +77,24 @@ class TargetFigures:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class Witness:
+    """What one conclusion says of what several conclude together."""
+
+    detector: str
+    """Name in the table of detectors."""
+    statistic: str
+    """What it concludes from."""
+    source: int | None
+    """Source class that it shows best."""
+    target: int | None
+    """Target class that it speaks of."""
+    p_value: float | None
+    """Its own calibrated p-value, of its most extreme pair or target."""
+    t: float | None = None
+    """How far that target stands out by this witness alone, as Student's t; None for pairs."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Inference:
     """What one detector concludes from all pairs."""
 
@@ -115,11 +136,27 @@ class Inference:
     """What a reader should know about this inference."""
     targets: TargetFigures | None = None
     """How far each target stands out, of a conclusion about targets by the test of `target_test`."""
+    witnesses: tuple[Witness, ...] = ()
+    """What several conclusions that decide together say, the strongest first; empty for one that stands alone."""
+    carried_by: str | None = None
+    """Statistic of the witness whose pattern stands for what several conclude together."""
+    part_of: str | None = None
+    """Statistic of the conclusion of several that this one is a witness of."""
 
     @property
     def is_of_rates(self) -> bool:
-        """Whether it compares how often images follow a pattern, not how small it is."""
-        return self.statistic in RATE_STATISTICS
+        """Whether its pattern is judged by how often images follow it, not by how small it is."""
+        return (self.carried_by or self.statistic) in RATE_STATISTICS
+
+    def shown_by(self, witness: Witness) -> Inference:
+        """The same conclusion of several, with the pattern of another of its witnesses."""
+        return replace(
+            self,
+            detector=witness.detector,
+            source=witness.source,
+            target=witness.target,
+            carried_by=witness.statistic,
+        )
 
     @property
     def key(self) -> PairKey:

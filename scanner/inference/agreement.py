@@ -1,0 +1,202 @@
+"""One verdict of several witnesses: what they say of targets together, and what they say of pairs.
+
+A witness is one conclusion. Those that have a value for every target are combined target by target: each may name an
+attack alone, and those that half see the same target add up (`kernels/agreement.py`). Those that have one for every
+pair share their p-values: the smallest counts, times their number. The two combined conclusions decide, and the
+witnesses are part of them; with one witness of a kind that witness itself decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backscan.kernels import agreement_scores, largest_sums, normal_scores, null_of_agreement
+from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
+from backscan.scanner.inference.commonality import OF_TARGETS
+from backscan.scanner.inference.target_test import FEWEST_TARGETS, SimulatedNull, target_test
+from backscan.scanner.results import OF_PAIRS_TOGETHER, OF_TARGETS_TOGETHER, TARGET_RATE, Witness, without_nan
+
+if TYPE_CHECKING:
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.results import Inference, PairResult, TargetResult
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+NUM_DRAWS = 9_999
+"""Simulated samples of the agreement of targets."""
+# Correlation of two witnesses across the targets of unattacked networks, and of one witness in two spaces:
+# `python -m benchmarks.accuracy.populations` has them.
+_CORRELATION, _SAME_STATISTIC = 0.1, 0.9
+_OF_TARGETS = frozenset({*TARGET_STATISTICS, OF_TARGETS, TARGET_RATE})
+
+
+def combined(
+    conclusions: Sequence[Inference],
+    pairs: Sequence[PairResult],
+    targets: Sequence[TargetResult],
+    config: ScanConfig,
+) -> tuple[Inference, ...]:
+    """The conclusions with what follows from them together, which then decides in their place.
+
+    Args:
+        conclusions: Of all detectors.
+        pairs: Every searched pair, which says what source shows a target best.
+        targets: Every searched target, likewise.
+        config: Significance, and the seed of the simulation.
+    """
+    deciding = [entry for entry in conclusions if entry.decides and entry.calibrated_p_value is not None]
+    of_targets = [entry for entry in deciding if entry.statistic in _OF_TARGETS]
+    of_pairs = [entry for entry in deciding if entry.statistic not in _OF_TARGETS]
+    # On trained networks the commonality of a single pair found nothing that its size did not: it only informs.
+    of_sizes = [entry for entry in of_pairs if entry.statistic != COMMONALITY] or of_pairs
+    informs = {id(entry) for entry in of_pairs} - {id(entry) for entry in of_sizes}
+    together: list[Inference] = []
+    parts: dict[int, str] = {}
+    if len(of_targets) > 1 and len(_common(of_targets)) >= FEWEST_TARGETS:
+        together.append(_targets_together(of_targets, pairs, targets, config))
+        parts |= {id(entry): OF_TARGETS_TOGETHER for entry in of_targets}
+    if len(of_sizes) > 1:
+        together.append(_pairs_together(of_sizes, config))
+        parts |= {id(entry): OF_PAIRS_TOGETHER for entry in of_sizes}
+    marked = (
+        replace(entry, decides=False, part_of=parts.get(id(entry))) if id(entry) in parts.keys() | informs else entry
+        for entry in conclusions
+    )
+    return (*together, *marked)
+
+
+def _common(witnesses: Sequence[Inference]) -> NDArray[np.int64]:
+    """The targets that all witnesses have a value of."""
+    return np.flatnonzero(~np.isnan([_values(entry) for entry in witnesses]).any(axis=0))
+
+
+def _pairs_together(witnesses: Sequence[Inference], config: ScanConfig) -> Inference:
+    """The most extreme of some conclusions about pairs, its p-values times their number."""
+    ordered = sorted(witnesses, key=lambda entry: (entry.calibrated_p_value, entry.p_value))
+    first, number = ordered[0], len(ordered)
+    p_value, calibrated = (
+        None if value is None else min(1.0, number * value) for value in (first.p_value, first.calibrated_p_value)
+    )
+    return replace(
+        first,
+        statistic=OF_PAIRS_TOGETHER,
+        carried_by=first.statistic,
+        p_value=p_value,
+        calibrated_p_value=calibrated,
+        detected=calibrated is not None and calibrated <= config.significance,
+        detectable_size=next((e.detectable_size for e in ordered if e.detectable_size is not None), None),
+        witnesses=tuple(
+            Witness(entry.detector, entry.statistic, entry.source, entry.target, entry.calibrated_p_value)
+            for entry in ordered
+        ),
+        remarks=(),
+    )
+
+
+def _targets_together(
+    witnesses: Sequence[Inference],
+    pairs: Sequence[PairResult],
+    targets: Sequence[TargetResult],
+    config: ScanConfig,
+) -> Inference:
+    """What the witnesses say of the targets that all of them have a value of."""
+    values, present = np.stack([_values(entry) for entry in witnesses]), _common(witnesses)
+    correlation = correlation_of([entry.statistic for entry in witnesses])
+    scores, order = agreement_scores(values[None][:, :, present], correlation)
+    null = _null(present.size, tuple(map(tuple, correlation.tolist())), config.seed)
+    by_itself = [float(null.p_value(np.array(score), j)) for j, score in enumerate(scores[0], start=1)]
+    num_together = int(np.argmin(by_itself)) + 1
+    named = tuple(present[order[0, :num_together]].tolist())
+    own = {id(entry): target_test(row, seed=config.seed) for entry, row in zip(witnesses, values, strict=True)}
+    ordered = sorted(witnesses, key=lambda entry: -own[id(entry)].t[named[0]])
+    told = tuple(
+        Witness(
+            entry.detector,
+            entry.statistic,
+            _source(entry.detector, named[0], pairs, targets),
+            named[0],
+            entry.calibrated_p_value,
+            _finite(own[id(entry)].t[named[0]]),
+        )
+        for entry in ordered
+    )
+    p_value = null.joint_p_value(min(by_itself))
+    return replace(
+        ordered[0],
+        statistic=OF_TARGETS_TOGETHER,
+        carried_by=ordered[0].statistic,
+        num_pairs=int(present.size),
+        values=(without_nan(_scores(values, present, correlation)),),
+        null=None,
+        source=told[0].source,
+        target=named[0],
+        p_value=min(by_itself),
+        calibrated_p_value=p_value,
+        bootstrap_draws=NUM_DRAWS,
+        detected=p_value <= config.significance,
+        detectable_size=None,
+        witnesses=told,
+        remarks=(f"targets {', '.join(map(str, named))} stand out together",) if num_together > 1 else (),
+        targets=None,
+    )
+
+
+def correlation_of(statistics: Sequence[str]) -> Matrix:
+    """Correlation of witnesses across the targets of an unattacked model, [W, W]."""
+    same = np.array([[one == other for other in statistics] for one in statistics])
+    correlation: Matrix = np.where(same, _SAME_STATISTIC, _CORRELATION)
+    np.fill_diagonal(correlation, 1.0)
+    return correlation
+
+
+def _values(entry: Inference) -> Vector:
+    """The value of every target on a scale on which unattacked ones are about normal, [K]; NaN without one."""
+    [row] = entry.values
+    values = np.array([math.nan if value is None else value for value in row])
+    # The mean of log c is reported as a quotient, as sizes are; a rate is a logit already.
+    return values if entry.statistic == TARGET_RATE else np.log(values)
+
+
+def _scores(values: Matrix, present: NDArray[np.int64], correlation: Matrix) -> Vector:
+    """Largest weighted sum of the witnesses' normal scores of each target alone, [K]; NaN where one is missing."""
+    found = np.full(values.shape[1], math.nan)
+    t = np.stack([target_test(row).t for row in values[:, present]])
+    found[present] = largest_sums(normal_scores(t, present.size - 2), correlation)
+    return found
+
+
+def _source(detector: str, target: int, pairs: Sequence[PairResult], targets: Sequence[TargetResult]) -> int | None:
+    """The source class that shows a target best: of the smallest pattern, or of the highest rate."""
+    sizes = {
+        pair.source: pair.size
+        for pair in pairs
+        if (pair.detector, pair.target) == (detector, target) and pair.status.counts and pair.size is not None
+    }
+    if sizes:
+        return min(sizes, key=lambda source: (sizes[source], source))
+    rates = {
+        source: hits / count
+        for entry in targets
+        if (entry.detector, entry.target) == (detector, target) and entry.support is not None
+        for source, hits, count in zip(entry.support.sources, entry.support.hits, entry.support.counts, strict=True)
+        if count
+    }
+    return max(rates, key=lambda source: (rates[source], -source)) if rates else None
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+@lru_cache(maxsize=8)
+def _null(num_targets: int, correlation: tuple[tuple[float, ...], ...], seed: int) -> SimulatedNull:
+    """The null of some witnesses and targets, kept for the next caller."""
+    return SimulatedNull.of(null_of_agreement(num_targets, np.array(correlation), NUM_DRAWS, seed))
