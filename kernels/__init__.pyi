@@ -5,7 +5,7 @@ from .bootstrap import bootstrap_log_p_values, calibrated_p_value, count_exclude
 from .confusion import size_offset
 from .embedding import add
 from .nulls import NULL_FAMILIES, FitStatus, NullFamily
-from .order import log_sf_of_order_p_value, order_p_value, quantile_rank, quantile_with_error
+from .order import log_order_p_value, log_sf_of_order_p_value, order_p_value, quantile_rank, quantile_with_error
 from .outliers import largest_together, null_of_largest
 from .rates import judge_rates
 
@@ -22,6 +22,7 @@ __all__ = [
     "judge_rates",
     "largest_sums",
     "largest_together",
+    "log_order_p_value",
     "log_sf_of_order_p_value",
     "normal_scores",
     "null_of_agreement",

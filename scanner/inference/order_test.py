@@ -28,6 +28,7 @@ from backscan.kernels import (
     calibrated_p_value,
     count_excluded,
     judge_extremes,
+    log_order_p_value,
     log_sf_of_order_p_value,
 )
 from backscan.scanner.inference.statistics import STATISTICS
@@ -103,6 +104,8 @@ class Assessment:
     """What a reader should know."""
     num_pairs: int = 0
     """Pairs that count: the exponent of equation (4)."""
+    abnormal: tuple[tuple[int, int], ...] = ()
+    """Pairs that would be significant each as the largest, the most extreme first; empty of values of targets."""
 
 
 def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) -> Assessment:
@@ -145,7 +148,21 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
         detectable_size=_detectable_size(observed, raw, log_p_draws, terms),
         remarks=tuple(_remarks(observed, raw, terms, screened)),
         num_pairs=observed.num_pairs,
+        abnormal=_abnormal(observed, terms) if values.shape == reciprocals.shape else (),
     )
+
+
+def _abnormal(observed: _Observed, terms: Terms) -> tuple[tuple[int, int], ...]:
+    """Pairs whose order-statistic p-value would be significant after the correction, had they been the largest."""
+    if observed.status != FitStatus.REACHED:
+        return ()
+    known = ~np.isnan(observed.values)
+    parameters = np.broadcast_to(observed.parameters, (int(known.sum()), len(observed.parameters)))
+    log_sf = terms.family.log_sf(observed.values[known], parameters)
+    log_p = log_order_p_value(log_sf, observed.num_pairs)
+    beyond = np.flatnonzero(log_p <= math.log(terms.significance / terms.num_tests))
+    pairs = np.argwhere(known)[beyond[np.argsort(log_p[beyond], kind="stable")]]
+    return tuple((int(source), int(target)) for source, target in pairs)
 
 
 def _most_extreme(values: Matrix, reciprocals: Matrix) -> tuple[int, int]:

@@ -229,6 +229,7 @@ def _infer(
         detected=deciding is not None and deciding <= terms.significance,
         detectable_size=assessment.detectable_size,
         remarks=assessment.remarks,
+        abnormal=assessment.abnormal,
     )
 
 

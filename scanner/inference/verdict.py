@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _MOST_UNREACHED = 0.1
 FEWEST_CLASSES = 3
 _MOST_NODES = 3
+_MOST_PAIRS = 10
+# A class follows a pattern where more than half of its images do, and twice as many as without it.
+_FOLLOWS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,8 @@ def _decide(
     finding = f"{_finding(deciding)} ({strength})"
     abnormal = p_value <= significance and _doubt(pairs, deciding) is None
     if abnormal and verification is not None and verification.confirmed:
-        return Judgement(Verdict.BACKDOOR_DETECTED, (finding, _confirmation(verification)))
+        told = (finding, _extent(deciding, verification), _confirmation(verification))
+        return Judgement(Verdict.BACKDOOR_DETECTED, tuple(filter(None, told)))
     if doubts:
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     if not abnormal:
@@ -253,6 +257,22 @@ def _extreme(inference: Inference) -> str:
 
 def _pair_name(inference: Inference) -> str:
     return f"class {inference.source} to class {inference.target}"
+
+
+def _extent(conclusion: Inference, verification: Verification) -> str:
+    """Which classes go where: many pairs at once, from all or several classes to one, or a single pair."""
+    targets = dict(reversed(conclusion.abnormal))
+    if len(targets) > 2 and len(set(targets.values())) > len(targets) // 2:
+        told = ", ".join(f"{source} to {target}" for source, target in sorted(targets.items())[:_MOST_PAIRS])
+        more = " and so on" if len(targets) > _MOST_PAIRS else ""
+        return f"images of {len(targets)} classes go to another class each ({told}{more})"
+    others = verification.collateral
+    follow = [each.source for each in others if each.rate > _FOLLOWS and each.rate > 2.0 * each.initial_rate]
+    if not others:
+        return ""
+    if not follow:
+        return f"no other class follows it: class {verification.source} to class {verification.target} only"
+    return f"images of {1 + len(follow)} of {1 + len(others)} other classes go to class {verification.target} with it"
 
 
 def _confirmation(verification: Verification) -> str:

@@ -271,7 +271,7 @@ class SettledModel(SettledFile):
                 raise ValueError(f"expected a cut model for detector {detector}")
             shape = cut.shape
         found = self.line.ask(protocol.Prepare(detector, images_by_class, config, seconds))
-        return PreparedSearch(self.line, detector, shape, found, config.measures_individuals)
+        return PreparedSearch(self.line, detector, shape, found, config.measures_individuals_of(detector))
 
     def search_targets(
         self, detector: str, images_by_class: ImagesByClass, config: ScanConfig, *, seconds: float | None

@@ -214,6 +214,13 @@ def _collateral(result: ScanResult) -> list[dict[str, Any]]:
     ]
 
 
+def _part(inference: Inference) -> str:
+    """What a conclusion does for the verdict, as a cell."""
+    if inference.part_of:
+        return f"part of {inference.part_of.replace('-', ' ')}"
+    return ("decides, detected" if inference.detected else "decides") if inference.decides else "informs"
+
+
 def _detector(result: ScanResult, inference: Inference) -> dict[str, Any]:
     return {
         "name": detector_name(inference),
@@ -223,7 +230,7 @@ def _detector(result: ScanResult, inference: Inference) -> dict[str, Any]:
         "published": p_text(inference.p_value).removeprefix("= "),
         "calibrated": calibrated_text(inference).removeprefix("= "),
         "index": number(inference.anomaly_index) if inference.anomaly_index is not None else "",
-        "part": ("decides, detected" if inference.detected else "decides") if inference.decides else "informs",
+        "part": _part(inference),
         "remarks": inference.remarks,
     }
 

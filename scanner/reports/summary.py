@@ -232,12 +232,22 @@ def detector_text(result: ScanResult, inference: Inference, *, behind_verdict: b
         index = f"anomaly index {number(inference.anomaly_index)}{' (abnormal)' if inference.detected else ''}"
         return f"{detector_name(inference)}: {index} at {pair}; informs only"
     p_values = f"calibrated p {calibrated_text(inference)}, published p {p_text(inference.p_value)}"
-    remark = "; informs only" if not inference.decides else "; the verdict rests on this" if behind_verdict else ""
-    return f"{detector_name(inference)}: {p_values} at {pair}{remark}"
+    return f"{detector_name(inference)}: {p_values} at {pair}{_role(inference, behind_verdict=behind_verdict)}"
+
+
+def _role(inference: Inference, *, behind_verdict: bool) -> str:
+    """What a conclusion does for the verdict, as a remark."""
+    if inference.part_of:
+        return f"; part of {inference.part_of.replace('-', ' ')}"
+    if not inference.decides:
+        return "; informs only"
+    return "; the verdict rests on this" if behind_verdict else ""
 
 
 def detector_name(inference: Inference) -> str:
-    """`pairwise, image, plain`."""
+    """`pairwise, image, plain`, or `targets together`."""
+    if inference.witnesses:
+        return inference.statistic.replace("-", " ")
     return f"{inference.detector}, {inference.space}, {inference.statistic}"
 
 

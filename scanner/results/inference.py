@@ -136,6 +136,8 @@ class Inference:
     """What a reader should know about this inference."""
     targets: TargetFigures | None = None
     """How far each target stands out, of a conclusion about targets by the test of `target_test`."""
+    abnormal: tuple[tuple[int, int], ...] = ()
+    """Pairs that would be significant each as the most extreme, that first; empty of conclusions about targets."""
     witnesses: tuple[Witness, ...] = ()
     """What several conclusions that decide together say, the strongest first; empty for one that stands alone."""
     carried_by: str | None = None
