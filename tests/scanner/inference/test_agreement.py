@@ -1,0 +1,139 @@
+"""What several witnesses conclude together: agreement on a target counts, disagreement does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from backscan.scanner import ScanConfig
+from backscan.scanner.inference.agreement import combined
+from backscan.scanner.inference.verdict import candidates_for_replay, corrected_p_value, deciding_conclusion
+from backscan.scanner.results import (
+    OF_PAIRS_TOGETHER,
+    OF_TARGETS_TOGETHER,
+    TARGET_RATE,
+    Inference,
+    PairResult,
+    PairStatus,
+    Trajectory,
+)
+
+CONFIG = ScanConfig()
+K = 10
+
+
+def conclusion(detector: str, statistic: str, values, p_value: float, **changes) -> Inference:
+    rows = tuple(tuple(row) for row in np.atleast_2d(values).tolist())
+    target = int(np.argmax(rows[0]))
+    found = Inference(
+        detector=detector,
+        space="image",
+        norm="l2",
+        statistic=statistic,
+        inference="unconfused",
+        num_pairs=K,
+        values=rows,
+        null=None,
+        source=(target + 1) % K,
+        target=target,
+        p_value=p_value,
+        calibrated_p_value=p_value,
+        bootstrap_draws=999,
+        detected=p_value <= 0.05,
+    )
+    return replace(found, **changes)
+
+
+def logs(seed: int, target: int, excess: float) -> np.ndarray:
+    values = np.random.default_rng(seed).normal(size=K)
+    values[target] = excess
+    return values
+
+
+def witnesses(targets: tuple[int, int, int], excess: float) -> list[Inference]:
+    first, second, third = (logs(seed, target, excess) for seed, target in enumerate(targets))
+    return [
+        conclusion("pairwise", "commonality-target", np.exp(first), 0.04),
+        conclusion("pairwise", "target-contrast", np.exp(second), 0.04),
+        conclusion("window", TARGET_RATE, third, 0.04),
+    ]
+
+
+def pair(source: int, target: int, size: float) -> PairResult:
+    return PairResult(
+        "pairwise", source, target, PairStatus.REACHED, size, 0.0, 0.8, 3, Trajectory((0.0, size), (0.0, 0.8))
+    )
+
+
+PAIRS = [pair(source, target, 1.0 + source / 10) for source in range(K) for target in range(K) if source != target]
+
+
+def together(conclusions: list[Inference]) -> dict[str, Inference]:
+    return {entry.statistic: entry for entry in combined(conclusions, PAIRS, (), CONFIG)}
+
+
+def test_witnesses_that_agree_say_more_than_the_strongest():
+    found = together(witnesses((4, 4, 4), 3.0))[OF_TARGETS_TOGETHER]
+    assert found.target == 4
+    assert found.detected
+    assert found.calibrated_p_value < 0.01
+    assert [each.target for each in found.witnesses] == [4, 4, 4]
+    assert [each.t for each in found.witnesses] == sorted((each.t for each in found.witnesses), reverse=True)
+
+
+def test_witnesses_that_disagree_say_no_more():
+    agree = together(witnesses((4, 4, 4), 3.0))[OF_TARGETS_TOGETHER].calibrated_p_value
+    differ = together(witnesses((4, 7, 1), 3.0))[OF_TARGETS_TOGETHER].calibrated_p_value
+    assert differ > 10 * agree
+
+
+def test_what_decides_are_the_two_together():
+    given = [*witnesses((4, 4, 4), 3.0), *(sizes(name, p) for name, p in (("pairwise", 0.2), ("features", 0.03)))]
+    found = combined(given, PAIRS, (), CONFIG)
+    assert [entry.statistic for entry in found if entry.decides] == [OF_TARGETS_TOGETHER, OF_PAIRS_TOGETHER]
+    assert {entry.part_of for entry in found if not entry.decides} == {OF_TARGETS_TOGETHER, OF_PAIRS_TOGETHER}
+    of_pairs = found[1]
+    assert (of_pairs.detector, of_pairs.calibrated_p_value) == ("features", pytest.approx(0.06))
+    assert corrected_p_value(of_pairs, found, published=False) == pytest.approx(0.12)
+
+
+def test_commonality_of_pairs_informs_beside_sizes_and_decides_alone():
+    common = sizes("pairwise", 0.001, statistic="commonality")
+    beside = combined([sizes("pairwise", 0.5), common], PAIRS, (), CONFIG)
+    assert [(entry.statistic, entry.decides, entry.part_of) for entry in beside] == [
+        ("source-adjusted", True, None),
+        ("commonality", False, None),
+    ]
+    assert combined([common], PAIRS, (), CONFIG)[0].decides
+
+
+def test_one_witness_of_a_kind_stands_alone():
+    alone = witnesses((4, 4, 4), 3.0)[:1]
+    assert combined(alone, PAIRS, (), CONFIG) == tuple(alone)
+
+
+def test_two_targets_are_not_combined():
+    few = [
+        replace(entry, values=(tuple(v if t < 2 else None for t, v in enumerate(entry.values[0])),))
+        for entry in witnesses((0, 0, 0), 3.0)
+    ]
+    assert combined(few, PAIRS, (), CONFIG) == tuple(few)
+
+
+def test_each_witness_shows_it_until_one_is_confirmed():
+    found = combined(witnesses((4, 4, 4), 3.0), PAIRS, (), CONFIG)
+    shown = candidates_for_replay(PAIRS, found, significance=0.05, published=False)
+    # Without a window's supports only the searches of pairs have a pattern; the smallest towards the target.
+    assert {each.key for each in shown} == {("pairwise", 0, 4)}
+    assert deciding_conclusion(found, None, published=False).statistic == OF_TARGETS_TOGETHER
+
+
+def test_equal_inputs_give_equal_conclusions():
+    given = witnesses((4, 4, 4), 3.0)
+    assert combined(given, PAIRS, (), CONFIG) == combined(given, PAIRS, (), CONFIG)
+
+
+def sizes(detector: str, p_value: float, statistic: str = "source-adjusted") -> Inference:
+    return conclusion(detector, statistic, np.random.default_rng(9).normal(size=(K, K)) + 5.0, p_value)
