@@ -60,10 +60,11 @@ def test_permuted_targets_permute():
 def test_one_witness_is_not_drowned_and_two_that_half_see_add_up():
     row = np.random.default_rng(3).normal(size=10)
     row[4] = 0.0
+    row /= row.std()
     quiet = np.stack([row, -row])  # as far apart on either side, but for the target
     alone, both = quiet.copy(), quiet.copy()
     alone[0, 4] += 8.0
-    both[:, 4] += 3.5
+    both[:, 4] += 4.0
     null = np.sort(null_of_agreement(10, TWO, 20_000, 0)[:, 0])
     for values in (alone, both):
         scores, order = agreement_scores(values[None], TWO)
