@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MOST_UNREACHED = 0.1
 FEWEST_CLASSES = 3
 _MOST_NODES = 3
+# Up to this many times the significance a p-value is borderline.
+_NEAR = 4.0
 _MOST_PAIRS = 10
 # A class follows a pattern where more than half of its images do, and twice as many as without it.
 _FOLLOWS = 0.5
@@ -143,11 +145,32 @@ def _decide(
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     if not abnormal:
         reason = f"the most extreme {_extreme(deciding)}, is not abnormal among the others ({strength})"
-        return Judgement(Verdict.NOT_DETECTED, (reason, *_power(deciding, inferences), *_basis(inferences)))
+        borderline = _borderline(p_value, inferences, significance=significance, published=published)
+        return Judgement(
+            Verdict.NOT_DETECTED, (reason, *borderline, *_power(deciding, inferences), *_basis(inferences))
+        )
     if verification is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, but it was not replayed on the original file",))
     return Judgement(
         Verdict.INCONCLUSIVE, (f"{finding}, but the original file does not confirm it: {verification.reason}",)
+    )
+
+
+def _borderline(
+    p_value: float, inferences: Sequence[Inference], *, significance: float, published: bool
+) -> tuple[str, ...]:
+    """That a verdict is near the threshold, or one witness alone beyond it, and what would settle it; empty if not."""
+    below = [
+        f"{entry.detector} {entry.statistic}, class {entry.target}, p = {own:.2g}"
+        for entry in inferences
+        if entry.part_of and (own := entry.p_value if published else entry.calibrated_p_value) is not None
+        if own <= significance
+    ]
+    if p_value > _NEAR * significance and not below:
+        return ()
+    alone = f" ({'; '.join(below)} alone)" if below else ""
+    return (
+        f"this is borderline{alone}: more images (--images-per-class), other images or another --seed would settle it",
     )
 
 
