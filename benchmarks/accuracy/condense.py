@@ -79,6 +79,7 @@ def scan_row(victim: Victim, setting: str, kept: KeptScan) -> ScanRow:
         confirmed=None if result.verification is None else result.verification.confirmed,
         sizes=_matrix(result.pairs, num_classes) if pairs else _row(result, num_classes),
         statuses={name: pair.status.value for name, pair in pairs.items() if pair.status is not PairStatus.REACHED},
+        initial_rates={name: rounded(pair.initial_rate) for name, pair in pairs.items() if pair.initial_rate},
         offsets={name: rounded(offset) for name, offset in offsets.items() if offset > 0.0},
         sizes_at={f"{rate:g}": _matrix([at_rate(p, rate) for p in result.pairs], num_classes) for rate in rates},
         likeness=_likeness(victim, result),

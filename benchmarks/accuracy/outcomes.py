@@ -11,10 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.scanner import Inference, ScanConfig
-from backscan.scanner.detectors import TARGET_DETECTORS
+from backscan.scanner.detectors import TARGET_DETECTORS, Searched
 from backscan.scanner.inference.order_test import Terms, assess
+from backscan.scanner.inference.rates import logit_of_rate
 from backscan.scanner.inference.variants import INFERENCES
-from backscan.scanner.results import PairStatus, TargetResult
+from backscan.scanner.inference.verdict import corrected_p_value
+from backscan.scanner.pipeline.conclusion import infer_from
+from backscan.scanner.results import (
+    EncodedArray,
+    IndividualSize,
+    IndividualStatus,
+    PairResult,
+    PairStatus,
+    SupportRecord,
+    TargetResult,
+    Trajectory,
+)
 from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
 from benchmarks.accuracy.scans import SETTINGS
 
@@ -38,6 +50,8 @@ class Judge:
     """Whether the published p-value decides instead of the calibrated one."""
     goal_rate: float | None = None
     """Judge sizes at this rate, one of `condense.LOWER_RATES`; None is where the search stopped."""
+    together: bool = False
+    """Whether the conclusions are combined as `scanner check` does by default; else each counts by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +137,22 @@ _STATISTICS = (
 )
 _SEARCHES = {"image": ("pairwise",), "features": ("features J",), "both": ("pairwise", "features J")}
 
+_WITNESSES = ("pairwise", "features J", "window")
+_TOGETHER = {
+    "": ("source-adjusted", "target-contrast", "commonality"),
+    " without commonality": ("source-adjusted", "target-contrast"),
+    " without contrasts": ("source-adjusted", "commonality"),
+}
+
 CANDIDATES: Mapping[str, Judge] = MappingProxyType(
     {
+        **{
+            f"together{what}": Judge(_WITNESSES, statistics, "unconfused", "inverse-gaussian", together=True)
+            for what, statistics in _TOGETHER.items()
+        },
+        "together without windows": Judge(
+            _WITNESSES[:2], _TOGETHER[""], "unconfused", "inverse-gaussian", together=True
+        ),
         "image, gamma, published p: plain": Judge(("pairwise",), published=True),
         "image, J, gamma: plain": Judge(("J",)),
         "image, L1, gamma: plain": Judge(("L1",)),
@@ -141,9 +169,10 @@ CANDIDATES: Mapping[str, Judge] = MappingProxyType(
 
 
 def default() -> str:
-    """The candidate that `scanner check` concludes by: both searches, its own statistics and null."""
+    """The candidate that `scanner check` concludes by: its own searches, statistics and null."""
     config = ScanConfig()
-    judge = Judge(_SEARCHES["both"], config.statistics, config.inference, config.null)
+    together = config.combination == "together"
+    judge = Judge(_WITNESSES, config.statistics, config.inference, config.null, together=together)
     return next(name for name, candidate in CANDIDATES.items() if candidate == judge)
 
 
@@ -155,7 +184,87 @@ def outcome(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> Out
         judge: How to conclude.
         draws: Draws of the calibration.
     """
+    if judge.together:
+        return _together({row.setting: row for row in rows}, judge, draws)
     return combined([test for row in rows for test in _tests(row, judge, draws)])
+
+
+def _together(rows: Mapping[str, ScanRow], judge: Judge, draws: int) -> Outcome:
+    """What the scanner's own step 11 concludes from what rows keep of a search."""
+    detectors = tuple(_DETECTOR_OF[setting] for setting in judge.settings)
+    config = replace(
+        ScanConfig(),
+        detectors=detectors,
+        statistics=judge.statistics,
+        inference=judge.inference,
+        null=judge.null,
+        bootstrap_draws=draws,
+    )
+    pairs = tuple(pair for setting in judge.settings for pair in _pairs(rows[setting]))
+    targets = tuple(entry for setting in judge.settings for entry in _targets(rows[setting]))
+    num_classes = max(len(row.sizes[0]) for row in rows.values())
+    cut = "features" if any(pair.detector == "features" for pair in pairs) else None
+    searched = Searched(detectors, num_classes, cut, pairs, targets=targets)
+    conclusions = infer_from(searched, config)[1]
+    deciding = [entry for entry in conclusions if entry.decides and entry.calibrated_p_value is not None]
+    if not deciding:
+        return Outcome(1.0, None, None)
+    first = min(deciding, key=lambda entry: (entry.calibrated_p_value, entry.p_value))
+    p_value = corrected_p_value(first, conclusions, published=False)
+    return Outcome(1.0 if p_value is None else p_value, first.source, first.target)
+
+
+_DETECTOR_OF = {"pairwise": "pairwise", "features J": "features", "window": "window"}
+_NOTHING = Trajectory((), ())
+
+
+def _pairs(row: ScanRow) -> Iterator[PairResult]:
+    """The pairs of a row, as a report has them."""
+    detector = _DETECTOR_OF[row.setting]
+    for source, sizes in enumerate(row.sizes if detector != "window" else ()):
+        for target, size in enumerate(sizes):
+            if source == target:
+                continue
+            status = PairStatus(row.statuses.get(f"{source}:{target}", "reached"))
+            if size is None and status.counts:
+                continue  # a model that could not be cut has no pairs on features
+            rate = row.initial_rates.get(f"{source}:{target}", 0.0)
+            yield PairResult(
+                detector,
+                source,
+                target,
+                status,
+                size,
+                rate,
+                None,
+                0,
+                _NOTHING,
+                individual_size=_single(row, source, target),
+            )
+
+
+def _single(row: ScanRow, source: int, target: int) -> IndividualSize | None:
+    """What single images need, of a row that has it."""
+    if not row.individual:
+        return None
+    size, common = row.individual[source][target], row.common[source][target]
+    if size is None:
+        return IndividualSize(IndividualStatus.FEW_IMAGES)
+    return IndividualSize(IndividualStatus.FOUND, size, row.individual_errors[source][target], common)
+
+
+def _targets(row: ScanRow) -> Iterator[TargetResult]:
+    """The windows of a row, without their contents."""
+    for target in range(len(row.hits)):
+        asked = {source: counts[target] for source, counts in enumerate(row.counts) if counts[target]}
+        hits = [int(row.hits[source][target] or 0) for source in asked]
+        counts = [int(count or 0) for count in asked.values()]
+        if asked:
+            content = EncodedArray.encode(np.zeros((1, 0), np.float32))
+            support = SupportRecord(row.side, (), content, tuple(asked), tuple(hits), tuple(counts))
+            rate = sum(hits) / sum(counts)
+            value = logit_of_rate(sum(hits), sum(counts))
+            yield TargetResult("window", target, PairStatus.REACHED, value, rate, 0, support=support)
 
 
 def combined(tests: Sequence[_Test]) -> Outcome:

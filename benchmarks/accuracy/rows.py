@@ -111,6 +111,8 @@ class ScanRow:
     """Size at which the single images of each pair's source reach its target, beside `sizes`; empty if not measured."""
     individual_errors: Sizes = ()
     """Standard errors of those."""
+    initial_rates: Mapping[str, float] = field(default_factory=dict)
+    """Share of the source that is decided as the target without a pattern, by `source:target`, where it is not 0."""
     common: Sizes = ()
     """Size of each pair's pattern on the images that have individual sizes."""
     side: int = 0
@@ -141,7 +143,7 @@ class ScanRow:
 Row = VictimRow | ScanRow
 _MATRICES = ("sizes", "individual", "individual_errors", "common", "hits", "counts")
 _OPTIONAL = frozenset(
-    {"statuses", "offsets", "sizes_at", "likeness", "trajectories", *_MATRICES[1:], "side"}
+    {"statuses", "offsets", "sizes_at", "likeness", "trajectories", *_MATRICES[1:], "side", "initial_rates"}
     | {"network", "seconds", "head"}
 )
 """Fields that lines leave out where they are empty."""

@@ -110,6 +110,8 @@ def _errors(pairs: Sequence[PairResult], matrix: Matrix, *, goal_rate: float, se
         if np.isnan(matrix[pair.source, pair.target]) or pair.individual_size is None:
             continue
         sizes = np.array(pair.individual_size.images)
+        if not sizes.size:  # a report that kept the quantiles alone
+            return np.full(len(matrix), np.nan)
         key = (pair.source, sizes.size)
         if key not in chosen:
             chosen[key] = rng.integers(sizes.size, size=(_RESAMPLES, sizes.size))

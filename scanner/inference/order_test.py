@@ -157,7 +157,7 @@ def _abnormal(observed: _Observed, terms: Terms) -> tuple[tuple[int, int], ...]:
     if observed.status != FitStatus.REACHED:
         return ()
     known = ~np.isnan(observed.values)
-    parameters = np.broadcast_to(observed.parameters, (int(known.sum()), len(observed.parameters)))
+    parameters = np.tile(np.array(observed.parameters), (int(known.sum()), 1))
     log_sf = terms.family.log_sf(observed.values[known], parameters)
     log_p = log_order_p_value(log_sf, observed.num_pairs)
     beyond = np.flatnonzero(log_p <= math.log(terms.significance / terms.num_tests))
