@@ -125,13 +125,13 @@ def told(option: Option) -> str:
     """The help text of an option, its names and default filled in."""
     default, mark = option.default, "" if option.shown else " (by default)"
     marked = [f"{each}{mark}" if each == default else each for each in allowed(option)]
-    written = " and ".join(map(str, default)) if isinstance(default, tuple) else default
+    written = alternatives(default, "and") if isinstance(default, tuple) else default
     return option.about.format(names=alternatives(marked), default=written)
 
 
-def alternatives(words: Sequence[str]) -> str:
+def alternatives(words: Sequence[str], last: str = "or") -> str:
     """`a, b or c`."""
-    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def _number(value: float) -> str:

@@ -1,8 +1,8 @@
 """From the sizes of all pairs to p-values: principal, confusion-corrected and naive inference of XMK, and our own.
 
-Pairs that are already confused or have no images do not count; by default neither do those of classes that the model
-confuses on clean images, as their patterns are small for that reason. Pairs that ended at a limit enter with the
-reciprocal of the largest size tried. `order_test` says what is done with the reciprocals.
+Pairs that are already confused or have no images do not count. By default neither do those of classes that the model
+confuses on clean images, and sizes of a little confused ones are enlarged, as they are small for that reason. Pairs
+that ended at a limit enter with the reciprocal of the largest size tried. `order_test` judges the reciprocals.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Inference, Pair, PairResult, ScreenRecord
 
 
+_QUANTILE = NormalDist().inv_cdf
+
+
 @dataclass(frozen=True, slots=True)
 class InferenceVariant:
     """What one inference of XMK does differently."""
@@ -36,18 +40,21 @@ class InferenceVariant:
     """Add the offset of equation (7) to every size."""
     excludes_largest: bool
     """Leave the largest statistics out of the fit and condition on that."""
-    leaves_out_confused: bool = False
-    """Whether classes that the model confuses without any pattern make no pair, in either direction."""
+    allows_for_confusion: bool = False
+    """Whether classes that the model confuses without any pattern make no pair, and sizes of those that it confuses a
+    little are compared as if it did not."""
 
 
 _MOST_NAMED = 5
+# Initial rate that is no confusion.
+_LEAST_RATE = 0.01
 MOST_CONFUSED = 0.25
 """Share of a class that the model decides as another on clean images from which on the two are confused: half of the
 way to a coin's. A class that was split in two, or stands twice among the labels, is confused by half."""
 
 INFERENCES: Mapping[str, InferenceVariant] = MappingProxyType(
     {
-        "unconfused": InferenceVariant(corrects_confusion=False, excludes_largest=True, leaves_out_confused=True),
+        "unconfused": InferenceVariant(corrects_confusion=False, excludes_largest=True, allows_for_confusion=True),
         "principal": InferenceVariant(corrects_confusion=False, excludes_largest=True),
         "corrected": InferenceVariant(corrects_confusion=True, excludes_largest=True),
         "naive": InferenceVariant(corrects_confusion=False, excludes_largest=False),
@@ -55,13 +62,16 @@ INFERENCES: Mapping[str, InferenceVariant] = MappingProxyType(
 )
 
 
-def with_reciprocals(pairs: Sequence[PairResult], *, inference: str, order: int) -> tuple[PairResult, ...]:
+def with_reciprocals(
+    pairs: Sequence[PairResult], *, inference: str, order: int, goal_rate: float = 0.8
+) -> tuple[PairResult, ...]:
     """The pairs with `reciprocal`, and for an inference that corrects for confusion `offset`, filled in.
 
     Args:
         pairs: Results of the search.
         inference: Name in `INFERENCES`.
         order: Order M of the polynomial in equation (7).
+        goal_rate: Rate pi that the patterns reach, for an inference that allows for confusion.
 
     Returns:
         The pairs in the same order; those that do not count have neither.
@@ -70,13 +80,26 @@ def with_reciprocals(pairs: Sequence[PairResult], *, inference: str, order: int)
         InternalError: a pair that counts has no positive size.
     """
     variant = INFERENCES[inference]
-    left_out = confused_pairs(pairs) if variant.leaves_out_confused else {}
+    found = [_with_reciprocal(pair, order if variant.corrects_confusion else None) for pair in pairs]
+    if not variant.allows_for_confusion:
+        return tuple(found)
+    left_out = confused_pairs(pairs)
     return tuple(
-        replace(pair, offset=None, reciprocal=None)
-        if (pair.source, pair.target) in left_out
-        else _with_reciprocal(pair, order if variant.corrects_confusion else None)
-        for pair in pairs
+        replace(pair, reciprocal=None)
+        if pair.reciprocal is None or (pair.source, pair.target) in left_out
+        else replace(pair, reciprocal=pair.reciprocal * nearness(pair.initial_rate or 0.0, goal_rate))
+        for pair in found
     )
+
+
+def nearness(initial_rate: float, goal_rate: float) -> float:
+    """What share of the way from no confusion to the goal rate is left for a pair that starts at some rate, in (0, 1].
+
+    If the margins of the source's images are normal and a common pattern moves their mean, the way from a rate to
+    another is the difference of their normal quantiles. Rates below a hundredth are told apart by no sample of images.
+    """
+    goal, start = _QUANTILE(min(goal_rate, 1.0 - _LEAST_RATE)), _QUANTILE(max(initial_rate, _LEAST_RATE))
+    return max(goal - start, 1e-3) / (goal - _QUANTILE(_LEAST_RATE))
 
 
 def confused_pairs(pairs: Sequence[PairResult]) -> dict[Pair, float]:
@@ -111,7 +134,7 @@ def infer_pairs(
     Raises:
         InternalError: a pair that counts has no positive size.
     """
-    prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
+    prepared = with_reciprocals(pairs, inference=config.inference, order=config.order, goal_rate=config.goal_rate)
     reciprocals = reciprocal_matrix(prepared, num_classes)
     screened = None if screen is None else _screened(prepared, screen, num_classes)
     statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
@@ -123,7 +146,7 @@ def infer_pairs(
             found += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
         else:
             found.append(_infer(reciprocals, name, config, screened, detector=detector, space=space))
-    remark = _left_out(pairs) if INFERENCES[config.inference].leaves_out_confused else ""
+    remark = _left_out(pairs) if INFERENCES[config.inference].allows_for_confusion else ""
     return tuple(replace(each, remarks=(*each.remarks, remark)) if remark else each for each in found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backscan.scanner.results import (
@@ -16,7 +16,7 @@ from backscan.scanner.results import (
 )
 
 if TYPE_CHECKING:
-    from backscan.scanner.results import GraphFinding, Inference, PairKey, PairResult, Verification
+    from backscan.scanner.results import GraphFinding, Inference, PairKey, PairResult, Verification, Witness
 
 # More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
 _MOST_UNREACHED = 0.1
@@ -72,19 +72,50 @@ def candidates_for_replay(
     ordered = _by_p_value(inferences, published=published)
     significant: dict[PairKey, Inference] = {}
     for entry in ordered:
-        p_value = corrected_p_value(entry, inferences, published=published)
-        if p_value is not None and p_value <= significance:
-            for shown in _shown_by_each(entry):
-                if _doubt(pairs, shown) is None:
-                    significant.setdefault(shown.key, shown)
+        for shown in _shown_by_each(entry, inferences):
+            p_value = corrected_p_value(shown, inferences, published=published)
+            if p_value is not None and p_value <= significance and _doubt(pairs, shown) is None:
+                significant.setdefault(shown.key, shown)
     return tuple(significant.values()) or tuple(ordered[:1])
 
 
-def _shown_by_each(conclusion: Inference) -> tuple[Inference, ...]:
-    """A conclusion; one of several witnesses about a target with the pattern of each of them, the strongest first."""
-    if conclusion.statistic != OF_TARGETS_TOGETHER:
+def _shown_by_each(conclusion: Inference, inferences: Sequence[Inference]) -> tuple[Inference, ...]:
+    """A conclusion; one of several witnesses with the pattern of each of them, the strongest first."""
+    parts = {(entry.detector, entry.statistic): entry for entry in inferences if entry.part_of == conclusion.statistic}
+    if not conclusion.witnesses or not parts:
         return (conclusion,)
-    return tuple(conclusion.shown_by(witness) for witness in conclusion.witnesses if witness.source is not None)
+    return tuple(
+        _shown_by(conclusion, witness, parts[witness.detector, witness.statistic])
+        for witness in conclusion.witnesses
+        if witness.source is not None and (witness.detector, witness.statistic) in parts
+    )
+
+
+def _shown_by(conclusion: Inference, witness: Witness, own: Inference) -> Inference:
+    """A conclusion of several with the pattern of one witness; of pairs each has a p-value of its own."""
+    shown = replace(
+        conclusion,
+        detector=own.detector,
+        space=own.space,
+        source=witness.source,
+        target=witness.target,
+        carried_by=own.statistic,
+    )
+    if conclusion.statistic == OF_TARGETS_TOGETHER:
+        return shown
+    published, calibrated = (
+        None if value is None else min(1.0, len(conclusion.witnesses) * value)
+        for value in (own.p_value, own.calibrated_p_value)
+    )
+    return replace(
+        shown,
+        values=own.values,
+        null=own.null,
+        num_pairs=own.num_pairs,
+        abnormal=own.abnormal,
+        p_value=published,
+        calibrated_p_value=calibrated,
+    )
 
 
 def deciding_conclusion(
@@ -93,7 +124,9 @@ def deciding_conclusion(
     """The conclusion that the verdict is about: the one that was replayed, else the most extreme."""
     ordered = _by_p_value(inferences, published=published)
     if verification is not None:
-        shown = [each for entry in ordered for each in _shown_by_each(entry) if each.key == verification.key]
+        shown = [
+            each for entry in ordered for each in _shown_by_each(entry, inferences) if each.key == verification.key
+        ]
         ordered = shown + ordered
     return next(iter(ordered), None)
 

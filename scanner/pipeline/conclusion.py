@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import conclude
 from backscan.scanner.inference.variants import with_reciprocals
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def infer_from(searched: Searched, config: ScanConfig) -> tuple[Searched, tuple[Inference, ...]]:
     """Step 11: the pairs with their reciprocals, and what every detector concludes from them."""
-    pairs = with_reciprocals(searched.pairs, inference=config.inference, order=config.order)
+    pairs = with_reciprocals(searched.pairs, inference=config.inference, order=config.order, goal_rate=config.goal_rate)
     searched = replace(searched, pairs=pairs)
     return searched, conclude(searched, config)
 
@@ -61,17 +61,17 @@ def resting_on(deciding: Inference | None, conclusions: Sequence[Inference]) -> 
     if deciding is None:
         return Concluded(tuple(conclusions))
     # One of several witnesses stands with the pattern that was replayed, in the place of the same conclusion.
-    place = next(i for i, each in enumerate(conclusions) if replace(each, **_shown(deciding)) == deciding)
+    named = deciding.statistic, deciding.witnesses
+    place = next(
+        place
+        for place, each in enumerate(conclusions)
+        if each is deciding or (deciding.witnesses and (each.statistic, each.witnesses) == named)
+    )
     return Concluded(
         detectors=(*conclusions[:place], deciding, *conclusions[place + 1 :]),
         deciding=place,
         calibrated_p_value=corrected_p_value(deciding, conclusions, published=False),
     )
-
-
-def _shown(conclusion: Inference) -> dict[str, Any]:
-    """What depends on the witness that shows a conclusion."""
-    return {name: getattr(conclusion, name) for name in ("detector", "source", "target", "carried_by")}
 
 
 def _with_evidence(

@@ -64,7 +64,8 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
             f"expected --statistic {OF_SOME_PAIRS} alone for a scan that searched only some pairs, as others need "
             "every pair: scan with --screen off"
         )
-    if config.measures_individuals and all(pair.individual_size is None for pair in result.pairs):
+    measured = any(map(config.measures_individuals_of, config.detectors))
+    if measured and all(pair.individual_size is None for pair in result.pairs):
         raise OptionError(
             f"expected a scan that found what single images need, for --statistic {COMMONALITY}: scan again with it"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,16 +148,6 @@ class Inference:
     def is_of_rates(self) -> bool:
         """Whether its pattern is judged by how often images follow it, not by how small it is."""
         return (self.carried_by or self.statistic) in RATE_STATISTICS
-
-    def shown_by(self, witness: Witness) -> Inference:
-        """The same conclusion of several, with the pattern of another of its witnesses."""
-        return replace(
-            self,
-            detector=witness.detector,
-            source=witness.source,
-            target=witness.target,
-            carried_by=witness.statistic,
-        )
 
     @property
     def key(self) -> PairKey:

@@ -43,7 +43,7 @@ def test_help_lists_what_is_allowed(name):
 def test_help_tells_defaults():
     assert told(OPTIONS["norm"]) == "Size of a pattern: l2 (by default) or l1."
     assert told(OPTIONS["goal_rate"]).endswith("; 0.8 by default.")
-    assert "By default pairwise and features, which" in told(OPTIONS["detectors"])
+    assert "By default pairwise, features and window, which" in told(OPTIONS["detectors"])
     assert told(OPTIONS["device"]) == "auto, cpu or cuda.", "shown beside the text"
 
 
@@ -98,11 +98,21 @@ def test_reading_names_loads_no_table():
 
 
 def test_detectors_of_targets_take_no_share_of_the_threshold():
-    assert ScanConfig().num_tests == 4
-    assert ScanConfig(detectors=("pairwise", "margin")).num_tests == 2
-    assert ScanConfig(detectors=("margin",)).num_tests == 1
+    each = replace(ScanConfig(), combination="each", statistics=("source-adjusted", "target-contrast"))
+    assert replace(each, detectors=("pairwise", "features")).num_tests == 4
+    assert replace(each, detectors=("pairwise", "margin")).num_tests == 2
+    assert replace(each, detectors=("margin",)).num_tests == 1
+    assert replace(each, detectors=("window",)).num_tests == 1
+    assert replace(each, detectors=("pairwise", "window")).num_tests == 3
+    assert replace(each, detectors=("pairwise",), statistics=("plain", "commonality")).num_tests == 3
+
+
+def test_pairs_together_share_their_threshold_and_half_of_the_whole():
+    assert ScanConfig().num_tests == 4, "two searches of pairs, beside what is concluded about targets"
+    assert ScanConfig(detectors=("pairwise",)).num_tests == 2
+    assert ScanConfig(detectors=("pairwise",), statistics=("plain",)).num_tests == 1
+    assert ScanConfig(detectors=("pairwise",), statistics=("commonality",)).num_tests == 2
     assert ScanConfig(detectors=("window",)).num_tests == 1
-    assert ScanConfig(detectors=("pairwise", "window")).num_tests == 3
     assert ScanConfig(detectors=names(DETECTORS), statistics=("plain",)).num_tests == len(names(DETECTORS))
 
 
@@ -131,7 +141,7 @@ def test_the_defaults_are_allowed():
         ({"norm": "linf"}, "--norm to be one of l2, l1, found 'linf'"),
         ({"step_rule": "adam"}, "--step-rule to be one of unit, plain, found 'adam'"),
         ({"statistics": ("x",)}, f"--statistic to be one of {', '.join(STATISTICS)}, found 'x'"),
-        ({"inference": "x"}, "--inference to be one of principal, corrected, naive, found 'x'"),
+        ({"inference": "x"}, "--inference to be one of unconfused, principal, corrected, naive, found 'x'"),
         ({"null": "x"}, "--null to be one of gamma, exponential, inverse-gaussian, found 'x'"),
         ({"preprocess": "x"}, "--preprocess to be one of auto, none, imagenet, cifar10, mnist.*, found 'x'"),
         ({"channel_order": "grb"}, "--channel-order to be one of rgb, bgr, found 'grb'"),

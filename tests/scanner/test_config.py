@@ -33,10 +33,11 @@ def test_the_defaults_are_those_of_the_contract():
         "significance": 0.05,
         "bootstrap_draws": 999,
         "seed": 0,
-        "detectors": ("pairwise", "features"),
-        "statistics": ("source-adjusted", "target-contrast"),
+        "detectors": ("pairwise", "features", "window"),
+        "statistics": ("source-adjusted", "target-contrast", "commonality"),
+        "combination": "together",
         "null": "inverse-gaussian",
-        "inference": "principal",
+        "inference": "unconfused",
         "norm": "l2",
         "step_rule": "unit",
         "preprocess": "auto",
@@ -92,7 +93,7 @@ def test_a_preset_is_the_variant_of_the_paper(name):
     }
     assert config.null == "gamma"
     searched = {"detectors", "objective", "norm", "step_rule"}
-    assert touched <= searched | {"inference", "statistics", "null", "published_p"}
+    assert touched <= searched | {"inference", "statistics", "combination", "null", "published_p"}
 
 
 def test_presets_of_the_paper_are_all_there():
@@ -106,6 +107,8 @@ def test_a_preset_keeps_other_choices():
         "objective": "J",
         "null": "gamma",
         "published_p": True,
+        "combination": "each",
+        "inference": "principal",
         "step_rule": "plain",
     }
     assert SOME.with_preset("AD-J-P") == replace(SOME, **changes)
@@ -143,6 +146,7 @@ LEAVES = {
     "min_accuracy": 0.2,
     "detectors": ("other",),
     "statistics": ("source-normalised",),
+    "combination": "each",
     "inference": "naive",
     "mask_weight": 2.0,
     "anomaly_threshold": 3.0,

@@ -28,6 +28,7 @@ from backscan.scanner.results import (
     TargetFigures,
     Trajectory,
     Verdict,
+    Witness,
     to_json,
 )
 from backscan.scanner.results.base import plain
@@ -75,6 +76,7 @@ WHERE_ASKED_FOR = (
         rate_elsewhere=0.1,
     ),
     IndividualSize(IndividualStatus.FOUND, size=0.5, error=0.1, common_size=0.7, images=(0.0, 0.4, 0.5)),
+    Witness("window", "target-rate", source=1, target=2, p_value=0.01, t=4.2),
     TargetFigures(
         values=(0.1, None),
         errors=(0.2, None),

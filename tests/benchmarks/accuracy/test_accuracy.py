@@ -180,7 +180,9 @@ def test_tables_show_what_the_default_does_wherever_it_ranks(rows: tuple[Row, ..
     assert (judge.statistics, judge.inference, judge.null) == (config.statistics, config.inference, config.null)
     assert [SETTINGS[setting]["detectors"] for setting in judge.settings] == [(name,) for name in config.detectors]
     features = [replace(row, setting="features J") for row in rows if isinstance(row, ScanRow)]
-    made = list(comparison(collect((*rows, *features), GROUPS)))
+    hits, counts = (((each,) * 4,) * 4 for each in (1.0, 20.0))
+    windows = [replace(row, setting="window", side=3, hits=hits, counts=counts) for row in features]
+    made = list(comparison(collect((*rows, *features, *windows), GROUPS)))
     assert len(made) == 3
     for table in made:
         assert [row[0] for row in table.rows].count(f"{default()} (default)") == 1

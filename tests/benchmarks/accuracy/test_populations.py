@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,9 @@ def victim(group: str, seed: int, *, accuracy: float = 0.97, success: float | No
     )
 
 
+_WINDOWS: dict[str, Any] = {"side": 2, "hits": ((1.0,) * 10,) * 10, "counts": ((20.0,) * 10,) * 10}
+
+
 def scans(row: VictimRow, small: tuple[int, int] | None) -> list[ScanRow]:
     """Both searches of a network whose pairs are alike, but for one that may be very small."""
     sizes = [[None if s == t else 1.0 + 0.02 * ((7 * s + 3 * t) % 11) for t in range(10)] for s in range(10)]
@@ -47,8 +51,9 @@ def scans(row: VictimRow, small: tuple[int, int] | None) -> list[ScanRow]:
             "not_detected",
             None,
             found,
+            **(_WINDOWS if setting == "window" else {}),
         )
-        for setting in row_settings("default")
+        for setting in row_settings("witnesses")
     ]
 
 

@@ -189,8 +189,8 @@ def functions_of(module: ModuleType) -> set[str]:
     return {name for name, value in vars(module).items() if isinstance(value, FunctionType)}
 
 
-# Not on the way of a scan that has a verdict and no cache.
-_ASIDE = {"renamed", "dataclass", "replace", "judge_without_images", "scan"}
+# Not on the way of a scan that has a verdict, windows and no cache.
+_ASIDE = {"renamed", "searching", "dataclass", "replace", "judge_without_images", "scan"}
 STEPS = [
     *((pipeline, name) for name in sorted(functions_of(pipeline) - _ASIDE)),
     *((conclusion, name) for name in ("conclude", "replay", "judge")),

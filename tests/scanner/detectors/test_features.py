@@ -207,7 +207,7 @@ def test_two_detectors_share_the_threshold(both):
     assert both.verdict is Verdict.BACKDOOR_DETECTED
     assert (both.source, both.target) == (SOURCE, TARGET)
     assert both.calibrated_p_value == 2 / 200
-    assert [(each.detector, each.space, each.source, each.target) for each in both.detectors] == [
+    assert [(each.detector, each.space, each.source, each.target) for each in both.detectors if each.part_of] == [
         ("pairwise", "image", SOURCE, TARGET),
         ("features", "pixels", SOURCE, TARGET),
     ]

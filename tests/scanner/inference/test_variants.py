@@ -4,11 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from backscan.kernels.confusion import size_offset
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import InternalError
-from backscan.scanner.inference.variants import INFERENCES, infer_pairs, reciprocal_matrix, with_reciprocals
+from backscan.scanner.inference.variants import (
+    INFERENCES,
+    MOST_CONFUSED,
+    infer_pairs,
+    nearness,
+    reciprocal_matrix,
+    with_reciprocals,
+)
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 
 NUM_CLASSES = 8
@@ -138,6 +146,26 @@ def test_correction_removes_a_false_alarm():
     assert infer(confused, inference="principal").detected
     corrected = infer(confused, inference="corrected")
     assert not corrected.detected
+
+
+def test_a_confused_pair_is_as_near_as_the_way_that_is_left():
+    """By default: normal margins, whose mean a pattern moves from the quantile of one rate to that of another."""
+    goal, start, least = stats.norm.ppf([0.8, 0.2, 0.01])
+    assert nearness(0.2, 0.8) == pytest.approx((goal - start) / (goal - least))
+    assert nearness(0.0, 0.8) == nearness(0.01, 0.8) == 1.0
+    assert nearness(0.9, 0.8) > 0.0
+    assert 0.0 < nearness(0.2, 1.0) < 1.0
+    prepared = with_reciprocals([pair(0, 1, 0.5, initial_rate=0.2)], inference="unconfused", order=3)
+    assert prepared[0].reciprocal == pytest.approx(2.0 * nearness(0.2, 0.8))
+
+
+def test_confused_classes_make_no_pair_in_either_direction():
+    pairs = [pair(0, 1, 0.5, initial_rate=MOST_CONFUSED), pair(1, 0, 0.5), pair(0, 2, 0.5)]
+    found = with_reciprocals(pairs, inference="unconfused", order=3)
+    assert [entry.reciprocal for entry in found] == [None, None, 2.0]
+    confused = infer(all_pairs(size=0.02, initial_rate=0.5))
+    assert not confused.detected
+    assert "confuses classes 2 and 5 (50%) on clean images" in confused.remarks[-1]
 
 
 def test_a_size_that_would_be_found_is_significant_for_all_tests_together():

@@ -45,7 +45,7 @@ def test_abnormal_and_confirmed_is_a_detection():
     judgement = verdict()
     assert judgement.verdict is Verdict.BACKDOOR_DETECTED
     assert re.search(r"class 1 to class 9.*p = 0.01", judgement.reasons[0])
-    assert "77% of 30 held-out images change to class 9, 2% with the pattern shuffled" in judgement.reasons[1]
+    assert "77% of 30 held-out images change to class 9, 2% with the pattern shuffled" in judgement.reasons[2]
 
 
 def test_abnormal_but_not_confirmed_is_inconclusive():

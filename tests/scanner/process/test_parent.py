@@ -174,7 +174,7 @@ def test_patterns_have_the_shape_of_what_the_detector_acts_on():
     assert cut == CutModel(_Line(runner), "here", (3, 4))
     for detector, shape in (("features", (3, 4)), ("pairwise", (1, 6, 6))):
         runner.answer = {"step_size": 0.5, "seconds_per_image": 0.01}
-        search = settled(runner).prepare(detector, {0: IMAGES}, ScanConfig(), cut=cut)
+        search = settled(runner).prepare(detector, {0: IMAGES}, ScanConfig(statistics=("plain",)), cut=cut)
         runner.answer = 1
         pattern = np.ones(shape, np.float32)
         runner.events = [event(pattern, detector=detector)]
