@@ -31,6 +31,16 @@ RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
 """Detectors of target classes that decide."""
 
 
+MANY_CLASSES = ("pairwise", "features")
+"""Detectors that search where none is named."""
+FEW_CLASSES = ("transferability",)
+"""The same of models with so few classes that there are no other pairs to compare with."""
+MOST_FEW_CLASSES = 4
+"""Most classes of those."""
+# Options that say how pairs are compared with each other, or where else they are searched: who sets one wants that.
+_OF_MANY_CLASSES = ("statistics", "inference", "order", "null", "cut")
+
+
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
     """Options of one scan. `None` means: decided by the scan, as the option's help says.
@@ -100,8 +110,9 @@ class ScanConfig:
         choices=("auto", "on", "off"),
     )
     detectors: tuple[str, ...] = option(
-        ("pairwise", "features"),
-        "{names}; repeatable. By default {default}, which naming any replaces; without images margin.",
+        (),
+        "{names}; repeatable. By default pairwise and features, with at most 4 classes transferability, which naming "
+        "any replaces; without images margin.",
         SEARCH,
         flag="--detector",
         choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS"), RATE_DETECTORS),
@@ -226,7 +237,7 @@ class ScanConfig:
             value = getattr(self, name)
             if value is not None:
                 check_value(rules, value)
-        if self.cut is not None and "features" not in self.detectors:
+        if self.cut is not None and self.detectors and "features" not in self.detectors:
             raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
@@ -250,8 +261,20 @@ class ScanConfig:
     def num_tests_with(self, num_statistics: int) -> int:
         """The same where each detector of class pairs is judged by some number of statistics."""
         pairwise, of_rates = names(DETECTORS), names(RATE_DETECTORS)
-        of_pairs = sum(name in pairwise for name in self.detectors) * num_statistics
-        return max(1, of_pairs + sum(name in of_rates for name in self.detectors))
+        chosen = self.detectors or MANY_CLASSES
+        of_pairs = sum(1 if name in FEW_CLASSES else num_statistics for name in chosen if name in pairwise)
+        return max(1, of_pairs + sum(name in of_rates for name in chosen))
+
+    def for_classes(self, num_classes: int) -> ScanConfig:
+        """This configuration with the detectors that a scan of so many classes chooses where none is named.
+
+        Options that only mean something to the detectors of many classes choose those.
+        """
+        if self.detectors:
+            return self
+        wants_many = any(getattr(self, name) != OPTIONS[name].default for name in _OF_MANY_CLASSES)
+        few = num_classes <= MOST_FEW_CLASSES and not wants_many
+        return replace(self, detectors=FEW_CLASSES if few else MANY_CLASSES)
 
     @property
     def measures_individuals(self) -> bool:

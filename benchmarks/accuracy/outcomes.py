@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from backscan.scanner import Inference, ScanConfig
 from backscan.scanner.detectors import TARGET_DETECTORS
 from backscan.scanner.inference.order_test import Terms, assess
+from backscan.scanner.inference.transfer import infer_transfers
 from backscan.scanner.inference.variants import INFERENCES
-from backscan.scanner.results import PairStatus, TargetResult
+from backscan.scanner.results import PairResult, PairStatus, TargetResult, Trajectory, Transfer, TransferStatus
 from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
 from benchmarks.accuracy.scans import SETTINGS
 
 DRAWS = 199
 """Draws of each calibration: a fifth of the scanner's, so that tables of many victims take minutes."""
+
+
+FEW_CLASSES = "transferability"
+"""What is searched of models with few classes; it is judged in one way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,26 @@ def outcome(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> Out
         draws: Draws of the calibration.
     """
     return combined([test for row in rows for test in _tests(row, judge, draws)])
+
+
+def of_few_classes(row: ScanRow) -> Outcome:
+    """What transferability concludes from a row of a model of few classes, by the scanner's own code."""
+    pairs = [
+        PairResult(
+            FEW_CLASSES,
+            *map(int, name.split(":")),
+            PairStatus.REACHED,
+            1.0,
+            0.0,
+            1.0,
+            0,
+            Trajectory((), ()),
+            transfer=Transfer(TransferStatus.FOUND, 0, rate, error, way, 1.0),
+        )
+        for name, (rate, error, way) in row.transfers.items()
+    ]
+    [found] = infer_transfers(pairs, ScanConfig(), len(row.sizes), detector=FEW_CLASSES)
+    return Outcome(1.0 if found.calibrated_p_value is None else found.calibrated_p_value, found.source, found.target)
 
 
 def combined(tests: Sequence[_Test]) -> Outcome:

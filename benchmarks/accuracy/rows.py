@@ -113,11 +113,14 @@ class ScanRow:
     """Standard errors of those."""
     window_rates: Mapping[str, Sizes] = field(default_factory=dict)
     """Rate of each pair with what a window of a side shows, by side; of other images than it was found on."""
+    transfers: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Expected transferability by `source:target`, its standard error, and the way there over the way back."""
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The row that `to_line` wrote."""
         given = {name: value for name, value in document.items() if name != "sizes_at"}
+        given["transfers"] = {pair: tuple(each) for pair, each in document.get("transfers", {}).items()}
         for name in ("sizes", "individual", "individual_errors"):
             given[name] = _sizes(document.get(name, ()))
         given["window_rates"] = {side: _sizes(each) for side, each in document.get("window_rates", {}).items()}
@@ -136,7 +139,7 @@ class ScanRow:
 Row = VictimRow | ScanRow
 _OPTIONAL = frozenset(
     {"statuses", "offsets", "sizes_at", "likeness", "trajectories", "individual", "individual_errors", "window_rates"}
-    | {"network", "seconds", "head"}
+    | {"network", "seconds", "head", "transfers"}
 )
 """Fields that lines leave out where they are empty."""
 

@@ -19,9 +19,11 @@ from backscan.scanner.results.evidence import (
     Verification,
 )
 from backscan.scanner.results.inference import (
+    LIMITS_OF_TRANSFERABILITY,
     PAIR_RATE,
     RATE_STATISTICS,
     TARGET_RATE,
+    TRANSFERABILITY,
     Curve,
     Inference,
     NullFit,
@@ -41,6 +43,8 @@ from backscan.scanner.results.pairs import (
     ScreenRecord,
     TargetResult,
     Trajectory,
+    Transfer,
+    TransferStatus,
     find_pair,
     find_target,
     is_possible,
