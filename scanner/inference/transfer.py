@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CENTRE = 0.5
 """What two classes that are equally far from each other would have at the size of the way back."""
-FLOOR = 1.0 / 46.0
+FLOOR = 1.0 / 45.0
 """Least p of a model: one more than the unattacked networks on which the size was chosen, none of which reached it."""
 _LEAST_ERROR = 1e-9
 

@@ -134,7 +134,7 @@ def _strength(result: ScanResult) -> str:
     if result.p_value is None:
         return ""
     by_transfer = _by_transfer(deciding(result))
-    draws = "at least 1/46 by calibration" if by_transfer else f"{result.bootstrap_draws} draws"
+    draws = "at least 1/45 by calibration" if by_transfer else f"{result.bootstrap_draws} draws"
     origin = [_correction(result), draws if by_transfer or result.bootstrap_draws else ""]
     shown = f" ({', '.join(filter(None, origin))})" if any(origin) else ""
     decider = "published" if result.config.get("published_p") else "calibrated"
