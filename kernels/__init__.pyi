@@ -8,6 +8,7 @@ from .nulls import NULL_FAMILIES, FitStatus, NullFamily
 from .order import log_order_p_value, log_sf_of_order_p_value, order_p_value, quantile_rank, quantile_with_error
 from .outliers import largest_together, null_of_largest
 from .rates import judge_rates
+from .transfer import transferability
 
 __all__ = [
     "NULL_FAMILIES",
@@ -31,4 +32,5 @@ __all__ = [
     "quantile_rank",
     "quantile_with_error",
     "size_offset",
+    "transferability",
 ]

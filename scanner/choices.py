@@ -151,7 +151,7 @@ def check_value(option: Option, value: Any) -> None:
         raise OptionError(
             f"expected {option.spelled} between {option.low:g} and {option.high:g}, found {_number(value)}"
         )
-    several = isinstance(option.default, tuple)
+    several = isinstance(option.default, tuple) and value != option.default
     if option.choices:
         choices = allowed(option)
         for each in value if isinstance(value, tuple | list) else (value,):

@@ -33,6 +33,16 @@ RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
 """Detectors of target classes that decide."""
 
 
+MANY_CLASSES = ("pairwise", "features", "window")
+"""Detectors that search where none is named."""
+FEW_CLASSES = ("transferability",)
+"""The same of models with so few classes that there are no other pairs to compare with."""
+MOST_FEW_CLASSES = 4
+"""Most classes of those."""
+# Options that say how pairs are compared with each other, or where else they are searched: who sets one wants that.
+_OF_MANY_CLASSES = ("statistics", "combination", "inference", "order", "null", "cut")
+
+
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
     """Options of one scan. `None` means: decided by the scan, as the option's help says.
@@ -102,8 +112,9 @@ class ScanConfig:
         choices=("auto", "on", "off"),
     )
     detectors: tuple[str, ...] = option(
-        ("pairwise", "features", "window"),
-        "{names}; repeatable. By default {default}, which naming any replaces; without images margin.",
+        (),
+        "{names}; repeatable. By default pairwise, features and window, with at most 4 classes transferability, which "
+        "naming any replaces; without images margin.",
         SEARCH,
         flag="--detector",
         choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS"), RATE_DETECTORS),
@@ -234,7 +245,7 @@ class ScanConfig:
             value = getattr(self, name)
             if value is not None:
                 check_value(rules, value)
-        if self.cut is not None and "features" not in self.detectors:
+        if self.cut is not None and self.detectors and "features" not in self.detectors:
             raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
@@ -257,15 +268,29 @@ class ScanConfig:
     def num_tests_of(self, statistics: tuple[str, ...]) -> int:
         """The same where detectors of class pairs are judged by some statistics alone."""
         pairwise, of_rates = names(DETECTORS), names(RATE_DETECTORS)
-        num_searches = sum(name in pairwise for name in self.detectors)
-        num_rates = sum(name in of_rates for name in self.detectors)
+        chosen = self.detectors or MANY_CLASSES
+        num_transfers = sum(name in FEW_CLASSES for name in chosen)
+        num_searches = sum(name in pairwise for name in chosen) - num_transfers
+        num_rates = sum(name in of_rates for name in chosen)
         by_commonality = int(COMMONALITY in statistics and num_searches > 0)  # of one search, by pairs and by targets
         if self.combination == "each" or self.published_p:
-            return max(1, num_searches * (len(statistics) - by_commonality) + 2 * by_commonality + num_rates)
-        of_sizes = [name for name in statistics if name not in (*TARGET_STATISTICS, COMMONALITY)]
-        of_pairs = num_searches * len(of_sizes) or by_commonality
+            of_sizes = num_searches * (len(statistics) - by_commonality)
+            return max(1, of_sizes + 2 * by_commonality + num_rates + num_transfers)
+        num_sizes = sum(name not in (*TARGET_STATISTICS, COMMONALITY) for name in statistics)
+        of_pairs = (num_searches * num_sizes or by_commonality) + num_transfers
         of_targets = num_searches * sum(name in TARGET_STATISTICS for name in statistics) + by_commonality + num_rates
         return max(1, of_pairs) * (2 if of_pairs and of_targets else 1)
+
+    def for_classes(self, num_classes: int) -> ScanConfig:
+        """This configuration with the detectors that a scan of so many classes chooses where none is named.
+
+        Options that only mean something to the detectors of many classes choose those.
+        """
+        if self.detectors:
+            return self
+        wants_many = any(getattr(self, name) != OPTIONS[name].default for name in _OF_MANY_CLASSES)
+        few = num_classes <= MOST_FEW_CLASSES and not wants_many
+        return replace(self, detectors=FEW_CLASSES if few else MANY_CLASSES)
 
     @property
     def measures_individuals(self) -> bool:
@@ -274,7 +299,8 @@ class ScanConfig:
 
     def measures_individuals_of(self, detector: str) -> bool:
         """Whether that search is the one of a detector: of those that search class pairs the first of the chosen."""
-        first = next((name for name in self.detectors if name in names(DETECTORS)), None)
+        searching = (name for name in self.detectors or MANY_CLASSES if name in names(DETECTORS))
+        first = next((name for name in searching if name not in FEW_CLASSES), None)
         return self.measures_individuals and detector == first
 
     def to_dict(self) -> dict[str, Any]:

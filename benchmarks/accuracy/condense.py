@@ -83,6 +83,7 @@ def scan_row(victim: Victim, setting: str, kept: KeptScan) -> ScanRow:
         offsets={name: rounded(offset) for name, offset in offsets.items() if offset > 0.0},
         sizes_at={f"{rate:g}": _matrix([at_rate(p, rate) for p in result.pairs], num_classes) for rate in rates},
         likeness=_likeness(victim, result),
+        transfers=_transfers(pairs),
         trajectories=_trajectories(pairs) if (plan.group, plan.seed, setting) == _CURVES else {},
         **_individuals(result.pairs, num_classes),
         **_window(result.targets, num_classes),
@@ -180,6 +181,15 @@ def _likeness(victim: Victim, result: ScanResult) -> float | None:
     if one.shape != other.shape or victim.plan.attack.attack not in ("pixel", "chessboard"):
         return None
     return rounded(float(np.dot(one, other)) / math.sqrt(float(np.dot(one, one)) * float(np.dot(other, other))))
+
+
+def _transfers(pairs: Mapping[str, PairResult]) -> dict[str, tuple[float, float, float]]:
+    found = {}
+    for name, pair in pairs.items():
+        each = pair.transfer
+        if each is not None and each.rate is not None and each.error is not None and each.own_size and each.back_size:
+            found[name] = (rounded(each.rate), rounded(each.error), rounded(each.own_size / each.back_size))
+    return found
 
 
 def _trajectories(pairs: Mapping[str, PairResult]) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:

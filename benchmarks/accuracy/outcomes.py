@@ -14,6 +14,7 @@ from backscan.scanner import Inference, ScanConfig
 from backscan.scanner.detectors import TARGET_DETECTORS, Searched
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.rates import logit_of_rate
+from backscan.scanner.inference.transfer import infer_transfers
 from backscan.scanner.inference.variants import INFERENCES
 from backscan.scanner.inference.verdict import corrected_p_value
 from backscan.scanner.pipeline.conclusion import infer_from
@@ -26,12 +27,18 @@ from backscan.scanner.results import (
     SupportRecord,
     TargetResult,
     Trajectory,
+    Transfer,
+    TransferStatus,
 )
 from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
 from benchmarks.accuracy.scans import SETTINGS
 
 DRAWS = 199
 """Draws of each calibration: a fifth of the scanner's, so that tables of many victims take minutes."""
+
+
+FEW_CLASSES = "transferability"
+"""What is searched of models with few classes; it is judged in one way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +272,26 @@ def _targets(row: ScanRow) -> Iterator[TargetResult]:
             rate = sum(hits) / sum(counts)
             value = logit_of_rate(sum(hits), sum(counts))
             yield TargetResult("window", target, PairStatus.REACHED, value, rate, 0, support=support)
+
+
+def of_few_classes(row: ScanRow) -> Outcome:
+    """What transferability concludes from a row of a model of few classes, by the scanner's own code."""
+    pairs = [
+        PairResult(
+            FEW_CLASSES,
+            *map(int, name.split(":")),
+            PairStatus.REACHED,
+            1.0,
+            0.0,
+            1.0,
+            0,
+            Trajectory((), ()),
+            transfer=Transfer(TransferStatus.FOUND, 0, rate, error, way, 1.0),
+        )
+        for name, (rate, error, way) in row.transfers.items()
+    ]
+    [found] = infer_transfers(pairs, ScanConfig(), len(row.sizes), detector=FEW_CLASSES)
+    return Outcome(1.0 if found.calibrated_p_value is None else found.calibrated_p_value, found.source, found.target)
 
 
 def combined(tests: Sequence[_Test]) -> Outcome:

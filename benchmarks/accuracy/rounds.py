@@ -19,7 +19,9 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Self
 
+from backscan.scanner.config import MOST_FEW_CLASSES
 from benchmarks import command
+from benchmarks.accuracy.outcomes import FEW_CLASSES
 from benchmarks.accuracy.scans import defender_images, obtain_scan
 from benchmarks.victims.plans import Plan, make_plans
 from benchmarks.victims.presets import PRESETS
@@ -70,6 +72,14 @@ def in_turns(shares: Sequence[Share]) -> Iterator[Plan]:
 
 SETTING = "witnesses"
 """What is searched: all that a way of concluding could need."""
+
+
+def setting_of(preset: str) -> str:
+    """What is searched of the networks of a preset."""
+    counts = {group.classes for group in PRESETS[preset].groups.values()}
+    return FEW_CLASSES if None not in counts and max(filter(None, counts)) <= MOST_FEW_CLASSES else SETTING
+
+
 IMAGES = 100
 """Images per class for the search."""
 
@@ -91,7 +101,7 @@ def main() -> None:
         said = _said(victim)
         if not arguments.no_scans:
             images = defender_images(victim, cifar10=arguments.cifar10, most_images=IMAGES)
-            kept = obtain_scan(victim, SETTING, cache=arguments.cache, images=images)
+            kept = obtain_scan(victim, setting_of(plan.preset), cache=arguments.cache, images=images)
             said += f", scanned in {kept.seconds:.0f} s"
         print(said, file=sys.stderr, flush=True)
 

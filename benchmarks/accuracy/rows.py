@@ -121,11 +121,14 @@ class ScanRow:
     """Images of each source that a window sends to the target, of other images than it was found on."""
     counts: Sizes = ()
     """Images of each pair that were asked."""
+    transfers: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """Expected transferability by `source:target`, its standard error, and the way there over the way back."""
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
         """The row that `to_line` wrote."""
         given = {name: value for name, value in document.items() if name != "sizes_at"}
+        given["transfers"] = {pair: tuple(each) for pair, each in document.get("transfers", {}).items()}
         for name in _MATRICES:
             given[name] = _sizes(document.get(name, ()))
         given["sizes_at"] = {rate: _sizes(each) for rate, each in document.get("sizes_at", {}).items()}
@@ -144,7 +147,7 @@ Row = VictimRow | ScanRow
 _MATRICES = ("sizes", "individual", "individual_errors", "common", "hits", "counts")
 _OPTIONAL = frozenset(
     {"statuses", "offsets", "sizes_at", "likeness", "trajectories", *_MATRICES[1:], "side", "initial_rates"}
-    | {"network", "seconds", "head"}
+    | {"network", "seconds", "head", "transfers"}
 )
 """Fields that lines leave out where they are empty."""
 

@@ -56,6 +56,7 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
         **{f"seed {n}": {**_PLAIN, "images_per_class": 25, "seed": n} for n in (1, 2)},
         "margin": {"detectors": ("margin",), "images_per_class": 10},
         **{name: {**_CLEANSE, **PRESETS[name]} for name in PRESETS if name.startswith("NC-")},
+        "transferability": {"detectors": ("transferability",), "images_per_class": 100},
         "TABOR": {**_CLEANSE, "detectors": ("tabor",), "norm": "l1"},
     }
 )

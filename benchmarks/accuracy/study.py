@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.accuracy.condense import scan_rows, victim_row
-from benchmarks.accuracy.outcomes import Judge, Outcome, outcome
+from benchmarks.accuracy.outcomes import FEW_CLASSES, Judge, Outcome, of_few_classes, outcome
 from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, merged
 from benchmarks.accuracy.scans import defender_images, find_scan, obtain_scan, row_settings
 from benchmarks.provenance import share
@@ -43,6 +43,8 @@ class Examined:
 
     def judged(self, judge: Judge) -> Outcome | None:
         """What a way of judging says; None without the scans it needs."""
+        if FEW_CLASSES in self.scans:
+            return of_few_classes(self.scans[FEW_CLASSES])
         if not set(judge.settings) <= self.scans.keys():
             return None
         return outcome([self.scans[name] for name in judge.settings], judge)

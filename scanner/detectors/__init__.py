@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor, window
+from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor, transferability, window
 from backscan.scanner.detectors.base import Examination, Searched
 from backscan.scanner.detectors.pair_search import Detector
 from backscan.scanner.detectors.targets import RateDetector, TargetDetector
@@ -36,6 +36,13 @@ DETECTORS: Mapping[str, Detector] = MappingProxyType(
     {
         "pairwise": Detector("pairwise", pairwise.pattern_space, pairwise.infer, objective="ce"),
         "features": Detector("features", features.pattern_space, features.infer, objective="J", acts_on_features=True),
+        "transferability": Detector(
+            "transferability",
+            transferability.pattern_space,
+            transferability.infer,
+            objective="ce",
+            measures=transferability.with_transfers,
+        ),
     }
 )
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from backscan.scanner.search.spaces import Space
     from backscan.scanner.search.steps import StepRule
 
+    Measure = Callable[[Iterator[PairResult], SearchSettings, Examination, Sequence[Pair]], Iterator[PairResult]]
+
 # Images of one forward pass: enough for a CPU core, yet so few that a chunk makes many groups for all cores to share;
 # and what keeps a GPU busy.
 _IMAGES_PER_PASS = {"cpu": 48, "cuda": 8192}
@@ -50,6 +52,8 @@ class Detector:
     """Name of the objective that it descends unless an option says otherwise."""
     acts_on_features: bool = False
     """Whether patterns are added where the model is cut (`ScanConfig.cut`) instead of to the image."""
+    measures: Measure | None = None
+    """(results, how they are searched, examination, pairs) -> results with what it measures beside the patterns."""
 
     def objective_under(self, config: ScanConfig) -> Objective:
         """The objective that it descends: the chosen one, or its own."""
@@ -87,6 +91,8 @@ class Detector:
         settings = self._settings(examination, where, step_size, max_steps=max_steps, refine=True)
         sources = self._sources(examination, where.space, pairs)
         found = search_pairs(settings, sources, pairs, Work(), stopped=examination.stopped)
+        if self.measures is not None:
+            found = self.measures(found, settings, examination, pairs)
         if not examination.config.measures_individuals_of(self.name):
             return found
         from backscan.scanner.detectors.individuals import with_individuals

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
+    LIMITS_OF_TRANSFERABILITY,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
+    TRANSFERABILITY,
     PairStatus,
+    TransferStatus,
     Verdict,
     first_with_power,
 )
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 # More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
 _MOST_UNREACHED = 0.1
 FEWEST_CLASSES = 3
+FEWEST_IMAGES = 20
+"""Images of each class without which the patterns of single images are not compared."""
 _MOST_NODES = 3
 # Up to this many times the significance a p-value is borderline.
 _NEAR = 4.0
@@ -176,8 +181,11 @@ def _decide(
         return Judgement(Verdict.BACKDOOR_DETECTED, tuple(filter(None, told)))
     if doubts:
         return Judgement(Verdict.INCONCLUSIVE, doubts)
+    if not abnormal and _is_at_floor(deciding, significance):
+        least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
+        return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
     if not abnormal:
-        reason = f"the most extreme {_extreme(deciding)}, is not abnormal among the others ({strength})"
+        reason = _unremarkable(deciding, strength)
         borderline = _borderline(p_value, inferences, significance=significance, published=published)
         return Judgement(
             Verdict.NOT_DETECTED, (reason, *borderline, *_power(deciding, inferences), *_basis(inferences))
@@ -300,7 +308,29 @@ def _finding(inference: Inference) -> str:
         )
     if inference.is_of_rates:
         return f"one content of a small window sends abnormally many images from {_pair_name(inference)}"
+    if inference.statistic == TRANSFERABILITY:
+        return (
+            f"the patterns that move single images from {_pair_name(inference)} move the others too, at sizes far "
+            "below those of the way back"
+        )
     return f"the pattern from {_pair_name(inference)} is abnormally small"
+
+
+def _is_at_floor(inference: Inference, significance: float) -> bool:
+    """Whether nothing but the least p that its calibration can tell keeps a conclusion from being abnormal."""
+    if inference.statistic != TRANSFERABILITY or inference.p_value is None:
+        return False
+    return inference.p_value <= significance and inference.p_value != inference.calibrated_p_value
+
+
+def _unremarkable(inference: Inference, strength: str) -> str:
+    """That the most extreme of what was compared is not abnormal, as a sentence without its end."""
+    if inference.statistic == TRANSFERABILITY:
+        return (
+            f"the patterns that move single images from {_pair_name(inference)}, of all pairs those that move others "
+            f"most, do not move more than half of them ({strength})"
+        )
+    return f"the most extreme {_extreme(inference)}, is not abnormal among the others ({strength})"
 
 
 def _extreme(inference: Inference) -> str:
@@ -372,6 +402,8 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     """Why one conclusion supports no verdict, or None."""
     if inference.is_of_rates:  # no sizes, and no p-value where there is too little to compare
         return None
+    if inference.statistic == TRANSFERABILITY:
+        return _doubt_of_transfers([pair for pair in pairs if pair.detector == inference.detector])
     counting = [pair for pair in pairs if pair.detector == inference.detector and pair.status.counts]
     classes = {pair.source for pair in counting} | {pair.target for pair in counting}
     if len(classes) < FEWEST_CLASSES:
@@ -392,8 +424,29 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     return None
 
 
+def _doubt_of_transfers(pairs: Sequence[PairResult]) -> str | None:
+    """Why the patterns of single images support no verdict, or None."""
+    measured = [pair for pair in pairs if pair.transfer is not None]
+    few = [pair for pair in pairs if pair.transfer is None or pair.transfer.status is TransferStatus.FEW_IMAGES]
+    if few or not measured:
+        where = f" of class {few[0].source} or {few[0].target}" if few else ""
+        return (
+            f"expected at least {FEWEST_IMAGES} images of every class that are decided as it, found fewer{where}: "
+            f"add images, {FEWEST_IMAGES * 5 // 4} a class or more, as a fifth is held out"
+        )
+    lost = [pair for pair in measured if pair.transfer and pair.transfer.status is TransferStatus.LIMIT]
+    if not lost:
+        return None
+    return (
+        f"single images of class {lost[0].source} and class {lost[0].target} do not reach each other within the size "
+        "limit, so that their patterns cannot be compared: raise --max-size"
+    )
+
+
 def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ...]:
     """What would have been found, as a sentence: by the most extreme conclusion, or another that speaks of sizes."""
+    if extreme.statistic == TRANSFERABILITY:
+        return (LIMITS_OF_TRANSFERABILITY,)
     known = first_with_power((extreme, *inferences))
     if known is None:
         return ()

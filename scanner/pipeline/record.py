@@ -258,3 +258,8 @@ class Run:
     """Folder where finished pairs are kept."""
     resume: bool = False
     """Whether the journal is of an interrupted scan that goes on."""
+
+    def for_classes(self, num_classes: int) -> Run:
+        """The run with the detectors that are chosen for so many classes where none is named."""
+        self.record.config = self.config.for_classes(num_classes)
+        return replace(self, config=self.record.config)

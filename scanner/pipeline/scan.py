@@ -141,6 +141,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     if clean is None:
         run.record.leave_out(_OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
         return judge_without_images(run, opened)
+    run = run.for_classes(opened.facts.num_classes)
     fitted = fit_images(run, clean, opened)
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])

@@ -26,6 +26,8 @@ from backscan.scanner.reports.words import (
     times_text,
 )
 from backscan.scanner.results import (
+    LIMITS_OF_TRANSFERABILITY,
+    TRANSFERABILITY,
     GraphFinding,
     Inference,
     PairStatus,
@@ -131,13 +133,20 @@ def _detection(result: ScanResult) -> str:
 def _strength(result: ScanResult) -> str:
     if result.p_value is None:
         return ""
-    origin = [_correction(result), f"{result.bootstrap_draws} draws" if result.bootstrap_draws else ""]
+    by_transfer = _by_transfer(deciding(result))
+    draws = "at least 1/45 by calibration" if by_transfer else f"{result.bootstrap_draws} draws"
+    origin = [_correction(result), draws if by_transfer or result.bootstrap_draws else ""]
     shown = f" ({', '.join(filter(None, origin))})" if any(origin) else ""
     decider = "published" if result.config.get("published_p") else "calibrated"
     return (
         f"Calibrated p {overall_text(result)}{shown}, published p {p_text(result.p_value)}; "
         f"threshold {number(result.significance)} on the {decider} p."
     )
+
+
+def _by_transfer(inference: Inference | None) -> bool:
+    """Whether a conclusion is one of transferability: without a null, draws or a size that would be found."""
+    return inference is not None and inference.statistic == TRANSFERABILITY
 
 
 def _correction(result: ScanResult) -> str:
@@ -180,7 +189,13 @@ def _rests_on_statistics(result: ScanResult, inference: Inference | None) -> boo
 def _extreme_pair(result: ScanResult, inference: Inference) -> str:
     pair = find_pair(result.pairs, inference.key)
     size = f", size {size_text(pair.size, inference.norm)}" if pair and pair.size is not None else ""
-    return f"{pair_name(result.model, inference.source, inference.target)}{size}"
+    moves = ""
+    if pair and pair.transfer and pair.transfer.rate is not None:
+        moves = (
+            f"; patterns of single images move {percent(pair.transfer.rate)} of the others at a size below the way "
+            f"back, which is {times_text(pair.transfer.back_size, pair.transfer.own_size)} the way there"
+        )
+    return f"{pair_name(result.model, inference.source, inference.target)}{size}{moves}"
 
 
 def _control_facts(result: ScanResult) -> list[Fact]:
@@ -321,6 +336,8 @@ def _power(result: ScanResult) -> str:
             return "Power: no class pair was searched, so no planted pattern could have been found."
         pairs = counted(len(searched), "class pair")
         return f"Power: none, as the scan ended before anything was judged; {pairs} had been searched."
+    if _by_transfer(extreme):
+        return f"Power: {LIMITS_OF_TRANSFERABILITY}."
     inference = first_with_power((extreme, *result.detectors))
     if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."

@@ -19,11 +19,13 @@ from backscan.scanner.results.evidence import (
     Verification,
 )
 from backscan.scanner.results.inference import (
+    LIMITS_OF_TRANSFERABILITY,
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,
     PAIR_RATE,
     RATE_STATISTICS,
     TARGET_RATE,
+    TRANSFERABILITY,
     Curve,
     Inference,
     NullFit,
@@ -44,6 +46,8 @@ from backscan.scanner.results.pairs import (
     ScreenRecord,
     TargetResult,
     Trajectory,
+    Transfer,
+    TransferStatus,
     find_pair,
     find_target,
     is_possible,

@@ -16,6 +16,13 @@ TARGET_RATE, PAIR_RATE = RATE_STATISTICS = ("target-rate", "pair-rate")
 """Statistics of rates instead of sizes, of patterns that take the place of the image."""
 OF_TARGETS_TOGETHER, OF_PAIRS_TOGETHER = "targets-together", "pairs-together"
 """What several witnesses say together, of targets and of pairs."""
+TRANSFERABILITY = "transferability"
+"""Statistic of how often the pattern of one image moves another."""
+LIMITS_OF_TRANSFERABILITY = (
+    "with so few classes a pattern is found that is added to the image and leads one way at well below the size of the "
+    "way back; a patch of a few pixels, or an attack both ways, may be missed"
+)
+"""What a verdict by transferability can speak about."""
 
 
 def without_nan(row: NDArray[np.float64]) -> tuple[float | None, ...]:

@@ -87,6 +87,36 @@ class IndividualSize:
     """Size of each image, 0 if it is at the target already; beyond the quantile some are only known to lie there."""
 
 
+class TransferStatus(StrEnum):
+    """What is known of how the patterns of single images move each other."""
+
+    FOUND = "found"
+    """It was measured."""
+    LIMIT = "limit"
+    """Half of the images of the target found no way back within the limit: there is nothing to measure by."""
+    FEW_IMAGES = "few_images"
+    """One of the two classes has too few images that are decided as such."""
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class Transfer:
+    """How often the pattern that one image of a pair's source needs moves another image of the source."""
+
+    status: TransferStatus
+    """What the rate is worth."""
+    num_images: int = 0
+    """Images of the source that have a pattern each."""
+    rate: float | None = None
+    """Share of ordered pairs of two images where the pattern of the first, at a share of the size of the way back,
+    sends the second to the target: expected transferability; None where it was not measured."""
+    error: float | None = None
+    """Its jackknife standard error over the images."""
+    own_size: float | None = None
+    """Median size of the images' own patterns."""
+    back_size: float | None = None
+    """The same of the target's images towards the source."""
+
+
 @dataclass(frozen=True, slots=True, config=ConfigDict(**STRICT, arbitrary_types_allowed=True))
 class PairResult:
     """What the search for one (source, target) pair found."""
@@ -122,6 +152,8 @@ class PairResult:
     """Whether a screen chose the pair because it looked small: it is tested, but the null is not fitted to it."""
     individual_size: IndividualSize | None = None
     """What single images need, where the statistic of commonality was asked for."""
+    transfer: Transfer | None = None
+    """How the patterns of single images move each other, of the detector of transferability."""
 
     @property
     def key(self) -> PairKey:
@@ -196,6 +228,7 @@ def is_possible(pair: PairResult) -> bool:
         and all(0.0 <= size < np.inf for size in sizes)
         and all(rate is not None and 0.0 <= rate <= 1.0 for rate in rates)
         and (pair.individual_size is None or _is_possible_alone(pair.individual_size))
+        and (pair.transfer is None or _is_possible_transfer(pair.transfer))
     )
 
 
@@ -209,6 +242,19 @@ def _is_possible_alone(individual: IndividualSize) -> bool:
         len(individual.images) > 0
         and all(value is not None and 0.0 <= value < np.inf for value in told)
         and (common is None or 0.0 < common < np.inf)
+    )
+
+
+def _is_possible_transfer(transfer: Transfer) -> bool:
+    """Whether the patterns of single images can move each other so."""
+    told = (transfer.rate, transfer.error, transfer.own_size, transfer.back_size)
+    if transfer.status is not TransferStatus.FOUND:
+        return told == (None, None, None, None)
+    return (
+        transfer.num_images > 0
+        and all(value is not None and 0.0 <= value < np.inf for value in told)
+        and transfer.rate is not None
+        and transfer.rate <= 1.0
     )
 
 

@@ -27,7 +27,7 @@ from backscan.scanner.results.older import SCHEMA_VERSION, surplus, upgraded, wi
 from backscan.scanner.results.pairs import PairResult, ScreenRecord, TargetResult
 
 # Fields that most reports have no use for.
-_ONLY_WHERE_KNOWN = (("targets", "support"), ("patterns", "mask"))
+_ONLY_WHERE_KNOWN = (("targets", "support"), ("patterns", "mask"), ("pairs", "transfer"))
 
 
 class Verdict(StrEnum):

@@ -147,7 +147,7 @@ def test_the_defaults_are_allowed():
         ({"channel_order": "grb"}, "--channel-order to be one of rgb, bgr, found 'grb'"),
         ({"device": "tpu"}, "--device to be one of auto, cpu, cuda, found 'tpu'"),
         ({"detectors": ("pairwise", "x")}, "--detector to be one of .*pairwise.*, found 'x'"),
-        ({"detectors": ()}, "at least one --detector, each of them once, found none"),
+        ({"statistics": ()}, "at least one --statistic, each of them once, found none"),
         ({"detectors": ("pairwise", "pairwise")}, "each of them once, found pairwise, pairwise"),
         ({"mean": (0.5, math.nan)}, "--mean of finite numbers, found"),
         ({"std": (math.inf,)}, "--std of finite numbers, found"),

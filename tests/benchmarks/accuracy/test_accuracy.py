@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from backscan.scanner import ScanConfig
+from backscan.scanner.config import MANY_CLASSES
 from backscan.scanner.inference.variants import infer_pairs
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from benchmarks.accuracy import report
@@ -178,7 +179,7 @@ def test_few_false_alarms_come_first_then_detections_then_the_area() -> None:
 def test_tables_show_what_the_default_does_wherever_it_ranks(rows: tuple[Row, ...]) -> None:
     judge, config = CANDIDATES[default()], ScanConfig()
     assert (judge.statistics, judge.inference, judge.null) == (config.statistics, config.inference, config.null)
-    assert [SETTINGS[setting]["detectors"] for setting in judge.settings] == [(name,) for name in config.detectors]
+    assert [SETTINGS[setting]["detectors"] for setting in judge.settings] == [(name,) for name in MANY_CLASSES]
     features = [replace(row, setting="features J") for row in rows if isinstance(row, ScanRow)]
     hits, counts = (((each,) * 4,) * 4 for each in (1.0, 20.0))
     windows = [replace(row, setting="window", side=3, hits=hits, counts=counts) for row in features]

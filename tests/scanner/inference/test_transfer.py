@@ -1,0 +1,61 @@
+"""Expected transferability judged."""
+
+from __future__ import annotations
+
+import pytest
+from scipy.stats import norm
+
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.inference.transfer import FLOOR, infer_transfers, p_of
+from backscan.scanner.results import PairResult, PairStatus, Trajectory, Transfer, TransferStatus
+
+
+def transfer(rate: float, error: float, own: float = 1.0) -> Transfer:
+    return Transfer(TransferStatus.FOUND, 30, rate, error, own, 2.0)
+
+
+def pair(source: int, target: int, each: Transfer | None) -> PairResult:
+    return PairResult(
+        "transferability", source, target, PairStatus.REACHED, 1.0, 0.0, 0.8, 3, Trajectory((), ()), transfer=each
+    )
+
+
+def concluded(*pairs: PairResult, num_classes: int = 2, config: ScanConfig | None = None):
+    [found] = infer_transfers(pairs, config or ScanConfig(), num_classes, detector="transferability")
+    return found
+
+
+@pytest.mark.parametrize(("rate", "error"), [(0.6, 0.05), (0.5, 0.1), (0.2, 0.04)])
+def test_p_is_the_normal_tail(rate: float, error: float) -> None:
+    assert p_of(transfer(rate, error)) == pytest.approx(norm.sf((rate - 0.5) / error))
+
+
+def test_without_error_it_is_above_one_half_or_not() -> None:
+    assert p_of(transfer(1.0, 0.0)) == 0.0
+    assert p_of(transfer(0.5, 0.0)) == 0.5
+    assert p_of(transfer(0.0, 0.0)) == 1.0
+
+
+def test_the_number_of_pairs_counts_and_nothing_is_below_the_floor() -> None:
+    found = concluded(pair(0, 1, transfer(0.62, 0.05)), pair(1, 0, transfer(0.1, 0.05)))
+    assert found.p_value == found.calibrated_p_value == pytest.approx(max(FLOOR, 2 * norm.sf(2.4)))
+    assert (found.source, found.target, found.num_pairs, found.detected) == (0, 1, 2, True)
+    sure = concluded(pair(0, 1, transfer(1.0, 0.0)), pair(1, 0, transfer(0.1, 0.05)))
+    assert sure.calibrated_p_value == FLOOR
+    assert sure.p_value < 1e-300
+    assert not concluded(pair(0, 1, transfer(0.55, 0.05)), pair(1, 0, transfer(0.1, 0.05))).detected
+
+
+def test_among_equals_the_shortest_way_is_named() -> None:
+    """A pattern of one source moves the others as well, but needs more there."""
+    found = concluded(pair(0, 1, transfer(1.0, 0.0, own=0.9)), pair(2, 1, transfer(1.0, 0.0, own=0.4)), num_classes=3)
+    assert (found.source, found.target) == (2, 1)
+
+
+def test_what_was_not_measured_does_not_count() -> None:
+    lost = Transfer(TransferStatus.FEW_IMAGES)
+    found = concluded(pair(0, 1, transfer(0.7, 0.05)), pair(1, 0, lost), pair(0, 2, None), num_classes=3)
+    assert found.num_pairs == 1
+    assert found.values[1][0] is None
+    nothing = concluded(pair(0, 1, lost), pair(1, 0, lost))
+    assert (nothing.p_value, nothing.calibrated_p_value, nothing.source, nothing.detected) == (None, None, None, False)
