@@ -69,7 +69,7 @@ def _looked_through(model: onnx.ModelProto, images: NDArray[np.float32]) -> tupl
     with open_process(sandbox=False) as process:
         try:
             opened = process.open(artifact, ScanConfig())
-            return opened.settle(Normalisation()).find_switches(images, seed=0), ""
+            return opened.settle(Normalisation()).find_switches(images, seed=0).findings, ""
         except NoVerdictError as error:
             return (), str(error)
 
