@@ -19,8 +19,8 @@ _MEBIBYTE = 2**20
 class ReadLimits:
     """Bounds that are checked against declared sizes, before anything is decompressed."""
 
-    total_bytes: int = 4096 * _MEBIBYTE
-    """All images together, as float32."""
+    total_bytes: int = 1536 * _MEBIBYTE
+    """All images together, as float32, which this process and the model's each hold once."""
     image_pixels: int = 50_000_000
     """Height times width of one image file."""
 
