@@ -5,8 +5,8 @@
 
 The kinds that the search was made with are planted into two exports each. A row passes if the switch works, and exactly
 one finding is reported for it, demonstrated on the file in onnxruntime. The kinds that were tried afterwards are
-planted into five each, of those that `--hosts` names; there a warning that names the node is enough, as is a refusal that does. The same files without
-a switch have no finding.
+planted into five each, of those that `--hosts` names; there a warning that names the node is enough, as is a refusal
+that does. The same files without a switch have no finding.
 """
 
 from __future__ import annotations

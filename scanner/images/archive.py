@@ -171,6 +171,7 @@ def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], limits: ReadLimi
             f"{hint}"
         )
     limits.check_total(math.prod(shape), where)
+    limits.check_count(shape[0], where)
 
 
 def _unit_pixels(pixels: NDArray[Any], first: int, where: str) -> NDArray[np.float32]:

@@ -96,6 +96,13 @@ def test_the_default_limit_takes_fifty_thousand_small_images_and_not_what_two_gi
         ReadLimits().check_total(1562 << 18, "x")
 
 
+def test_more_images_than_allowed_are_refused_by_the_header(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((7, 4, 4), np.uint8))
+    assert len(CleanSet.load(tmp_path / "x.npz", limits=ReadLimits(images=7), sandbox=False).images) == 7
+    with pytest.raises(CleanSetError, match=r"at most 6 images, found 7 in x\.npz: pass fewer"):
+        CleanSet.load(tmp_path / "x.npz", limits=ReadLimits(images=6), sandbox=False)
+
+
 def test_a_damaged_file_is_told_by_the_child_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     with pytest.raises(CleanSetError, match=r"^expected an image in .*bad.png, found a damaged or other file"):
