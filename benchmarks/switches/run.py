@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks import command
 from benchmarks.exporters.cases import Case
@@ -35,10 +36,14 @@ def tried(kinds: Sequence[str], hosts: Sequence[Case], progress: Path | None) ->
     known = {(entry["kind"], entry["host"]): entry for entry in command.read_lines(progress)}
     for kind, host in _planted(kinds, hosts):
         entry = known.get((kind, described(host)))
-        one = try_kind(kind, host) if entry is None else Tried(**(entry | {"said": tuple(entry["said"])}))
+        one = try_kind(kind, host) if entry is None else _known(entry)
         if entry is None:
             command.append_line(progress, asdict(one))
         yield one
+
+
+def _known(entry: Mapping[str, Any]) -> Tried:
+    return Tried(**{**entry, "said": tuple(entry["said"])})
 
 
 def _planted(kinds: Sequence[str], hosts: Sequence[Case]) -> Iterator[tuple[str, Case]]:
@@ -52,6 +57,8 @@ def _asked(options: argparse.Namespace) -> str:
     """The options that choose what is tried, as they were given."""
     everything = {"kinds": list(SWITCHES), "new": list(KINDS), "hosts": [host.model for host in MORE_HOSTS]}
     given = {name: getattr(options, name) for name in everything}
+    if options.gather:
+        return " ".join(["--kinds", *given["kinds"], "--gather --progress FILE --out benchmarks/results"])
     parts = [" ".join([f"--{name}", *given[name]]) for name, known in everything.items() if given[name] != known]
     return " ".join([*parts, "--out benchmarks/results"])
 
@@ -64,10 +71,12 @@ def main() -> int:
     names = [host.model for host in MORE_HOSTS]
     parser.add_argument("--hosts", nargs="*", default=names, choices=names, metavar="MODEL", help="exports for --new")
     parser.add_argument("--progress", type=Path, help="file of finished files of --new, which are not tried again")
+    parser.add_argument("--gather", action="store_true", help="tabulate what --progress has, and try nothing of --new")
     options = parser.parse_args()
     done, new = list[Row](), list[Tried]()
     hosts = [host for host in MORE_HOSTS if host.model in options.hosts]
-    for one in tried(options.new, hosts, options.progress) if options.new else ():
+    gathered = map(_known, command.read_lines(options.progress))
+    for one in gathered if options.gather else tried(options.new, hosts, options.progress) if options.new else ():
         new.append(one)
         print(one, file=sys.stderr, flush=True)
     for row in rows(options.kinds) if options.kinds else ():

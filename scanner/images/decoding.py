@@ -119,7 +119,7 @@ class _Parts:
 
     def receive(self, event: dict[str, Any]) -> None:
         """Put the next images behind those that came before."""
-        part, total = _checked(event.get("images"), 4), event.get("of")
+        part, total = _checked(event.get("images"), 4), event.get("of", 0)
         _believe(type(total) is int and 0 < total <= self._limits.images)
         if self._images is None:
             _believe(4 * total * part[0].size <= self._limits.total_bytes)
