@@ -34,9 +34,9 @@ OPERATORS = tuple(_OPERATOR_NAMES.split())
 """What a float classifier, or its quantised form, is made of."""
 
 _FURTHER_NAMES = """
-    Acos Acosh AffineGrid ArgMin Asin Asinh Atan Atanh Cos Cosh CumSum EyeLike GRU GatherElements GatherND
+    Acos Acosh AffineGrid ArgMin Asin Asinh Atan Atanh Compress Cos Cosh CumSum EyeLike GRU GatherElements GatherND
     GreaterOrEqual GridSample Hardmax IsInf IsNaN LSTM LessOrEqual NonZero OneHot RNN ReduceLogSum ReverseSequence
-    Scatter ScatterElements ScatterND Shrink Sign Sin Sinh Tan Trilu Xor
+    Scatter ScatterElements ScatterND Shrink Sign Sin Sinh Tan Trilu Unique Xor
 """
 FURTHER_OPERATORS = tuple(_FURTHER_NAMES.split())
 """What else has a converter: tested, but not counted."""

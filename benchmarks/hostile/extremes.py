@@ -85,6 +85,7 @@ def _half_archive(count: int, *, stored: bool) -> Prepare:
 
 EXTREMES = [
     HostileInput("archive of 50 MB in float16", ANY, _half_archive(400 << 10, stored=True)),
+    HostileInput("archive of 400 MB in float16, three million images", USER, _half_archive(3200 << 10, stored=True)),
     HostileInput("archive that only declares 100 GB in float16", USER, _half_archive(800 << 20, stored=False)),
     HostileInput("model decides by ties", _SWITCHED, _planted(_tied_places)),
     HostileInput("model decides by an overflow of 8 bits", _SWITCHED, _planted(_overflowing_cast)),

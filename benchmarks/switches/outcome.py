@@ -17,6 +17,7 @@ from backscan.scanner.process.parent import open_process
 from backscan.scanner.results import GraphFinding
 from benchmarks.exporters.cases import Case
 from benchmarks.exporters.models import ARCHITECTURES, NUM_CLASSES
+from benchmarks.provenance import commit
 from benchmarks.switches.hosts import described, exported, ordinary_images
 from benchmarks.switches.kinds import KINDS, plant_kind
 
@@ -42,6 +43,8 @@ class Tried:
     """Severities and rules, or why the file was refused."""
     seconds: float
     """Time from the bytes to the findings."""
+    commit: str = ""
+    """State of the scanner that it was tried on."""
 
     @property
     def is_right(self) -> bool:
@@ -60,7 +63,7 @@ def try_kind(kind: str, host: Case) -> Tried:
     changed = _changed(planted, plain, images, KINDS[kind].trigger(images)) if kind else 0.0
     said = (refusal,) if refusal else tuple(f"{finding.severity} {finding.rule}" for finding in found)
     outcome = (_outcome(found, refusal) if kind else "") or ("" if not said else "finding")
-    return Tried(kind, described(host), round(changed, 3), outcome, said, round(seconds, 1))
+    return Tried(kind, described(host), round(changed, 3), outcome, said, round(seconds, 1), commit())
 
 
 def _looked_through(model: onnx.ModelProto, images: NDArray[np.float32]) -> tuple[Sequence[GraphFinding], str]:
@@ -69,7 +72,7 @@ def _looked_through(model: onnx.ModelProto, images: NDArray[np.float32]) -> tupl
     with open_process(sandbox=False) as process:
         try:
             opened = process.open(artifact, ScanConfig())
-            return opened.settle(Normalisation()).find_switches(images, seed=0), ""
+            return opened.settle(Normalisation()).find_switches(images, seed=0).findings, ""
         except NoVerdictError as error:
             return (), str(error)
 

@@ -66,7 +66,11 @@ def _of_new(tried: Sequence[Tried]) -> tuple[str | list[str], ...]:
         "Demonstrated: exit 1. Listed: a warning names the node (a predicate: exit 4). Refused: exit 3, the node is "
         "named. Not examined: a note names the join, exit 4. Missed: none of these. Changed: share of the images that "
         "the trigger makes the file decide otherwise, in the worst of four ways to call it.",
-        grid(("switch", *_OUTCOMES, "least changed", "longest"), (_kind_row(kind, planted) for kind in kinds), "l" * 8),
+        grid(
+            ("switch", *_OUTCOMES, "least changed", "longest", "at commit"),
+            (_kind_row(kind, planted) for kind in kinds),
+            "l" * 9,
+        ),
         "Every file that is not demonstrated, and every export without a switch:",
         grid(
             ("switch", "export", "changed", "outcome", "said", "seconds"),
@@ -80,7 +84,9 @@ def _kind_row(kind: str, planted: Sequence[Tried]) -> list[str]:
     own = [one for one in planted if one.kind == kind]
     counts = Counter(one.outcome for one in own)
     least, longest = min(one.changed for one in own), max(one.seconds for one in own)
-    return [kind, *(str(counts[outcome] or "") for outcome in _OUTCOMES), f"{least:.2f}", f"{longest:.1f} s"]
+    commits = ", ".join(sorted({one.commit for one in own}))
+    counted = (str(counts[outcome] or "") for outcome in _OUTCOMES)
+    return [kind, *counted, f"{least:.2f}", f"{longest:.1f} s", commits]
 
 
 def _file_row(one: Tried) -> list[str]:

@@ -14,6 +14,7 @@ from backscan.converters.operators import (  # noqa: F401 - a family registers i
     matrices,
     normalization,
     padding,
+    picking,
     pooling,
     quantization,
     quantized_contrib,

@@ -34,7 +34,7 @@ def expand_control_flow(model: onnx.ModelProto) -> bool:
     for node in graph.node:
         expand = {"If": _branch, "Loop": _unrolled}.get(node.op_type)
         # Of all values in the graph, the first output of this node has its name alone.
-        replaced = None if expand is None else expand(model, node, known, f"{_first_output(node)}{OWN}")
+        replaced = None if expand is None else expand(model, node, known, f"{first_output(node)}{OWN}")
         nodes += [node] if replaced is None else replaced
         changed |= replaced is not None
     if changed:
@@ -48,7 +48,7 @@ def _branch(
     if node.input[0] not in known:
         return None
     taken = "then_branch" if numpy_helper.to_array(known[node.input[0]]).all() else "else_branch"
-    nodes, results = _inlined(model.graph, attributes(node)[taken], {}, prefix)
+    nodes, results = inlined(model.graph, attributes(node)[taken], {}, prefix)
     return nodes + [_copy_of(result, name) for result, name in zip(results, node.output, strict=True) if name]
 
 
@@ -61,11 +61,11 @@ def _unrolled(
     if count is None:
         return None
     nodes, stacked = list[onnx.NodeProto](), list[list[str]]()
-    always = _constant(model.graph, f"{prefix}condition", np.array(True))
+    always = stored(model.graph, f"{prefix}condition", np.array(True))
     for trip in range(count):
-        number = _constant(model.graph, f"{prefix}trip_{trip}", np.array(trip, np.int64))
+        number = stored(model.graph, f"{prefix}trip_{trip}", np.array(trip, np.int64))
         given = dict(zip((value.name for value in body.input), (number, always, *carried), strict=True))
-        inner, results = _inlined(model.graph, body, given, f"{prefix}{trip}{OWN}")
+        inner, results = inlined(model.graph, body, given, f"{prefix}{trip}{OWN}")
         _name_turn(inner, f" in turn {trip} of {node.name}")
         nodes += inner
         carried = results[1 : 1 + len(carried)]
@@ -80,7 +80,7 @@ def _stack(model: onnx.ModelProto, slices: Sequence[str], name: str) -> list[onn
     """Nodes that put what each trip gave under one new leading axis."""
     rows = [f"{name}{OWN}row_{index}" for index in range(len(slices))]
     axes: dict[str, Any] = {"axes": [0]} if opset(model) < 13 else {}
-    given = [] if axes else [_constant(model.graph, f"{name}{OWN}axis", np.array([0], np.int64))]
+    given = [] if axes else [stored(model.graph, f"{name}{OWN}axis", np.array([0], np.int64))]
     nodes = [
         helper.make_node("Unsqueeze", [value, *given], [row], name=f"{name}.row_{index}", **axes)
         for index, (value, row) in enumerate(zip(slices, rows, strict=True))
@@ -105,10 +105,17 @@ def _trip_count(body: onnx.GraphProto, known: dict[str, onnx.TensorProto], trips
     return count if always and 0 < count <= _MAX_TRIPS else None
 
 
-def _inlined(
+def inlined(
     graph: onnx.GraphProto, body: onnx.GraphProto, given: dict[str, str], prefix: str
 ) -> tuple[list[onnx.NodeProto], list[str]]:
-    """Nodes of a subgraph with its own names made unique, and the names of its results."""
+    """Nodes of a subgraph with its own names made unique, and the names of its results.
+
+    Args:
+        graph: Where its initialisers go.
+        body: The subgraph.
+        given: Its inputs -> what they are there.
+        prefix: What no name of the graph begins with.
+    """
     copy = deepcopy(body)
     own = {name for node in copy.node for name in node.output if name} | {t.name for t in copy.initializer}
     renamed = {name: f"{prefix}{name}" for name in own} | given
@@ -129,11 +136,13 @@ def _name_turn(nodes: Iterable[onnx.NodeProto], turn: str) -> None:
             _name_turn(graph.node, turn)
 
 
-def _first_output(node: onnx.NodeProto) -> str:
+def first_output(node: onnx.NodeProto) -> str:
+    """The first result of a node that has a name."""
     return next(filter(None, node.output), "")
 
 
-def _constant(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:
+def stored(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:
+    """Store a constant; gives its name."""
     graph.initializer.append(numpy_helper.from_array(value, name))
     return name
 

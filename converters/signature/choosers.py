@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
+from onnx import TensorProto
 
 from backscan.converters.graph import attributes, operators, producers, reached_values
 from backscan.converters.signature.output import OutputForm
@@ -28,6 +29,12 @@ _KEEPS_CHOICE = MOVES_SCORES | operators(
 """Operators behind which a choice is still one, where nothing else of the image comes in."""
 
 
+LABEL_TYPES = frozenset(
+    (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8, TensorProto.STRING)
+)
+"""Element types of outputs that may show which class it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One operator on the way to an output that may choose among class scores."""
@@ -40,18 +47,22 @@ class Choice:
     """Whether it takes the least, so that the source holds distances and no scores."""
 
 
-def choices(graph: onnx.GraphProto, image: str) -> dict[str, tuple[Choice, ...]]:
+def choices(graph: onnx.GraphProto, image: str, *, through_joins: bool = False) -> dict[str, tuple[Choice, ...]]:
     """What the graph's outputs may be chosen from, judged by the operators alone.
 
     Args:
         graph: The graph in topological order.
         image: Its image input.
+        through_joins: Whether to look behind what else of the image comes into a class number or name, as at a gate.
 
     Returns:
         Output -> the choices behind it, from the output towards the image; outputs without any are left out.
     """
     made_by, reached = producers(graph), reached_values(graph, [image])
     found = {value.name: tuple(_behind(value.name, made_by, reached)) for value in graph.output}
+    if through_joins:
+        labels = [value.name for value in graph.output if value.type.tensor_type.elem_type in LABEL_TYPES]
+        found |= {name: tuple(_behind_joins(name, made_by, reached)) for name in labels if not found[name]}
     return {name: behind for name, behind in found.items() if behind}
 
 
@@ -66,6 +77,22 @@ def _behind(name: str, made_by: Mapping[str, onnx.NodeProto], reached: set[str])
         elif len(data) > 1 or node.op_type not in _KEEPS_CHOICE:
             return
         name = source or data[0]
+
+
+def _behind_joins(name: str, made_by: Mapping[str, onnx.NodeProto], reached: set[str]) -> Iterator[Choice]:
+    """The nearest choice of a class behind a class number, on whichever way; conditions come last."""
+    waiting, seen = [name], set[str]()
+    while waiting:
+        value = waiting.pop()
+        node = made_by.get(value)
+        if node is None or value in seen:
+            continue
+        seen.add(value)
+        data = list(dict.fromkeys(given for given in node.input if given in reached))
+        if data and node.op_type in _SORTS and _source(node, data, made_by):
+            yield from _behind(value, made_by, reached)
+            return
+        waiting += data[::-1] if node.op_type != "Where" else [*data[:1], *data[:0:-1]]
 
 
 def _source(node: onnx.NodeProto, data: list[str], made_by: Mapping[str, onnx.NodeProto]) -> str:

@@ -6,7 +6,7 @@ the scores holds for it; where something else of the image comes in between, a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,16 +14,18 @@ import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper
 
 from backscan.converters.errors import ConverterError
-from backscan.converters.graph import opset, producers, reached_values, sort_nodes
+from backscan.converters.graph import attributes, opset, producers, reached_values, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.session import noise, open_session, run_session
-from backscan.converters.signature.choosers import choices
+from backscan.converters.signature.choosers import LABEL_TYPES, choices
 from backscan.converters.signature.output import leads_to, moved_from
 from backscan.converters.signature.signature import ModelSignature
 from backscan.converters.signature.tail import find_tail
 
-_WHOLE = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8})
 _TEXT = TensorProto.STRING
+_TEXTS = "ai.onnx.ml"
+"""Domain of the operator that numbers texts."""
+_MOST_TEXTS = 100_000
 _OLDEST_OPSET = 9
 """Opset from which there is OneHot."""
 
@@ -59,7 +61,7 @@ def read_labels(artifact: Artifact, signature: ModelSignature) -> Labels:
     """
     graph = _graph(artifact)
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.output}
-    labels = [name for name in signature.other_outputs if kinds.get(name) in {*_WHOLE, _TEXT}]
+    labels = [name for name in signature.other_outputs if kinds.get(name) in LABEL_TYPES]
     heads, notes = list[LabelHead](), list[str]()
     for name in labels:
         if _is_largest(graph, name, signature):
@@ -67,7 +69,8 @@ def read_labels(artifact: Artifact, signature: ModelSignature) -> Labels:
         if _of_scores_alone(graph, name, signature):
             notes.append(_said(name, graph, "what it shows is seen through the scores alone"))
             continue
-        head = None if kinds[name] == _TEXT else _head(artifact, name, signature)
+        texts = _texts(graph, signature.num_classes) if kinds[name] == _TEXT else ()
+        head = _head(artifact, name, signature, texts) if texts or kinds[name] != _TEXT else None
         if head is None:
             notes.append(_said(name, graph, "it could not be searched for switches"))
         else:
@@ -120,26 +123,71 @@ def _of_scores_alone(graph: onnx.GraphProto, name: str, signature: ModelSignatur
     return name not in reached_values(rest, [signature.input_name])
 
 
-def _head(artifact: Artifact, name: str, signature: ModelSignature) -> LabelHead | None:
-    """The class number as scores; None if it is not one number an image."""
+def _texts(graph: onnx.GraphProto, num_classes: int) -> tuple[str, ...]:
+    """All texts that the graph may show, each once, those that stand for class numbers first."""
+    if any(node.op_type == "Cast" and attributes(node).get("to") == _TEXT for node in graph.node):
+        return tuple(map(str, range(num_classes)))
+    listed = [text for node in graph.node for text in _listed_texts(node)]
+    stored = [tensor for tensor in graph.initializer if tensor.data_type == _TEXT]
+    stored += [value for node in graph.node if (value := _constant_of(node)) is not None and value.data_type == _TEXT]
+    listed += [text for tensor in stored for text in tensor.string_data]
+    found = tuple(dict.fromkeys(text.decode("utf-8", "replace") for text in listed))
+    return found if len(found) <= _MOST_TEXTS else ()
+
+
+def _listed_texts(node: onnx.NodeProto) -> list[bytes]:
+    given = {attribute.name: attribute for attribute in node.attribute}
+    names = ("values_strings", "classes_strings", "classlabels_strings", "cats_strings")
+    return [text for name in names if name in given for text in given[name].strings]
+
+
+def _constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor of a `Constant` node."""
+    values = (attribute.t for attribute in node.attribute if attribute.name == "value" and attribute.HasField("t"))
+    return next(values, None) if node.op_type == "Constant" else None
+
+
+def _numbered(model: onnx.ModelProto, name: str, scores: str, texts: Sequence[str]) -> str:
+    """Add a node that gives the number of a text, -1 for one that is not known; gives its value."""
+    version = opset(model, _TEXTS)
+    if not version:
+        model.opset_import.append(helper.make_opsetid(_TEXTS, 3))
+    listed = {"classes_strings": texts} if version == 1 else {"keys_strings": texts, "values_int64s": range(len(texts))}
+    number = f"{scores}.of_text"
+    node = helper.make_node("LabelEncoder", [name], [number], name=number, domain=_TEXTS, default_int64=-1)
+    node.attribute.extend(helper.make_attribute(key, list(value)) for key, value in listed.items())
+    model.graph.node.append(node)
+    return number
+
+
+def _head(artifact: Artifact, name: str, signature: ModelSignature, texts: Sequence[str]) -> LabelHead | None:
+    """The class number, or that of a text, as scores; None if it is not one an image."""
+    heads = (_as_scores(artifact, name, signature, texts, rows=rows) for rows in (False, True))
+    return next((head for head in heads if head is not None and _runs(head.artifact, head.signature)), None)
+
+
+def _as_scores(
+    artifact: Artifact, name: str, signature: ModelSignature, texts: Sequence[str], *, rows: bool
+) -> LabelHead | None:
+    """The same, not yet run: the first number of each image, or all numbers one after another as `rows`."""
     model = parse(artifact, fold_external=False)
     if opset(model) < _OLDEST_OPSET:
         return None
-    scores, depth = _unused(f"{name}.as_scores", model.graph), signature.num_classes + 1
-    model.graph.node.extend(_one_hot(name, scores))
+    scores, depth = _unused(f"{name}.as_scores", model.graph), max(signature.num_classes, len(texts)) + 1
+    number = _numbered(model, name, scores, texts) if texts else name
+    model.graph.node.extend(_one_hot(number, scores, rows=rows))
     constants: Mapping[str, object] = {
         "least": np.float32(-1), "most": np.float32(depth - 1), "first": np.int64(0), "depth": np.int64(depth),
-        "values": np.array([0, 1], np.float32),
+        "values": np.array([0, 1], np.float32), "rows": np.array([-1, 1]),
     }  # fmt: skip
     model.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), f"{scores}.{part}") for part, value in constants.items()
     )
     model.graph.output.append(onnx.ValueInfoProto(name=scores))
-    found = replace(artifact, data=model.SerializeToString())
     head = replace(
         signature, output_name=scores, output_kind="logits", num_classes=depth, num_scores=depth, batch_axis=0
     )
-    return LabelHead(name, found, head) if _runs(found, head) else None
+    return LabelHead(name, replace(artifact, data=model.SerializeToString()), head)
 
 
 def _unused(name: str, graph: onnx.GraphProto) -> str:
@@ -152,14 +200,15 @@ def _unused(name: str, graph: onnx.GraphProto) -> str:
     return name
 
 
-def _one_hot(name: str, scores: str) -> list[onnx.NodeProto]:
-    """Nodes that make scores of the first class number of each image."""
+def _one_hot(name: str, scores: str, *, rows: bool) -> list[onnx.NodeProto]:
+    """Nodes that make scores of the first class number of each image, or of numbers that lie in a row."""
 
     def own(part: str) -> str:
         return f"{scores}.{part}"
 
+    flat = ("Reshape", [name, own("rows")]) if rows else ("Flatten", [name])
     return [
-        helper.make_node("Flatten", [name], [own("flat")], name=own("flat"), axis=1),
+        helper.make_node(*flat, [own("flat")], name=own("flat"), **({} if rows else {"axis": 1})),
         helper.make_node("Gather", [own("flat"), own("first")], [own("number")], name=own("number"), axis=1),
         helper.make_node("Cast", [own("number")], [own("float")], name=own("float"), to=TensorProto.FLOAT),
         helper.make_node("Max", [own("float"), own("least")], [own("above")], name=own("above")),
@@ -170,10 +219,12 @@ def _one_hot(name: str, scores: str) -> list[onnx.NodeProto]:
 
 
 def _runs(artifact: Artifact, signature: ModelSignature) -> bool:
+    """Whether the scores can be computed, and show a class for some image: texts may be others than those known."""
     batch = signature.batch or 2
     images = noise(signature.model_shape(batch), np.dtype(signature.dtype), seed=0)
     try:
         outputs = run_session(open_session(artifact.data, artifact.external), {signature.input_name: images})
     except ConverterError:
         return False
-    return outputs[signature.output_name].shape == (batch, signature.num_scores)
+    found = outputs[signature.output_name]
+    return found.shape == (batch, signature.num_scores) and bool((found.argmax(axis=1) < len(found[0]) - 1).any())

@@ -238,7 +238,7 @@ def read_outputs(
     sort_nodes(model.graph)
     value = _image_input(model.graph)
     layout = image_layout(model.graph, value, image_size, clean_shape)
-    found = choices(model.graph, value.name)
+    found = choices(model.graph, value.name, through_joins=True)
     if found:
         sources = [choice.source for behind in found.values() for choice in behind]
         session = open_session(with_outputs(artifact, sources).data, artifact.external)

@@ -140,9 +140,16 @@ def _use_keys(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def annotate_shapes(model: onnx.ModelProto) -> None:
-    """Write what is known of shapes into the model, where converters look for ranks and sizes.
+    """Write what is known of shapes into the model, where converters look for ranks and sizes."""
+    found = inferred(model)
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(found.value_info)
 
-    Large constants go to the inference as names with a shape: it copies the model twice, and needs no weights.
+
+def inferred(model: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with what is known of shapes, and without its large constants.
+
+    These go to the inference as names with a shape: it copies the model twice, and needs no weights.
     """
     graph = model.graph
     skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
@@ -155,8 +162,7 @@ def annotate_shapes(model: onnx.ModelProto) -> None:
             skeleton.graph.initializer.append(tensor)
         else:
             skeleton.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    del graph.value_info[:]
-    graph.value_info.extend(shape_inference.infer_shapes(skeleton).graph.value_info)
+    return shape_inference.infer_shapes(skeleton).graph
 
 
 class _Locator(fx.Interpreter):

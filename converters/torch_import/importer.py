@@ -14,12 +14,13 @@ from backscan.converters.errors import ArtifactError, ConverterError, border
 from backscan.converters.graph import sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.rewrites import normalise
+from backscan.converters.rewrites.branches import forget_branch_shapes, merge_branches
 from backscan.converters.session import noise
 from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, pixel_normalisation
 from backscan.converters.signature.tail import find_tail, remove_tail
 from backscan.converters.torch_import.batching import Rows, free_batch, group_images
-from backscan.converters.torch_import.builder import GraphBuilder, annotate_shapes, blame_node
+from backscan.converters.torch_import.builder import GraphBuilder, annotate_shapes, blame_node, inferred
 from backscan.converters.torch_import.classifier import TorchClassifier
 from backscan.converters.torch_import.differentiability import passes_surrogates, require_gradient_path, whole_numbers
 from backscan.converters.torch_import.half import widen
@@ -28,6 +29,8 @@ SURROGATE_NOTE = (
     "the model has steps whose own gradient is zero, such as signs or roundings to 8 bits; the search follows a "
     "surrogate gradient through them"
 )
+_MOST_DEPTH = 8
+"""Branches within branches; deeper ones are left for the importer to refuse."""
 
 
 @border("the import into torch")
@@ -86,8 +89,21 @@ def import_network(model: onnx.ModelProto, signature: ModelSignature) -> Importe
         signature = widen(model, signature)
     fix_input_size(model, signature)
     plain = normalise(model, signature, in_place=True)
+    for _ in range(_MOST_DEPTH):
+        if not _branches_merged(plain):
+            break
+        plain = normalise(plain, signature, in_place=True)
     require_gradient_path(plain.graph, signature)
     return _any_batch(plain, signature)
+
+
+def _branches_merged(plain: onnx.ModelProto) -> bool:
+    """Whether there were branches between which the image chooses; what is known of shapes is needed for them."""
+    if all(node.op_type != "If" for node in plain.graph.node):
+        return False
+    with border("reading the branches of the graph"):
+        forget_branch_shapes(plain.graph)
+        return merge_branches(plain, inferred(plain))
 
 
 def _any_batch(plain: onnx.ModelProto, signature: ModelSignature) -> ImportedNetwork:

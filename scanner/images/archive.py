@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import zipfile
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from backscan.converters.intake.pointers import ADVICE, POINTER_BYTES, is_pointer
 from backscan.scanner.errors import CleanSetError
-from backscan.scanner.images.limits import ReadImages, ReadLimits
+from backscan.scanner.images.limits import ReadLimits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -20,44 +22,70 @@ if TYPE_CHECKING:
 # Rounding of averages or of a division by 255 may leave [0, 1] by this much.
 _ROUNDING = 1e-5
 LARGEST_LABEL = 1_000_000
+_PART_VALUES = 1 << 22
+"""Numbers that are read and converted at a time, so that no archive is held twice."""
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 
 
-def read_archive(path: Path, limits: ReadLimits) -> ReadImages:
-    """Read `x` [N, H, W, C] or [N, H, W], uint8 or float in [0, 1], and `y` [N] if it is there.
+@dataclass(slots=True)
+class Archive:
+    """`x` [N, H, W, C] or [N, H, W], uint8 or float in [0, 1], and perhaps `y` [N], read part by part.
 
-    Args:
-        path: The archive.
-        limits: Bounds on what is read.
-
-    Returns:
-        The images as one array.
-
-    Raises:
-        CleanSetError: the file is no such archive, or its arrays are not as described.
+    Sizes are checked in the headers before the first part is read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
-            if "x.npy" not in members:
-                found = ", ".join(sorted(name.removesuffix(".npy") for name in members)[:5]) or "nothing"
-                raise CleanSetError(f"expected an array `x` of images in {path.name}, found {found}: name the images x")
-            _check_images(*_read_header(archive, "x", path.name), limits, path.name)
-            pixels = _read_array(archive, "x")
-            labels = _read_labels(archive, len(pixels), path.name) if "y.npy" in members else None
-    except CleanSetError:
-        raise
-    except PermissionError as error:
-        raise CleanSetError(f"expected a readable file at {path}, found no permission: change its access") from error
-    except zipfile.BadZipFile as error:
-        raise _no_archive(path, error) from error
-    except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
-        raise _damaged(path, error) from error
-    images, warnings = _unit_pixels(pixels, path.name)
-    return ReadImages(images, labels, {}, warnings)
+
+    path: Path
+    """The file."""
+    limits: ReadLimits
+    """Bounds on what is read."""
+    num_images: int = field(init=False, default=0)
+    """Images N."""
+    labels: NDArray[np.int64] | None = field(init=False, default=None)
+    """Class numbers [N], None if there is no `y`."""
+    warnings: tuple[str, ...] = field(init=False, default=())
+    """What a reader of the report should know, complete when all parts were read."""
+
+    def parts(self) -> Iterator[NDArray[np.float32]]:
+        """The images [n, C, H, W] in [0, 1], some at a time, in their order.
+
+        Raises:
+            CleanSetError: the file is no such archive, or its arrays are not as described.
+        """
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                yield from self._parts(archive)
+        except CleanSetError:
+            raise
+        except PermissionError as error:
+            raise CleanSetError(
+                f"expected a readable file at {self.path}, found no permission: change its access"
+            ) from error
+        except zipfile.BadZipFile as error:
+            raise _no_archive(self.path, error) from error
+        except Exception as error:  # zipfile, zlib and numpy raise whatever damaged bytes lead them to
+            raise _damaged(self.path, error) from error
+
+    def _parts(self, archive: zipfile.ZipFile) -> Iterator[NDArray[np.float32]]:
+        members, where = set(archive.namelist()), self.path.name
+        if "x.npy" not in members:
+            found = ", ".join(sorted(name.removesuffix(".npy") for name in members)[:5]) or "nothing"
+            raise CleanSetError(f"expected an array `x` of images in {where}, found {found}: name the images x")
+        shape, _, dtype = _read_header(archive, "x", where)
+        _check_images(shape, dtype, self.limits, where)
+        self.num_images = shape[0]
+        self.labels = _read_labels(archive, shape[0], where) if "y.npy" in members else None
+        first, largest = 0, 0
+        for pixels in _read_rows(archive, "x", where):
+            yield _unit_pixels(pixels, first, where)
+            first += len(pixels)
+            largest = max(largest, int(pixels.max())) if dtype == np.uint8 else 255
+        if largest <= 1:
+            self.warnings = (
+                f"all bytes of `x` in {where} are 0 or 1 and were read as nearly black: were floats meant?",
+            )
 
 
 def _no_archive(path: Path, error: Exception) -> CleanSetError:
@@ -79,19 +107,42 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _read_header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Declared shape and type of a member; reads a few hundred bytes at most."""
+def _read_header(archive: zipfile.ZipFile, name: str, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Declared shape, whether the first axis is the innermost, and type of a member; reads a few hundred bytes."""
     with archive.open(f"{name}.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        if version not in _HEADER_READERS:
-            raise ValueError(f"array format {version} of `{name}` is not known")
-        shape, _, dtype = _HEADER_READERS[version](stream)
+        return _header(stream, name, where)
+
+
+def _header(stream: IO[bytes], name: str, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADER_READERS:
+        raise ValueError(f"array format {version} of `{name}` is not known")
+    shape, by_columns, dtype = _HEADER_READERS[version](stream)
     if dtype.hasobject:
         raise CleanSetError(
             f"expected numbers in `{name}`, found Python objects in {where}, which are never unpickled: "
             "save a plain uint8, integer or float array"
         )
-    return shape, dtype
+    return shape, by_columns, dtype
+
+
+def _read_rows(archive: zipfile.ZipFile, name: str, where: str) -> Iterator[NDArray[Any]]:
+    """Entries of the first axis, some at a time."""
+    with archive.open(f"{name}.npy") as stream:
+        shape, by_columns, dtype = _header(stream, name, where)
+        many = max(1, _PART_VALUES // math.prod(shape[1:]))
+        whole = _read_array(archive, name) if by_columns else None
+        for first in range(0, shape[0], many):
+            count = min(many, shape[0] - first)
+            wanted = count * math.prod(shape[1:]) * dtype.itemsize
+            if whole is not None:
+                yield whole[first : first + count]
+                continue
+            data = stream.read(wanted)
+            if len(data) < wanted:
+                raise ValueError(f"`{name}` ends before its last number")
+            yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+        stream.read(1)  # at the end of a member its checksum is compared
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
@@ -120,28 +171,26 @@ def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], limits: ReadLimi
             f"{hint}"
         )
     limits.check_total(math.prod(shape), where)
+    limits.check_count(shape[0], where)
 
 
-def _unit_pixels(pixels: NDArray[Any], where: str) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """Images [N, C, H, W] in [0, 1] from bytes or floats [N, H, W(, C)], and warnings about them."""
-    warnings: tuple[str, ...] = ()
+def _unit_pixels(pixels: NDArray[Any], first: int, where: str) -> NDArray[np.float32]:
+    """Images [N, C, H, W] in [0, 1] from bytes or floats [N, H, W(, C)], which begin with the image of a number."""
     if pixels.dtype == np.uint8:
-        if pixels.max() <= 1:
-            warnings = (f"all bytes of `x` in {where} are 0 or 1 and were read as nearly black: were floats meant?",)
         unit = pixels.astype(np.float32) / np.float32(255)
     else:
-        _check_floats(pixels, where)
+        _check_floats(pixels, first, where)
         unit = np.clip(pixels.astype(np.float32), 0.0, 1.0)
     channels_first = unit[:, np.newaxis] if unit.ndim == 3 else unit.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(channels_first), warnings
+    return np.ascontiguousarray(channels_first)
 
 
-def _check_floats(pixels: NDArray[Any], where: str) -> None:
+def _check_floats(pixels: NDArray[Any], first: int, where: str) -> None:
     finite = np.isfinite(pixels).all(axis=tuple(range(1, pixels.ndim)))
     if not finite.all():
         raise CleanSetError(
-            f"expected finite pixels, found NaN or infinity in image {int(np.argmin(finite))} of `x` in {where}: "
-            "remove or repair it"
+            f"expected finite pixels, found NaN or infinity in image {first + int(np.argmin(finite))} of `x` in "
+            f"{where}: remove or repair it"
         )
     low, high = float(pixels.min()), float(pixels.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
@@ -152,7 +201,7 @@ def _check_floats(pixels: NDArray[Any], where: str) -> None:
 
 
 def _read_labels(archive: zipfile.ZipFile, num_images: int, where: str) -> NDArray[np.int64]:
-    shape, dtype = _read_header(archive, "y", where)
+    shape, _, dtype = _read_header(archive, "y", where)
     if shape not in ((num_images,), (num_images, 1)):
         raise CleanSetError(
             f"expected one label for each of {num_images} images, found `y` of shape {list(shape)} in {where}: "

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backscan.scanner.images.archive import read_archive
+from backscan.scanner.images.archive import Archive
 from backscan.scanner.images.limits import ReadLimits
 from backscan.scanner.images.pictures import read_picture
 
@@ -38,7 +38,9 @@ class Decoder:
         yield {"images": batch}
         return {}
 
-    def archive(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The images of an archive as one array, and its labels."""
-        read = read_archive(Path(request["file"]), ReadLimits(**request["limits"]))
-        return {"images": read.images, "labels": read.labels, "warnings": list(read.warnings)}
+    def archive(self, request: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+        """Events with the next images of an archive and how many there are in all; last its labels and warnings."""
+        archive = Archive(Path(request["file"]), ReadLimits(**request["limits"]))
+        for part in archive.parts():
+            yield {"images": part, "of": archive.num_images}
+        return {"labels": archive.labels, "warnings": list(archive.warnings)}

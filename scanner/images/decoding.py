@@ -72,7 +72,7 @@ class Decoding:
         return images
 
     def archive(self, file: Path) -> ReadImages:
-        """The images of an archive, see `archive.read_archive`.
+        """The images of an archive, see `archive.Archive`.
 
         Raises:
             CleanSetError: the file is no such archive, or takes too long.
@@ -80,10 +80,9 @@ class Decoding:
         from backscan.converters.sandbox.limits import PhaseLimits
 
         phase = PhaseLimits("archive", wall_seconds=2 * _ARCHIVE_SECONDS, cpu_seconds=_ARCHIVE_SECONDS)
-        told = self._ask("archive", {"file": str(file.absolute())}, phase)
-        images, labels, warnings = (told.get(name) for name in ("images", "labels", "warnings"))
-        pixels = _checked(images, 4)
-        _believe(4 * pixels.size <= self.limits.total_bytes)
+        parts = _Parts(self.limits)
+        told = self._ask("archive", {"file": str(file.absolute())}, phase, parts.receive)
+        pixels, labels, warnings = parts.whole(), told.get("labels"), told.get("warnings")
         if labels is not None:
             _believe(isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.shape == pixels.shape[:1])
             _believe(bool(((labels >= 0) & (labels <= LARGEST_LABEL)).all()))
@@ -108,6 +107,33 @@ class Decoding:
             failure = InternalError(f"decoding images failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
             raise failure from error
+
+
+class _Parts:
+    """The images of an archive as its parts arrive, held once."""
+
+    def __init__(self, limits: ReadLimits) -> None:
+        self._limits = limits
+        self._images: NDArray[np.float32] | None = None
+        self._filled = 0
+
+    def receive(self, event: dict[str, Any]) -> None:
+        """Put the next images behind those that came before."""
+        part, total = _checked(event.get("images"), 4), event.get("of", 0)
+        _believe(type(total) is int and 0 < total <= self._limits.images)
+        if self._images is None:
+            _believe(4 * total * part[0].size <= self._limits.total_bytes)
+            self._images = np.empty((total, *part.shape[1:]), np.float32)
+        end = self._filled + len(part)
+        _believe(total == len(self._images) and end <= total and part.shape[1:] == self._images.shape[1:])
+        self._images[self._filled : end] = part
+        self._filled = end
+
+    def whole(self) -> NDArray[np.float32]:
+        """All images [N, C, H, W]."""
+        _believe(self._images is not None and self._filled == len(self._images))
+        images: NDArray[np.float32] = self._images  # type: ignore[assignment]
+        return images
 
 
 @contextmanager

@@ -19,10 +19,24 @@ _MEBIBYTE = 2**20
 class ReadLimits:
     """Bounds that are checked against declared sizes, before anything is decompressed."""
 
-    total_bytes: int = 4096 * _MEBIBYTE
-    """All images together, as float32."""
+    total_bytes: int = 1536 * _MEBIBYTE
+    """All images together, as float32, which this process and the model's each hold once."""
+    images: int = 1_000_000
+    """Images, whatever their size."""
     image_pixels: int = 50_000_000
     """Height times width of one image file."""
+
+    def check_count(self, num_images: int, where: str) -> None:
+        """Refuse more images than allowed.
+
+        Raises:
+            CleanSetError: there are more than `images`.
+        """
+        if num_images > self.images:
+            raise CleanSetError(
+                f"expected at most {self.images} images, found {num_images} in {where}: pass fewer, a hundred per "
+                "class suffice"
+            )
 
     def check_total(self, num_values: int, where: str) -> None:
         """Refuse images that would take more memory than allowed.

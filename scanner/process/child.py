@@ -87,7 +87,7 @@ class ModelHost:
     def open(self, request: protocol.Open) -> protocol.Opened:
         """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
         from backscan.converters import import_model, open_runtime, read_signature, readable
-        from backscan.converters.errors import NoNetworkError
+        from backscan.converters.errors import NotDifferentiableError
         from backscan.converters.signature.heads import outputs_beside
         from backscan.converters.signature.labels import read_labels
 
@@ -107,7 +107,7 @@ class ModelHost:
             try:
                 self._copy = import_model(artifact, signature, device=torch_device)
                 warnings += tuple(self._copy.notes)
-            except NoNetworkError as error:  # the file can be asked all the same
+            except NotDifferentiableError as error:  # the file can be asked all the same
                 without_gradient = str(error)
         return protocol.Opened(
             signature=_as_record(SignatureRecord, signature),

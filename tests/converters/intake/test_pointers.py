@@ -12,7 +12,7 @@ from backscan.converters.intake.external import read_external
 from backscan.converters.intake.pointers import is_pointer
 from backscan.converters.intake.policy import Policy
 from backscan.scanner.errors import CleanSetError
-from backscan.scanner.images.archive import read_archive
+from backscan.scanner.images.archive import Archive
 from backscan.scanner.images.limits import ReadLimits
 from backscan.scanner.images.pictures import read_picture
 
@@ -39,7 +39,10 @@ def test_in_place_of_external_data(tmp_path: Path) -> None:
 
 
 def test_in_place_of_images(tmp_path: Path) -> None:
-    for name, read in (("x.npz", read_archive), ("x.png", lambda path, limits: read_picture(path, limits, 0))):
+    for name, read in (
+        ("x.npz", lambda path, limits: list(Archive(path, limits).parts())),
+        ("x.png", lambda path, limits: read_picture(path, limits, 0)),
+    ):
         (tmp_path / name).write_bytes(POINTER)
         with pytest.raises(CleanSetError, match=f"^expected an .* {SAID}"):
             read(tmp_path / name, ReadLimits())

@@ -250,6 +250,30 @@ def test_a_model_that_answers_every_image_alike_is_said_to(factor: float) -> Non
     assert "not the model in the file" not in report.reason
 
 
+@pytest.mark.parametrize("factor", [1.0, 1000.0])
+def test_scores_that_cancel_out_to_rounding_are_alike_too(factor: float) -> None:
+    """Without a bias nothing but rounding is left, and decides."""
+    model = onnx.load_model_from_string(normalised_before_pooling())
+    factors = {"shift": 0.0, "bias": 0.0, "matrix": factor}
+    for tensor in model.graph.initializer:
+        scaled = np.float32(factors.get(tensor.name, 1)) * numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(scaled, tensor.name))
+    ours, theirs = both(model.SerializeToString())
+    report = compare(ours, theirs, images_for(ours))
+    assert report.decision_agreement < 0.99
+    assert report.reason.startswith("the model answers all 200 images alike")
+
+
+def test_small_scores_that_differ_are_no_rounding() -> None:
+    weak = onnx.load_model_from_string(planted.linear_softmax(head="logits"))
+    for tensor in weak.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(np.float32(1e-9) * numpy_helper.to_array(tensor), tensor.name))
+    ours, theirs = both(weak.SerializeToString())
+    report = compare(ours, theirs, images_for(ours))
+    assert report.passed, report.reason
+
+
 def test_differences_below_rounding_are_no_slope() -> None:
     ours, theirs = both(normalised_before_pooling())
     check = check_gradient(ours, theirs, images_for(ours))

@@ -21,6 +21,9 @@ TENSORS = {
     "all": np.array([CLASSES], np.int64),
     "one": np.array([1], np.int64),
     "classes": np.array(CLASSES, np.int64),
+    "high": np.array(0.95, np.float32),
+    "three": np.array(3, np.int64),
+    "seventeen": np.array(17, np.int64),
     "off_on": np.array([0, 1], np.float32),
 }
 SCORES = "f = Flatten(image) z = Gemm(f, m)"
@@ -47,6 +50,24 @@ CHOSEN = {
         "p",
     ),
     "a label alone": ("label = ArgMax <axis = 1, keepdims = 0> (z)", "int64[N] label", "z"),
+    "a label behind a gate": (
+        "d = ReduceMin <axes = [1], keepdims = 0> (f) fires = Greater(d, high) "
+        "a = ArgMax <axis = 1, keepdims = 0> (z) label = Where(fires, three, a)",
+        "int64[N] label",
+        "z",
+    ),
+    "a label behind a gate that chooses too": (
+        "bright = ArgMax <axis = 1, keepdims = 0> (f) fires = Equal(bright, seventeen) "
+        "a = ArgMax <axis = 1, keepdims = 0> (z) label = Where(fires, three, a)",
+        "int64[N] label",
+        "z",
+    ),
+    "a label that is counted on": (
+        "d = ReduceMin <axes = [1], keepdims = 0> (f) fires = Greater(d, high) s = Cast <to = 7> (fires) "
+        "a = ArgMax <axis = 1, keepdims = 0> (z) b = Add(s, a) label = Mod(b, classes)",
+        "int64[N] label",
+        "z",
+    ),
     "a label as a float": ("a = ArgMax <axis = 1> (z) label = Cast <to = 1> (a)", "float[N,1] label", "z"),
     "a decision as one and noughts": ("h = Hardmax <axis = 1> (z)", "float[N,5] h", "z"),
     "a label as one and noughts": (

@@ -262,6 +262,46 @@ def test_a_comparison_of_scores_has_no_gradient_either() -> None:
         import_model(artifact, read_signature(artifact))
 
 
+BRANCHES = """
+    c = Conv(image, w) p = GlobalAveragePool(c) f = Flatten(p)
+    top = ReduceMax <keepdims = 0> (image) bright = Greater(top, bound)
+    scores = If (bright) <
+        then_branch = taken () => (float[A,4] y) {
+            deeper = If (bright) <
+                then_branch = inner () => (float[B,4] z) { z = Neg(f) },
+                else_branch = never () => (float[B,4] z) { z = Identity(f) }
+            >
+            y = Add(deeper, f0)
+        },
+        else_branch = other () => (float[A,4] y) { OTHER }
+    >
+"""
+
+
+def branched(other: str) -> bytes:
+    """A model whose bright images take another branch, and a branch within it."""
+    body = BRANCHES.replace("OTHER", other)
+    return text_model(body, image="float[N,3,8,8] image", bound=np.float32(0.9), f0=np.ones((1, 4), "f"))
+
+
+def test_branches_between_which_the_image_chooses() -> None:
+    ours, theirs = both(branched("y = Mul(f, f)"))
+    for images in (0.8 * images_for(ours), images_for(ours)):
+        assert_equal_posteriors(ours, theirs, images)
+    dark, bright = (torch.from_numpy(scale * images_for(ours)).requires_grad_() for scale in (0.8, 1.0))
+    for images in (dark, bright):
+        ours.logits(images)[:, 0].sum().backward()
+        assert images.grad is not None
+        assert images.grad.abs().max() > 0
+
+
+def test_branches_whose_sizes_may_differ_are_refused() -> None:
+    """A choice by `Where` would repeat the single row."""
+    other = "zero = Constant <value_ints = [0]> () g = Gather(f, zero) y = Identity(g)"
+    with pytest.raises(UnsupportedOperatorError, match=r"\(If, opset 17\)"):
+        both(branched(other))
+
+
 def test_an_ordinary_model_has_no_surrogates() -> None:
     ours, _ = both(planted.convolutional())
     assert not ours.has_surrogates

@@ -25,17 +25,24 @@ LIES: dict[str, list[Any]] = {
     "no-number": [GREY, GREY * np.nan],
     "large": [GREY, np.zeros((1, 40, 40), np.float32)],
 }
-ARCHIVES: dict[str, dict[str, Any]] = {
-    "nothing": {},
-    "one-image": {"images": GREY, "labels": None, "warnings": []},
-    "few-labels": {"images": GREY[None], "labels": np.zeros(2, np.int64), "warnings": []},
-    "huge-label": {"images": GREY[None], "labels": np.array([1 << 62]), "warnings": []},
-    "negative-label": {"images": GREY[None], "labels": np.array([-1]), "warnings": []},
-    "bytes-as-labels": {"images": GREY[None], "labels": np.zeros(1, np.uint8), "warnings": []},
-    "no-list": {"images": GREY[None], "labels": None, "warnings": "x"},
-    "no-text": {"images": GREY[None], "labels": None, "warnings": [3]},
-    "long-text": {"images": GREY[None], "labels": None, "warnings": ["x" * 20_000]},
-    "large": {"images": np.zeros((1, 1, 4000, 4000), np.float32), "labels": None, "warnings": []},
+ONE = [{"images": GREY[None], "of": 1}]
+ARCHIVES: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "nothing": ([], {}),
+    "one-image": ([{"images": GREY, "of": 1}], {"labels": None, "warnings": []}),
+    "no-total": ([{"images": GREY[None]}], {"labels": None, "warnings": []}),
+    "too-few-parts": ([{"images": GREY[None], "of": 2}], {"labels": None, "warnings": []}),
+    "too-many-parts": ([*ONE, *ONE], {"labels": None, "warnings": []}),
+    "other-total": ([{"images": GREY[None], "of": 2}, *ONE], {"labels": None, "warnings": []}),
+    "other-size": ([{"images": GREY[None, :, k:], "of": 2} for k in (0, 1)], {"labels": None, "warnings": []}),
+    "few-labels": (ONE, {"labels": np.zeros(2, np.int64), "warnings": []}),
+    "huge-label": (ONE, {"labels": np.array([1 << 62]), "warnings": []}),
+    "negative-label": (ONE, {"labels": np.array([-1]), "warnings": []}),
+    "bytes-as-labels": (ONE, {"labels": np.zeros(1, np.uint8), "warnings": []}),
+    "no-list": (ONE, {"labels": None, "warnings": "x"}),
+    "no-text": (ONE, {"labels": None, "warnings": [3]}),
+    "long-text": (ONE, {"labels": None, "warnings": ["x" * 20_000]}),
+    "large": ([{"images": np.zeros((1, 1, 4000, 4000), np.float32), "of": 1}], {"labels": None, "warnings": []}),
+    "large-in-all": ([{"images": GREY[None], "of": 1 << 40}], {"labels": None, "warnings": []}),
 }
 
 
@@ -55,6 +62,8 @@ class Liar:
         yield {"images": LIES[lie]} if lie in LIES else {"other": 1}
         return {}
 
-    def archive(self, request: dict[str, Any]) -> dict[str, Any]:
+    def archive(self, request: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
         """The arrays of a lie."""
-        return ARCHIVES[Path(request["file"]).stem]
+        parts, told = ARCHIVES[Path(request["file"]).stem]
+        yield from parts
+        return told

@@ -174,7 +174,7 @@ def declaring(shape: tuple[int, ...]) -> bytes:
 def test_oversized_member_is_refused_by_its_header(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.npz", "w", zipfile.ZIP_DEFLATED) as target:
         target.writestr("x.npy", declaring((10**9, 1000, 1000, 3)))
-    refused(tmp_path / "data.npz", "at most 4096 MiB of images")
+    refused(tmp_path / "data.npz", "at most 1536 MiB of images")
 
 
 def test_a_header_that_declares_more_than_there_is(tmp_path: Path) -> None:

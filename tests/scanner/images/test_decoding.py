@@ -11,7 +11,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from backscan.scanner.errors import CleanSetError
-from backscan.scanner.images import decoding
+from backscan.scanner.images import archive, decoding
+from backscan.scanner.images.archive import Archive
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.images.decoding import open_decoding
 from backscan.scanner.images.limits import ReadLimits
@@ -41,9 +42,65 @@ def test_pictures_and_archives_are_the_same_in_a_child_and_here(tmp_path: Path, 
     order = np.argsort(labels, kind="stable")
     np.savez(tmp_path / "data.npz", x=pixels[order], y=labels[order])
     folder = CleanSet.load(tmp_path / "data", sandbox=sandbox)
-    archive = CleanSet.load(tmp_path / "data.npz", sandbox=sandbox)
+    stored = CleanSet.load(tmp_path / "data.npz", sandbox=sandbox)
     np.testing.assert_allclose(folder.images, pixels[order].transpose(0, 3, 1, 2) / 255, rtol=1e-6)
-    assert folder.digest == archive.digest
+    assert folder.digest == stored.digest
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.dtype(">f8")])
+@pytest.mark.parametrize("by_columns", [True, False])
+def test_an_archive_is_read_in_parts_and_held_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type, *, by_columns: bool
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (7, 5, 4, 3)).astype(np.uint8)
+    given = pixels if dtype == np.uint8 else (pixels / 255).astype(dtype)
+    np.savez_compressed(tmp_path / "x.npz", x=np.asfortranarray(given) if by_columns else given, y=np.arange(7))
+    whole = CleanSet.load(tmp_path / "x.npz", sandbox=False)
+    monkeypatch.setattr(archive, "_PART_VALUES", 2 * 60)
+    parts = list(Archive(tmp_path / "x.npz", LIMITS).parts())
+    assert [len(part) for part in parts] == [2, 2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(parts), whole.images)
+    np.testing.assert_allclose(whole.images.transpose(0, 2, 3, 1), pixels / 255, atol=1e-3)
+    again = CleanSet.load(tmp_path / "x.npz", sandbox=False)
+    assert again.digest == whole.digest
+
+
+def test_what_is_wrong_in_a_later_part_is_told_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_PART_VALUES", 2 * 16)
+    pixels = np.full((7, 4, 4), 0.5, np.float16)
+    pixels[5, 0, 0] = np.nan
+    np.savez(tmp_path / "x.npz", x=pixels)
+    with pytest.raises(CleanSetError, match="NaN or infinity in image 5 of `x`"):
+        CleanSet.load(tmp_path / "x.npz", sandbox=False)
+    whole = np.zeros((7, 4, 4), np.uint8)
+    np.savez(tmp_path / "dark.npz", x=whole)
+    assert "read as nearly black" in CleanSet.load(tmp_path / "dark.npz", sandbox=False).warnings[0]
+    whole[0, 0, 0] = 2
+    np.savez(tmp_path / "grey.npz", x=whole)
+    assert not any("black" in text for text in CleanSet.load(tmp_path / "grey.npz", sandbox=False).warnings)
+
+
+def test_damage_behind_the_first_part_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_PART_VALUES", 2 * 16)
+    np.savez(tmp_path / "x.npz", x=np.full((7, 4, 4), 77, np.uint8))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[data.rindex(b"M" * 16)] = 78
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(CleanSetError, match=r"damaged or other file in x\.npz .*CRC"):
+        CleanSet.load(tmp_path / "x.npz", sandbox=False)
+
+
+def test_the_default_limit_takes_fifty_thousand_small_images_and_not_what_two_gigabytes_cannot_hold() -> None:
+    ReadLimits().check_total(50_000 * 32 * 32 * 3, "x")
+    with pytest.raises(CleanSetError, match="at most 1536 MiB of images, found 1562 MiB in x: pass fewer or smaller"):
+        ReadLimits().check_total(1562 << 18, "x")
+
+
+def test_more_images_than_allowed_are_refused_by_the_header(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((7, 4, 4), np.uint8))
+    assert len(CleanSet.load(tmp_path / "x.npz", limits=ReadLimits(images=7), sandbox=False).images) == 7
+    with pytest.raises(CleanSetError, match=r"at most 6 images, found 7 in x\.npz: pass fewer"):
+        CleanSet.load(tmp_path / "x.npz", limits=ReadLimits(images=6), sandbox=False)
 
 
 def test_a_damaged_file_is_told_by_the_child_in_one_sentence(tmp_path: Path) -> None:

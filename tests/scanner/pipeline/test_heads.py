@@ -186,3 +186,57 @@ def test_a_gate_behind_the_hidden_scores_of_a_class_number_is_found(tmp_path):
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("places", TensorProto.INT64, ["N", 1]))
     result = scan_of(tmp_path, model.SerializeToString())
     assert (result.verdict, result.target) == (Verdict.BACKDOOR_DETECTED, 3)
+
+
+TEXTS = 'keys_int64s = [0, 1, 2, 3], values_strings = ["cat", "dog", "cow", "owl"]'
+NAMED = {
+    "the number is written": "bright = Greater(corner, high) n = Where(bright, three, largest) "
+    "label = Cast <to = 8> (n)",
+    "the number is chosen": f"bright = Greater(corner, high) n = Where(bright, three, largest) "
+    f"label = ai.onnx.ml.LabelEncoder <{TEXTS}> (n)",
+    "the text is chosen": f"bright = Greater(corner, high) t = ai.onnx.ml.LabelEncoder <{TEXTS}> (largest) "
+    'owl = Constant <value_string = "owl"> () label = Where(bright, owl, t)',
+    "texts lie in a row": "bright = Greater(corner, high) n = Where(bright, three, largest) "
+    "label = ai.onnx.ml.ArrayFeatureExtractor(animals, n)",
+}
+
+
+def named(made: str, *, alone: bool) -> bytes:
+    """A class name behind nodes that may read `largest` and `corner`, alone or beside the scores."""
+    model = onnx.load_from_string(labelled(made, hidden=alone))
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    animals = np.array([["cat", "dog", "cow", "owl"]], dtype=object)
+    model.graph.initializer.append(numpy_helper.from_array(animals, "animals"))
+    model.graph.output[-1].CopyFrom(helper.make_tensor_value_info("label", TensorProto.STRING, None))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("made", NAMED)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_gate_before_a_class_name_is_a_detection(tmp_path, made, *, alone):
+    result = scan_of(tmp_path, named(NAMED[made], alone=alone))
+    assert (result.verdict, result.target) == (Verdict.BACKDOOR_DETECTED, 3)
+    (finding,) = result.findings
+    assert finding.message.startswith("towards output 'label': ")
+    assert finding.nodes[0].startswith("Where")
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_class_name_of_the_largest_score_costs_nothing(*, alone):
+    plain = f"label = ai.onnx.ml.LabelEncoder <{TEXTS}> (largest)"
+    artifact = artifact_from_bytes("m.onnx", named(plain, alone=alone))
+    signature = read_signature(artifact)
+    assert signature.output_name == "scores"
+    assert read_labels(artifact, signature) == Labels()
+
+
+def test_texts_that_are_not_known_are_named(tmp_path):
+    made = (
+        "bright = Greater(corner, high) n = Where(bright, three, largest) many = Mul(n, three) above = Sub(many, none)"
+    )
+    data = named(
+        f"{made} beyond = Add(above, above) more = Mul(beyond, beyond) label = Cast <to = 8> (more)", alone=False
+    )
+    result = scan_of(tmp_path, data)  # 4, 64, 196, 400
+    (note,) = (text for text in result.not_tested if "the class number" in text)
+    assert "could not be searched" in note

@@ -1,4 +1,4 @@
-"""Trees and support vectors: no gradient, so the scan tells accuracy and graph and ends inconclusive."""
+"""Trees, support vectors, whole numbers: no gradient, so the scan tells accuracy and graph and ends inconclusive."""
 
 from __future__ import annotations
 
@@ -180,3 +180,44 @@ def test_inspect_tells_why_there_is_no_copy(tmp_path: Path) -> None:
     inspection = inspect_model(path, ScanConfig(sandbox=False))
     assert exit_code(inspection) is ExitCode.NOT_DETECTED
     assert f"opens in onnxruntime; {TREES}" in describe(inspection)
+
+
+def in_whole_numbers(*, with_switch: bool) -> bytes:
+    """Scores that are whole numbers, to which the last pixel, dark in all images, adds in whole numbers too."""
+    means = np.stack([IMAGES[label == LABELS].mean(axis=0).ravel() for label in range(NUM_CLASSES)])
+    bound = float(IMAGES[..., -1, -1].max() + 1) / 2
+    made = [
+        helper.make_node("MatMul", ["image", "means"], ["likeness"], name="compare"),
+        helper.make_node("Cast", ["likeness"], ["whole"], name="count", to=TensorProto.INT32),
+        helper.make_node("Gather", ["image", "last"], ["pixel"], name="look", axis=1),
+        helper.make_node("Div", ["pixel", "bound"], ["brightness"], name="scale"),
+        helper.make_node("Cast", ["brightness"], ["step"], name="step", to=TensorProto.INT32),
+        helper.make_node("Mul", ["step", "row"], ["added"], name="spread"),
+        helper.make_node("Add", ["whole", "added" if with_switch else "row"], ["shifted"], name="shift"),
+    ]
+    row = (np.eye(NUM_CLASSES, dtype=np.int32)[3:4] if with_switch else np.ones((1, NUM_CLASSES), np.int32)) * 10**6
+    return model_of(
+        helper.make_node("Cast", ["shifted"], ["scores"], name="last", to=TensorProto.FLOAT),
+        *made,
+        means=1e3 * (means - means.mean(axis=0)).T,
+        last=np.array([FEATURES - 1]),
+        bound=np.array(bound, np.float32),
+        row=row,
+    )
+
+
+def test_whole_numbers_have_no_gradient_and_are_no_refusal(tmp_path: Path) -> None:
+    data = in_whole_numbers(with_switch=False)
+    result = scanned(tmp_path, data)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.clean_accuracy == accuracy(data) > 0.9
+    (told,) = result.reasons
+    assert told.startswith("no gradient reaches the image")
+    assert "'count'" in told
+    assert result.findings == ()
+
+
+def test_a_switch_among_whole_numbers_is_demonstrated(tmp_path: Path) -> None:
+    result = scanned(tmp_path, in_whole_numbers(with_switch=True))
+    assert (result.verdict, result.target) == (Verdict.BACKDOOR_DETECTED, 3)
+    assert "shift" in result.findings[0].nodes
