@@ -33,7 +33,7 @@ def test_the_defaults_are_those_of_the_contract():
         "significance": 0.05,
         "bootstrap_draws": 999,
         "seed": 0,
-        "detectors": ("pairwise", "features", "window"),
+        "detectors": (),
         "statistics": ("source-adjusted", "target-contrast", "commonality"),
         "combination": "together",
         "null": "inverse-gaussian",
