@@ -13,14 +13,22 @@ import torch
 
 from backscan.converters.signature.signature import Normalisation
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
-from backscan.scanner.config import PRESETS, ScanConfig
+from backscan.scanner.config import FEW_CLASSES, PRESETS, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, Searched
 from backscan.scanner.errors import OptionError
 from backscan.scanner.images.candidates import CANDIDATES, candidate
 from backscan.scanner.inference.statistics import STATISTICS
 from backscan.scanner.inference.variants import INFERENCES, nearness, with_reciprocals
 from backscan.scanner.reports import RENDERERS, format_of, render
-from backscan.scanner.results import Inference, PairResult, PairStatus, TargetResult, Trajectory
+from backscan.scanner.results import (
+    Inference,
+    PairResult,
+    PairStatus,
+    TargetResult,
+    Trajectory,
+    Transfer,
+    TransferStatus,
+)
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.objectives import OBJECTIVES
 from backscan.scanner.search.steps import STEP_RULES
@@ -79,7 +87,8 @@ def test_repeatable_options_take_every_entry_once(option):
     config.check()
     assert ScanConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     flag = f"--{option.removesuffix('s')}"
-    for given, found in (((), "none"), ((names[0], names[0]), names[0])):
+    none = () if option == "detectors" else (((), "none"),)  # no detector is the choice of the scan
+    for given, found in (*none, ((names[0], names[0]), names[0])):
         with pytest.raises(OptionError, match=f"expected at least one {flag}, each of them once, found {found}"):
             replace(ScanConfig(), **{option: given}).check()
     with pytest.raises(OptionError, match=f"expected {flag} to be one of .*, found 'nothing'"):
@@ -250,7 +259,8 @@ def test_null_families_fail_by_a_status(name):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors_conclude_from_pairs(name):
-    given = [replace(pair, detector=name) for pair in pairs()]
+    transfer = Transfer(TransferStatus.FOUND, 9, 0.3, 0.05, 0.5, 1.0) if name in FEW_CLASSES else None
+    given = [replace(pair, detector=name, transfer=transfer) for pair in pairs()]
     config = ScanConfig(bootstrap_draws=19, threads=1, statistics=("source-adjusted", "target-contrast"))
     searched = Searched((name,), 6, cut="features")
     found = DETECTORS[name].infer(given, searched, config)

@@ -27,6 +27,8 @@ from backscan.scanner.results import (
     SupportRecord,
     TargetFigures,
     Trajectory,
+    Transfer,
+    TransferStatus,
     Verdict,
     Witness,
     to_json,
@@ -76,6 +78,7 @@ WHERE_ASKED_FOR = (
         rate_elsewhere=0.1,
     ),
     IndividualSize(IndividualStatus.FOUND, size=0.5, error=0.1, common_size=0.7, images=(0.0, 0.4, 0.5)),
+    Transfer(TransferStatus.FOUND, num_images=30, rate=0.9, error=0.02, own_size=0.3, back_size=1.2),
     Witness("window", "target-rate", source=1, target=2, p_value=0.01, t=4.2),
     TargetFigures(
         values=(0.1, None),

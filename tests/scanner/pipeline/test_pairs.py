@@ -140,7 +140,7 @@ class Observer(SilentProgress):
 def a_search(
     model: Model, *, classes: Sequence[int] = range(NUM_CLASSES), journal=None, label="", **options
 ) -> PairSearch:
-    config = ScanConfig(**options)
+    config = ScanConfig(**{"detectors": ("pairwise",), **options})
     artifact = SimpleNamespace(name="m.onnx", sha256="m", data=b"", external={})
     record = Record(artifact, None, config, examples.no_verdict().provenance, Observer())
     images = {source: np.zeros((source + 5, 1, 2, 2), np.float32) for source in classes}
