@@ -7,22 +7,24 @@ bytes are only decoded as protocol buffers, once their fields are counted (`fiel
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, OperatorSetIdProto
+from onnx import ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto
 
 from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
-from backscan.converters.graph import subgraphs
+from backscan.converters.graph import free_inputs, subgraphs
 from backscan.converters.intake.fields import check_fields
+from backscan.converters.intake.kinds import kind_of
 from backscan.converters.intake.pointers import ADVICE, is_pointer
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.violations import Violation, Violations, as_text, shown
 from backscan.converters.intake.walk import GraphAudit, standard_domain
 
 _MAX_LISTED = 1000
+_MOST_DECLARED, _MOST_AXES = 32, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class IntakeReport:
     """Files with external data, relative to the model's folder -> bytes each must have."""
     violations: tuple[Violation, ...]
     """What the policy does not allow."""
+    inputs: tuple[str, ...] = ()
+    """What the graph declares to take, each as `name: type [sizes]`."""
+    outputs: tuple[str, ...] = ()
+    """What it declares to give, in the same form."""
 
     @property
     def accepted(self) -> bool:
@@ -78,6 +84,8 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
         return _report(None, None, violations)
     if is_pointer(data):
         raise ArtifactError(f"expected an ONNX model, {ADVICE}")
+    if (kind := kind_of(data)) is not None:
+        raise ArtifactError(kind.instead_of("an ONNX model"))
     if not check_fields(data, violations):
         return _report(None, None, violations)
     try:
@@ -124,7 +132,27 @@ def _report(model: ModelProto | None, graph: GraphAudit | None, violations: Viol
         largest_tensor=graph.tensors.largest_bytes if graph else 0,
         external_locations=graph.tensors.reach if graph else {},
         violations=violations.freeze(),
+        inputs=_declared(free_inputs(model.graph)) if graph and model else (),
+        outputs=_declared(model.graph.output) if graph and model else (),
     )
+
+
+def _declared(values: Sequence[ValueInfoProto]) -> tuple[str, ...]:
+    """Values as texts that are safe to print."""
+    return tuple(f"{shown(value.name)}: {_type_of(value)}" for value in values[:_MOST_DECLARED])
+
+
+def _type_of(value: ValueInfoProto) -> str:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return "no type" if kind is None else kind.removesuffix("_type").replace("_", " ")
+    tensor = value.type.tensor_type
+    known = tensor.elem_type in TensorProto.DataType.values()
+    name = TensorProto.DataType.Name(tensor.elem_type).lower() if known else f"type {tensor.elem_type}"
+    if not tensor.HasField("shape"):
+        return f"{name} of any shape"
+    sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim[:_MOST_AXES]]
+    return f"{name} [{', '.join(str(each) if isinstance(each, int) else shown(each)[1:-1] for each in sizes)}]"
 
 
 def _check_frame(model: ModelProto, violations: Violations) -> None:

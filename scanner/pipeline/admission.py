@@ -17,11 +17,17 @@ def read(model: Path) -> Artifact:
     """Step 1: the bytes of the file, read once; external data comes after the audit.
 
     Raises:
-        UserError: the path is missing or cannot be read.
+        UserError: the path is missing, a folder, or cannot be read.
         NoVerdictError: the file is larger than the policy allows.
     """
     from backscan.converters import LimitExceededError, Policy, UnreadableFileError, read_artifact
 
+    if model.is_dir():
+        from backscan.converters.intake.folders import other_models
+
+        models = sorted(model.glob("*.onnx"))
+        found = f"{models[0].name}: name it" if models else other_models(model).removeprefix("found ")
+        raise UserError(f"expected one .onnx file, the path is the folder {model}, and in it was {found}")
     try:
         return read_artifact(model, max_bytes=Policy().max_file_bytes)
     except UnreadableFileError as error:

@@ -1,0 +1,277 @@
+"""Files that are no ONNX model, named as what they are by their first bytes, with what makes an ONNX model of them.
+
+Bytes are compared and nothing else: no file is opened by the library that wrote it, nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+_HEAD = 1024
+"""Bytes in which the texts that open a file are looked for."""
+_DIRECTORY = 1 << 20
+"""Bytes at the end of a zip in which the names of its members are looked for."""
+_MOST_NAMES = 10_000
+_MOST_FIELDS = 1000
+_MOST_HEADER = 100_000_000
+"""Bytes that the header of a safetensors file may have by its own rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is that is no ONNX model."""
+
+    name: str
+    """What it is called in a sentence, with its article."""
+    remedy: str
+    """What gives an ONNX model instead, or what the file is good for."""
+
+    def instead_of(self, expected: str) -> str:
+        """The sentence that refuses it."""
+        return f"expected {expected}, found {self.name}: {self.remedy}"
+
+
+_EXPORT = "torch.onnx.export(model.eval(), torch.zeros(1, 3, 224, 224), 'model.onnx')"
+_BUILD = f"build the network in its own code, load these weights into it, then {_EXPORT} with the size of its images"
+_UNPACK = "unpack it and name the .onnx file in it"
+_LANGUAGE = "it holds a language model or its like; image classifiers are not kept so, ask for the ONNX export"
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "torchscript": Kind(
+            "a TorchScript model (a zip with code and pickled data, which are never run here)",
+            "torch.onnx.export(torch.jit.load('model.pt').eval(), torch.zeros(1, 3, 224, 224), 'model.onnx', "
+            "dynamo=False) with the size of its images",
+        ),
+        "torch-export": Kind(
+            "an exported PyTorch program",
+            "torch.onnx.export(torch.export.load('model.pt2'), (), 'model.onnx')",
+        ),
+        "torch": Kind("a PyTorch file (a zip with pickled data, which is never unpickled here)", _BUILD),
+        "torch-old": Kind("a PyTorch file of the old kind (pickled data, which is never unpickled here)", _BUILD),
+        "pickle": Kind(
+            "pickled Python objects, which are never unpickled here",
+            "export the model in the program that pickled it: torch.onnx.export for PyTorch, skl2onnx.to_onnx for "
+            "scikit-learn",
+        ),
+        "keras": Kind(
+            "a Keras model",
+            "keras.saving.load_model('model.keras').export('model.onnx', format='onnx')",
+        ),
+        "hdf5": Kind(
+            "an HDF5 file, as Keras writes its .h5 models",
+            "keras.models.load_model('model.h5').export('model.onnx', format='onnx'); where it has weights alone, "
+            "build the network first and load them into it",
+        ),
+        "tflite": Kind("a TensorFlow Lite model", "python -m tf2onnx.convert --tflite model.tflite --output model.onnx"),
+        "saved-model": Kind(
+            "the graph of a TensorFlow SavedModel",
+            "python -m tf2onnx.convert --saved-model FOLDER --output model.onnx, with the folder that holds it",
+        ),
+        "frozen-graph": Kind(
+            "a frozen TensorFlow graph",
+            "python -m tf2onnx.convert --graphdef model.pb --inputs image:0 --outputs scores:0 --output model.onnx, "
+            "with the names of its own input and output",
+        ),
+        "core-ml": Kind(
+            "a CoreML model",
+            "nothing leads back from CoreML in general: export the network from which it was made",
+        ),
+        "openvino": Kind(
+            "the graph of an OpenVINO model",
+            "nothing leads back from OpenVINO: export the network from which it was made",
+        ),
+        "ort": Kind(
+            "a model in onnxruntime's own format (.ort)", "name the .onnx file from which it was made, beside it as a rule"
+        ),
+        "tensorrt": Kind("a TensorRT engine", "it runs on one kind of GPU alone: name the ONNX file that it was built from"),
+        "safetensors": Kind(
+            "a safetensors file, which holds weights and no network",
+            "optimum-cli export onnx --model FOLDER out/ where it is of Hugging Face; else " + _BUILD,
+        ),
+        "gguf": Kind("a GGUF file", _LANGUAGE),
+        "ggml": Kind("a GGML file", _LANGUAGE),
+        "onnx-in-zip": Kind("a zip with an ONNX model in it", _UNPACK),
+        "saved-model-in-zip": Kind(
+            "a zip with a TensorFlow SavedModel in it",
+            "unpack it, then python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
+        ),
+        "npz": Kind("a zip of arrays (.npz)", "images belong behind --data; name the ONNX model here"),
+        "zip": Kind("a zip", _UNPACK),
+        "packed": Kind("a packed file (gzip, bzip2, xz, zstd, 7-Zip or tar)", _UNPACK),
+        "array": Kind("an array of numbers (.npy)", "images belong behind --data, as .npz; name the ONNX model here"),
+        "picture": Kind("a picture", "images belong behind --data; name the ONNX model here"),
+        "web-page": Kind(
+            "a web page", "the address showed a page about the file: download the file itself (its raw version)"
+        ),
+        "tensorflow-js": Kind("the graph of a TensorFlow.js model", "export the network from which it was made"),
+        "text": Kind("a text", "name the ONNX model itself"),
+    }
+)
+"""Kinds of files by a short name."""
+
+_OPENINGS: Mapping[bytes, str] = MappingProxyType(
+    {
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19": "torch-old",
+        b"\x89HDF\r\n\x1a\n": "hdf5",
+        b"GGUF": "gguf",
+        b"lmgg": "ggml",
+        b"tjgg": "ggml",
+        b"fmgg": "ggml",
+        b"ftrt": "tensorrt",
+        b"\x93NUMPY": "array",
+        b"\x89PNG\r\n\x1a\n": "picture",
+        b"\xff\xd8\xff": "picture",
+        b"GIF8": "picture",
+        b"\x1f\x8b": "packed",
+        b"BZh": "packed",
+        b"\xfd7zXZ\x00": "packed",
+        b"\x28\xb5\x2f\xfd": "packed",
+        b"7z\xbc\xaf\x27\x1c": "packed",
+    }
+)
+_AFTER_FOUR: Mapping[bytes, str] = MappingProxyType({b"TFL3": "tflite", b"ORTM": "ort"})
+_TAR = (257, b"ustar")
+
+
+def kind_of(data: bytes) -> Kind | None:
+    """What a file is by its bytes; None for what may be an ONNX model and for bytes that tell nothing.
+
+    Args:
+        data: The whole file.
+    """
+    name = next(filter(None, (look(data) for look in _LOOKS)), "")
+    return KINDS[name] if name else None
+
+
+def _by_opening(data: bytes) -> str:
+    name = next((name for opening, name in _OPENINGS.items() if data.startswith(opening)), "")
+    if not name and data[2:4] == b"\0\0":  # flat buffers: the place of their root comes first
+        name = _AFTER_FOUR.get(data[4:8], "")
+    place, mark = _TAR
+    return name or ("packed" if data[place : place + len(mark)] == mark else "")
+
+
+def _pickle(data: bytes) -> str:
+    """Protocols 2 to 5 begin with their number and end with a full stop; from 4 on a frame follows."""
+    if len(data) < 4 or data[0] != 0x80 or data[1] not in (2, 3, 4, 5) or not data.endswith(b"."):
+        return ""
+    return "" if data[1] >= 4 and data[2] != 0x95 else "pickle"
+
+
+def _safetensors(data: bytes) -> str:
+    length = int.from_bytes(data[:8], "little")
+    return "safetensors" if 2 <= length <= min(_MOST_HEADER, len(data) - 8) and data[8:9] == b"{" else ""
+
+
+def _zip(data: bytes) -> str:
+    if not data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return ""
+    names = set(_members(data))
+    return next((kind for kind, pattern in _MEMBERS.items() if any(map(pattern.search, names))), "zip")
+
+
+_MEMBERS: Mapping[str, re.Pattern[bytes]] = MappingProxyType(
+    {
+        "torchscript": re.compile(rb"^[^/]+/(code/.*\.py|constants\.pkl|bytecode\.pkl)$"),
+        "torch-export": re.compile(rb"(^|/)(serialized_exported_program\.json|archive_format)$"),
+        "torch": re.compile(rb"^[^/]+/data\.pkl$"),
+        "keras": re.compile(rb"^model\.weights\.h5$"),
+        "core-ml": re.compile(rb"com\.apple\.CoreML/|\.mlmodel$"),
+        "onnx-in-zip": re.compile(rb"\.onnx$", re.IGNORECASE),
+        "saved-model-in-zip": re.compile(rb"(^|/)saved_model\.pb$"),
+        "npz": re.compile(rb"^[^/]+\.npy$"),
+    }
+)
+"""Kind of a zip by the names of its members; the first that fits counts."""
+
+
+def _members(data: bytes) -> Iterator[bytes]:
+    """Names in the directory of a zip, read without any library and from its last part alone."""
+    begin = max(0, len(data) - _DIRECTORY)
+    for count, entry in enumerate(re.finditer(rb"PK\x01\x02.{24}(..).{16}", data[begin:], re.DOTALL)):
+        if count == _MOST_NAMES:
+            return
+        start = begin + entry.end()
+        yield data[start : start + int.from_bytes(entry.group(1), "little")]
+
+
+def _text(data: bytes) -> str:
+    """Markup and JSON, by what opens them; any other text, where all of a short file is readable."""
+    head = data[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "web-page"
+    if head.startswith((b"<?xml", b"<net")):
+        return "openvino" if re.search(rb"<net\s", head) else "text"
+    if head.startswith(b"{") and b"modeltopology" in data[: 64 * _HEAD].lower():
+        return "tensorflow-js"
+    is_text = head and all(byte in b"\t\n\r\x0c" or 32 <= byte < 127 for byte in head)
+    return "text" if is_text else ""
+
+
+def _protocol_buffer(data: bytes) -> str:
+    """Other models in the encoding of ONNX, told by the numbers of the fields at the top; ONNX has its graph at 7."""
+    fields: dict[int, bytes] = {}
+    try:
+        for number, content in _fields(data):
+            fields.setdefault(number, content)
+    except (IndexError, ValueError):
+        return ""
+    if 7 in fields or not fields:
+        return ""
+    if any(200 <= number <= 3000 for number in fields) and fields.keys() & {1, 2}:
+        return "core-ml"
+    if set(fields) == {1, 2} and data[:2] == b"\x08\x01" and fields[2]:
+        return "saved-model"
+    first = fields.get(1, b"")
+    return "frozen-graph" if set(fields) <= {1, 2, 3, 4} and _is_node(first) else ""
+
+
+def _is_node(content: bytes) -> bool:
+    """Whether a message is a node of a TensorFlow graph: its name, then its operator."""
+    match = re.match(rb"\x0a([\x01-\x7f])", content)
+    if match is None:
+        return False
+    name_end = 2 + match.group(1)[0]
+    rest = re.match(rb"\x12([\x01-\x7f])([A-Z_]\w*)", content[name_end:])
+    return rest is not None and len(rest.group(2)) >= rest.group(1)[0]
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and first bytes of the fields of a message, not of those within them."""
+    position = 0
+    for _ in range(_MOST_FIELDS):
+        if position >= len(data):
+            return
+        tag, position = _varint(data, position)
+        wire, content = tag & 7, b""
+        if wire == 0:
+            _, position = _varint(data, position)
+        elif wire == 2:
+            length, position = _varint(data, position)
+            content = data[position : position + min(length, _HEAD)]
+            position += length
+        elif wire in (1, 5):
+            position += 8 if wire == 1 else 4
+        else:
+            raise ValueError("a group")
+        if position > len(data):
+            raise ValueError("a field is longer than its message")
+        yield tag >> 3, content
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+    raise ValueError("a number without end")
+
+
+_LOOKS: tuple[Callable[[bytes], str], ...] = (_by_opening, _zip, _pickle, _safetensors, _protocol_buffer, _text)
