@@ -20,6 +20,7 @@ from backscan.converters.intake.fields import check_fields
 from backscan.converters.intake.kinds import kind_of
 from backscan.converters.intake.pointers import ADVICE, is_pointer
 from backscan.converters.intake.policy import Policy
+from backscan.converters.intake.tasks import check_task
 from backscan.converters.intake.violations import Violation, Violations, as_text, shown
 from backscan.converters.intake.walk import GraphAudit, standard_domain
 
@@ -164,6 +165,8 @@ def _check_frame(model: ModelProto, violations: Violations) -> None:
     violations.bound("max_ir_version", model.ir_version, "as version of the file format")
     if model.training_info:
         violations.forbid("training", "the file holds a training graph beside the model: export it for inference")
+    if other := check_task(model):
+        violations.forbid("task", other)
     _check_opsets(model.graph.node, model.opset_import, violations)
     for function in model.functions:
         _check_opsets(function.node, function.opset_import, violations)

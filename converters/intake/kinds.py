@@ -66,7 +66,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "keras.models.load_model('model.h5').export('model.onnx', format='onnx'); where it has weights alone, "
             "build the network first and load them into it",
         ),
-        "tflite": Kind("a TensorFlow Lite model", "python -m tf2onnx.convert --tflite model.tflite --output model.onnx"),
+        "tflite": Kind(
+            "a TensorFlow Lite model", "python -m tf2onnx.convert --tflite model.tflite --output model.onnx"
+        ),
         "saved-model": Kind(
             "the graph of a TensorFlow SavedModel",
             "python -m tf2onnx.convert --saved-model FOLDER --output model.onnx, with the folder that holds it",
@@ -85,9 +87,12 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             "nothing leads back from OpenVINO: export the network from which it was made",
         ),
         "ort": Kind(
-            "a model in onnxruntime's own format (.ort)", "name the .onnx file from which it was made, beside it as a rule"
+            "a model in onnxruntime's own format (.ort)",
+            "name the .onnx file from which it was made, beside it as a rule",
         ),
-        "tensorrt": Kind("a TensorRT engine", "it runs on one kind of GPU alone: name the ONNX file that it was built from"),
+        "tensorrt": Kind(
+            "a TensorRT engine", "it runs on one kind of GPU alone: name the ONNX file that it was built from"
+        ),
         "safetensors": Kind(
             "a safetensors file, which holds weights and no network",
             "optimum-cli export onnx --model FOLDER out/ where it is of Hugging Face; else " + _BUILD,
