@@ -86,7 +86,8 @@ class ScanConfig:
     )
     output_name: str | None = option(
         None,
-        "Model output to scan; all gives a report for each that holds scores of classes.",
+        "Model output to scan; all gives a report for each that holds scores of classes, NAME[3] is column 3 of an "
+        "output of labels that hold by themselves.",
         SEARCH,
         decides_pair=True,
     )

@@ -28,7 +28,8 @@ _WHOLE: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """What a folder is by a file in it, and what makes an ONNX model of that."""
 _SUFFIXES = frozenset(
-    ".bin .engine .gguf .h5 .hdf5 .keras .mlmodel .npz .ort .pb .pkl .pt .pt2 .pth .safetensors .tflite .zip".split()
+    {".bin", ".engine", ".gguf", ".h5", ".hdf5", ".keras", ".mlmodel", ".npz", ".ort", ".pb", ".pkl", ".pt", ".pt2"}
+    | {".pth", ".safetensors", ".tflite", ".zip"}
 )
 """Endings of files in which models are kept that are no ONNX models."""
 

@@ -18,6 +18,7 @@ from backscan.converters.intake.tasks import Task, other_task
 from backscan.converters.session import Arrays, noise, open_session, run_session
 from backscan.converters.signature.additions import with_batch_axis, with_outputs
 from backscan.converters.signature.choosers import Choice, candidates, choices, chosen_from
+from backscan.converters.signature.columns import column_of, with_column
 from backscan.converters.signature.layout import Layout, image_layout, input_shape
 from backscan.converters.signature.other_outputs import embedding_task, embeddings, forms_of_outputs
 from backscan.converters.signature.output import (
@@ -36,6 +37,8 @@ HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 """Element types of 16-bit floats."""
 _MOST_AXES_ALONE = 3
 """Axes that the input of one image has, at most, where there is none for the images."""
+_OF_LABELS = frozenset({"logits", "sigmoids"})
+"""Kinds of scores that may be of several labels at once."""
 _FREE_BATCHES = (2, 3)
 """Images of the calls with noise, where any number will do."""
 _QUANTISED = operators(
@@ -172,6 +175,9 @@ def read_signature(
         EngineError: onnxruntime cannot open or run it.
     """
     wanted = _Wanted(output_name, image_size, clean_shape)
+    column = column_of(output_name, [value.name for value in parse(artifact, fold_external=False).graph.output])
+    if column is not None:
+        return _read_column(artifact, wanted, *column)
     try:
         return _read(artifact, wanted)
     except OutputNameError:
@@ -182,6 +188,23 @@ def read_signature(
         if signature is None:
             raise _with_task(error, other_task(parse(artifact, fold_external=False).graph)) from error
         return signature
+
+
+def _read_column(artifact: Artifact, wanted: _Wanted, output: str, column: int) -> ModelSignature:
+    """The signature of one label of a model of several.
+
+    Raises:
+        OutputNameError: the output has no such column, or is one choice among its classes.
+    """
+    whole = read_signature(artifact, output_name=output, image_size=wanted.image_size, clean_shape=wanted.clean_shape)
+    if column >= whole.num_scores or whole.num_scores < 2 or whole.output_kind not in _OF_LABELS or whole.through_copy:
+        raise OutputNameError(
+            f"'{wanted.output_name}' asks for one label of '{output}', which gives {whole.num_scores} {whole.output_kind}: "
+            f"pass --output-name with '{output}' itself, or with a column of scores of several labels, from 0"
+        )
+    signature = _read(with_column(artifact, str(wanted.output_name)), wanted)
+    note = f"column {column} of output '{output}' is read as two classes: the label does not hold (0), or does (1)"
+    return replace(signature, through_copy=True, notes=(note, *signature.notes))
 
 
 def _with_task(error: SignatureError, task: Task | None) -> SignatureError:

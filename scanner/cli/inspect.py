@@ -148,11 +148,23 @@ def _describe_opened(opened: Inspection, *, imported: bool) -> list[str]:
         f"input      {signature['input_name']}: {channels} x {height} x {width}, {signature['layout']}, "
         f"{signature['dtype']}, batch {signature['batch'] or 'free'}",
         f"output     {signature['output_name']}: {opened['num_classes']} classes, {signature['output_kind']}",
+        *(f"labels     {text}" for text in _on_labels(opened)),
         *(f"output     {name}: {_use_of(name, opened)}" for name in signature["other_outputs"]),
         f"opset      {signature['opset']}, made by {exporter}",
         f"import     opens in onnxruntime{'; ' + without if without else outcome}",
         *(f"warning    {text}" for text in opened["warnings"]),
         *(f"warning    not searched: {text}" for text in opened["not_searched"]),
+    ]
+
+
+def _on_labels(opened: Inspection) -> list[str]:
+    """What is to be known of sigmoids, which may be labels of their own: only images tell."""
+    signature = opened["signature"]
+    if signature["output_kind"] != "sigmoids" or opened["num_classes"] < 3:  # one sigmoid counts as two classes
+        return []
+    return [
+        "each sigmoid may hold by itself: they are read as a choice of the largest, and a scan says if several hold at "
+        f"once; --output-name '{signature['output_name']}[0]' reads the first as two classes"
     ]
 
 

@@ -26,6 +26,7 @@ from backscan.scanner.pipeline.preparation import (
     fit_images,
     open_model,
     settle,
+    several_labels,
 )
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
@@ -145,7 +146,8 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])
     take(find_switches(run, settled, fitted))
-    obstacles = tuple(filter(None, (opened.facts.without_gradient, settlement.doubt)))
+    labels = several_labels(run, settled, fitted)
+    obstacles = tuple(filter(None, (opened.facts.without_gradient, labels, settlement.doubt)))
     if obstacles:
         return Stop(Verdict.INCONCLUSIVE, obstacles)
     take(call_alone(run, settled, fitted))

@@ -157,6 +157,14 @@ class ModelHost:
         sureness = float(np.nan_to_num(posterior.max(axis=1), nan=0.0).mean())
         return min(1.0, max(0.0, sureness))
 
+    @_answers(protocol.SeveralLabels)
+    def several_labels(self, request: protocol.SeveralLabels) -> float:
+        """How often several labels hold at once."""
+        signature = self.runtime.signature
+        if signature.output_kind != "sigmoids" or signature.num_scores < 2 or not len(request.images):
+            return 0.0
+        return float(((self.runtime.scores(request.images) > 0.5).sum(axis=1) > 1).mean())
+
     @_answers(protocol.FindSwitches)
     def find_switches(self, request: protocol.FindSwitches) -> protocol.FoundInGraph:
         """What depends on the rest of a call, then what in the graph turns decisions (`scanner/switches`)."""

@@ -208,6 +208,10 @@ class SettledFile:
         """Decisions [N] on images [N, C, H, W] in [0, 1], `alone` with one image a call where the file allows that."""
         return _decisions(self.line, protocol.Decide(images, alone=alone))
 
+    def several_labels(self, images: Images) -> float:
+        """Share of images [N, C, H, W] in [0, 1] on which two or more sigmoids are above one half."""
+        return self.line.ask(protocol.SeveralLabels(images))
+
     def call_alone(self) -> None:
         """Call the model with one image at a time from now on, the file and its copy.
 

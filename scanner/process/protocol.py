@@ -227,6 +227,14 @@ class MeanPosterior(Request[Share, None]):
 
 
 @dataclass(frozen=True, slots=True)
+class SeveralLabels(Request[Share, None]):
+    """On which share of images [N, C, H, W] two or more sigmoids are above one half; 0 where scores are no sigmoids."""
+
+    images: Floats
+    """The images."""
+
+
+@dataclass(frozen=True, slots=True)
 class FindSwitches(Request[FoundInGraph, None]):
     """Find the switches built into the graph and the units that stand still, and what they do."""
 

@@ -29,6 +29,7 @@ REQUESTS = [
     protocol.CallAlone(),
     protocol.ListHeads(artifact_from_bytes("m.onnx", b"bytes"), None, (1, 3, 3)),
     protocol.MeanPosterior(IMAGES, Normalisation()),
+    protocol.SeveralLabels(IMAGES),
     protocol.ListCuts(),
     protocol.Cut("tensor", IMAGES),
     protocol.Compare(IMAGES, real_images=False),
