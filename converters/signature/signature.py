@@ -199,8 +199,9 @@ def _read_column(artifact: Artifact, wanted: _Wanted, output: str, column: int) 
     whole = read_signature(artifact, output_name=output, image_size=wanted.image_size, clean_shape=wanted.clean_shape)
     if column >= whole.num_scores or whole.num_scores < 2 or whole.output_kind not in _OF_LABELS or whole.through_copy:
         raise OutputNameError(
-            f"'{wanted.output_name}' asks for one label of '{output}', which gives {whole.num_scores} {whole.output_kind}: "
-            f"pass --output-name with '{output}' itself, or with a column of scores of several labels, from 0"
+            f"'{wanted.output_name}' asks for one label of '{output}', which gives {whole.num_scores} "
+            f"{whole.output_kind}: pass --output-name with '{output}' itself, or with a column, from 0, of scores of "
+            "several labels"
         )
     signature = _read(with_column(artifact, str(wanted.output_name)), wanted)
     note = f"column {column} of output '{output}' is read as two classes: the label does not hold (0), or does (1)"

@@ -12,7 +12,7 @@ import numpy as np
 
 from backscan.scanner.errors import CleanSetError
 from backscan.scanner.images.decoding import open_decoding
-from backscan.scanner.images.folder import read_folder
+from backscan.scanner.images.folder import Labelling, read_folder
 from backscan.scanner.images.limits import ReadImages, ReadLimits
 from backscan.scanner.images.resizing import common_shape, fit
 
@@ -69,16 +69,20 @@ class CleanSet:
         path: Path,
         *,
         labels: Path | None = None,
+        class_names: Sequence[str] | None = None,
         found_beside_model: bool = False,
         limits: ReadLimits | None = None,
         sandbox: bool = True,
     ) -> CleanSet:
-        """Read clean images from an .npz archive or a folder.
+        """Read clean images from an .npz archive, a folder or a parquet file.
 
         Args:
             path: Archive with `x` [N, H, W, C] or [N, H, W] (uint8, or float in [0, 1]) and perhaps `y` [N]; or a
-                folder with one subfolder per class, or with image files alone (no labels).
-            labels: File that numbers the class folders, see `class_numbers.read_labels_file`.
+                folder with one subfolder per class, with a table of labels, with parquet files as Hugging Face stores
+                them, or with image files alone (no labels).
+            labels: File that numbers the class folders (`class_tables.read_tables`), or a table (CSV, TSV, JSON lines)
+                of pictures and labels.
+            class_names: Names of the model's classes in their order: folders that are called so get their numbers.
             found_beside_model: Whether the path was found and not named.
             limits: Bounds on what is read; None are the defaults.
             sandbox: Decode in a limited child process; False, for debugging and for files of one's own, here.
@@ -89,7 +93,7 @@ class CleanSet:
         Raises:
             CleanSetError: nothing there, or not such images; the message says what and where.
         """
-        read = _read(path, labels, limits or ReadLimits(), sandbox=sandbox)
+        read = _read(path, Labelling(labels, class_names), limits or ReadLimits(), sandbox=sandbox)
         digests = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest() for image in read.images]
         images, originals, size_note = _one_size(read.images)
         return cls(
@@ -181,16 +185,18 @@ def find_beside(model: Path) -> Path | None:
     return None
 
 
-def _read(path: Path, labels: Path | None, limits: ReadLimits, *, sandbox: bool) -> ReadImages:
+def _read(path: Path, labelling: Labelling, limits: ReadLimits, *, sandbox: bool) -> ReadImages:
     if not path.is_dir() and not path.is_file():
         raise CleanSetError(f"expected images at {path}, found no such file or folder: check --data")
-    if labels is not None and not path.is_dir():
+    if labelling.file is not None and not path.is_dir():
         raise CleanSetError(
             f"expected a folder with one subfolder per class for --labels, found the file {path.name}: save the class "
             "numbers as `y` in it"
         )
     with open_decoding(limits, sandbox=sandbox) as decoding:
-        return read_folder(path, labels, decoding) if path.is_dir() else decoding.archive(path)
+        if path.is_dir():
+            return read_folder(path, labelling, decoding)
+        return decoding.parquet([path]) if path.suffix.lower() == ".parquet" else decoding.archive(path)
 
 
 def _one_size(

@@ -100,10 +100,10 @@ def several_labels(run: Run, settled: SettledModel, clean: CleanSet) -> str:
         return ""
     name = signature.output_name[:80]
     return (
-        f"on {share:.0%} of the images two or more of the {settled.facts.num_classes} sigmoids of output {name!a} are above "
-        "one half, so it gives several labels at once and no choice among classes: scan a label at a time as two "
-        f"classes, with --output-name '{ascii(name)[1:-1]}[0]' and so on, and images with 1 in `y` (or in the folder 1) "
-        "where the label holds and 0 elsewhere"
+        f"on {share:.0%} of the images two or more of the {settled.facts.num_classes} sigmoids of output {name!a} are "
+        "above one half, so it gives several labels at once and no choice among classes: scan a label at a time as two "
+        f"classes, with --output-name '{ascii(name)[1:-1]}[0]' and so on, and images with 1 in `y` (or in the "
+        "folder 1) where the label holds and 0 elsewhere"
     )
 
 

@@ -89,7 +89,7 @@ def test_a_model_of_something_else_shows_all_that_its_graph_declares(tmp_path):
     assert any(line.startswith("refused") for line in text.splitlines())
 
 
-def test_a_model_without_a_copy_in_torch_still_shows_signature_and_graph(tmp_path, monkeypatch, small):
+def test_a_model_without_a_copy_in_torch_still_shows_signature_and_graph(monkeypatch, small):
     def refuse(*_, **__):
         raise ConverterError("no copy today")
 
@@ -105,9 +105,9 @@ def test_a_model_without_a_copy_in_torch_still_shows_signature_and_graph(tmp_pat
 
 
 def test_a_folder_is_told_by_what_lies_in_it(tmp_path, small):
-    with pytest.raises(UserError, match=r"found the folder|in it was small\.onnx: name it"):
-        inspect_model(tmp_path, IN_PROCESS)
+    with pytest.raises(UserError, match=r"in it was small\.onnx: name it"):
+        inspect_model(small.parent, IN_PROCESS)
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(UserError, match="tf2onnx.convert --saved-model"):
+    with pytest.raises(UserError, match=r"tf2onnx\.convert --saved-model"):
         inspect_model(tmp_path / "saved", IN_PROCESS)
