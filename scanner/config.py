@@ -17,7 +17,7 @@ from backscan.scanner.choices import (
     Option,
     Table,
     check_value,
-    names,
+    known,
     option,
     options_of,
 )
@@ -217,6 +217,9 @@ class ScanConfig:
         True, "Keep example images out of reports.", OUTPUT, flag="--no-images", from_found_file=True
     )
 
+    def __post_init__(self) -> None:
+        self.check()
+
     def check(self) -> None:
         """Refuse values out of range and names that no table has.
 
@@ -250,7 +253,7 @@ class ScanConfig:
 
     def num_tests_with(self, num_statistics: int) -> int:
         """The same where each detector of class pairs is judged by some number of statistics."""
-        pairwise, of_rates = names(DETECTORS), names(RATE_DETECTORS)
+        pairwise, of_rates = known(DETECTORS), known(RATE_DETECTORS)
         of_pairs = sum(name in pairwise for name in self.detectors) * num_statistics
         return max(1, of_pairs + sum(name in of_rates for name in self.detectors))
 

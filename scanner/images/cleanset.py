@@ -13,13 +13,16 @@ import numpy as np
 from backscan.scanner.errors import CleanSetError
 from backscan.scanner.images.decoding import open_decoding
 from backscan.scanner.images.folder import Labelling, read_folder
+from backscan.scanner.images.given import from_arrays, from_dataset, names_of
 from backscan.scanner.images.limits import ReadImages, ReadLimits
 from backscan.scanner.images.resizing import common_shape, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
+
+    from backscan.scanner.images.given import Dataset
 
 # Shares of the draw, see the contract's section on images.
 _HELD_OUT_SHARE = 5
@@ -66,9 +69,9 @@ class CleanSet:
     @classmethod
     def load(
         cls,
-        path: Path,
+        path: Path | str,
         *,
-        labels: Path | None = None,
+        labels: Path | str | None = None,
         class_names: Sequence[str] | None = None,
         found_beside_model: bool = False,
         limits: ReadLimits | None = None,
@@ -93,21 +96,66 @@ class CleanSet:
         Raises:
             CleanSetError: nothing there, or not such images; the message says what and where.
         """
-        read = _read(path, Labelling(labels, class_names), limits or ReadLimits(), sandbox=sandbox)
+        path = Path(path)
+        labelling = Labelling(None if labels is None else Path(labels), class_names)
+        read = _read(path, labelling, limits or ReadLimits(), sandbox=sandbox)
+        return cls._made(read, path.name, found_beside_model=found_beside_model)
+
+    @classmethod
+    def from_arrays(
+        cls, x: ArrayLike, y: ArrayLike | None = None, class_names: Sequence[str] | None = None, *, name: str = "arrays"
+    ) -> CleanSet:
+        """Clean images from arrays.
+
+        Args:
+            x: Images [N, H, W, C] or [N, H, W], uint8, or float in [0, 1].
+            y: Class numbers [N]; None: the model's own decisions stand in.
+            class_names: Names of the classes in their order.
+            name: What reports call the images.
+
+        Raises:
+            CleanSetError: arrays of another shape, type or range.
+        """
+        return cls._made(from_arrays(x, y, names_of(None, class_names), ReadLimits()), name)
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Dataset, class_names: Sequence[str] | None = None, *, name: str = "dataset"
+    ) -> CleanSet:
+        """Clean images from a data set, such as those of torchvision or of Hugging Face; all of it is read.
+
+        Args:
+            dataset: Anything with a length that gives an image and its class number by its number, or a mapping with
+                `image` and `label`: a picture of pillow, an array [H, W, C] or [H, W], or a tensor [C, H, W]; bytes or
+                floats in [0, 1], so without a normalisation.
+            class_names: Names of the classes in their order; by default `dataset.classes`, if it has them.
+            name: What reports call the images.
+
+        Raises:
+            CleanSetError: an item that is no such image with a label.
+        """
+        return cls._made(from_dataset(dataset, names_of(dataset, class_names), ReadLimits()), name)
+
+    @classmethod
+    def _made(cls, read: ReadImages, name: str, *, found_beside_model: bool = False) -> CleanSet:
         digests = [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest() for image in read.images]
         images, originals, size_note = _one_size(read.images)
+        labels = b"" if read.labels is None else read.labels.tobytes()
         return cls(
             images=images,
             labels=read.labels,
-            name=path.name,
-            digest=hashlib.sha256(
-                b"".join(digests) + (b"" if read.labels is None else read.labels.tobytes())
-            ).hexdigest(),
+            name=name,
+            digest=hashlib.sha256(b"".join(digests) + labels).hexdigest(),
             class_names=read.class_names,
-            warnings=(*read.warnings, *size_note, *_duplicate_note(digests, path.name)),
+            warnings=(*read.warnings, *size_note, *_duplicate_note(digests, name)),
             found_beside_model=found_beside_model,
             originals=originals,
         )
+
+    def __repr__(self) -> str:
+        sizes = " x ".join(map(str, self.shape))
+        labels = "no labels" if self.labels is None else f"{len(np.unique(self.labels))} classes"
+        return f"<CleanSet {self.name}: {len(self.images)} images of {sizes}, {labels}>"
 
     @property
     def shape(self) -> tuple[int, int, int]:

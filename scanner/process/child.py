@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from backscan.scanner.choices import registered
 from backscan.scanner.errors import OptionError
 from backscan.scanner.process import protocol
 from backscan.scanner.process.protocol import Answer, Event, Message, Request
@@ -75,6 +76,14 @@ class ModelHost:
         self._cut: OrtCut | None = None
         self._examination: Examination | None = None
         self._deadline = float("inf")
+
+    @_answers(protocol.Extend)
+    def extend(self, request: protocol.Extend) -> None:
+        """Import what was registered; statistics are of no use here, so they are only known by name."""
+        for table, path in request.entries:
+            registered.register(table, path)
+            if table != "STATISTICS":
+                registered.load(path)
 
     @_answers(protocol.Audit)
     def audit(self, request: protocol.Audit) -> IntakeReport:

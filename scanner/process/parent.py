@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backscan.scanner.choices import registered
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError
 from backscan.scanner.process import protocol
@@ -381,7 +382,11 @@ def _cut(line: _Line, tensor: str | None, images: Images | None) -> protocol.Cut
 
 @contextmanager
 def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
-    """A limited child process for one model, or this process with `sandbox=False`."""
+    """A limited child process for one model, or this process with `sandbox=False`; it imports what is registered.
+
+    Raises:
+        OptionError: what was registered cannot be imported there.
+    """
     from backscan.converters.errors import ConverterError
     from backscan.converters.sandbox.runner import InProcess
     from backscan.converters.sandbox.sandbox import Sandbox
@@ -392,6 +397,9 @@ def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
     else:
         runner = InProcess(_HOST)
     try:
-        yield ModelProcess(_Line(runner))
+        line = _Line(runner)
+        if entries := registered.every():
+            line.ask(protocol.Extend(entries))
+        yield ModelProcess(line)
     finally:
         runner.close()

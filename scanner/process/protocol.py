@@ -150,6 +150,15 @@ class Audit(Request[IntakeReport, None]):
 
 
 @dataclass(frozen=True, slots=True)
+class Extend(Request[None, None]):
+    """Import what the program registered beside the tables, before any model is there."""
+
+    limits = IMPORT
+    entries: tuple[tuple[str, str], ...]
+    """Table and import path of each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Open(Request[Opened, None]):
     """Open the original file in onnxruntime, and import it into torch unless `runtime_only`."""
 
