@@ -218,10 +218,7 @@ class ScanConfig:
     )
 
     def __post_init__(self) -> None:
-        self.check()
-
-    def check(self) -> None:
-        """Refuse values out of range and names that no table has.
+        """Refuse values out of range and names that no table has, when they are set.
 
         Raises:
             OptionError: the option, what was expected and what was found.
@@ -230,10 +227,17 @@ class ScanConfig:
             value = getattr(self, name)
             if value is not None:
                 check_value(rules, value)
-        if self.cut is not None and "features" not in self.detectors:
-            raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
+
+    def check(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises:
+            OptionError: the option, what was expected and what was found.
+        """
+        if self.cut is not None and "features" not in self.detectors:
+            raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
         self._check_draws()
 
     def _check_draws(self) -> None:

@@ -141,7 +141,7 @@ LEAVES = {
     "targets": (1,),
     "pairs": ((0, 1),),
     "min_accuracy": 0.2,
-    "detectors": ("other",),
+    "detectors": ("pairwise",),
     "statistics": ("source-normalised",),
     "inference": "naive",
     "mask_weight": 2.0,

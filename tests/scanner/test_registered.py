@@ -77,7 +77,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_only_import_paths_are_registered(path: str) -> None:
     for register in (register_objective, register_statistic, register_detector, register_operator):
-        with pytest.raises(OptionError, match="as package.module:name, found"):
+        with pytest.raises(OptionError, match=r"as package\.module:name, found"):
             register(path)
     assert registered.every() == ()
 
@@ -162,7 +162,7 @@ def test_the_child_loads_before_it_opens_a_model() -> None:
         pytest.fail("a process without what was registered was given out")
 
 
-def test_an_operator_is_converted_by_what_was_registered(tmp_path: Path) -> None:
+def test_an_operator_is_converted_by_what_was_registered() -> None:
     from backscan.converters.errors import UnsupportedOperatorError
     from backscan.converters.operators.registry import find_converter
 
