@@ -102,16 +102,23 @@ def _with_others(found: _Files, part: Path, others: Sequence[Path]) -> _Files:
 
 
 def _table(path: Path, file: Path | None) -> ImageTable | None:
-    """The table of pictures and labels: the given one, else one that lies in the folder."""
+    """The table of pictures and labels: the given one, else one that lies in the folder and is of its pictures."""
     if file is not None:
         return image_tables.read_image_table(file) if file.suffix.lower() in image_tables.SUFFIXES else None
-    found = next((path / name for name in image_tables.FOUND if (path / name).is_file()), None)
-    return None if found is None else image_tables.read_image_table(found)
+    for name in image_tables.FOUND:
+        try:
+            table = image_tables.read_image_table(path / name) if (path / name).is_file() else None
+        except CleanSetError:  # nobody said that this file has labels
+            continue
+        files, _ = _image_files(path, deep=True) if table is not None else ([], None)
+        if table is not None and 2 * len(table.labelled(files, path)) >= len(files) > 0:
+            return table
+    return None
 
 
 def _by_table(path: Path, table: ImageTable, labelling: Labelling) -> _Files:
     files, ignored = _image_files(path, deep=True)
-    labelled = [(file, label) for file in files if (label := table.label_of(file, path)) is not None]
+    labelled = table.labelled(files, path)
     if not labelled:
         example = next(iter(table.labels), "nothing")
         raise CleanSetError(

@@ -111,4 +111,5 @@ def _pixels(image: Any, index: int) -> NDArray[np.float32]:
         raise CleanSetError(
             f"{error}; leave the normalisation out of the data set's transforms, `ToTensor()` or nothing is right"
         ) from error
-    return unit[0]
+    first: NDArray[np.float32] = unit[0]
+    return first

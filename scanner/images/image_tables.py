@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os.path
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,25 @@ class ImageTable:
     labels: Mapping[str, str]
     """Label as it is written, by file as it is written, with forward slashes."""
 
-    def label_of(self, file: Path, root: Path) -> str | None:
-        """Label of a file: by its path from the root, else by its name, else by its name without ending."""
-        relative = file.relative_to(root).as_posix()
-        keys = (relative, file.name, str(Path(relative).with_suffix("").as_posix()), file.stem)
-        return next((self.labels[key] for key in keys if key in self.labels), None)
+    def labelled(self, files: Sequence[Path], root: Path) -> list[tuple[Path, str]]:
+        """The files that have a label, with it: by their path from the root, by name or name without ending.
+
+        A name counts only where one file has it: `cat/0.png` and `dog/0.png` are told apart by their paths alone.
+
+        Args:
+            files: Files beneath the root.
+            root: Folder from which paths in the table begin.
+        """
+        names, stems = Counter(file.name for file in files), Counter(file.stem for file in files)
+
+        def label_of(file: Path) -> str | None:
+            relative = file.relative_to(root)
+            keys = [relative.as_posix(), relative.with_suffix("").as_posix()]
+            keys += [file.name] if names[file.name] == 1 else []
+            keys += [file.stem] if stems[file.stem] == 1 else []
+            return next((self.labels[key] for key in keys if key in self.labels), None)
+
+        return [(file, label) for file in files if (label := label_of(file)) is not None]
 
 
 def read_image_table(path: Path) -> ImageTable | None:

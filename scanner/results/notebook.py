@@ -7,38 +7,37 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backscan.scanner.results.evidence import Example
     from backscan.scanner.results.pairs import PairResult
-    from backscan.scanner.results.result import ScanResult
 
 _COLUMNS = ("detector", "source", "target", "status", "size", "reciprocal", "rate", "initial_rate", "steps", "offset")
 _MOST_REASONS = 3
 
 
-def one_line(result: ScanResult) -> str:
-    """Model, verdict, classes and p-value."""
-    parts = [str(result.verdict.value)]
-    if result.source is not None or result.target is not None:
-        parts.append(f"{_class(result.source)} -> {_class(result.target)}")
-    if result.calibrated_p_value is not None:
-        parts.append(f"p = {result.calibrated_p_value:.3g}")
-    return f"<ScanResult {result.model.name!a}: {', '.join(parts)}>"
+def one_line(name: str, verdict: str, classes: tuple[int | None, int | None], p_value: float | None) -> str:
+    """Model, verdict, source and target class, and p-value, as far as they are known."""
+    parts = [verdict]
+    if classes != (None, None):
+        parts.append(" -> ".join("any" if number is None else str(number) for number in classes))
+    if p_value is not None:
+        parts.append(f"p = {p_value:.3g}")
+    return f"{name!a}: {', '.join(parts)}"
 
 
-def _class(number: int | None) -> str:
-    return "any" if number is None else str(number)
+def to_html(title: str, reasons: Sequence[str], example: Example | None) -> str:
+    """Title, reasons, and an image before and after the pattern; every text is escaped.
+
+    Args:
+        title: What `one_line` gave.
+        reasons: Why the verdict, most important first.
+        example: A held-out image with and without the pattern; None if there is none.
+    """
+    listed = "".join(f"<li>{_shown(reason)}</li>" for reason in reasons[:_MOST_REASONS])
+    pictures = "" if example is None else _pictures(example)
+    return f"<div><strong>{_shown(title)}</strong><ul>{listed}</ul>{pictures}</div>"
 
 
-def to_html(result: ScanResult) -> str:
-    """Verdict, reasons, and the first image before and after the pattern; every text of the file is escaped."""
-    reasons = "".join(f"<li>{_shown(reason)}</li>" for reason in result.reasons[:_MOST_REASONS])
-    title = _shown(one_line(result)[len("<ScanResult ") : -1])
-    return f"<div><strong>{title}</strong><ul>{reasons}</ul>{_pictures(result)}</div>"
-
-
-def _pictures(result: ScanResult) -> str:
-    example = next(iter(result.examples), None)
-    if example is None:
-        return ""
+def _pictures(example: Example) -> str:
     pictures = [(f"decided as {example.decision_before}", example.before_png)]
     pictures += [(f"with the pattern as {example.decision_after}", example.after_png)] if example.after_png else []
     style = "height:112px;image-rendering:pixelated"

@@ -158,15 +158,20 @@ class ScanResult:
         return pairs_frame(self.pairs)
 
     def __repr__(self) -> str:
+        return f"<ScanResult {self._one_line}>"
+
+    @property
+    def _one_line(self) -> str:
         from backscan.scanner.results.notebook import one_line
 
-        return one_line(self)
+        classes = (self.source, self.target)
+        return one_line(self.model.name, self.verdict.value, classes, self.calibrated_p_value)
 
     def _repr_html_(self) -> str:
         """What notebooks show: verdict, reasons, an image before and after."""
         from backscan.scanner.results.notebook import to_html
 
-        return to_html(self)
+        return to_html(self._one_line, self.reasons, next(iter(self.examples), None))
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""

@@ -156,6 +156,31 @@ def test_tables_that_are_refused(tmp_path: Path, name: str, content: str, words:
         CleanSet.load(root, labels=tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metadata.jsonl", '{"file_name": "cat/0.png", "text": "a cat"}\n'),
+        ("labels.csv", "id,label\n0,5\n1,6\n"),
+        ("metadata.csv", "file,label\nelsewhere.png,1\n"),
+        ("annotations.csv", "file,label\ncat/0.png,1\ncat/0.png,2\n"),
+    ],
+)
+def test_a_table_of_something_else_does_not_label_class_folders(tmp_path: Path, name: str, content: str) -> None:
+    root = classes(tmp_path)
+    (root / name).write_text(content)
+    clean = CleanSet.load(root)
+    assert labels(clean) == [0, 0, 1, 1]
+    assert clean.warnings[-1] == f"1 {Path(name).suffix} file passed over"
+
+
+def test_a_name_of_several_files_labels_none_of_them(tmp_path: Path) -> None:
+    root = classes(tmp_path / "data")
+    (tmp_path / "t.csv").write_text("file,label\n0.png,4\ncat/1.png,2\n")
+    clean = CleanSet.load(root, labels=tmp_path / "t.csv")
+    assert labels(clean) == [2]
+    assert "3 images without a label in t.csv were passed over" in clean.warnings
+
+
 SYNSETS = ("n01440764", "n02102040")
 INDEX = {"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"], "2": ["n02102040", "springer"]}
 CLASS_FILES = {
