@@ -14,10 +14,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto
 
-from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
+from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError, UnknownBytesError
 from backscan.converters.graph import free_inputs, subgraphs
 from backscan.converters.intake.fields import check_fields
-from backscan.converters.intake.kinds import kind_of
+from backscan.converters.intake.kinds import by_name, kind_of
 from backscan.converters.intake.pointers import ADVICE, is_pointer
 from backscan.converters.intake.policy import Policy
 from backscan.converters.intake.tasks import check_task
@@ -67,12 +67,13 @@ class IntakeReport:
         return not self.violations
 
 
-def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
+def audit(data: bytes, policy: Policy | None = None, *, name: str = "") -> IntakeReport:
     """Look at the bytes of a model file; external data is not read.
 
     Args:
         data: The whole file.
         policy: What is allowed.
+        name: Name of the file, for the message about bytes that tell nothing.
 
     Returns:
         What it contains and every violation (of one rule only the first few).
@@ -80,7 +81,16 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
     Raises:
         ArtifactError: the bytes are no ONNX model.
     """
-    violations = Violations(policy or Policy())
+    try:
+        return _audit(data, policy or Policy())
+    except UnknownBytesError as error:
+        if not (hint := by_name(name)):
+            raise
+        raise ArtifactError(f"{str(error).partition(': ')[0]}: {hint}") from error
+
+
+def _audit(data: bytes, policy: Policy) -> IntakeReport:
+    violations = Violations(policy)
     if not violations.bound("max_file_bytes", len(data), "bytes in the model file"):
         return _report(None, None, violations)
     if is_pointer(data):
@@ -92,7 +102,7 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise ArtifactError(
+        raise UnknownBytesError(
             f"expected an ONNX model, found {len(data)} bytes of something else: the file is damaged or no model, get "
             "it again"
         ) from error

@@ -141,6 +141,30 @@ _OPENINGS: Mapping[bytes, str] = MappingProxyType(
 _AFTER_FOUR: Mapping[bytes, str] = MappingProxyType({b"TFL3": "tflite", b"ORTM": "ort"})
 _TAR = (257, b"ustar")
 
+_WITHOUT_MARK: Mapping[str, str] = MappingProxyType(
+    {
+        ".bin": "weights alone, of OpenVINO or PyTorch",
+        ".caffemodel": "a Caffe model",
+        ".mat": "data of MATLAB",
+        ".params": "weights of MXNet",
+        ".pdiparams": "weights of PaddlePaddle",
+        ".pdmodel": "the graph of a PaddlePaddle model",
+        ".weights": "weights of Darknet",
+    }
+)
+"""What files are by the ending of their name, where their bytes have no mark of their own."""
+
+
+def by_name(name: str) -> str:
+    """What a file may be by its name, for a message about bytes that tell nothing; empty where that tells nothing.
+
+    Args:
+        name: Name of the file.
+    """
+    suffix = name[name.rfind(".") :].lower() if "." in name else ""
+    kind = _WITHOUT_MARK.get(suffix, "")
+    return f"by its name {kind}, so export the network that it belongs to as ONNX" if kind else ""
+
 
 def kind_of(data: bytes) -> Kind | None:
     """What a file is by its bytes; None for what may be an ONNX model and for bytes that tell nothing.

@@ -90,7 +90,7 @@ class ModelHost:
         """Look at the bytes before any library loads them."""
         from backscan.converters import audit
 
-        return audit(request.data)
+        return audit(request.data, name=request.name)
 
     @_answers(protocol.Open)
     def open(self, request: protocol.Open) -> protocol.Opened:

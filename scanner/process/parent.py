@@ -100,7 +100,7 @@ class ModelProcess:
         Raises:
             NoVerdictError: the bytes are no ONNX model.
         """
-        return self.line.ask(protocol.Audit(artifact.data))
+        return self.line.ask(protocol.Audit(artifact.data, artifact.name))
 
     def list_heads(
         self, artifact: Artifact, config: ScanConfig, clean_shape: Shape | None = None

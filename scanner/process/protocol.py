@@ -147,6 +147,8 @@ class Audit(Request[IntakeReport, None]):
     limits = INTAKE
     data: bytes
     """The file."""
+    name: str = ""
+    """Its name, for messages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,3 +162,15 @@ def test_a_folder_without_onnx_files_is_told_by_what_lies_in_it(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert said in other_models(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "NET.WEIGHTS", "net.caffemodel"])
+def test_bytes_without_a_mark_are_told_by_their_name(name: str) -> None:
+    numbers = np.random.default_rng(0).normal(size=100).astype(np.float32).tobytes()
+    with pytest.raises(ArtifactError, match=r"found 400 bytes of something else: by its name .*export the network"):
+        audit(numbers, name=name)
+    with pytest.raises(ArtifactError, match="the file is damaged or no model"):
+        audit(numbers, name="model.onnx")
+    with pytest.raises(ArtifactError, match="found pickled Python objects"):
+        audit(FILES["pickle"], name=name)
+    assert audit(planted.convolutional(), name=name).accepted
