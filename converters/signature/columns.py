@@ -29,6 +29,13 @@ def column_of(wanted: str | None, values: Sequence[str]) -> tuple[str, int] | No
     return match.group(1), int(match.group(2))
 
 
+def asked_column(artifact: Artifact, wanted: str | None) -> tuple[str, int] | None:
+    """The column of a file's output that a name asks for; the file is parsed only where the name may be one."""
+    if not (wanted or "").endswith("]"):
+        return None
+    return column_of(wanted, [value.name for value in parse(artifact, fold_external=False).graph.output])
+
+
 def with_column(artifact: Artifact, wanted: str) -> Artifact:
     """The artifact with a column of one of its outputs as an output more.
 
@@ -39,11 +46,10 @@ def with_column(artifact: Artifact, wanted: str) -> Artifact:
     Returns:
         The artifact itself where that is no column of an output, or an output already.
     """
-    model = parse(artifact, fold_external=False)
-    asked = column_of(wanted, [value.name for value in model.graph.output])
+    asked = asked_column(artifact, wanted)
     if asked is None:
         return artifact
-    name, column = asked
+    (name, column), model = asked, parse(artifact, fold_external=False)
     model.graph.initializer.append(numpy_helper.from_array(np.array([column], np.int64), f"{wanted}.place"))
     node = helper.make_node("Gather", [name, f"{wanted}.place"], [wanted], name=wanted, axis=1)
     set_nodes(model.graph, [*model.graph.node, node])

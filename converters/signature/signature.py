@@ -18,7 +18,7 @@ from backscan.converters.intake.tasks import Task, other_task
 from backscan.converters.session import Arrays, noise, open_session, run_session
 from backscan.converters.signature.additions import with_batch_axis, with_outputs
 from backscan.converters.signature.choosers import Choice, candidates, choices, chosen_from
-from backscan.converters.signature.columns import column_of, with_column
+from backscan.converters.signature.columns import asked_column, with_column
 from backscan.converters.signature.layout import Layout, image_layout, input_shape
 from backscan.converters.signature.other_outputs import embedding_task, embeddings, forms_of_outputs
 from backscan.converters.signature.output import (
@@ -175,7 +175,7 @@ def read_signature(
         EngineError: onnxruntime cannot open or run it.
     """
     wanted = _Wanted(output_name, image_size, clean_shape)
-    column = column_of(output_name, [value.name for value in parse(artifact, fold_external=False).graph.output])
+    column = asked_column(artifact, output_name)
     if column is not None:
         return _read_column(artifact, wanted, *column)
     try:
