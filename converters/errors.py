@@ -2,6 +2,7 @@
 
 ConverterError                    the model cannot be used; every message names the remedy
 ├── ArtifactError                 bytes that are no ONNX model, or external data that is missing
+│   ├── UnknownBytesError         bytes that tell nothing
 │   └── UnreadableFileError       a path that is missing or cannot be read: the caller's mistake, not the model's
 ├── PolicyError                   a model that the intake policy refuses
 │   └── LimitExceededError        more of something than the policy allows (`limit`, `actual`)
@@ -32,6 +33,10 @@ class ConverterError(Exception):
 
 class ArtifactError(ConverterError):
     """The bytes are not an ONNX model, or part of the model is missing."""
+
+
+class UnknownBytesError(ArtifactError):
+    """The bytes are no ONNX model, and nothing else that begins with a mark of its own."""
 
 
 class UnreadableFileError(ArtifactError):

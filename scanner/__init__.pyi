@@ -1,5 +1,6 @@
 """The public names and where each is defined; `lazy_loader` and type checkers read them here."""
 
+from .choices.registered import register_detector, register_objective, register_operator, register_statistic
 from .config import PRESETS, ScanConfig
 from .errors import ScanError
 from .images.cleanset import CleanSet
@@ -18,6 +19,10 @@ __all__ = [
     "ScanResult",
     "Verdict",
     "infer",
+    "register_detector",
+    "register_objective",
+    "register_operator",
+    "register_statistic",
     "render",
     "scan",
     "verify",

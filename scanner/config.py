@@ -17,7 +17,7 @@ from backscan.scanner.choices import (
     Option,
     Table,
     check_value,
-    names,
+    known,
     option,
     options_of,
 )
@@ -98,7 +98,8 @@ class ScanConfig:
     )
     output_name: str | None = option(
         None,
-        "Model output to scan; all gives a report for each that holds scores of classes.",
+        "Model output to scan; all gives a report for each that holds scores of classes, NAME[3] is column 3 of an "
+        "output of labels that hold by themselves.",
         SEARCH,
         decides_pair=True,
     )
@@ -235,8 +236,8 @@ class ScanConfig:
         True, "Keep example images out of reports.", OUTPUT, flag="--no-images", from_found_file=True
     )
 
-    def check(self) -> None:
-        """Refuse values out of range and names that no table has.
+    def __post_init__(self) -> None:
+        """Refuse values out of range and names that no table has, when they are set.
 
         Raises:
             OptionError: the option, what was expected and what was found.
@@ -245,10 +246,17 @@ class ScanConfig:
             value = getattr(self, name)
             if value is not None:
                 check_value(rules, value)
-        if self.cut is not None and self.detectors and "features" not in self.detectors:
-            raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
         if self.image_size is not None and min(self.image_size) < 1:
             raise OptionError("expected --image-size of at least 1 1, found {} {}".format(*self.image_size))
+
+    def check(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises:
+            OptionError: the option, what was expected and what was found.
+        """
+        if self.cut is not None and self.detectors and "features" not in self.detectors:
+            raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
         self._check_draws()
 
     def _check_draws(self) -> None:
@@ -267,7 +275,7 @@ class ScanConfig:
 
     def num_tests_of(self, statistics: tuple[str, ...]) -> int:
         """The same where detectors of class pairs are judged by some statistics alone."""
-        pairwise, of_rates = names(DETECTORS), names(RATE_DETECTORS)
+        pairwise, of_rates = known(DETECTORS), known(RATE_DETECTORS)
         chosen = self.detectors or MANY_CLASSES
         num_transfers = sum(name in FEW_CLASSES for name in chosen)
         num_searches = sum(name in pairwise for name in chosen) - num_transfers
@@ -299,7 +307,7 @@ class ScanConfig:
 
     def measures_individuals_of(self, detector: str) -> bool:
         """Whether that search is the one of a detector: of those that search class pairs the first of the chosen."""
-        searching = (name for name in self.detectors or MANY_CLASSES if name in names(DETECTORS))
+        searching = (name for name in self.detectors or MANY_CLASSES if name in known(DETECTORS))
         first = next((name for name in searching if name not in FEW_CLASSES), None)
         return self.measures_individuals and detector == first
 

@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # Options of other programs that the guide shows.
-FOREIGN = {"--statement", "--bundle", "--hook-type"}
+FOREIGN = {"--statement", "--bundle", "--hook-type", "--saved-model", "--graphdef", "--inputs", "--outputs"}
+FOREIGN |= {"--output", "--tflite", "--model"}
 
 
 def load(path: Path) -> ModuleType:

@@ -74,3 +74,27 @@ def test_constraints_pin_every_dependency(project):
     wanted = [*project["project"]["dependencies"], *(entry for group in extras.values() for entry in group)]
     names = {"".join(c if c.isalnum() or c in "-_" else " " for c in entry).split()[0] for entry in wanted}
     assert names <= pinned
+
+
+def test_the_image_has_what_it_is_made_of_and_no_rights():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert all((ROOT / each).exists() for each in copied)
+    folders = {
+        str(each)
+        for each in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
+    }
+    assert folders <= set(copied)
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert kept == set(copied)
+    assert any("--constraint constraints.txt" in line and "[cpu]" in line for line in lines)
+    assert lines.index("USER scanner") < lines.index('ENTRYPOINT ["scanner"]')
+    assert any("Not built" in line for line in lines)
+
+
+def test_the_readme_has_one_line_for_each_build():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in text.splitlines() if line.startswith("pip install")]
+    assert [command.count("[cpu]") for command in commands] == [1, 0]
+    assert [command.count("[gpu]") for command in commands] == [0, 1]
+    assert all("--constraint constraints.txt" in command for command in commands)

@@ -25,6 +25,10 @@ PUBLIC = {
     "Inference": "results",
     "Verdict": "results",
     "ScanError": "errors",
+    "register_detector": "choices.registered",
+    "register_objective": "choices.registered",
+    "register_operator": "choices.registered",
+    "register_statistic": "choices.registered",
 }
 
 

@@ -7,22 +7,25 @@ bytes are only decoded as protocol buffers, once their fields are counted (`fiel
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, OperatorSetIdProto
+from onnx import ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto
 
-from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError
-from backscan.converters.graph import subgraphs
+from backscan.converters.errors import ArtifactError, LimitExceededError, PolicyError, UnknownBytesError
+from backscan.converters.graph import free_inputs, subgraphs
 from backscan.converters.intake.fields import check_fields
+from backscan.converters.intake.kinds import by_name, kind_of
 from backscan.converters.intake.pointers import ADVICE, is_pointer
 from backscan.converters.intake.policy import Policy
+from backscan.converters.intake.tasks import check_task
 from backscan.converters.intake.violations import Violation, Violations, as_text, shown
 from backscan.converters.intake.walk import GraphAudit, standard_domain
 
 _MAX_LISTED = 1000
+_MOST_DECLARED, _MOST_AXES = 32, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,10 @@ class IntakeReport:
     """Files with external data, relative to the model's folder -> bytes each must have."""
     violations: tuple[Violation, ...]
     """What the policy does not allow."""
+    inputs: tuple[str, ...] = ()
+    """What the graph declares to take, each as `name: type [sizes]`."""
+    outputs: tuple[str, ...] = ()
+    """What it declares to give, in the same form."""
 
     @property
     def accepted(self) -> bool:
@@ -60,12 +67,13 @@ class IntakeReport:
         return not self.violations
 
 
-def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
+def audit(data: bytes, policy: Policy | None = None, *, name: str = "") -> IntakeReport:
     """Look at the bytes of a model file; external data is not read.
 
     Args:
         data: The whole file.
         policy: What is allowed.
+        name: Name of the file, for the message about bytes that tell nothing.
 
     Returns:
         What it contains and every violation (of one rule only the first few).
@@ -73,17 +81,28 @@ def audit(data: bytes, policy: Policy | None = None) -> IntakeReport:
     Raises:
         ArtifactError: the bytes are no ONNX model.
     """
-    violations = Violations(policy or Policy())
+    try:
+        return _audit(data, policy or Policy())
+    except UnknownBytesError as error:
+        if not (hint := by_name(name)):
+            raise
+        raise ArtifactError(f"{str(error).partition(': ')[0]}: {hint}") from error
+
+
+def _audit(data: bytes, policy: Policy) -> IntakeReport:
+    violations = Violations(policy)
     if not violations.bound("max_file_bytes", len(data), "bytes in the model file"):
         return _report(None, None, violations)
     if is_pointer(data):
         raise ArtifactError(f"expected an ONNX model, {ADVICE}")
+    if (kind := kind_of(data)) is not None:
+        raise ArtifactError(kind.instead_of("an ONNX model"))
     if not check_fields(data, violations):
         return _report(None, None, violations)
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise ArtifactError(
+        raise UnknownBytesError(
             f"expected an ONNX model, found {len(data)} bytes of something else: the file is damaged or no model, get "
             "it again"
         ) from error
@@ -124,7 +143,27 @@ def _report(model: ModelProto | None, graph: GraphAudit | None, violations: Viol
         largest_tensor=graph.tensors.largest_bytes if graph else 0,
         external_locations=graph.tensors.reach if graph else {},
         violations=violations.freeze(),
+        inputs=_declared(free_inputs(model.graph)) if graph and model else (),
+        outputs=_declared(model.graph.output) if graph and model else (),
     )
+
+
+def _declared(values: Sequence[ValueInfoProto]) -> tuple[str, ...]:
+    """Values as texts that are safe to print."""
+    return tuple(f"{shown(value.name)}: {_type_of(value)}" for value in values[:_MOST_DECLARED])
+
+
+def _type_of(value: ValueInfoProto) -> str:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return "no type" if kind is None else kind.removesuffix("_type").replace("_", " ")
+    tensor = value.type.tensor_type
+    known = tensor.elem_type in TensorProto.DataType.values()
+    name = TensorProto.DataType.Name(tensor.elem_type).lower() if known else f"type {tensor.elem_type}"
+    if not tensor.HasField("shape"):
+        return f"{name} of any shape"
+    sizes = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim[:_MOST_AXES]]
+    return f"{name} [{', '.join(str(each) if isinstance(each, int) else shown(each)[1:-1] for each in sizes)}]"
 
 
 def _check_frame(model: ModelProto, violations: Violations) -> None:
@@ -136,6 +175,8 @@ def _check_frame(model: ModelProto, violations: Violations) -> None:
     violations.bound("max_ir_version", model.ir_version, "as version of the file format")
     if model.training_info:
         violations.forbid("training", "the file holds a training graph beside the model: export it for inference")
+    if other := check_task(model):
+        violations.forbid("task", other)
     _check_opsets(model.graph.node, model.opset_import, violations)
     for function in model.functions:
         _check_opsets(function.node, function.opset_import, violations)

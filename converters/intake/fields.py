@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from onnx import ModelProto
 
-from backscan.converters.errors import ArtifactError
+from backscan.converters.errors import UnknownBytesError
 
 if TYPE_CHECKING:
     from backscan.converters.intake.violations import Violations
@@ -82,14 +82,14 @@ def check_fields(data: bytes, violations: Violations) -> bool:
         Whether the model may be parsed.
 
     Raises:
-        ArtifactError: the bytes are no protocol buffer, or hold groups, which the format does not have.
+        UnknownBytesError: the bytes are no protocol buffer, or hold groups, which the format does not have.
     """
     try:
         _Count(data, violations).run()
     except _Full as full:
         return violations.bound(*full.found)
     except (IndexError, ValueError) as error:
-        raise ArtifactError(
+        raise UnknownBytesError(
             f"expected an ONNX model, found {len(data)} bytes of something else: the file is damaged or no model, get "
             "it again"
         ) from error

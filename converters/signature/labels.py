@@ -206,9 +206,13 @@ def _one_hot(name: str, scores: str, *, rows: bool) -> list[onnx.NodeProto]:
     def own(part: str) -> str:
         return f"{scores}.{part}"
 
-    flat = ("Reshape", [name, own("rows")]) if rows else ("Flatten", [name])
+    flat = (
+        helper.make_node("Reshape", [name, own("rows")], [own("flat")], name=own("flat"))
+        if rows
+        else helper.make_node("Flatten", [name], [own("flat")], name=own("flat"), axis=1)
+    )
     return [
-        helper.make_node(*flat, [own("flat")], name=own("flat"), **({} if rows else {"axis": 1})),
+        flat,
         helper.make_node("Gather", [own("flat"), own("first")], [own("number")], name=own("number"), axis=1),
         helper.make_node("Cast", [own("number")], [own("float")], name=own("float"), to=TensorProto.FLOAT),
         helper.make_node("Max", [own("float"), own("least")], [own("above")], name=own("above")),

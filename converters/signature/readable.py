@@ -5,6 +5,7 @@ from __future__ import annotations
 from backscan.converters.graph import dimensions, free_inputs
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.signature.additions import with_batch_axis, with_outputs
+from backscan.converters.signature.columns import with_column
 from backscan.converters.signature.signature import ModelSignature
 
 
@@ -21,7 +22,7 @@ def readable(artifact: Artifact, signature: ModelSignature) -> Artifact:
     if not signature.through_copy:
         return artifact
     batched = with_batch_axis(artifact) if _lacks_batch_axis(artifact, signature) else None
-    return with_outputs(batched or artifact, [signature.output_name])
+    return with_outputs(with_column(batched or artifact, signature.output_name), [signature.output_name])
 
 
 def _lacks_batch_axis(artifact: Artifact, signature: ModelSignature) -> bool:

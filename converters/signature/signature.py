@@ -14,10 +14,13 @@ from onnx import helper
 from backscan.converters.errors import ConverterError, EngineError, OutputNameError, SignatureError, border
 from backscan.converters.graph import dimensions, free_inputs, needed_nodes, operators, opset, sort_nodes
 from backscan.converters.intake.artifact import Artifact, parse
+from backscan.converters.intake.tasks import Task, other_task
 from backscan.converters.session import Arrays, noise, open_session, run_session
 from backscan.converters.signature.additions import with_batch_axis, with_outputs
 from backscan.converters.signature.choosers import Choice, candidates, choices, chosen_from
+from backscan.converters.signature.columns import asked_column, with_column
 from backscan.converters.signature.layout import Layout, image_layout, input_shape
+from backscan.converters.signature.other_outputs import embedding_task, embeddings, forms_of_outputs
 from backscan.converters.signature.output import (
     OutputForm,
     choose_output,
@@ -34,6 +37,10 @@ HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 """Element types of 16-bit floats."""
 _MOST_AXES_ALONE = 3
 """Axes that the input of one image has, at most, where there is none for the images."""
+_OF_LABELS = frozenset({"logits", "sigmoids"})
+"""Kinds of scores that may be of several labels at once."""
+_FREE_BATCHES = (2, 3)
+"""Images of the calls with noise, where any number will do."""
 _QUANTISED = operators(
     "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul QuantizeLinear"
 )
@@ -168,16 +175,42 @@ def read_signature(
         EngineError: onnxruntime cannot open or run it.
     """
     wanted = _Wanted(output_name, image_size, clean_shape)
+    column = asked_column(artifact, output_name)
+    if column is not None:
+        return _read_column(artifact, wanted, *column)
     try:
         return _read(artifact, wanted)
     except OutputNameError:
         raise
-    except SignatureError:
+    except SignatureError as error:
         batched = with_batch_axis(artifact)
         signature = None if batched is None else _read_alone(batched, wanted)
         if signature is None:
-            raise
+            raise _with_task(error, other_task(parse(artifact, fold_external=False).graph)) from error
         return signature
+
+
+def _read_column(artifact: Artifact, wanted: _Wanted, output: str, column: int) -> ModelSignature:
+    """The signature of one label of a model of several.
+
+    Raises:
+        OutputNameError: the output has no such column, or is one choice among its classes.
+    """
+    whole = read_signature(artifact, output_name=output, image_size=wanted.image_size, clean_shape=wanted.clean_shape)
+    if column >= whole.num_scores or whole.num_scores < 2 or whole.output_kind not in _OF_LABELS or whole.through_copy:
+        raise OutputNameError(
+            f"'{wanted.output_name}' asks for one label of '{output}', which gives {whole.num_scores} "
+            f"{whole.output_kind}: pass --output-name with '{output}' itself, or with a column, from 0, of scores of "
+            "several labels"
+        )
+    signature = _read(with_column(artifact, str(wanted.output_name)), wanted)
+    note = f"column {column} of output '{output}' is read as two classes: the label does not hold (0), or does (1)"
+    return replace(signature, through_copy=True, notes=(note, *signature.notes))
+
+
+def _with_task(error: SignatureError, task: Task | None) -> SignatureError:
+    """The error, with what the model may be instead of a classifier of images."""
+    return error if task is None or str(task) in str(error) else SignatureError(f"{error}; this looks like {task}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +287,7 @@ def _read(artifact: Artifact, wanted: _Wanted) -> ModelSignature:
     model, declared, chosen, forms = read.model, read.declared, read.chosen, read.forms
     if wanted.output_name is not None and wanted.output_name in chosen:
         raise _chosen_error(wanted.output_name, chosen[wanted.output_name])
-    fitting = candidates(forms, declared, chosen, wanted.output_name)
-    name = choose_output(model.graph, fitting, declared, wanted.output_name)
+    name = _classifying(read, candidates(forms, declared, chosen, wanted.output_name), wanted.output_name)
     form = forms[name]
     hidden = name not in declared
     return ModelSignature(
@@ -276,6 +308,29 @@ def _read(artifact: Artifact, wanted: _Wanted) -> ModelSignature:
         through_copy=hidden,
         notes=(_hidden_note(name, chosen),) if hidden else (),
     )
+
+
+def _classifying(read: Outputs, fitting: Mapping[str, OutputForm], wanted: str | None) -> str:
+    """The output that classifies; embeddings do not.
+
+    Raises:
+        SignatureError: none does, several do, or the one asked for does not.
+    """
+    graph = read.model.graph
+    no_scores = embeddings(graph, fitting, read.runs)
+    if no_scores and (wanted in no_scores or no_scores == set(fitting)):
+        raise SignatureError(f"expected scores of classes, found {embedding_task(sorted(no_scores))}")
+    scores = {name: form for name, form in fitting.items() if name not in no_scores}
+    try:
+        return choose_output(graph, scores, read.declared, wanted)
+    except OutputNameError:
+        raise
+    except SignatureError as error:
+        if scores:
+            raise
+        shapes = {name: tuple(value.shape) for name, value in read.runs[-1].items() if name in read.declared}
+        batch = read.batch or _FREE_BATCHES[-1]
+        raise _with_task(error, forms_of_outputs(shapes, read.layout.image_shape, batch)) from error
 
 
 def _chosen_error(name: str, choice: Choice) -> OutputNameError:
@@ -332,7 +387,7 @@ def _run_on_noise(
 
     if declared is None:
         try:
-            return None, [run(images(2)), run(images(3))]
+            return None, [run(images(batch)) for batch in _FREE_BATCHES]
         except EngineError:  # the file says that any batch will do, and a constant inside says otherwise
             declared = 1
     fixed = images(declared)

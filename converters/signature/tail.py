@@ -71,6 +71,7 @@ class _Walk:
     def tail(self, output: str) -> Tail | None:
         """What ends the graph at an output."""
         after, scaled, takes_some = list[onnx.NodeProto](), list[tuple[onnx.NodeProto, str]](), False
+        takes_one = False
         name = output
         # Which axis is that of the classes is only known while each value is as the output is: images, then classes.
         is_table = self._ranks.get(output, _TABLE) == _TABLE
@@ -83,6 +84,8 @@ class _Walk:
                 name = scales
             elif is_table and self._takes_classes(node):
                 takes_some = True
+            elif is_table and self._takes_a_label(node):
+                takes_one = True
             elif node.op_type not in MOVES_SCORES:
                 break
             else:
@@ -90,12 +93,14 @@ class _Walk:
         if node is None:
             return None
         operator, source = self._squashed(node)
-        if not operator or (operator != "Softmax" and (scaled or takes_some)):
+        if not operator or (operator != "Softmax" and scaled):
             return None  # a multiple of a sigmoid is no sigmoid
-        if takes_some and not is_table:
+        if (takes_some and operator == "LogSoftmax") or (takes_one and operator != "Sigmoid"):
+            return None
+        if (takes_some or takes_one) and not is_table:
             return None  # what was taken may be places rather than classes
         partial = bool(scaled or takes_some) and _over_classes(node)
-        return Tail(operator, node, source, tuple(after), tuple(scaled), partial)
+        return Tail(operator, node, source, tuple(after), tuple(scaled), partial and operator == "Softmax")
 
     def _takes_classes(self, node: onnx.NodeProto) -> bool:
         """Whether the node takes some columns of a table of images and classes."""
@@ -110,6 +115,13 @@ class _Walk:
                 axes = given.get("axes", others[2] if len(others) > 2 else None)
                 return axes is not None and {int(axis) for axis in axes} <= _OF_CLASSES
         return False
+
+    def _takes_a_label(self, node: onnx.NodeProto) -> bool:
+        """Whether the node takes one column of a table of images and labels: one sigmoid is a sigmoid still."""
+        if node.op_type != "Gather" or attributes(node).get("axis", 0) not in _OF_CLASSES:
+            return False
+        place = self.constant(node.input[1])
+        return place is not None and place.shape == (1,)
 
     def _squashed(self, node: onnx.NodeProto) -> tuple[str, str]:
         """Name of the squashing function and the value that is squashed; empty if the node is none."""

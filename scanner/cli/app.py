@@ -226,10 +226,11 @@ def verify(
 
     output.check_destinations(delivery.report, delivery.format_)
     sandbox = ScanConfig(**protection).sandbox
-    clean = clean_set(model, images, sandbox=sandbox)
+    report = output.read_report(report_file)
+    clean = clean_set(model, images, report.model.class_names, sandbox=sandbox)
     if clean is None:
         raise OptionError(f"expected --data with the images of the scan, found none beside {model.name}: pass --data")
-    result = rejudge.verify(output.read_report(report_file), model, clean, sandbox=sandbox)
+    result = rejudge.verify(report, model, clean, sandbox=sandbox)
     _deliver([result], delivery)
     return _end([result])
 

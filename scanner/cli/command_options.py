@@ -52,14 +52,15 @@ class Images:
 
     data: Path | None = option(
         None,
-        "Clean images: an .npz with x [N,H,W,C] and optionally y, or a folder with one subfolder per class. Without "
-        "it, images beside the model are used.",
+        "Clean images: an .npz with x [N,H,W,C] and optionally y, a folder with one subfolder per class or with a "
+        "table of labels, or parquet files. Without it, images beside the model are used.",
         IMAGES,
         from_found_file=True,
     )
     labels: Path | None = option(
         None,
-        "Class number of every folder name: JSON {{name: number}}, or lines `name number`.",
+        "Class number of every folder name (JSON {{name: number}} or a class index, lines `name number`), or a table "
+        "(.csv, .tsv, .jsonl) of files and labels.",
         IMAGES,
         from_found_file=True,
     )
@@ -70,7 +71,10 @@ class NamedImages(Images):
     """Images with names for their classes."""
 
     class_names: Path | None = option(
-        None, "Names of the classes for reports, one per line.", IMAGES, from_found_file=True
+        None,
+        "Names of the classes, one per line in their order; they number folders that are called so.",
+        IMAGES,
+        from_found_file=True,
     )
 
 

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from backscan.scanner.choices.registered import is_import_path
 from backscan.scanner.errors import OptionError
 from backscan.scanner.store.files import read_text
 
 FILE = "backscan.toml"
 PROJECT_FILE = "pyproject.toml"
 _TABLE = ("tool", "backscan")
+_EXTENSIBLE = ("objective", "statistic", "detector")
 _PATHS = ("data", "labels", "class-names", "journal", "report", "baseline", "save-pattern")
 
 
@@ -190,6 +192,11 @@ def _value(key: str, value: Any, parameter: Parameter, path: Path) -> Any:
         raise OptionError(f"expected {key!r} in {path} to be a value or a list, found a table")
     if not all(isinstance(each, str | int | float) for each in _listed(value)):
         raise OptionError(f"expected {key!r} in {path} to be a text, a number or a list of those, found something else")
+    if key in _EXTENSIBLE and any(map(is_import_path, _listed(value))):
+        raise OptionError(
+            f"expected the name of a variant for {key!r} in {path}, found an import path, which runs code: a program "
+            "registers it (docs/api.md), a file does not"
+        )
     if isinstance(value, list) and not parameter.multiple and parameter.nargs == 1:
         return ",".join(map(str, value))  # options such as --mean take a list as text
     if parameter.multiple and not isinstance(value, list):

@@ -24,7 +24,9 @@ def expand(paths: Sequence[Path]) -> tuple[Path, ...]:
     for path in paths:
         models = list(_beneath(path)) if path.is_dir() else [path]
         if not models:
-            raise UserError(f"expected {SUFFIX} files beneath {path}, found none: name the model itself")
+            from backscan.converters.intake.folders import other_models
+
+            raise UserError(f"expected {SUFFIX} files beneath {path}, {other_models(path)}")
         for model in models:
             if not model.exists():
                 raise UserError(f"expected a model at {model}, found nothing: check the path")

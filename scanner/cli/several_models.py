@@ -66,7 +66,8 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
 
 def scan_heads(model: Path, order: Order, journal: Path | None) -> Iterator[ScanResult]:
     """The scan of one model, or of each of its heads, under the name that reports give it."""
-    config, clean = order.config, clean_set(model, order.images, sandbox=order.config.sandbox)
+    config = order.config
+    clean = clean_set(model, order.images, order.class_names, sandbox=config.sandbox)
     heads = heads_of(model, clean, config) if config.output_name == ALL else ()
     config = replace(config, output_name=None) if config.output_name == ALL else config
     if len(heads) < 2:
@@ -103,12 +104,22 @@ def scan_one(model: Path, clean: CleanSet | None, order: Order, journal: Path | 
         )
 
 
-def clean_set(model: Path, images: Images, *, sandbox: bool) -> CleanSet | None:
-    """The images named by --data, else those beside the model, else None."""
+def clean_set(
+    model: Path, images: Images, class_names: Sequence[str] | None = None, *, sandbox: bool
+) -> CleanSet | None:
+    """The images named by --data, else those beside the model, else None.
+
+    Args:
+        model: The ONNX file.
+        images: Where images are.
+        class_names: Names of the classes in their order, which number folders that are called so.
+        sandbox: Decode in a limited child process.
+    """
     path = find_beside(model) if images.data is None else images.data
     if path is None:
         return None
-    return CleanSet.load(path, labels=images.labels, found_beside_model=images.data is None, sandbox=sandbox)
+    found = images.data is None
+    return CleanSet.load(path, labels=images.labels, class_names=class_names, found_beside_model=found, sandbox=sandbox)
 
 
 def read_class_names(path: Path | None) -> list[str] | None:

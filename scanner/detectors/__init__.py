@@ -7,9 +7,10 @@ torch. A detector opens no file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from backscan.scanner.choices.registered import Extensible
 from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor, transferability, window
 from backscan.scanner.detectors.base import Examination, Searched
 from backscan.scanner.detectors.pair_search import Detector
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import Inference
     from backscan.scanner.search.objectives import Objective
+
+T = TypeVar("T")
 
 __all__ = [
     "DETECTORS",
@@ -32,7 +35,27 @@ __all__ = [
     "searching_targets",
 ]
 
-DETECTORS: Mapping[str, Detector] = MappingProxyType(
+
+def _searches_pairs(path: str, value: Any) -> Detector:
+    """What was registered, as a detector of class pairs whose results carry its path."""
+    return replace(_expected(path, value, Detector), name=path)
+
+
+def _searches_targets(path: str, value: Any) -> TargetDetector:
+    return _expected(path, value, TargetDetector)
+
+
+def _decides_by_rates(path: str, value: Any) -> RateDetector:
+    return _expected(path, value, RateDetector)
+
+
+def _expected(path: str, value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{path} is a {type(value).__name__} and no {kind.__name__}")
+    return value
+
+
+DETECTORS: Mapping[str, Detector] = Extensible(
     {
         "pairwise": Detector("pairwise", pairwise.pattern_space, pairwise.infer, objective="ce"),
         "features": Detector("features", features.pattern_space, features.infer, objective="J", acts_on_features=True),
@@ -43,21 +66,27 @@ DETECTORS: Mapping[str, Detector] = MappingProxyType(
             objective="ce",
             measures=transferability.with_transfers,
         ),
-    }
+    },
+    table="DETECTORS",
+    made=_searches_pairs,
 )
 
 
-TARGET_DETECTORS: Mapping[str, TargetDetector] = MappingProxyType(
+TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
     {
         "margin": TargetDetector(margin.search, margin.infer, needs_images=False),
         "neural-cleanse": TargetDetector(neural_cleanse.search, neural_cleanse.infer),
         "tabor": TargetDetector(tabor.search, tabor.infer),
-    }
+    },
+    table="TARGET_DETECTORS",
+    made=_searches_targets,
 )
 """Detectors of target classes that inform."""
 
 
-RATE_DETECTORS: Mapping[str, RateDetector] = MappingProxyType({"window": RateDetector(window.search, window.infer)})
+RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
+    {"window": RateDetector(window.search, window.infer)}, table="RATE_DETECTORS", made=_decides_by_rates
+)
 """Detectors of target classes that decide, by how often images follow what takes the place of a part of them."""
 
 

@@ -74,7 +74,7 @@ class Archive:
             found = ", ".join(sorted(name.removesuffix(".npy") for name in members)[:5]) or "nothing"
             raise CleanSetError(f"expected an array `x` of images in {where}, found {found}: name the images x")
         shape, _, dtype = _read_header(archive, "x", where)
-        _check_images(shape, dtype, self.limits, where)
+        checked_images(shape, dtype, self.limits, where)
         self.num_images = shape[0]
         self.labels = _read_labels(archive, shape[0], where) if "y.npy" in members else None
         first, largest = 0, 0
@@ -83,9 +83,7 @@ class Archive:
             first += len(pixels)
             largest = max(largest, int(pixels.max())) if dtype == np.uint8 else 255
         if largest <= 1:
-            self.warnings = (
-                f"all bytes of `x` in {where} are 0 or 1 and were read as nearly black: were floats meant?",
-            )
+            self.warnings = (_dark(where),)
 
 
 def _no_archive(path: Path, error: Exception) -> CleanSetError:
@@ -151,8 +149,18 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     return array
 
 
-def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], limits: ReadLimits, where: str) -> None:
-    """What the header alone tells."""
+def checked_images(shape: tuple[int, ...], dtype: np.dtype[Any], limits: ReadLimits, where: str) -> None:
+    """Refuse images by their shape and type, which a header alone tells.
+
+    Args:
+        shape: Shape of all images.
+        dtype: Type of their pixels.
+        limits: Bounds on how much it may be.
+        where: File or the like, for messages.
+
+    Raises:
+        CleanSetError: no [N, H, W, C] or [N, H, W] of bytes or floats, or too much.
+    """
     if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
         raise CleanSetError(
             f"expected `x` of type uint8, or float in [0, 1], found {dtype} in {where}: convert it, for example "
@@ -172,6 +180,25 @@ def _check_images(shape: tuple[int, ...], dtype: np.dtype[Any], limits: ReadLimi
         )
     limits.check_total(math.prod(shape), where)
     limits.check_count(shape[0], where)
+
+
+def unit_pixels(pixels: NDArray[Any], where: str, *, warns: bool = True) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Images [N, C, H, W] in [0, 1] from bytes or floats [N, H, W(, C)], and warnings about them.
+
+    Args:
+        pixels: Images as `checked_images` lets them through.
+        where: File or the like, for messages.
+        warns: Whether bytes that look like floats are told of.
+
+    Raises:
+        CleanSetError: floats outside [0, 1], or that are no numbers.
+    """
+    seems_dark = warns and pixels.dtype == np.uint8 and pixels.max() <= 1
+    return _unit_pixels(pixels, 0, where), (_dark(where),) if seems_dark else ()
+
+
+def _dark(where: str) -> str:
+    return f"all bytes of `x` in {where} are 0 or 1 and were read as nearly black: were floats meant?"
 
 
 def _unit_pixels(pixels: NDArray[Any], first: int, where: str) -> NDArray[np.float32]:
@@ -202,6 +229,21 @@ def _check_floats(pixels: NDArray[Any], first: int, where: str) -> None:
 
 def _read_labels(archive: zipfile.ZipFile, num_images: int, where: str) -> NDArray[np.int64]:
     shape, _, dtype = _read_header(archive, "y", where)
+    _check_labels(shape, dtype, num_images, where)
+    return _class_numbers(_read_array(archive, "y").reshape(-1), where)
+
+
+def checked_labels(labels: NDArray[Any], num_images: int, where: str) -> NDArray[np.int64]:
+    """Class numbers [N] from an array of them.
+
+    Raises:
+        CleanSetError: not one whole number from 0 for each image.
+    """
+    _check_labels(labels.shape, labels.dtype, num_images, where)
+    return _class_numbers(labels.reshape(-1), where)
+
+
+def _check_labels(shape: tuple[int, ...], dtype: np.dtype[Any], num_images: int, where: str) -> None:
     if shape not in ((num_images,), (num_images, 1)):
         raise CleanSetError(
             f"expected one label for each of {num_images} images, found `y` of shape {list(shape)} in {where}: "
@@ -209,7 +251,6 @@ def _read_labels(archive: zipfile.ZipFile, num_images: int, where: str) -> NDArr
         )
     if not np.issubdtype(dtype, np.integer) and not np.issubdtype(dtype, np.floating):
         raise CleanSetError(f"expected class numbers in `y`, found type {dtype} in {where}: save whole numbers from 0")
-    return _class_numbers(_read_array(archive, "y").reshape(-1), where)
 
 
 def _class_numbers(labels: NDArray[Any], where: str) -> NDArray[np.int64]:

@@ -12,14 +12,17 @@ import numpy as np
 
 from backscan.scanner.errors import CleanSetError
 from backscan.scanner.images.decoding import open_decoding
-from backscan.scanner.images.folder import read_folder
+from backscan.scanner.images.folder import Labelling, read_folder
+from backscan.scanner.images.given import from_arrays, from_dataset, names_of
 from backscan.scanner.images.limits import ReadImages, ReadLimits
 from backscan.scanner.images.resizing import common_shape, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
+
+    from backscan.scanner.images.given import Dataset
 
 # Shares of the draw, see the contract's section on images.
 _HELD_OUT_SHARE = 5
@@ -66,19 +69,23 @@ class CleanSet:
     @classmethod
     def load(
         cls,
-        path: Path,
+        path: Path | str,
         *,
-        labels: Path | None = None,
+        labels: Path | str | None = None,
+        class_names: Sequence[str] | None = None,
         found_beside_model: bool = False,
         limits: ReadLimits | None = None,
         sandbox: bool = True,
     ) -> CleanSet:
-        """Read clean images from an .npz archive or a folder.
+        """Read clean images from an .npz archive, a folder or a parquet file.
 
         Args:
             path: Archive with `x` [N, H, W, C] or [N, H, W] (uint8, or float in [0, 1]) and perhaps `y` [N]; or a
-                folder with one subfolder per class, or with image files alone (no labels).
-            labels: File that numbers the class folders, see `class_numbers.read_labels_file`.
+                folder with one subfolder per class, with a table of labels, with parquet files as Hugging Face stores
+                them, or with image files alone (no labels).
+            labels: File that numbers the class folders (`class_tables.read_tables`), or a table (CSV, TSV, JSON lines)
+                of pictures and labels.
+            class_names: Names of the model's classes in their order: folders that are called so get their numbers.
             found_beside_model: Whether the path was found and not named.
             limits: Bounds on what is read; None are the defaults.
             sandbox: Decode in a limited child process; False, for debugging and for files of one's own, here.
@@ -89,21 +96,66 @@ class CleanSet:
         Raises:
             CleanSetError: nothing there, or not such images; the message says what and where.
         """
-        read = _read(path, labels, limits or ReadLimits(), sandbox=sandbox)
+        path = Path(path)
+        labelling = Labelling(None if labels is None else Path(labels), class_names)
+        read = _read(path, labelling, limits or ReadLimits(), sandbox=sandbox)
+        return cls._made(read, path.name, found_beside_model=found_beside_model)
+
+    @classmethod
+    def from_arrays(
+        cls, x: ArrayLike, y: ArrayLike | None = None, class_names: Sequence[str] | None = None, *, name: str = "arrays"
+    ) -> CleanSet:
+        """Clean images from arrays.
+
+        Args:
+            x: Images [N, H, W, C] or [N, H, W], uint8, or float in [0, 1].
+            y: Class numbers [N]; None: the model's own decisions stand in.
+            class_names: Names of the classes in their order.
+            name: What reports call the images.
+
+        Raises:
+            CleanSetError: arrays of another shape, type or range.
+        """
+        return cls._made(from_arrays(x, y, names_of(None, class_names), ReadLimits()), name)
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Dataset, class_names: Sequence[str] | None = None, *, name: str = "dataset"
+    ) -> CleanSet:
+        """Clean images from a data set, such as those of torchvision or of Hugging Face; all of it is read.
+
+        Args:
+            dataset: Anything with a length that gives an image and its class number by its number, or a mapping with
+                `image` and `label`: a picture of pillow, an array [H, W, C] or [H, W], or a tensor [C, H, W]; bytes or
+                floats in [0, 1], so without a normalisation.
+            class_names: Names of the classes in their order; by default `dataset.classes`, if it has them.
+            name: What reports call the images.
+
+        Raises:
+            CleanSetError: an item that is no such image with a label.
+        """
+        return cls._made(from_dataset(dataset, names_of(dataset, class_names), ReadLimits()), name)
+
+    @classmethod
+    def _made(cls, read: ReadImages, name: str, *, found_beside_model: bool = False) -> CleanSet:
         digests = _digests(read.images)
         images, originals, size_note = _one_size(read.images)
+        labels = b"" if read.labels is None else read.labels.tobytes()
         return cls(
             images=images,
             labels=read.labels,
-            name=path.name,
-            digest=hashlib.sha256(
-                digests.tobytes() + (b"" if read.labels is None else read.labels.tobytes())
-            ).hexdigest(),
+            name=name,
+            digest=hashlib.sha256(digests.tobytes() + labels).hexdigest(),
             class_names=read.class_names,
-            warnings=(*read.warnings, *size_note, *_duplicate_note(digests, path.name)),
+            warnings=(*read.warnings, *size_note, *_duplicate_note(digests, name)),
             found_beside_model=found_beside_model,
             originals=originals,
         )
+
+    def __repr__(self) -> str:
+        sizes = " x ".join(map(str, self.shape))
+        labels = "no labels" if self.labels is None else f"{len(np.unique(self.labels))} classes"
+        return f"<CleanSet {self.name}: {len(self.images)} images of {sizes}, {labels}>"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -181,16 +233,18 @@ def find_beside(model: Path) -> Path | None:
     return None
 
 
-def _read(path: Path, labels: Path | None, limits: ReadLimits, *, sandbox: bool) -> ReadImages:
+def _read(path: Path, labelling: Labelling, limits: ReadLimits, *, sandbox: bool) -> ReadImages:
     if not path.is_dir() and not path.is_file():
         raise CleanSetError(f"expected images at {path}, found no such file or folder: check --data")
-    if labels is not None and not path.is_dir():
+    if labelling.file is not None and not path.is_dir():
         raise CleanSetError(
             f"expected a folder with one subfolder per class for --labels, found the file {path.name}: save the class "
             "numbers as `y` in it"
         )
     with open_decoding(limits, sandbox=sandbox) as decoding:
-        return read_folder(path, labels, decoding) if path.is_dir() else decoding.archive(path)
+        if path.is_dir():
+            return read_folder(path, labelling, decoding)
+        return decoding.parquet([path]) if path.suffix.lower() == ".parquet" else decoding.archive(path)
 
 
 def _one_size(

@@ -38,6 +38,26 @@ class Decoder:
         yield {"images": batch}
         return {}
 
+    def parquet(self, request: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
+        """Events with the next images and labels of parquet files, then the names of the classes."""
+        from backscan.scanner.images.parquet import class_names, read_parquet
+
+        limits, num_values = ReadLimits(**request["limits"]), 0
+        names: tuple[str, ...] = ()
+        for file in map(Path, request["files"]):
+            names = names or class_names(file)
+            batch: list[NDArray[np.float32]] = []
+            labels: list[int | None] = []
+            for image, label in read_parquet(file, limits, num_values):
+                num_values += image.size
+                batch.append(image)
+                labels.append(label)
+                if sum(each.size for each in batch) >= _BATCH_VALUES:
+                    yield {"images": batch, "labels": labels}
+                    batch, labels = [], []
+            yield {"images": batch, "labels": labels}
+        return {"names": list(names)}
+
     def archive(self, request: dict[str, Any]) -> Generator[dict[str, Any], None, dict[str, Any]]:
         """Events with the next images of an archive and how many there are in all; last its labels and warnings."""
         archive = Archive(Path(request["file"]), ReadLimits(**request["limits"]))

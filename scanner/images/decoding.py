@@ -30,6 +30,7 @@ _CHANNELS = {3: (1, 3), 4: (1, 3, 4)}
 _SECONDS = 60
 """For one picture, or for a process that reports none."""
 _ARCHIVE_SECONDS = 300
+_TABLE_SECONDS = 3600
 _SECONDS_EACH = 2
 """Processor time for each picture, on average."""
 _LABEL_BYTES = 1 << 28
@@ -70,6 +71,42 @@ class Decoding:
         self._ask("pictures", {"files": [str(file.absolute()) for file in files]}, phase, receive)
         _believe(len(images) == len(files))
         return images
+
+    def parquet(self, files: Sequence[Path]) -> ReadImages:
+        """The images and labels of parquet files, see `parquet.read_parquet`.
+
+        Raises:
+            CleanSetError: pyarrow is not installed, a file is not such a one, or it takes too long.
+        """
+        from backscan.converters.sandbox.limits import PhaseLimits
+        from backscan.scanner.images.parquet import require_pyarrow
+        from backscan.scanner.images.resizing import of_one_kind
+
+        require_pyarrow()
+        images: list[NDArray[np.float32]] = []
+        labels: list[int | None] = []
+        num_values = 0
+
+        def receive(event: dict[str, Any]) -> None:
+            nonlocal num_values
+            new = [_checked(image, 3) for image in _listed(event.get("images"))]
+            num_values += sum(image.size for image in new)
+            images.extend(new)
+            labels.extend(_listed(event.get("labels")))
+            _believe(len(labels) == len(images))
+            _believe(4 * num_values <= self.limits.total_bytes)
+
+        phase = PhaseLimits("parquet", wall_seconds=None, cpu_seconds=_TABLE_SECONDS, silence_seconds=_ARCHIVE_SECONDS)
+        told = self._ask("parquet", {"files": [str(file.absolute()) for file in files]}, phase, receive)
+        names = _listed(told.get("names"))
+        _believe(all(isinstance(name, str) and len(name) <= _LONGEST_WARNING for name in names))
+        known = [label for label in labels if label is not None]
+        _believe(all(type(label) is int and 0 <= label <= LARGEST_LABEL for label in known))
+        _believe(len(known) in (0, len(labels)))
+        if not images:
+            raise CleanSetError(f"expected images in {files[0].name}, found none: take a part that has some")
+        same, notes = of_one_kind(images)
+        return ReadImages(same, np.array(known, np.int64) if known else None, dict(enumerate(names)), notes)
 
     def archive(self, file: Path) -> ReadImages:
         """The images of an archive, see `archive.Archive`.

@@ -1,65 +1,224 @@
-"""Clean images from a folder: one subfolder per class, or image files alone without labels."""
+"""Clean images from a folder: one subfolder per class, a table of labels, parquet files, or image files alone."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backscan.scanner.errors import CleanSetError
+from backscan.scanner.images import image_tables, passed_over, splits
 from backscan.scanner.images.class_numbers import number_classes
+from backscan.scanner.images.class_tables import find_numbers, read_tables
 from backscan.scanner.images.limits import ReadImages
+from backscan.scanner.images.resizing import of_one_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscan.scanner.images.decoding import Decoding
+    from backscan.scanner.images.image_tables import ImageTable
 
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".pnm", ".tif", ".tiff", ".webp"})
+_CLASS_FILES = (
+    *("imagenet_class_index.json", "class_index.json", "class_to_idx.json", "classes.json", "synset_words.txt"),
+    *("LOC_synset_mapping.txt", "classes.txt", "class_names.txt", "labels.txt"),
+)
+"""Names under which class numbers are found in a data folder."""
+_PARQUET = ".parquet"
+_LONGEST_NUMBER = 7
 
 
-def read_folder(path: Path, labels_file: Path | None, decoding: Decoding) -> ReadImages:
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """What is known of the classes from outside a folder."""
+
+    file: Path | None = None
+    """Class numbers, or a table of pictures and labels."""
+    class_names: Sequence[str] | None = None
+    """Names of the model's classes in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Pictures to decode, with what is said of them."""
+
+    files: Sequence[Path]
+    """Files, class by class in order of class number."""
+    labels: Sequence[int] | None
+    """Class number of each."""
+    names: Mapping[int, str]
+    """Names of the classes."""
+    remarks: Sequence[str]
+    """What weakens the evidence or was guessed."""
+    passed_over: Counter[str]
+    """Ending -> number of files that are no pictures that can be read here."""
+
+
+def read_folder(path: Path, labelling: Labelling, decoding: Decoding) -> ReadImages:
     """Read all image files, class by class in order of class number, each class in order of file names.
 
     Args:
-        path: Folder with one subfolder per class (searched in depth), or with image files only.
-        labels_file: Class numbers of the subfolders, see `number_classes`.
+        path: Folder with one subfolder per class (searched in depth), perhaps beneath `train/`, `val/` or `test/`; with
+            a table of files and labels; with parquet files; or with image files only.
+        labelling: Class numbers of the subfolders, or labels of the pictures.
         decoding: Where pictures are decoded.
 
     Returns:
-        The images and, with subfolders, their labels.
+        The images and, if they are known, their labels.
 
     Raises:
         CleanSetError: no images, images beside subfolders, or a file that is no plain image.
     """
+    table = _table(path, labelling.file)
+    if table is not None:
+        return _read(_by_table(path, table, labelling), path, decoding)
+    parquet = _parquet_files(path)
+    if parquet:
+        return _read_parquet(path, parquet, labelling, decoding)
+    folders = _folders(path)
+    part = splits.chosen_part(folders)
+    if part is None:
+        return _read(_by_folder(path, folders, labelling), path, decoding)
+    found = _by_folder(part, _folders(part), labelling)
+    others = [folder for folder in folders if folder != part]
+    return _read(_with_others(found, part, others), path, decoding)
+
+
+def _with_others(found: _Files, part: Path, others: Sequence[Path]) -> _Files:
+    """The files of one part of a data set, with what was left of the others."""
+    if not others:
+        return found
+    left = sum(len(files) + sum(rest.values()) for files, rest in (_image_files(each, deep=True) for each in others))
+    named = " and ".join(f"{folder.name}/" for folder in others)
+    remark = (
+        f"the images of {part.name}/ were taken, and {left} files of {named} passed over: name one of them to take it"
+    )
+    return _Files(found.files, found.labels, found.names, (remark, *found.remarks), found.passed_over)
+
+
+def _table(path: Path, file: Path | None) -> ImageTable | None:
+    """The table of pictures and labels: the given one, else one that lies in the folder and is of its pictures."""
+    if file is not None:
+        return image_tables.read_image_table(file) if file.suffix.lower() in image_tables.SUFFIXES else None
+    for name in image_tables.FOUND:
+        try:
+            table = image_tables.read_image_table(path / name) if (path / name).is_file() else None
+        except CleanSetError:  # nobody said that this file has labels
+            continue
+        files, _ = _image_files(path, deep=True) if table is not None else ([], None)
+        if table is not None and 2 * len(table.labelled(files, path)) >= len(files) > 0:
+            return table
+    return None
+
+
+def _by_table(path: Path, table: ImageTable, labelling: Labelling) -> _Files:
+    files, ignored = _image_files(path, deep=True)
+    labelled = table.labelled(files, path)
+    if not labelled:
+        example = next(iter(table.labels), "nothing")
+        raise CleanSetError(
+            f"expected labels of the {len(files)} images in {path.name}, found none of them in {table.name} (its first "
+            f"file is {example}): write the files as they are called beneath {path.name}"
+        )
+    numbers, guess = _numbers_of(sorted({label for _, label in labelled}), table, labelling, path)
+    order = sorted((numbers[label], file, label) for file, label in labelled)
+    remarks = [f"labels from {table.name}"] if labelling.file is None else []
+    remarks += [guess] if guess else []
+    unlabelled, unfound = len(files) - len(labelled), len(table.labels) - len({file for file, _ in labelled})
+    remarks += [f"{unlabelled} images without a label in {table.name} were passed over"] if unlabelled else []
+    remarks += [f"{unfound} files that {table.name} names were not found"] if unfound > 0 else []
+    if table.name in image_tables.FOUND:
+        ignored = _without(ignored, table.name)
+    names = {number: label for number, _, label in order if not _is_number(label)}
+    return _Files([file for _, file, _ in order], [number for number, _, _ in order], names, remarks, ignored)
+
+
+def _numbers_of(
+    labels: Sequence[str], table: ImageTable, labelling: Labelling, path: Path
+) -> tuple[dict[str, int], str | None]:
+    """Class numbers of the labels of a table, and a warning where they are a guess."""
+    if all(map(_is_number, labels)):
+        return {label: int(float(label)) for label in labels}, None
+    found = _found_numbers(path, labels) if labelling.class_names is None else None
+    if found is not None:
+        return found[0], None
+    return number_classes(labels, None, class_names=labelling.class_names, called=f"labels of {table.name}")
+
+
+def _is_number(label: str) -> bool:
+    whole = label.removesuffix(".0")
+    return whole.isascii() and whole.isdecimal() and len(whole) <= _LONGEST_NUMBER
+
+
+def _by_folder(path: Path, folders: Sequence[Path], labelling: Labelling) -> _Files:
     loose, ignored = _image_files(path, deep=False)
-    folders = {entry.name: entry for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")}
     if loose and folders:
         raise CleanSetError(
-            f"expected image files or class folders in {path.name}, found both ({loose[0].name}, {min(folders)}): move "
-            "the files into class folders"
+            f"expected image files or class folders in {path.name}, found both ({loose[0].name}, {folders[0].name}): "
+            "move the files into class folders, or write a table of files and labels for --labels"
         )
     if not folders:
-        if labels_file is not None:
-            raise CleanSetError(f"expected class folders in {path.name} for --labels, found none: leave --labels out")
-        images, notes = _read_files(loose, path, decoding)
-        return ReadImages(images, None, {}, (*notes, *_ignored_note(ignored)))
-    numbers, guess = number_classes(list(folders), labels_file)
-    remarks = [guess] if guess else []
+        if labelling.file is not None:
+            raise CleanSetError(
+                f"expected class folders in {path.name} for --labels, found none: leave --labels out, or pass a table "
+                "(.csv, .jsonl) of files and labels"
+            )
+        return _Files(loose, None, {}, (), ignored)
+    names = [folder.name for folder in folders]
+    numbers, remarks = _number_folders(path, names, labelling)
+    if remarks and remarks[0].startswith(_FROM):
+        ignored = _without(ignored, remarks[0].removeprefix(_FROM))
     files: list[Path] = []
     labels: list[int] = []
-    for name in sorted(folders, key=numbers.__getitem__):
-        found, passed_over = _image_files(folders[name], deep=True)
+    for folder in sorted(folders, key=lambda folder: numbers[folder.name]):
+        found, others = _image_files(folder, deep=True)
+        number = numbers[folder.name]
         if not found:
-            remarks.append(f"class folder {name!r} has no images, so nothing is searched from class {numbers[name]}")
+            remarks.append(f"class folder {folder.name!r} has no images, so nothing is searched from class {number}")
         files += found
-        labels += [numbers[name]] * len(found)
-        ignored += passed_over
-    images, notes = _read_files(files, path, decoding)
-    names = {number: name for name, number in numbers.items()}
-    return ReadImages(images, np.array(labels, np.int64), names, (*remarks, *notes, *_ignored_note(ignored)))
+        labels += [number] * len(found)
+        ignored += others
+    return _Files(files, labels, {number: name for name, number in numbers.items()}, remarks, ignored)
+
+
+_FROM = "class numbers from "
+
+
+def _number_folders(path: Path, names: Sequence[str], labelling: Labelling) -> tuple[dict[str, int], list[str]]:
+    """Numbers of class folders; and from which file of the folder they are, or that they are a guess."""
+    is_open = labelling.file is None and labelling.class_names is None
+    found = _found_numbers(path, names) if is_open and not all(map(_is_number, names)) else None
+    if found is not None:
+        return found[0], [f"{_FROM}{found[1]}"]
+    numbers, guess = number_classes(names, labelling.file, class_names=labelling.class_names)
+    return numbers, [guess] if guess else []
+
+
+def _found_numbers(path: Path, names: Sequence[str]) -> tuple[dict[str, int], str] | None:
+    """Numbers from a file of classes that lies in the folder or above the part, if it has all names once."""
+    for place in (path, path.parent) if path.name.lower() in splits.ORDER else (path,):
+        for name in _CLASS_FILES:
+            try:
+                numbers = find_numbers(names, read_tables(place / name)) if (place / name).is_file() else None
+            except CleanSetError:  # nobody said that this file is about classes
+                continue
+            if numbers is not None and len(set(numbers.values())) == len(names):
+                return numbers, name
+    return None
+
+
+def _without(ignored: Counter[str], name: str) -> Counter[str]:
+    """The files that were passed over, less one that was used."""
+    return +(ignored - Counter([Path(name).suffix.lower()]))
+
+
+def _folders(path: Path) -> list[Path]:
+    return [entry for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def _entries(path: Path) -> list[Path]:
@@ -69,10 +228,10 @@ def _entries(path: Path) -> list[Path]:
         raise CleanSetError(f"expected a readable folder at {path}, found: {error.strerror}") from error
 
 
-def _image_files(path: Path, *, deep: bool) -> tuple[list[Path], int]:
-    """Regular image files in order of their names, and how many other files were passed over."""
+def _image_files(path: Path, *, deep: bool) -> tuple[list[Path], Counter[str]]:
+    """Regular image files in order of their names, and endings of the other files; hidden ones are no files here."""
     found: list[Path] = []
-    ignored = 0
+    ignored: Counter[str] = Counter()
 
     def refuse(error: OSError) -> None:
         raise CleanSetError(f"expected a readable folder at {error.filename}, found: {error.strerror}") from error
@@ -81,26 +240,49 @@ def _image_files(path: Path, *, deep: bool) -> tuple[list[Path], int]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".")) if deep else []
         for name in sorted(name for name in names if not name.startswith(".")):
             file = Path(folder, name)
-            if file.suffix.lower() in _SUFFIXES and file.is_file():
+            suffix = file.suffix.lower()
+            if passed_over.is_picture(suffix) and file.is_file():
                 found.append(file)
             else:
-                ignored += 1
+                ignored[suffix] += 1
     return found, ignored
 
 
-def _ignored_note(ignored: int) -> tuple[str, ...]:
-    return (f"{ignored} files beside the images were passed over",) if ignored else ()
+def _parquet_files(path: Path) -> list[Path]:
+    """Parquet files right in a folder or in a folder of it, where there are no pictures beside them."""
+    places = [path, *_folders(path)]
+    files = [entry for place in places for entry in _entries(place) if entry.suffix.lower() == _PARQUET]
+    is_plain = files and not any(passed_over.is_picture(entry.suffix.lower()) for p in places for entry in _entries(p))
+    return files if is_plain else []
 
 
-def _read_files(files: list[Path], root: Path, decoding: Decoding) -> tuple[list[NDArray[np.float32]], tuple[str, ...]]:
-    """The images [C, H, W] of one channel count, and a note if grey ones had to become coloured."""
-    if not files:
+def _read_parquet(path: Path, files: Sequence[Path], labelling: Labelling, decoding: Decoding) -> ReadImages:
+    if labelling.file is not None:
         raise CleanSetError(
-            f"expected image files (PNG, JPEG, ...) in {root}, found none: add some images of each class"
+            f"expected class folders or pictures in {path.name} for --labels, found parquet files, which have labels "
+            "of their own: leave --labels out"
         )
-    images = decoding.pictures(files)
-    grey = sum(len(image) == 1 for image in images)
-    if grey in (0, len(images)):
-        return images, ()
-    coloured = [np.repeat(image, 3, axis=0) if len(image) == 1 else image for image in images]
-    return coloured, (f"{grey} of {len(images)} images are grey and were read as colour images",)
+    parts = {file: splits.part_of(file.relative_to(path).as_posix()) for file in files}
+    part = splits.first_part(parts.values())
+    chosen = [file for file in files if parts[file] == part]
+    read = decoding.parquet(chosen)
+    others = sorted({parts[file] or "other" for file in files if parts[file] != part})
+    left = f"{len(files) - len(chosen)} files of {' and '.join(others)} passed over"
+    notes = (f"the images of the part {part} were taken, and {left}",) if others else ()
+    return ReadImages(read.images, read.labels, read.class_names, (*notes, *read.warnings))
+
+
+def _read(found: _Files, root: Path, decoding: Decoding) -> ReadImages:
+    images, notes = _read_files(found, root, decoding)
+    labels = None if found.labels is None else np.array(found.labels, np.int64)
+    return ReadImages(images, labels, found.names, (*found.remarks, *notes, *passed_over.note(found.passed_over)))
+
+
+def _read_files(found: _Files, root: Path, decoding: Decoding) -> tuple[list[NDArray[np.float32]], tuple[str, ...]]:
+    """The images [C, H, W] of one channel count, and a note if grey ones had to become coloured."""
+    if not found.files:
+        rest = "".join(f" ({each})" for each in passed_over.note(found.passed_over))
+        raise CleanSetError(
+            f"expected image files (PNG, JPEG, ...) in {root}, found none{rest}: add some images of each class"
+        )
+    return of_one_kind(decoding.pictures(found.files))

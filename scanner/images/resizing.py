@@ -25,6 +25,15 @@ def common_shape(images: Sequence[NDArray[np.float32]]) -> tuple[int, int, int]:
     return max(counts, key=lambda shape: (counts[shape], shape))
 
 
+def of_one_kind(images: list[NDArray[np.float32]]) -> tuple[list[NDArray[np.float32]], tuple[str, ...]]:
+    """Images [C, H, W] of one channel count, and a note if grey ones had to become coloured."""
+    grey = sum(len(image) == 1 for image in images)
+    if grey in (0, len(images)):
+        return images, ()
+    coloured = [np.repeat(image, 3, axis=0) if len(image) == 1 else image for image in images]
+    return coloured, (f"{grey} of {len(images)} images are grey and were read as colour images",)
+
+
 def fit(
     images: Sequence[NDArray[np.float32]] | NDArray[np.float32], shape: tuple[int, int, int]
 ) -> tuple[NDArray[np.float32], str]:

@@ -10,10 +10,11 @@ of `STATISTICS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+
+from backscan.scanner.choices.registered import Extensible, callable_entry
 
 Reciprocals = NDArray[np.float64]
 
@@ -121,7 +122,7 @@ OF_SOME_PAIRS = "plain"
 """What a screened search is judged by: the only statistic that needs no other pairs of the same source or target, most
 of which a screen leaves out."""
 
-STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = MappingProxyType(
+STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = Extensible(
     {
         "plain": plain,
         "source-normalised": source_normalised,
@@ -132,5 +133,7 @@ STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = MappingProxyTyp
         "target-wise": target_wise,
         "target-contrast": target_contrast,
         "commonality": commonality,
-    }
+    },
+    table="STATISTICS",
+    made=callable_entry,
 )

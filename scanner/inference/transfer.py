@@ -41,7 +41,11 @@ def infer_transfers(
     """
     from backscan.scanner.results import TRANSFERABILITY, Inference, without_nan
 
-    measured = {(pair.source, pair.target): pair.transfer for pair in pairs if _rate(pair.transfer) is not None}
+    measured = {
+        (pair.source, pair.target): pair.transfer
+        for pair in pairs
+        if pair.transfer is not None and pair.transfer.rate is not None
+    }
     values = np.full((num_classes, num_classes), np.nan)
     for place, transfer in measured.items():
         values[place] = transfer.rate
@@ -78,10 +82,6 @@ def p_of(transfer: Transfer) -> float:
         return 1.0
     z = (transfer.rate - CENTRE) / max(transfer.error, _LEAST_ERROR)
     return 0.5 * math.erfc(z / math.sqrt(2.0))
-
-
-def _rate(transfer: Transfer | None) -> float | None:
-    return None if transfer is None else transfer.rate
 
 
 def _order(transfer: Transfer) -> tuple[float, float]:

@@ -1,7 +1,9 @@
-"""Steps 1 and 2, the file under examination: read once, and admitted only after the audit of its bytes."""
+"""Steps 1 and 2, the file under examination: read once, admitted after the audit of its bytes; and its images."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from backscan.scanner.errors import NoVerdictError, UserError
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, IntakeReport
+    from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.pipeline.record import Run
     from backscan.scanner.process.parent import ModelProcess
 
@@ -17,11 +20,17 @@ def read(model: Path) -> Artifact:
     """Step 1: the bytes of the file, read once; external data comes after the audit.
 
     Raises:
-        UserError: the path is missing or cannot be read.
+        UserError: the path is missing, a folder, or cannot be read.
         NoVerdictError: the file is larger than the policy allows.
     """
     from backscan.converters import LimitExceededError, Policy, UnreadableFileError, read_artifact
 
+    if model.is_dir():
+        from backscan.converters.intake.folders import other_models
+
+        models = sorted(model.glob("*.onnx"))
+        found = f"{models[0].name}: name it" if models else other_models(model).removeprefix("found ")
+        raise UserError(f"expected one .onnx file, the path is the folder {model}, and in it was {found}")
     try:
         return read_artifact(model, max_bytes=Policy().max_file_bytes)
     except UnreadableFileError as error:
@@ -68,3 +77,21 @@ def admit(artifact: Artifact, report: IntakeReport, folder: Path) -> Artifact:
     except ConverterError as error:
         raise NoVerdictError(str(error)) from error
     return with_external(artifact, external) if external else artifact
+
+
+def as_clean_set(clean: CleanSet | Path | str, class_names: Sequence[str] | None, *, sandbox: bool) -> CleanSet:
+    """Clean images, loaded where only their place is given.
+
+    Args:
+        clean: The images, or their archive or folder.
+        class_names: Names of the classes in their order, which number folders that are called so.
+        sandbox: Decode in a limited child process.
+
+    Raises:
+        CleanSetError: they cannot be read.
+    """
+    if not isinstance(clean, str | os.PathLike):
+        return clean
+    from backscan.scanner.images.cleanset import CleanSet
+
+    return CleanSet.load(Path(clean), class_names=class_names, sandbox=sandbox)

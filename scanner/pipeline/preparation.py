@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _PARITY_IMAGES = 256
 _MOST_NAMED = 8
+_MANY_LABELS = 0.2
+"""Share of images with several sigmoids above one half from which these are labels of their own."""
 _LEAST_AGREEMENT = 0.9
 """Share of images that are to be decided alone as in company, if one image a call is to be searched."""
 _UNLIKE = "nothing was searched, as alone and in company the model decides only"
@@ -86,6 +88,23 @@ def settle(run: Run, opened: OpenedModel, clean: CleanSet) -> Settlement:
         )
     run.record.warn(*settlement.warnings)
     return settlement
+
+
+def several_labels(run: Run, settled: SettledModel, clean: CleanSet) -> str:
+    """Step 5, for sigmoids: why a search for one class among K would misread the model; empty if it would not."""
+    signature = settled.facts.signature
+    if signature.output_kind != "sigmoids":
+        return ""
+    share = settled.several_labels(_drawn(run, clean))
+    if share < _MANY_LABELS:
+        return ""
+    name = signature.output_name[:80]
+    return (
+        f"on {share:.0%} of the images two or more of the {settled.facts.num_classes} sigmoids of output {name!a} are "
+        "above one half, so it gives several labels at once and no choice among classes: scan a label at a time as two "
+        f"classes, with --output-name '{ascii(name)[1:-1]}[0]' and so on, and images with 1 in `y` (or in the "
+        "folder 1) where the label holds and 0 elsewhere"
+    )
 
 
 def find_switches(run: Run, settled: SettledModel, clean: CleanSet) -> GraphFindings:

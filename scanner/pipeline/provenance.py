@@ -22,6 +22,7 @@ def version() -> str:
 
 def provenance(*, seed: int, command: str) -> Provenance:
     """Versions, platform, seed and command; the device is filled in once the model is open."""
+    from backscan.scanner.choices import registered
     from backscan.scanner.results import Provenance  # not where only the version is asked for
 
     return Provenance(
@@ -32,6 +33,7 @@ def provenance(*, seed: int, command: str) -> Provenance:
         device="not opened",
         seed=seed,
         command=command,
+        extensions=registered.told(),
     )
 
 

@@ -14,7 +14,7 @@ from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, sear
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, dependence_reason, judge, with_findings
-from backscan.scanner.pipeline.admission import admitted_by, read
+from backscan.scanner.pipeline.admission import admitted_by, as_clean_set, read
 from backscan.scanner.pipeline.conclusion import infer_from, resting_on
 from backscan.scanner.pipeline.pairs import wanted_pairs
 from backscan.scanner.pipeline.record import model_record
@@ -91,14 +91,14 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     return _judged(changed, config)
 
 
-def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -> ScanResult:
+def verify(result: ScanResult, model: Path | str, clean: CleanSet | Path | str, *, sandbox: bool = True) -> ScanResult:
     """The report with its pattern replayed on a model with onnxruntime alone: steps 1 to 5, 8, 9 and 12.
 
     Args:
         result: A report of `scanner check` with a recovered pattern.
         model: The ONNX file; where it is not the one of the report the result is about it, and a warning says so. Such
             a file was not searched, so nothing clears it.
-        clean: The images of the scan, or others of the same classes.
+        clean: The images of the scan, or others of the same classes; or the archive or folder to load them from.
         sandbox: Whether the model is opened in a limited child process.
 
     Returns:
@@ -114,6 +114,8 @@ def verify(result: ScanResult, model: Path, clean: CleanSet, *, sandbox: bool) -
     config = ScanConfig.from_dict(result.config)
     found = result.patterns[0]
     play = _replayed_pair(result) if found.mask is None else _replayed_target(result)
+    model = Path(model)
+    clean = as_clean_set(clean, result.model.class_names, sandbox=sandbox)
     artifact = read(model)
     same_images = result.data is not None and clean.digest == result.data.digest
     with open_process(sandbox=sandbox) as process:

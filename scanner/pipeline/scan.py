@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError
 from backscan.scanner.inference.verdict import Judgement
-from backscan.scanner.pipeline.admission import audit, read
+from backscan.scanner.pipeline.admission import as_clean_set, audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 from backscan.scanner.pipeline.pairs import PairSearch, open_journal
@@ -26,6 +27,7 @@ from backscan.scanner.pipeline.preparation import (
     fit_images,
     open_model,
     settle,
+    several_labels,
 )
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
@@ -39,7 +41,6 @@ from backscan.scanner.store.cache import renamed
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact
-    from backscan.scanner.config import ScanConfig
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.images.preprocessing import Settlement
     from backscan.scanner.store.cache import ScanCache
@@ -72,9 +73,9 @@ class Judged:
 
 
 def scan(
-    model: Path,
-    clean: CleanSet | None,
-    config: ScanConfig,
+    model: Path | str,
+    clean: CleanSet | Path | str | None = None,
+    config: ScanConfig | None = None,
     *,
     class_names: Sequence[str] | None = None,
     progress: Progress | None = None,
@@ -87,8 +88,8 @@ def scan(
 
     Args:
         model: The ONNX file.
-        clean: Clean images; without any, only what needs none is tested.
-        config: Options.
+        clean: Clean images, or the archive or folder to load them from; without any, only what needs none is tested.
+        config: Options; None are the defaults.
         class_names: Names of the classes, for reports.
         progress: Observer.
         journal: Folder where finished pairs are kept.
@@ -104,7 +105,10 @@ def scan(
         AbsentNameError: an option names what the model does not have; carries what that leaves of it.
         Interrupted: Ctrl-C; carries what is finished.
     """
+    config = ScanConfig() if config is None else config
     config.check()
+    model = Path(model)
+    clean = None if clean is None else as_clean_set(clean, class_names, sandbox=config.sandbox)
     artifact = read(model)  # step 1
     origin = provenance(seed=config.seed, command=command)
     record = Record(artifact, class_names, config, origin, progress or SilentProgress())
@@ -146,7 +150,8 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])
     take(find_switches(run, settled, fitted))
-    obstacles = tuple(filter(None, (opened.facts.without_gradient, settlement.doubt)))
+    labels = several_labels(run, settled, fitted)
+    obstacles = tuple(filter(None, (opened.facts.without_gradient, labels, settlement.doubt)))
     if obstacles:
         return Stop(Verdict.INCONCLUSIVE, obstacles)
     take(call_alone(run, settled, fitted))

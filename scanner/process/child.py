@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from backscan.scanner.choices import registered
 from backscan.scanner.errors import OptionError
 from backscan.scanner.process import protocol
 from backscan.scanner.process.protocol import Answer, Event, Message, Request
@@ -76,12 +77,20 @@ class ModelHost:
         self._examination: Examination | None = None
         self._deadline = float("inf")
 
+    @_answers(protocol.Extend)
+    def extend(self, request: protocol.Extend) -> None:
+        """Import what was registered; statistics are of no use here, so they are only known by name."""
+        for table, path in request.entries:
+            registered.register(table, path)
+            if table != "STATISTICS":
+                registered.load(path)
+
     @_answers(protocol.Audit)
     def audit(self, request: protocol.Audit) -> IntakeReport:
         """Look at the bytes before any library loads them."""
         from backscan.converters import audit
 
-        return audit(request.data)
+        return audit(request.data, name=request.name)
 
     @_answers(protocol.Open)
     def open(self, request: protocol.Open) -> protocol.Opened:
@@ -156,6 +165,14 @@ class ModelHost:
         posterior = self.runtime.with_normalisation(request.normalisation).posterior(request.images)
         sureness = float(np.nan_to_num(posterior.max(axis=1), nan=0.0).mean())
         return min(1.0, max(0.0, sureness))
+
+    @_answers(protocol.SeveralLabels)
+    def several_labels(self, request: protocol.SeveralLabels) -> float:
+        """How often several labels hold at once."""
+        signature = self.runtime.signature
+        if signature.output_kind != "sigmoids" or signature.num_scores < 2 or not len(request.images):
+            return 0.0
+        return float(((self.runtime.scores(request.images) > 0.5).sum(axis=1) > 1).mean())
 
     @_answers(protocol.FindSwitches)
     def find_switches(self, request: protocol.FindSwitches) -> protocol.FoundInGraph:

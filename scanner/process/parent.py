@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backscan.scanner.choices import registered
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError
 from backscan.scanner.process import protocol
@@ -99,7 +100,7 @@ class ModelProcess:
         Raises:
             NoVerdictError: the bytes are no ONNX model.
         """
-        return self.line.ask(protocol.Audit(artifact.data))
+        return self.line.ask(protocol.Audit(artifact.data, artifact.name))
 
     def list_heads(
         self, artifact: Artifact, config: ScanConfig, clean_shape: Shape | None = None
@@ -207,6 +208,10 @@ class SettledFile:
     def decisions(self, images: Images, *, alone: bool = False) -> NDArray[np.int64]:
         """Decisions [N] on images [N, C, H, W] in [0, 1], `alone` with one image a call where the file allows that."""
         return _decisions(self.line, protocol.Decide(images, alone=alone))
+
+    def several_labels(self, images: Images) -> float:
+        """Share of images [N, C, H, W] in [0, 1] on which two or more sigmoids are above one half."""
+        return self.line.ask(protocol.SeveralLabels(images))
 
     def call_alone(self) -> None:
         """Call the model with one image at a time from now on, the file and its copy.
@@ -377,7 +382,11 @@ def _cut(line: _Line, tensor: str | None, images: Images | None) -> protocol.Cut
 
 @contextmanager
 def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
-    """A limited child process for one model, or this process with `sandbox=False`."""
+    """A limited child process for one model, or this process with `sandbox=False`; it imports what is registered.
+
+    Raises:
+        OptionError: what was registered cannot be imported there.
+    """
     from backscan.converters.errors import ConverterError
     from backscan.converters.sandbox.runner import InProcess
     from backscan.converters.sandbox.sandbox import Sandbox
@@ -388,6 +397,9 @@ def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
     else:
         runner = InProcess(_HOST)
     try:
-        yield ModelProcess(_Line(runner))
+        line = _Line(runner)
+        if entries := registered.every():
+            line.ask(protocol.Extend(entries))
+        yield ModelProcess(line)
     finally:
         runner.close()

@@ -147,6 +147,17 @@ class Audit(Request[IntakeReport, None]):
     limits = INTAKE
     data: bytes
     """The file."""
+    name: str = ""
+    """Its name, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extend(Request[None, None]):
+    """Import what the program registered beside the tables, before any model is there."""
+
+    limits = IMPORT
+    entries: tuple[tuple[str, str], ...]
+    """Table and import path of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +235,14 @@ class MeanPosterior(Request[Share, None]):
     """Images [N, C, H, W] in [0, 1], N at least 1."""
     normalisation: Normalisation
     """How pixels become model input for once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeveralLabels(Request[Share, None]):
+    """On which share of images [N, C, H, W] two or more sigmoids are above one half; 0 where scores are no sigmoids."""
+
+    images: Floats
+    """The images."""
 
 
 @dataclass(frozen=True, slots=True)

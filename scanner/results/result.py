@@ -7,6 +7,8 @@ from dataclasses import asdict, field, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import SkipValidation, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -59,6 +61,8 @@ class Provenance:
     """Command that repeats the scan."""
     protections: tuple[str, ...] = ()
     """What limited the process that opened the model."""
+    extensions: tuple[str, ...] = ()
+    """What the program registered beside the tables, with its import path; left out of reports where there is none."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -138,10 +142,43 @@ class ScanResult:
         """The conclusion that the verdict rests on."""
         return None if self.deciding is None else self.detectors[self.deciding]
 
+    @property
+    def pattern(self) -> NDArray[np.float32] | None:
+        """The recovered pattern, [C, H, W] in [0, 1] pixel units or in the shape of the features; None without one."""
+        return self.patterns[0].values.decode() if self.patterns else None
+
+    def to_frame(self) -> Any:
+        """The pairs as a table of pandas, a row each.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        from backscan.scanner.results.notebook import pairs_frame
+
+        return pairs_frame(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"<ScanResult {self._one_line}>"
+
+    @property
+    def _one_line(self) -> str:
+        from backscan.scanner.results.notebook import one_line
+
+        classes = (self.source, self.target)
+        return one_line(self.model.name, self.verdict.value, classes, self.calibrated_p_value)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: verdict, reasons, an image before and after."""
+        from backscan.scanner.results.notebook import to_html
+
+        return to_html(self._one_line, self.reasons, next(iter(self.examples), None))
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""
         fields = asdict(replace(self, pairs=(), surplus={}))
         del fields["surplus"]
+        if not self.provenance.extensions:
+            del fields["provenance"]["extensions"]
         fields["pairs"] = [pair.to_dict() for pair in self.pairs]
         for part, name in _ONLY_WHERE_KNOWN:
             fields[part] = [{k: v for k, v in each.items() if k != name or v is not None} for each in fields[part]]

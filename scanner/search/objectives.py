@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from backscan.scanner.choices.registered import Extensible, callable_entry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,12 +53,19 @@ class Objective:
         return self.log_weight(log_p, log_rest).masked_fill(~takes_part, float("-inf"))
 
 
-OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+def _made(path: str, value: Any) -> Objective:
+    """What was registered, as an objective: one, or the log weight of all images."""
+    return value if isinstance(value, Objective) else Objective(callable_entry(path, value))
+
+
+OBJECTIVES: Mapping[str, Objective] = Extensible(
     {
         "J": Objective(posterior_weight),
         "Jp": Objective(posterior_weight, only_undecided=True),
         "Jc": Objective(posterior_weight, only_correct=True),
         "Jpc": Objective(posterior_weight, only_undecided=True, only_correct=True),
         "ce": Objective(cross_entropy_weight),
-    }
+    },
+    table="OBJECTIVES",
+    made=_made,
 )

@@ -222,4 +222,5 @@ def _shrunk(settings: SearchSettings, points: Tensor, patterns: Tensor, target: 
         middle = (low + high) / 2
         arrived = _margins(settings, points, middle.reshape(shape) * patterns, target) >= 0.0
         low, high = torch.where(arrived, low, middle), torch.where(arrived, middle, high)
-    return high.reshape(shape) * patterns
+    least: Tensor = high.reshape(shape) * patterns
+    return least

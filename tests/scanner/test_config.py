@@ -144,7 +144,7 @@ LEAVES = {
     "targets": (1,),
     "pairs": ((0, 1),),
     "min_accuracy": 0.2,
-    "detectors": ("other",),
+    "detectors": ("pairwise",),
     "statistics": ("source-normalised",),
     "combination": "each",
     "inference": "naive",

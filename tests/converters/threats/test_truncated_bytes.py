@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from backscan.converters.errors import ArtifactError
 from backscan.converters.intake.audit import IntakeReport, audit
+from backscan.converters.intake.kinds import KINDS
 from benchmarks.hostile.models import classifier, external
 
 WHOLE = external("weights").SerializeToString() + classifier().SerializeToString()
@@ -21,7 +22,8 @@ def _look(data: bytes) -> IntakeReport | None:
     except ArtifactError as error:
         refusal = str(error)
     if refusal:
-        found = f"{len(data)} bytes of something else", "a Git LFS pointer in its place"
+        found = [f"{len(data)} bytes of something else", "a Git LFS pointer in its place"]
+        found += [kind.name for kind in KINDS.values()]
         assert refusal.startswith(tuple(f"expected an ONNX model, found {each}" for each in found))
         return None
     assert all(violation.message.isprintable() for violation in report.violations)

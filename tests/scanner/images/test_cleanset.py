@@ -273,7 +273,7 @@ def test_flat_folder_is_unlabelled_and_other_files_are_passed_over(tmp_path: Pat
     clean = CleanSet.load(tmp_path / "data")
     assert clean.labels is None
     assert (clean.images[:, 0, 0, 0] * 255).round().tolist() == [1, 10, 9]
-    assert clean.warnings == ("1 files beside the images were passed over",)
+    assert clean.warnings == ("1 .txt file passed over",)
 
 
 def test_a_class_folder_is_searched_in_depth_and_may_be_empty(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from benchmarks.hostile.models import HOSTILE_MODELS
 IMAGES = np.arange(18, dtype=np.float32).reshape(2, 1, 3, 3)
 CONFIG = ScanConfig(pairs=((0, 1),), mean=(0.5,), threads=2)
 REQUESTS = [
+    protocol.Extend((("OBJECTIVES", "math:log"),)),
     protocol.Audit(b"bytes"),
     protocol.Open(artifact_from_bytes("m.onnx", b"bytes"), None, (3, 4), threads=1, device="cpu", runtime_only=True),
     protocol.Settle(Normalisation(high=255.0, mean=(0.1, 0.2, 0.3))),
@@ -29,6 +30,7 @@ REQUESTS = [
     protocol.CallAlone(),
     protocol.ListHeads(artifact_from_bytes("m.onnx", b"bytes"), None, (1, 3, 3)),
     protocol.MeanPosterior(IMAGES, Normalisation()),
+    protocol.SeveralLabels(IMAGES),
     protocol.ListCuts(),
     protocol.Cut("tensor", IMAGES),
     protocol.Compare(IMAGES, real_images=False),

@@ -1,7 +1,8 @@
 """How an option is written, once, as a field with its help and bounds; and which values it may have.
 
 Where those are the names of a table's entries, they are read from the table's text: the tables are literal, so their
-text has every name. Nothing is imported for it, so whatever a table imports may ask here what is allowed.
+text has every name. Nothing is imported for it, so whatever a table imports may ask here what is allowed. What a
+program registered beside a table (`registered`) is allowed too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+from backscan.scanner.choices import registered
 from backscan.scanner.errors import InternalError, OptionError
 
 T = TypeVar("T")
@@ -115,9 +117,14 @@ def names(table: Table) -> tuple[str, ...]:
     raise InternalError(f"expected the literal table {table.name} in {table.module}, found none: write out its names")
 
 
+def known(table: Table) -> tuple[str, ...]:
+    """Names of a table's entries, and the import paths that were registered beside it."""
+    return names(table) + registered.names_in(table.name)
+
+
 def allowed(option: Option) -> tuple[str, ...]:
     """The values that an option may have; empty where any will do."""
-    groups = ([choice] if isinstance(choice, str) else names(choice) for choice in option.choices)
+    groups = ([choice] if isinstance(choice, str) else known(choice) for choice in option.choices)
     return tuple(name for group in groups for name in group)
 
 
@@ -156,13 +163,20 @@ def check_value(option: Option, value: Any) -> None:
         choices = allowed(option)
         for each in value if isinstance(value, tuple | list) else (value,):
             if each not in choices:
-                raise OptionError(f"expected {option.spelled} to be one of {', '.join(choices)}, found {each!r}")
+                raise OptionError(
+                    f"expected {option.spelled} to be one of {', '.join(choices)}, found {each!r}{_hint(each)}"
+                )
         if several and (not value or isinstance(value, str) or len(set(value)) < len(value)):
             raise OptionError(
                 f"expected at least one {option.spelled}, each of them once, found {', '.join(value) or 'none'}"
             )
     elif not isinstance(value, str) and not all(map(math.isfinite, _numbers(value))):
         raise OptionError(f"expected {option.spelled} of finite numbers, found {value}")
+
+
+def _hint(value: object) -> str:
+    """What to do with an import path that nobody registered."""
+    return ": register it in the program that scans (docs/api.md)" if registered.is_import_path(value) else ""
 
 
 def _numbers(value: Any) -> list[Any]:
