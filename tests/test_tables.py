@@ -18,7 +18,7 @@ from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTO
 from backscan.scanner.errors import OptionError
 from backscan.scanner.images.candidates import CANDIDATES, candidate
 from backscan.scanner.inference.statistics import STATISTICS
-from backscan.scanner.inference.variants import INFERENCES, nearness, with_reciprocals
+from backscan.scanner.inference.variants import INFERENCES, with_reciprocals
 from backscan.scanner.reports import RENDERERS, format_of, render
 from backscan.scanner.results import (
     Inference,
@@ -213,8 +213,7 @@ def test_inferences_fill_in_reciprocals_and_nothing_else(name):
             continue
         assert (after.offset is not None) is INFERENCES[name].corrects_confusion
         assert (after.offset or 0.0) >= 0.0
-        near = nearness(after.initial_rate, 0.8) if INFERENCES[name].allows_for_confusion else 1.0
-        assert after.reciprocal == pytest.approx(near / (after.size + (after.offset or 0.0)))
+        assert after.reciprocal == pytest.approx(1 / (after.size + (after.offset or 0.0)))
 
 
 @pytest.mark.parametrize("name", NULL_FAMILIES)

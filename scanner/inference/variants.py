@@ -1,16 +1,18 @@
 """From the sizes of all pairs to p-values: principal, confusion-corrected and naive inference of XMK, and our own.
 
 Pairs that are already confused or have no images do not count. By default neither do those of classes that the model
-confuses on clean images, and sizes of a little confused ones are enlarged, as they are small for that reason. Pairs
-that ended at a limit enter with the reciprocal of the largest size tried. `order_test` judges the reciprocals.
+confuses on clean images, which are small for that reason; as less confused ones are a little smaller too, a pair has to
+stand out whether or not that is allowed for. Pairs that ended at a limit enter with the reciprocal of the largest size
+tried. `order_test` judges the reciprocals.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import NormalDist
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from backscan.scanner.config import COMMONALITY
+from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
 from backscan.scanner.errors import InternalError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 
@@ -41,8 +43,8 @@ class InferenceVariant:
     excludes_largest: bool
     """Leave the largest statistics out of the fit and condition on that."""
     allows_for_confusion: bool = False
-    """Whether classes that the model confuses without any pattern make no pair, and sizes of those that it confuses a
-    little are compared as if it did not."""
+    """Whether classes that the model confuses without any pattern make no pair, and another one has to stand out both
+    as it is and with every size enlarged by what confusion makes it smaller."""
 
 
 _MOST_NAMED = 5
@@ -62,16 +64,13 @@ INFERENCES: Mapping[str, InferenceVariant] = MappingProxyType(
 )
 
 
-def with_reciprocals(
-    pairs: Sequence[PairResult], *, inference: str, order: int, goal_rate: float = 0.8
-) -> tuple[PairResult, ...]:
+def with_reciprocals(pairs: Sequence[PairResult], *, inference: str, order: int) -> tuple[PairResult, ...]:
     """The pairs with `reciprocal`, and for an inference that corrects for confusion `offset`, filled in.
 
     Args:
         pairs: Results of the search.
         inference: Name in `INFERENCES`.
         order: Order M of the polynomial in equation (7).
-        goal_rate: Rate pi that the patterns reach, for an inference that allows for confusion.
 
     Returns:
         The pairs in the same order; those that do not count have neither.
@@ -84,12 +83,7 @@ def with_reciprocals(
     if not variant.allows_for_confusion:
         return tuple(found)
     left_out = confused_pairs(pairs)
-    return tuple(
-        replace(pair, reciprocal=None)
-        if pair.reciprocal is None or (pair.source, pair.target) in left_out
-        else replace(pair, reciprocal=pair.reciprocal * nearness(pair.initial_rate or 0.0, goal_rate))
-        for pair in found
-    )
+    return tuple(replace(pair, reciprocal=None) if (pair.source, pair.target) in left_out else pair for pair in found)
 
 
 def nearness(initial_rate: float, goal_rate: float) -> float:
@@ -134,7 +128,7 @@ def infer_pairs(
     Raises:
         InternalError: a pair that counts has no positive size.
     """
-    prepared = with_reciprocals(pairs, inference=config.inference, order=config.order, goal_rate=config.goal_rate)
+    prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
     reciprocals = reciprocal_matrix(prepared, num_classes)
     screened = None if screen is None else _screened(prepared, screen, num_classes)
     statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
@@ -145,9 +139,31 @@ def infer_pairs(
         if name == COMMONALITY:
             found += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
         else:
-            found.append(_infer(reciprocals, name, config, screened, detector=detector, space=space))
+            judge = partial(_infer, statistic=name, config=config, screened=screened, detector=detector, space=space)
+            found.append(_either_way(judge, reciprocals, prepared, config, statistic=name))
     remark = _left_out(pairs) if INFERENCES[config.inference].allows_for_confusion else ""
     return tuple(replace(each, remarks=(*each.remarks, remark)) if remark else each for each in found)
+
+
+def _either_way(
+    judge: Callable[[NDArray[np.float64]], Inference],
+    reciprocals: NDArray[np.float64],
+    pairs: Sequence[PairResult],
+    config: ScanConfig,
+    *,
+    statistic: str,
+) -> Inference:
+    """The conclusion from some reciprocals; of pairs, where confusion is to be allowed for, the weaker of two."""
+    as_they_are = judge(reciprocals)
+    if not INFERENCES[config.inference].allows_for_confusion or statistic in TARGET_STATISTICS:
+        return as_they_are
+    near = np.ones_like(reciprocals)
+    for pair in pairs:
+        near[pair.source, pair.target] = nearness(pair.initial_rate or 0.0, config.goal_rate)
+    if (near == 1.0).all():
+        return as_they_are
+    allowed_for = judge(reciprocals * near)
+    return max(as_they_are, allowed_for, key=lambda each: (each.calibrated_p_value or 0.0, each.p_value or 0.0))
 
 
 def _left_out(pairs: Sequence[PairResult]) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def infer_from(searched: Searched, config: ScanConfig) -> tuple[Searched, tuple[Inference, ...]]:
     """Step 11: the pairs with their reciprocals, and what every detector concludes from them."""
-    pairs = with_reciprocals(searched.pairs, inference=config.inference, order=config.order, goal_rate=config.goal_rate)
+    pairs = with_reciprocals(searched.pairs, inference=config.inference, order=config.order)
     searched = replace(searched, pairs=pairs)
     return searched, conclude(searched, config)
 

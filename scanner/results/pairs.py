@@ -142,8 +142,7 @@ class PairResult:
     offset: float | None = None
     """Size offset for class confusion, equation (7); None unless the inference corrects for it."""
     reciprocal: float | None = None
-    """What is compared, before any normalisation: 1 / (size + offset), of confused classes less; None if the pair does
-    not count."""
+    """The statistic before any normalisation: 1 / (size + offset); None if the pair does not count."""
     pattern: Annotated[NDArray[np.float32] | None, SkipValidation, WithJsonSchema({})] = field(
         default=None, compare=False, repr=False
     )

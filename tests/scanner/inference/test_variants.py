@@ -155,8 +155,13 @@ def test_a_confused_pair_is_as_near_as_the_way_that_is_left():
     assert nearness(0.0, 0.8) == nearness(0.01, 0.8) == 1.0
     assert nearness(0.9, 0.8) > 0.0
     assert 0.0 < nearness(0.2, 1.0) < 1.0
-    prepared = with_reciprocals([pair(0, 1, 0.5, initial_rate=0.2)], inference="unconfused", order=3)
-    assert prepared[0].reciprocal == pytest.approx(2.0 * nearness(0.2, 0.8))
+
+
+def test_a_pair_has_to_stand_out_whether_or_not_confusion_is_allowed_for():
+    near = {"size": 0.027, "initial_rate": 0.22}
+    assert infer(all_pairs(size=0.02)).detected
+    assert infer(all_pairs(**near), inference="principal").calibrated_p_value < 0.1
+    assert infer(all_pairs(**near)).calibrated_p_value > 0.2
 
 
 def test_confused_classes_make_no_pair_in_either_direction():
