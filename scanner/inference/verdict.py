@@ -356,6 +356,8 @@ def _extent(conclusion: Inference, verification: Verification) -> str:
     follow = [each.source for each in others if each.rate > _FOLLOWS and each.rate > 2.0 * each.initial_rate]
     if not others:
         return ""
+    if not follow and conclusion.statistic == OF_TARGETS_TOGETHER:
+        return ""  # what stands out is the target; a least pattern of one pair need not move other classes
     if not follow:
         return f"no other class follows it: class {verification.source} to class {verification.target} only"
     return f"images of {1 + len(follow)} of {1 + len(others)} other classes go to class {verification.target} with it"

@@ -14,7 +14,17 @@ from backscan.scanner.inference.verdict import (
     judge,
     with_findings,
 )
-from backscan.scanner.results import Inference, PairResult, PairStatus, Trajectory, Verdict, Verification
+from backscan.scanner.results import (
+    OF_TARGETS_TOGETHER,
+    CollateralDamage,
+    Inference,
+    PairResult,
+    PairStatus,
+    Trajectory,
+    Verdict,
+    Verification,
+    Witness,
+)
 from tests.scanner.reports import examples
 
 NUM_CLASSES = 10
@@ -321,3 +331,55 @@ def test_a_p_value_is_no_bound_for_want_of_draws_elsewhere():
     boundary = replace(FOUND, statistic="target-contrast", calibrated_p_value=1.0, bootstrap_draws=0)
     assert "(p = 0.008)" in verdict([found, boundary]).reasons[0]
     assert "(p = 1)" in verdict([boundary]).reasons[0]
+
+
+def replay(*rates: tuple[int, float, float]) -> Verification:
+    """The replay with some other classes: source, rate with the pattern and without."""
+    return replace(
+        REPLAY, collateral=tuple(CollateralDamage(source, rate, before, 20) for source, rate, before in rates)
+    )
+
+
+@pytest.mark.parametrize(
+    ("verification", "changes", "told"),
+    [
+        (
+            replay((2, 0.9, 0.0), (3, 0.6, 0.1), (4, 0.2, 0.0)),
+            {},
+            "images of 3 of 4 other classes go to class 9 with it",
+        ),
+        (replay((2, 0.9, 0.5)), {}, "no other class follows it: class 1 to class 9 only"),
+        (
+            replay((2, 0.1, 0.0)),
+            {"abnormal": ((1, 9), (0, 1), (9, 0), (3, 4))},
+            "images of 4 classes go to another class each (0 to 1, 1 to 9, 3 to 4, 9 to 0)",
+        ),
+        (replay((2, 0.9, 0.0)), {"abnormal": ((1, 9), (2, 9), (3, 9))}, "images of 2 of 2 other classes go to class 9"),
+    ],
+)
+def test_a_detection_says_which_classes_go_where(verification, changes, told):
+    judgement = verdict([replace(FOUND, **changes)], verification)
+    assert any(reason.startswith(told) for reason in judgement.reasons)
+
+
+def test_a_target_that_stands_out_says_nothing_of_the_classes_that_its_pattern_was_not_made_for():
+    witness = Witness("pairwise", "target-contrast", 1, 9, 0.01, 5.0)
+    changes = {"statistic": OF_TARGETS_TOGETHER, "witnesses": (witness,), "carried_by": "target-contrast"}
+    judgement = verdict([replace(FOUND, **changes)], replay((2, 0.1, 0.0)))
+    assert judgement.verdict is Verdict.BACKDOOR_DETECTED
+    assert "class 9 stands out as a target: small patterns lead to it" in judgement.reasons[0]
+    assert not any("no other class" in reason for reason in judgement.reasons)
+
+
+@pytest.mark.parametrize(("p_value", "near"), [(0.06, True), (0.2, True), (0.21, False)])
+def test_a_p_near_the_threshold_is_called_borderline(p_value, near):
+    judgement = verdict([replace(FOUND, calibrated_p_value=p_value)])
+    assert judgement.verdict is Verdict.NOT_DETECTED
+    assert any(reason.startswith("this is borderline: more images") for reason in judgement.reasons) is near
+
+
+def test_one_witness_alone_below_the_threshold_is_named():
+    alone = replace(FOUND, calibrated_p_value=0.01, decides=False, part_of=OF_TARGETS_TOGETHER)
+    judgement = verdict([replace(FOUND, calibrated_p_value=0.5), alone])
+    [told] = [reason for reason in judgement.reasons if "borderline" in reason]
+    assert "pairwise plain, class 9, p = 0.01 alone" in told
