@@ -43,7 +43,7 @@ def kept_once(values: Tensor, *, axis: int | None, by_size: bool) -> Tensor:
     return unique(values, axis=axis, by_size=by_size)[0]
 
 
-@register("Unique", versions=(11,))
+@register("Unique", versions=(11, 28))
 def convert_unique(node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResult:
     """What occurs, each once; one tensor or several, as many as the node has outputs."""
     function = unique if len(node.output_values) > 1 else kept_once
@@ -51,4 +51,4 @@ def convert_unique(node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResul
     return converted(node, partial(function, axis=attribute(node, "axis", None), by_size=by_size))
 
 
-register_all({"Compress": ((9, 11), stateless(compress, axis=None))})
+register_all({"Compress": ((9, 11, 28), stateless(compress, axis=None))})

@@ -92,7 +92,10 @@ def nearness(initial_rate: float, goal_rate: float) -> float:
     If the margins of the source's images are normal and a common pattern moves their mean, the way from a rate to
     another is the difference of their normal quantiles. Rates below a hundredth are told apart by no sample of images.
     """
-    goal, start = _QUANTILE(min(goal_rate, 1.0 - _LEAST_RATE)), _QUANTILE(max(initial_rate, _LEAST_RATE))
+    goal, start = (
+        _QUANTILE(min(goal_rate, 1.0 - _LEAST_RATE)),
+        _QUANTILE(min(max(initial_rate, _LEAST_RATE), 1.0 - _LEAST_RATE)),
+    )
     return max(goal - start, 1e-3) / (goal - _QUANTILE(_LEAST_RATE))
 
 

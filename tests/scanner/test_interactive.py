@@ -31,7 +31,7 @@ def test_without_images_and_options_a_scan_tests_what_it_can(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "options", [{"goal_rate": 2.0}, {"objective": "nothing"}, {"detectors": ()}, {"image_size": (0, 3)}]
+    "options", [{"goal_rate": 2.0}, {"objective": "nothing"}, {"statistics": ()}, {"image_size": (0, 3)}]
 )
 def test_options_are_checked_when_they_are_set(options: dict[str, object]) -> None:
     with pytest.raises(OptionError, match="expected"):

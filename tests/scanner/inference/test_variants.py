@@ -153,7 +153,7 @@ def test_a_confused_pair_is_as_near_as_the_way_that_is_left():
     goal, start, least = stats.norm.ppf([0.8, 0.2, 0.01])
     assert nearness(0.2, 0.8) == pytest.approx((goal - start) / (goal - least))
     assert nearness(0.0, 0.8) == nearness(0.01, 0.8) == 1.0
-    assert nearness(0.9, 0.8) > 0.0
+    assert nearness(0.9, 0.8) == nearness(1.0, 0.8) > 0.0
     assert 0.0 < nearness(0.2, 1.0) < 1.0
 
 

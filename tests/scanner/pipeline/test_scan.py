@@ -307,7 +307,7 @@ def test_a_failed_parity_has_no_verdict(tmp_path, monkeypatch):
 def test_the_users_mistakes_are_raised(tmp_path, kind):
     arguments = {
         UserError: (tmp_path / "missing.onnx", None, QUICK),
-        OptionError: (write_model(tmp_path), None, replace(QUICK, norm="l3")),
+        OptionError: (write_model(tmp_path), None, replace(QUICK, detectors=("pairwise",), cut="there")),
         CleanSetError: (
             write_model(tmp_path, num_classes=4),
             CleanSet.load(write_images(tmp_path, num_classes=5)),
