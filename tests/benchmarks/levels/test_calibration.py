@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from backscan.scanner import ScanConfig
 from backscan.scanner.inference.statistics import STATISTICS
 from benchmarks.levels.calibration import APART, FAMILIES, NULLS, Alarms, Cell, cells, simulate, stem, table
 from benchmarks.provenance import wilson
