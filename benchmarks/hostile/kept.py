@@ -24,7 +24,7 @@ from benchmarks.hostile.inputs import ANY, USER, HostileInput, Prepare, good_fol
 
 OPTIONS = (
     "--threads", "1", "--format", "json", "--preprocess", "none", "--images-per-class", "8", "--max-steps", "20",
-    "--time-limit", "30",
+    "--time-limit", "30", "--detector", "pairwise", "--detector", "features",
 )  # fmt: skip
 """Options of every scan of the table."""
 CACHE = "cache"
