@@ -16,6 +16,7 @@ from backscan.scanner.reports.words import (
     dormant_text,
     duration,
     listed,
+    num_draws,
     num_tests,
     number,
     overall_text,
@@ -134,8 +135,8 @@ def _strength(result: ScanResult) -> str:
     if result.p_value is None:
         return ""
     by_transfer = _by_transfer(deciding(result))
-    draws = "at least 1/45 by calibration" if by_transfer else f"{result.bootstrap_draws} draws"
-    origin = [_correction(result), draws if by_transfer or result.bootstrap_draws else ""]
+    draws = "at least 1/45 by calibration" if by_transfer else f"{num_draws(result)} draws"
+    origin = [_correction(result), draws if by_transfer or num_draws(result) else ""]
     shown = f" ({', '.join(filter(None, origin))})" if any(origin) else ""
     decider = "published" if result.config.get("published_p") else "calibrated"
     return (

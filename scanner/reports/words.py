@@ -47,8 +47,15 @@ def num_tests(result: ScanResult) -> int:
 
 def overall_text(result: ScanResult) -> str:
     """Calibrated p-value behind the verdict, corrected for the number of tests."""
-    floor = num_tests(result) / (result.bootstrap_draws + 1) if result.bootstrap_draws else 0.0
+    draws = num_draws(result)
+    floor = num_tests(result) / (draws + 1) if draws else 0.0
     return p_text(result.calibrated_p_value, floor=min(floor, 1.0))
+
+
+def num_draws(result: ScanResult) -> int:
+    """Draws behind the calibrated p-value of the verdict: those of the conclusion that it rests on."""
+    deciding = result.deciding_conclusion
+    return result.bootstrap_draws if deciding is None else deciding.bootstrap_draws
 
 
 def duration(seconds: float) -> str:
