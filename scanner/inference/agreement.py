@@ -21,7 +21,14 @@ from backscan.kernels import agreement_scores, largest_sums, normal_scores, null
 from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
 from backscan.scanner.inference.commonality import OF_TARGETS
 from backscan.scanner.inference.target_test import FEWEST_TARGETS, SimulatedNull, target_test
-from backscan.scanner.results import OF_PAIRS_TOGETHER, OF_TARGETS_TOGETHER, TARGET_RATE, Witness, without_nan
+from backscan.scanner.results import (
+    OF_PAIRS_TOGETHER,
+    OF_TARGETS_TOGETHER,
+    TARGET_RATE,
+    TRANSFERABILITY,
+    Witness,
+    without_nan,
+)
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
@@ -53,14 +60,17 @@ def combined(
         config: Significance, and the seed of the simulation.
     """
     deciding = [entry for entry in conclusions if entry.decides and entry.calibrated_p_value is not None]
-    of_targets = [entry for entry in deciding if entry.statistic in _OF_TARGETS]
-    of_pairs = [entry for entry in deciding if entry.statistic not in _OF_TARGETS]
+    # A witness that lacks a target decides by itself: combined it would silence the others about that one.
+    of_targets = _complete([entry for entry in deciding if entry.statistic in _OF_TARGETS])
+    # Transferability has a floor of its own that no correction for others may raise further.
+    apart = _OF_TARGETS | {TRANSFERABILITY}
+    of_pairs = [entry for entry in deciding if entry.statistic not in apart]
     # On trained networks the commonality of a single pair found nothing that its size did not: it only informs.
     of_sizes = [entry for entry in of_pairs if entry.statistic != COMMONALITY] or of_pairs
     informs = {id(entry) for entry in of_pairs} - {id(entry) for entry in of_sizes}
     together: list[Inference] = []
     parts: dict[int, str] = {}
-    if len(of_targets) > 1 and len(_common(of_targets)) >= FEWEST_TARGETS:
+    if len(of_targets) > 1 and _targets_of(of_targets[0]).sum() >= FEWEST_TARGETS:
         together.append(_targets_together(of_targets, pairs, targets, config))
         parts |= {id(entry): OF_TARGETS_TOGETHER for entry in of_targets}
     if len(of_sizes) > 1:
@@ -73,9 +83,19 @@ def combined(
     return (*together, *marked)
 
 
-def _common(witnesses: Sequence[Inference]) -> NDArray[np.int64]:
-    """The targets that all witnesses have a value of."""
-    return np.flatnonzero(~np.isnan([_values(entry) for entry in witnesses]).any(axis=0))
+def _complete(witnesses: Sequence[Inference]) -> list[Inference]:
+    """The witnesses that have a value of every target that any of them has one of."""
+    if not witnesses:
+        return []
+    present = np.stack([_targets_of(entry) for entry in witnesses])
+    every = present.any(axis=0)
+    return [entry for entry, own in zip(witnesses, present, strict=True) if (own == every).all()]
+
+
+def _targets_of(witness: Inference) -> NDArray[np.bool_]:
+    """Whether a witness has a value of each target, [K]."""
+    there: NDArray[np.bool_] = ~np.isnan(_values(witness))
+    return there
 
 
 def _pairs_together(witnesses: Sequence[Inference], config: ScanConfig) -> Inference:
@@ -108,7 +128,8 @@ def _targets_together(
     config: ScanConfig,
 ) -> Inference:
     """What the witnesses say of the targets that all of them have a value of."""
-    values, present = np.stack([_values(entry) for entry in witnesses]), _common(witnesses)
+    values = np.stack([_values(entry) for entry in witnesses])
+    present = np.flatnonzero(_targets_of(witnesses[0]))
     correlation = correlation_of([entry.statistic for entry in witnesses])
     scores, order = agreement_scores(values[None][:, :, present], correlation)
     null = _null(present.size, tuple(map(tuple, correlation.tolist())), config.seed)
@@ -151,7 +172,9 @@ def _targets_together(
 
 def correlation_of(statistics: Sequence[str]) -> Matrix:
     """Correlation of witnesses across the targets of an unattacked model, [W, W]."""
-    same = np.array([[one == other for other in statistics] for one in statistics])
+    # Both statistics of sizes by target see how small the patterns are that lead to it.
+    kinds = ["sizes" if name in TARGET_STATISTICS else name for name in statistics]
+    same = np.array([[one == other for other in kinds] for one in kinds])
     correlation: Matrix = np.where(same, _SAME_STATISTIC, _CORRELATION)
     np.fill_diagonal(correlation, 1.0)
     return correlation
@@ -178,7 +201,7 @@ def _source(detector: str, target: int, pairs: Sequence[PairResult], targets: Se
     sizes = {
         pair.source: pair.size
         for pair in pairs
-        if (pair.detector, pair.target) == (detector, target) and pair.status.counts and pair.size is not None
+        if (pair.detector, pair.target) == (detector, target) and pair.reciprocal is not None and pair.size is not None
     }
     if sizes:
         return min(sizes, key=lambda source: (sizes[source], source))

@@ -44,7 +44,7 @@ def infer_transfers(
     measured = {
         (pair.source, pair.target): pair.transfer
         for pair in pairs
-        if pair.transfer is not None and pair.transfer.rate is not None
+        if pair.status.counts and pair.transfer is not None and pair.transfer.rate is not None
     }
     values = np.full((num_classes, num_classes), np.nan)
     for place, transfer in measured.items():

@@ -166,7 +166,12 @@ def _either_way(
     if (near == 1.0).all():
         return as_they_are
     allowed_for = judge(reciprocals * near)
-    return max(as_they_are, allowed_for, key=lambda each: (each.calibrated_p_value or 0.0, each.p_value or 0.0))
+
+    def weakness(conclusion: Inference) -> float:
+        own = conclusion.p_value if config.published_p else conclusion.calibrated_p_value
+        return math.inf if own is None else own
+
+    return max(as_they_are, allowed_for, key=weakness)
 
 
 def _left_out(pairs: Sequence[PairResult]) -> str:

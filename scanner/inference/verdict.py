@@ -27,6 +27,8 @@ FEWEST_CLASSES = 3
 FEWEST_IMAGES = 20
 """Images of each class without which the patterns of single images are not compared."""
 _MOST_NODES = 3
+# Share of a class that is decided as another from which on the boundary between few classes leans.
+_LEANS = 0.05
 # Up to this many times the significance a p-value is borderline.
 _NEAR = 4.0
 _MOST_PAIRS = 10
@@ -129,10 +131,9 @@ def deciding_conclusion(
     """The conclusion that the verdict is about: the one that was replayed, else the most extreme."""
     ordered = _by_p_value(inferences, published=published)
     if verification is not None:
-        shown = [
-            each for entry in ordered for each in _shown_by_each(entry, inferences) if each.key == verification.key
-        ]
-        ordered = shown + ordered
+        shown = [each for entry in ordered for each in _shown_by_each(entry, inferences)]
+        replayed = [each for each in shown if each.key == verification.key]
+        ordered = _by_p_value(replayed, published=published) + ordered
     return next(iter(ordered), None)
 
 
@@ -181,6 +182,11 @@ def _decide(
         return Judgement(Verdict.BACKDOOR_DETECTED, tuple(filter(None, told)))
     if doubts:
         return Judgement(Verdict.INCONCLUSIVE, doubts)
+    others = [entry for entry in inferences if entry is not deciding]
+    significant = [entry for entry in others if _is_significant(pairs, entry, inferences, significance, published)]
+    if not abnormal and significant:
+        reason = f"{_finding(significant[0])}, but no pattern of it was confirmed on the original file"
+        return Judgement(Verdict.INCONCLUSIVE, (reason,))
     if not abnormal and _is_at_floor(deciding, significance):
         least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
@@ -213,6 +219,18 @@ def _borderline(
     return (
         f"this is borderline{alone}: more images (--images-per-class), other images or another --seed would settle it",
     )
+
+
+def _is_significant(
+    pairs: Sequence[PairResult],
+    conclusion: Inference,
+    inferences: Sequence[Inference],
+    significance: float,
+    published: bool,
+) -> bool:
+    """Whether a conclusion that decides is significant after the correction and in no doubt."""
+    p_value = corrected_p_value(conclusion, inferences, published=published)
+    return p_value is not None and p_value <= significance and _doubt(pairs, conclusion) is None
 
 
 def _hints(inferences: Sequence[Inference]) -> tuple[str, ...]:
@@ -405,7 +423,8 @@ def _doubt(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     if inference.is_of_rates:  # no sizes, and no p-value where there is too little to compare
         return None
     if inference.statistic == TRANSFERABILITY:
-        return _doubt_of_transfers([pair for pair in pairs if pair.detector == inference.detector])
+        own = [pair for pair in pairs if pair.detector == inference.detector]
+        return _doubt_of_transfers(own) or _leaning(own, inference)
     counting = [pair for pair in pairs if pair.detector == inference.detector and pair.status.counts]
     classes = {pair.source for pair in counting} | {pair.target for pair in counting}
     if len(classes) < FEWEST_CLASSES:
@@ -442,6 +461,19 @@ def _doubt_of_transfers(pairs: Sequence[PairResult]) -> str | None:
     return (
         f"single images of class {lost[0].source} and class {lost[0].target} do not reach each other within the size "
         "limit, so that their patterns cannot be compared: raise --max-size"
+    )
+
+
+def _leaning(pairs: Sequence[PairResult], inference: Inference) -> str | None:
+    """That a boundary between two classes leans towards one of them, whose images are then near without an attack."""
+    rates = {(pair.source, pair.target): pair.initial_rate or 0.0 for pair in pairs}
+    rate = rates.get((inference.source or 0, inference.target or 0), 0.0)
+    if not inference.detected or rate <= _LEANS:
+        return None
+    return (
+        f"the model decides {rate:.0%} of class {inference.source} as class {inference.target} without any pattern, so "
+        "that a way there that is shorter than the way back is no sign of an attack: pass images that it decides "
+        "rightly, or judge where the model comes from"
     )
 
 

@@ -42,7 +42,7 @@ def near_source(result: ScanResult) -> str:
     controls = result.controls
     if controls is None or controls.source_median_size is None or controls.median_size is None:
         return ""
-    if not any(each.decides and each.statistic == "plain" for each in result.detectors):
+    if not any((each.decides or each.part_of) and each.statistic == "plain" for each in result.detectors):
         return ""  # the statistics that decide take that into account
     if controls.source_median_size >= _NEAR_ALL * controls.median_size:
         return ""

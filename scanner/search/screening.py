@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.scanner.config import PRESETS
 from backscan.scanner.errors import OptionError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def is_screened(config: ScanConfig, num_classes: int, *, statistic: str) -> bool
 def _obstacle(config: ScanConfig, statistic: str) -> str:
     """What a screen needs and the options do not give; empty if they do."""
     # The default gives way to that statistic; one that was asked for does not.
-    if statistic not in config.statistics and config.statistics != type(config)().statistics:
+    given_way = (type(config)().statistics, PRESETS["sizes"]["statistics"])
+    if statistic not in config.statistics and config.statistics not in given_way:
         return f"--statistic {statistic}"
     if config.step_rule != "unit":
         return "--step-rule unit"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backscan.scanner import ScanConfig
-from backscan.scanner.inference.agreement import combined
+from backscan.scanner.inference.agreement import combined, correlation_of
 from backscan.scanner.inference.verdict import candidates_for_replay, corrected_p_value, deciding_conclusion
 from backscan.scanner.results import (
     OF_PAIRS_TOGETHER,
@@ -19,6 +19,7 @@ from backscan.scanner.results import (
     PairStatus,
     Trajectory,
 )
+from tests.scanner.reports import examples
 
 CONFIG = ScanConfig()
 K = 10
@@ -62,9 +63,8 @@ def witnesses(targets: tuple[int, int, int], excess: float) -> list[Inference]:
 
 
 def pair(source: int, target: int, size: float) -> PairResult:
-    return PairResult(
-        "pairwise", source, target, PairStatus.REACHED, size, 0.0, 0.8, 3, Trajectory((0.0, size), (0.0, 0.8))
-    )
+    curve = Trajectory((0.0, size), (0.0, 0.8))
+    return PairResult("pairwise", source, target, PairStatus.REACHED, size, 0.0, 0.8, 3, curve, reciprocal=1.0 / size)
 
 
 PAIRS = [pair(source, target, 1.0 + source / 10) for source in range(K) for target in range(K) if source != target]
@@ -120,6 +120,42 @@ def test_two_targets_are_not_combined():
         for entry in witnesses((0, 0, 0), 3.0)
     ]
     assert combined(few, PAIRS, (), CONFIG) == tuple(few)
+
+
+def test_a_witness_that_lacks_a_target_silences_nobody_about_it():
+    few, *others = witnesses((7, 7, 7), 8.0)
+    few = replace(few, values=(tuple(None if t == 7 else v for t, v in enumerate(few.values[0])),))
+    found = combined([few, *others], PAIRS, (), CONFIG)
+    assert found[0].statistic == OF_TARGETS_TOGETHER
+    assert (found[0].target, found[0].detected, len(found[0].witnesses)) == (7, True, 2)
+    assert [entry.decides for entry in found[1:]] == [True, False, False]
+
+
+def test_a_pair_that_was_left_out_shows_nothing():
+    left_out = [replace(each, size=0.01, reciprocal=None) if each.source == 2 else each for each in PAIRS]
+    found = combined(witnesses((4, 4, 4), 3.0), left_out, (), CONFIG)
+    assert {each.source for each in found[0].witnesses if each.detector == "pairwise"} == {0}
+
+
+def test_statistics_of_sizes_by_target_are_one_kind():
+    assert correlation_of(["target-contrast", "target-wise", TARGET_RATE]).tolist() == [
+        [1.0, 0.9, 0.1],
+        [0.9, 1.0, 0.1],
+        [0.1, 0.1, 1.0],
+    ]
+
+
+def test_what_was_replayed_decides_by_its_strongest_conclusion():
+    """Of pairs together and targets together that show the same pair the one with the smaller p counts."""
+    of_pairs = [
+        sizes("pairwise", 0.005),
+        replace(sizes("features", 0.2), source=0, target=4),
+    ]
+    of_targets = [replace(each, detector="features") for each in witnesses((4, 4, 4), 3.0)[:2]]
+    on_features = [replace(each, detector="features") for each in PAIRS]
+    found = combined([*of_pairs, *of_targets], [*PAIRS, *on_features], (), CONFIG)
+    verification = replace(examples.detected(10).verification, detector="features", source=0, target=4)
+    assert deciding_conclusion(found, verification, published=False).statistic == OF_TARGETS_TOGETHER
 
 
 def test_each_witness_shows_it_until_one_is_confirmed():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from scipy.stats import norm
 
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.inference.transfer import FLOOR, infer_transfers, p_of
-from backscan.scanner.results import PairResult, PairStatus, Trajectory, Transfer, TransferStatus
+from backscan.scanner.inference.verdict import judge
+from backscan.scanner.results import PairResult, PairStatus, Trajectory, Transfer, TransferStatus, Verdict
 
 
 def transfer(rate: float, error: float, own: float = 1.0) -> Transfer:
@@ -34,6 +37,22 @@ def test_without_error_it_is_above_one_half_or_not() -> None:
     assert p_of(transfer(1.0, 0.0)) == 0.0
     assert p_of(transfer(0.5, 0.0)) == 0.5
     assert p_of(transfer(0.0, 0.0)) == 1.0
+
+
+def test_a_boundary_that_leans_is_no_detection() -> None:
+    leaning = replace(pair(0, 1, transfer(0.95, 0.01)), initial_rate=0.07)
+    pairs = [leaning, pair(1, 0, transfer(0.0, 0.01))]
+    found = concluded(*pairs)
+    assert found.detected
+    judgement = judge(pairs, [found], found, None, significance=0.05, published=False)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "decides 7% of class 0 as class 1 without any pattern" in judgement.reasons[0]
+
+
+def test_pairs_that_do_not_count_are_not_compared() -> None:
+    confused = replace(pair(0, 1, transfer(1.0, 0.0)), status=PairStatus.ALREADY_CONFUSED, size=None)
+    found = concluded(confused, pair(1, 0, transfer(0.1, 0.05)))
+    assert (found.source, found.target, found.num_pairs) == (1, 0, 1)
 
 
 def test_the_number_of_pairs_counts_and_nothing_is_below_the_floor() -> None:
