@@ -137,6 +137,9 @@ def _targets_together(
     num_together = int(np.argmin(by_itself)) + 1
     named = tuple(present[order[0, :num_together]].tolist())
     own = {id(entry): target_test(row, seed=config.seed) for entry, row in zip(witnesses, values, strict=True)}
+    t = np.stack([own[id(entry)].t[present] for entry in witnesses])
+    alone = np.full(values.shape[1], math.nan)
+    alone[present] = largest_sums(normal_scores(t, present.size - 2), correlation)
     ordered = sorted(witnesses, key=lambda entry: -own[id(entry)].t[named[0]])
     told = tuple(
         Witness(
@@ -155,7 +158,7 @@ def _targets_together(
         statistic=OF_TARGETS_TOGETHER,
         carried_by=ordered[0].statistic,
         num_pairs=int(present.size),
-        values=(without_nan(_scores(values, present, correlation)),),
+        values=(without_nan(alone),),
         null=None,
         source=told[0].source,
         target=named[0],
@@ -186,14 +189,6 @@ def _values(entry: Inference) -> Vector:
     values = np.array([math.nan if value is None else value for value in row])
     # The mean of log c is reported as a quotient, as sizes are; a rate is a logit already.
     return values if entry.statistic == TARGET_RATE else np.log(values)
-
-
-def _scores(values: Matrix, present: NDArray[np.int64], correlation: Matrix) -> Vector:
-    """Largest weighted sum of the witnesses' normal scores of each target alone, [K]; NaN where one is missing."""
-    found = np.full(values.shape[1], math.nan)
-    t = np.stack([target_test(row).t for row in values[:, present]])
-    found[present] = largest_sums(normal_scores(t, present.size - 2), correlation)
-    return found
 
 
 def _source(detector: str, target: int, pairs: Sequence[PairResult], targets: Sequence[TargetResult]) -> int | None:

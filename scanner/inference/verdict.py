@@ -80,8 +80,7 @@ def candidates_for_replay(
     significant: dict[PairKey, Inference] = {}
     for entry in ordered:
         for shown in _shown_by_each(entry, inferences):
-            p_value = corrected_p_value(shown, inferences, published=published)
-            if p_value is not None and p_value <= significance and _doubt(pairs, shown) is None:
+            if _is_significant(pairs, shown, inferences, significance=significance, published=published):
                 significant.setdefault(shown.key, shown)
     return tuple(significant.values()) or tuple(ordered[:1])
 
@@ -183,7 +182,11 @@ def _decide(
     if doubts:
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     others = [entry for entry in inferences if entry is not deciding]
-    significant = [entry for entry in others if _is_significant(pairs, entry, inferences, significance, published)]
+    significant = [
+        entry
+        for entry in others
+        if _is_significant(pairs, entry, inferences, significance=significance, published=published)
+    ]
     if not abnormal and significant:
         reason = f"{_finding(significant[0])}, but no pattern of it was confirmed on the original file"
         return Judgement(Verdict.INCONCLUSIVE, (reason,))
@@ -225,6 +228,7 @@ def _is_significant(
     pairs: Sequence[PairResult],
     conclusion: Inference,
     inferences: Sequence[Inference],
+    *,
     significance: float,
     published: bool,
 ) -> bool:
