@@ -118,11 +118,11 @@ class _Count:
             seen += 1
             if seen > most:
                 raise _Full("max_fields", seen, "fields in the model file")
-            tag, position = _varint(data, position)
+            tag, position = read_varint(data, position)
             if tag & 7 != _BYTES:
                 position = _skipped(data, position, tag & 7)
                 continue
-            length, position = _varint(data, position)
+            length, position = read_varint(data, position)
             _check_end(position + length, end)
             field = fields.get(tag)
             if field is None:
@@ -172,7 +172,7 @@ def _skipped(data: bytes, position: int, wire: int) -> int:
     return position + (4 if wire == _FIXED32 else 8)
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """A number of varying length, and where it ends."""
     value = data[position]
     position += 1

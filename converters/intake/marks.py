@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from backscan.converters.intake.fields import read_varint
+
 _HEAD = 1024
 """Bytes in which the texts that open a file are looked for."""
 _DIRECTORY = 1 << 20
@@ -139,12 +141,12 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     for _ in range(_MOST_FIELDS):
         if position >= len(data):
             return
-        tag, position = _varint(data, position)
+        tag, position = read_varint(data, position)
         wire, content = tag & 7, b""
         if wire == 0:
-            _, position = _varint(data, position)
+            _, position = read_varint(data, position)
         elif wire == 2:
-            length, position = _varint(data, position)
+            length, position = read_varint(data, position)
             content = data[position : position + min(length, _HEAD)]
             position += length
         elif wire in (1, 5):
@@ -154,17 +156,6 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
         if position > len(data):
             raise ValueError("a field is longer than its message")
         yield tag >> 3, content
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-    raise ValueError("a number without end")
 
 
 LOOKS: tuple[Callable[[bytes], str], ...] = (_by_opening, _zip, _pickle, _safetensors, _protocol_buffer, _text)
