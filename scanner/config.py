@@ -218,6 +218,14 @@ class ScanConfig:
         high=1e6,
     )
     seed: int = option(0, "Seed of every random choice.", RUNNING, low=0, high=2**63 - 1, shown=True, decides_pair=True)
+    repeats: int = option(
+        1,
+        "Scans of as many draws of the images, each with a seed of its own; where verdict or target differ, the result "
+        "is inconclusive.",
+        RUNNING,
+        low=1,
+        high=100,
+    )
     device: str = option(
         "auto",
         "{names}.",

@@ -219,9 +219,7 @@ def _borderline(
     if p_value > _NEAR * significance and not below:
         return ()
     alone = f" ({'; '.join(below)} alone)" if below else ""
-    return (
-        f"this is borderline{alone}: more images (--images-per-class), other images or another --seed would settle it",
-    )
+    return (f"this is borderline{alone}: more images (--images-per-class) or --repeats 3 show whether it holds",)
 
 
 def _is_significant(

@@ -24,6 +24,7 @@ from backscan.scanner.results import (
     ModelRecord,
     Parity,
     Provenance,
+    RepeatRecord,
     ScanResult,
     Verification,
 )
@@ -99,6 +100,14 @@ class Images:
     def held_out(self) -> dict[int, NDArray[np.float32]]:
         """Images the search never sees, by class."""
         return {label: self.pixels[indices] for label, indices in self.drawn.held_out.items() if len(indices)}
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """What each of several scans said; empty where there was one."""
+
+    records: tuple[RepeatRecord, ...] = ()
+    """In their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +208,7 @@ class Record:
             self.leave_out("every class pair: the scan ended before the search")
         opened, settlement = self.get(OpenedModel), self.get(Settlement)
         graph, images, cutting = self.get(GraphFindings), self.get(Images), self.get(Cutting)
-        searched, concluded = self.get(Searched), self.get(Concluded)
+        searched, concluded, repeats = self.get(Searched), self.get(Concluded), self.get(Repeats)
         findings = graph.findings if graph else ()
         judgement = judgement if interrupted else with_findings(judgement, findings)
         source, target = judgement.classes(concluded.conclusion if concluded else None)
@@ -235,6 +244,7 @@ class Record:
             timings={name: round(seconds, 3) for name, seconds in self._timings.items()},
             source=source,
             target=target,
+            repeats=repeats.records if repeats else (),
             **(concluded.fields() if concluded else {}),
         )
 

@@ -7,13 +7,14 @@ A gate gives a `Stop` in place of its value where nothing more can be said; `Rec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError
+from backscan.scanner.inference.repeats import agreed as repeats_agreed
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline.admission import as_clean_set, audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
@@ -30,13 +31,13 @@ from backscan.scanner.pipeline.preparation import (
     several_labels,
 )
 from backscan.scanner.pipeline.provenance import provenance
-from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Run, Stop, Stopped
+from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Repeats, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
 from backscan.scanner.pipeline.targets import judge_without_images, search_targets
 from backscan.scanner.process.parent import SettledModel, open_process
 from backscan.scanner.progress import Progress, SilentProgress
-from backscan.scanner.results import ScanResult, Verdict
+from backscan.scanner.results import RepeatRecord, ScanResult, Verdict
 from backscan.scanner.store.cache import renamed
 
 if TYPE_CHECKING:
@@ -70,6 +71,15 @@ class Judged:
     """What follows from them."""
     judgement: Judgement
     """The verdict."""
+    repeats: Repeats = field(default_factory=Repeats)
+    """What each of several scans said."""
+
+    def repeat(self, seed: int, preprocessing: str) -> RepeatRecord:
+        """What is recorded of it, as one of several scans."""
+        source, target = self.judgement.classes(self.concluded.conclusion)
+        return RepeatRecord(
+            seed, preprocessing, self.judgement.verdict.value, target, source, self.concluded.calibrated_p_value
+        )
 
 
 def scan(
@@ -160,11 +170,12 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     run.record.leave_out(_outside(run.config, cutting), _ALWAYS_OUTSIDE)
     with open_journal(run, artifact, fitted, cutting) as journal:
         judged = [
-            judge_under(run, name, opened.settle(normalisation), fitted, cutting, journal)
+            judge_repeatedly(run, name, opened.settle(normalisation), fitted, cutting, journal)
             for name, normalisation in zip(settlement.names, settlement.normalisations, strict=True)
         ]
     take(judged[0].searched)
     take(judged[0].concluded)
+    take(judged[0].repeats)
     return agreed(run, settlement, [each.judgement for each in judged])
 
 
@@ -174,6 +185,22 @@ def _outside(config: ScanConfig, cutting: Cutting) -> str:
         return _OUTSIDE_WINDOWS
     on_features = any(DETECTORS[name].acts_on_features for name in searching(config, cutting.tensor))
     return _OUTSIDE_FEATURES if on_features else _OUTSIDE_IMAGES
+
+
+def judge_repeatedly(
+    run: Run, name: str, settled: SettledModel, clean: CleanSet, cutting: Cutting, journal: Journal | None
+) -> Judged:
+    """Steps 9 to 12 as often as `--repeats` says, with other images and other random numbers; the first is reported."""
+    judged, repeats = list[Judged](), list[RepeatRecord]()
+    for number in range(run.config.repeats):
+        config = replace(run.config, seed=run.config.seed + number)
+        again = f"{name} repeat {number}" if number else name
+        judged.append(judge_under(replace(run, config=config), again, settled, clean, cutting, journal))
+        repeats.append(judged[-1].repeat(config.seed, name))
+    if len(repeats) == 1:
+        return judged[0]
+    judgement = repeats_agreed([each.judgement for each in judged], repeats)
+    return replace(judged[0], judgement=judgement, repeats=Repeats(tuple(repeats)))
 
 
 def judge_under(

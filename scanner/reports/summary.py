@@ -5,6 +5,8 @@ The texts hold names from the scanned file as they are; a report escapes them fo
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backscan.scanner.reports.cautions import cautions
@@ -32,6 +34,7 @@ from backscan.scanner.results import (
     GraphFinding,
     Inference,
     PairStatus,
+    RepeatRecord,
     ScanResult,
     Verdict,
     find_pair,
@@ -283,6 +286,8 @@ def _checks(result: ScanResult) -> list[Fact]:
         facts.append(Fact("torch copy", agreement if parity.passed else f"{agreement}; {parity.reason}"))
     if result.data is not None:
         facts.append(Fact("images", _data_text(result)))
+    if result.repeats:
+        facts.append(Fact("repeats", _repeats_text(result.repeats)))
     if result.timings:
         facts.append(Fact("time", duration(sum(result.timings.values()))))
     return facts
@@ -297,6 +302,15 @@ def _preprocessing_text(result: ScanResult) -> str:
     ties = f", tied with {listed(tied)}" if tied else ""
     repeated = f"; scan repeated as {listed(record.repeated_as)}" if record.repeated_as else ""
     return f"{record.name}, chosen by {record.chosen_by}{accuracy}{ties}{repeated}"
+
+
+def _repeats_text(repeats: Sequence[RepeatRecord]) -> str:
+    """How many scans there were and how their p-values spread."""
+    said = Counter(each.verdict.replace("_", " ") for each in repeats)
+    outcomes = listed([f"{times} {verdict}" for verdict, times in said.most_common()])
+    values = [each.calibrated_p_value for each in repeats if each.calibrated_p_value is not None]
+    spread = f"; p from {number(min(values))} to {number(max(values))}" if values else ""
+    return f"{len(repeats)} scans with other draws of the images: {outcomes}{spread}"
 
 
 def _data_text(result: ScanResult) -> str:

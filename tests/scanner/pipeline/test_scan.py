@@ -17,10 +17,13 @@ from onnx import numpy_helper
 from backscan.scanner.errors import CleanSetError, OptionError, UserError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline import scan as pipeline
+from backscan.scanner.pipeline import scan as scan_module
 from backscan.scanner.pipeline.ends import Interrupted
 from backscan.scanner.pipeline.pairs import PairSearch
+from backscan.scanner.pipeline.rejudge import infer
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.progress import SilentProgress
+from backscan.scanner.reports.summary import summarise
 from backscan.scanner.results import PairStatus, ScanResult, Verdict, first_with_power, json_schema
 from tests import planted
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, UNATTACKED, scanned, write_images, write_model
@@ -201,6 +204,36 @@ def test_tied_preprocessing_of_another_scale_is_scanned_twice():
     agreeing = scanned(model=UNATTACKED, config=replace(QUICK, preprocess="auto"))
     assert agreeing.preprocessing.repeated_as
     assert agreeing.verdict is Verdict.NOT_DETECTED
+
+
+def test_repeats_draw_other_images_and_agree():
+    """The first is the scan without repeats; the report holds all of them and is read again as it was."""
+    once, thrice = scanned(), scanned(config=replace(QUICK, repeats=3))
+    assert thrice.verdict is Verdict.BACKDOOR_DETECTED
+    assert [each.seed for each in thrice.repeats] == [0, 1, 2]
+    assert {(each.verdict, each.source, each.target) for each in thrice.repeats} == {(once.verdict, SOURCE, TARGET)}
+    assert [pair.size for pair in thrice.pairs] == [pair.size for pair in once.pairs]
+    assert once.repeats == ()
+    assert "repeats" not in once.to_dict()
+    assert ScanResult.from_dict(thrice.to_dict()) == thrice
+    text = summarise(thrice).checks
+    assert "3 scans with other draws of the images: 3 backdoor detected" in " ".join(fact.text for fact in text)
+
+
+def test_repeats_that_disagree_are_inconclusive(monkeypatch):
+    """The second of them is held to a threshold that it cannot reach."""
+
+    def judge(run, file, searched, conclusions, images):
+        config = replace(run.config, significance=1e-6) if run.config.seed else run.config
+        return replay_and_judge(replace(run, config=config), file, searched, conclusions, images)
+
+    replay_and_judge = scan_module.replay_and_judge
+    monkeypatch.setattr(scan_module, "replay_and_judge", judge)
+    result = scanned(config=replace(QUICK, repeats=2))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "1 say backdoor detected with target 3 and 1 say not detected" in result.reasons[0]
+    again = infer(result, {})
+    assert (again.verdict, again.reasons[0]) == (Verdict.INCONCLUSIVE, result.reasons[0])
 
 
 def test_two_classes_are_inconclusive():
