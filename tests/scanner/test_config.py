@@ -158,6 +158,7 @@ LEAVES = {
     "screen": "on",
     "time_limit": 9.0,
     "threads": 2,
+    "repeats": 2,
     "images_in_report": False,
     "sandbox": False,
 }
