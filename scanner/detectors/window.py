@@ -241,11 +241,19 @@ def _median_rate(plan: Plan, side: int) -> float | None:
     config = examination.config
     wanted = range(examination.num_classes) if config.targets is None else sorted(set(config.targets))
     drawn = np.random.default_rng((config.seed, 1)).permutation(len(wanted))[:_PILOTS]
-    pilots = tuple(sorted(wanted[index] for index in drawn))
-    few = replace(examination, config=replace(config, targets=pilots))
-    found = search_in_groups(few, lambda targets: plan.results(targets, side), images_per_target=len(plan.sources))
-    rates = [entry.rate for entry in found if entry.rate is not None]
-    return float(np.median(rates)) if len(rates) == len(pilots) else None
+    pilots, rates = [wanted[index] for index in drawn], list[float]()
+    most = len(pilots) // 2 + 1
+    for asked in (pilots[:most], pilots[most:]):
+        few = replace(examination, config=replace(config, targets=tuple(sorted(asked))))
+        found = search_in_groups(few, lambda targets: plan.results(targets, side), images_per_target=len(plan.sources))
+        own = [entry.rate for entry in found if entry.rate is not None]
+        if len(own) < len(asked):
+            return None
+        rates += own
+        # The others cannot bring the median back.
+        if max(rates) < _LEAST_MEDIAN or min(rates) > _MOST_MEDIAN:
+            break
+    return float(np.median(rates))
 
 
 def _extremes(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,20 +37,23 @@ _STEEPEST = 24
 class Stage:
     """One round of the halving."""
 
+    images: int
+    """Images by which places are compared, the first of all."""
     steps: int
     """Steps of the content."""
-    images: int
-    """Images that they look at, the first of all."""
     first: float
     """Length of the first step, as a share of the range."""
     last: float
     """Length of the last one."""
+    climbing: int | None = None
+    """Images that the steps look at; None are those by which places are compared."""
 
 
-_LOOK = Stage(1, 9, 0.5, 0.5)
-_NARROW, _KEPT = Stage(3, 9, 0.3, 0.1), 12
-_NEAR, _NEAR_KEPT = Stage(1, 9, 0.25, 0.25), 3
-_LAST, _LAST_KEPT = Stage(6, 27, 0.3, 0.05), 2
+# Of a hundred places most are left after the first look, so few images give their content its direction.
+_LOOK = Stage(9, steps=1, first=0.5, last=0.5, climbing=3)
+_NARROW, _KEPT = Stage(9, steps=3, first=0.3, last=0.1), 12
+_NEAR, _NEAR_KEPT = Stage(9, steps=1, first=0.25, last=0.25), 3
+_LAST, _LAST_KEPT = Stage(27, steps=6, first=0.3, last=0.05), 2
 STEPS = _LOOK.steps + _NARROW.steps + _NEAR.steps + _LAST.steps
 """Gradient steps of the content that is found, if its place has one round of neighbours."""
 
@@ -100,11 +103,12 @@ class Climb:
         return Supports(pixels, middle.expand(len(pixels), -1, pixels.shape[1]).contiguous())
 
     def ascend(self, supports: Supports, stage: Stage) -> tuple[Supports, Tensor]:
-        """The best content seen in each place, and its score [P]."""
+        """The best content seen in each place, and its score [P]; content that few images looked at is not compared."""
         best, found = supports.content.clone(), torch.full((len(supports),), -torch.inf, device=self.images.device)
         for length in np.geomspace(stage.first, stage.last, stage.steps).tolist():
-            scores, gradient = self._slopes(supports, stage.images)
-            _keep(best, found, supports.content, scores)
+            scores, gradient = self._slopes(supports, stage.climbing or stage.images)
+            if stage.climbing is None:
+                _keep(best, found, supports.content, scores)
             moved = supports.content + length * (self.high - self.low) * gradient.sign()
             supports = supports.with_content(torch.minimum(torch.maximum(moved, self.low), self.high))
         _keep(best, found, supports.content, self.scores(supports, stage.images))
@@ -174,8 +178,7 @@ def find_window(climb: Climb, side: int) -> Supports | None:
         supports, corners = _neighbours(supports, corners, step, side, (height, width))
         supports, corners = _best(*climb.ascend(supports, _NEAR), corners, _NEAR_KEPT)
         step //= 2
-    supports, _ = _best(supports, -torch.arange(len(supports)), corners, _LAST_KEPT)
-    supports, scores = climb.ascend(supports, _LAST)
+    supports, scores = climb.ascend(supports[:_LAST_KEPT], _LAST)
     return supports[scores.argmax().unsqueeze(0)]
 
 
