@@ -4,9 +4,9 @@
 
 A word is a preset and how many of its networks make a turn; a preset may be followed by words that its groups' names
 begin with, `numerals/patch/large:10`. Within a word the first network of every group comes first, then the second,
-until every group has its number that chooses; the words take turns. What another run or another command trained or
-scanned is found and not made again. Every network is scanned once, for every witness;
-`python -m benchmarks.accuracy.populations --harvest` makes rows and tables of what is there.
+until every group has its number that chooses, or with `--reporting` as many that report; the words take turns. What
+another run or another command trained or scanned is found and not made again. Every network is scanned once, for every
+witness; `python -m benchmarks.accuracy.populations --harvest` makes rows and tables of what is there.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmarks.accuracy.outcomes import FEW_CLASSES
 from benchmarks.accuracy.scans import defender_images, obtain_scan
 from benchmarks.victims.plans import Plan, make_plans
 from benchmarks.victims.presets import PRESETS
+from benchmarks.victims.seeds import FIRST_REPORTING
 from benchmarks.victims.victims import CACHE, Victim, obtain
 
 
@@ -46,26 +47,26 @@ class Share:
         preset, *beginnings = names.split("/")
         return cls(preset, tuple(beginnings), int(each or 1))
 
-    def turns(self) -> Iterator[tuple[Plan, ...]]:
+    def turns(self, first_seed: int = 0) -> Iterator[tuple[Plan, ...]]:
         """Plans of one turn after the other."""
-        plans = self._plans()
+        plans = self._plans(first_seed)
         while turn := tuple(islice(plans, self.each)):
             yield turn
 
-    def _plans(self) -> Iterator[Plan]:
+    def _plans(self, first_seed: int) -> Iterator[Plan]:
         groups = {
             name: group.choosing
             for name, group in PRESETS[self.preset].groups.items()
             if not self.beginnings or name.startswith(self.beginnings)
         }
-        for seed in range(max(groups.values(), default=0)):
-            for name in (name for name, number in groups.items() if seed < number):
-                yield from make_plans(self.preset, name, [seed])
+        for place in range(max(groups.values(), default=0)):
+            for name in (name for name, number in groups.items() if place < number):
+                yield from make_plans(self.preset, name, [first_seed + place])
 
 
-def in_turns(shares: Sequence[Share]) -> Iterator[Plan]:
-    """All plans: the first turn of every share, then the second, and so on."""
-    for turns in zip_longest(*(share.turns() for share in shares), fillvalue=()):
+def in_turns(shares: Sequence[Share], *, first_seed: int = 0) -> Iterator[Plan]:
+    """All plans: the first turn of every share, then the second, and so on; seeds of a group begin with the first."""
+    for turns in zip_longest(*(share.turns(first_seed) for share in shares), fillvalue=()):
         for plans in turns:
             yield from plans
 
@@ -92,9 +93,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps networks and scans")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no network after so many seconds")
     parser.add_argument("--no-scans", action="store_true", help="train only")
+    parser.add_argument("--reporting", action="store_true", help="the networks that report, as many as choose")
     arguments = parser.parse_args()
     started = time.monotonic()
-    for plan in in_turns(arguments.shares):
+    for plan in in_turns(arguments.shares, first_seed=FIRST_REPORTING if arguments.reporting else 0):
         if time.monotonic() - started > arguments.seconds:
             break
         [victim] = obtain([plan], cache=arguments.cache, cifar10=arguments.cifar10, device="cpu")

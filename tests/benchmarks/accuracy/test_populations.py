@@ -19,6 +19,7 @@ from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, read_rows, to_line
 from benchmarks.accuracy.scans import SETTINGS, row_settings, search_digest
 from benchmarks.victims.plans import make_plans
 from benchmarks.victims.presets import POPULATIONS, PRESETS
+from benchmarks.victims.seeds import FIRST_REPORTING, reports
 
 
 def victim(group: str, seed: int, *, accuracy: float = 0.97, success: float | None = None) -> VictimRow:
@@ -91,6 +92,13 @@ def test_turns_take_the_first_network_of_every_group_before_the_second() -> None
     photos = [plan for plan in plans if plan[0] == "photos"]
     assert photos[:3] == [("photos", "lenet", 0), ("photos", "lenet, augmented", 0), ("photos", "lenet", 1)]
     assert len(photos) == 7, "each group ends at its own number"
+
+
+def test_as_many_networks_report_with_seeds_of_their_own() -> None:
+    choosing = list(in_turns([Share.parse("few-numerals")]))
+    reporting = list(in_turns([Share.parse("few-numerals")], first_seed=FIRST_REPORTING))
+    assert [(plan.group, plan.seed + FIRST_REPORTING) for plan in choosing] == [(p.group, p.seed) for p in reporting]
+    assert all(reports(plan.seed) for plan in reporting)
 
 
 def test_all_that_chooses_and_nothing_that_reports_is_in_the_turns() -> None:
