@@ -148,12 +148,13 @@ def check(
     output.check_destinations(delivery.report, delivery.format_, ending.save_pattern)
     command_options.one_of(ending.fail_on, FAIL_ON, "--fail-on")
     known = read_baseline(ending.baseline) if ending.baseline else None
+    trusted = output.read_pool(ending.reference_reports)
     order = several_models.Order(config, images, several_models.read_class_names(images.class_names), keeping)
     paths = expand(models)
     results: list[ScanResult] = []
     try:
         for result in several_models.scanned(paths, order):
-            results.append(result)  # noqa: PERF402 - those before a failure stay
+            results.append(_among(result, trusted))  # noqa: PERF401 - those before a failure stay
     except Interrupted as end:
         _deliver([*results, end.result], delivery)
         return _interrupted(keeping.journal)
@@ -194,7 +195,10 @@ def inspect(
 @_exits
 @spread
 def infer(
-    report_file: command_options.Report, chosen: command_options.Judging, delivery: command_options.Delivery
+    report_file: command_options.Report,
+    chosen: command_options.Judging,
+    pool: command_options.Pool,
+    delivery: command_options.Delivery,
 ) -> ExitCode:
     """Judge the pairs of a report again with other statistics; opens no model.
 
@@ -204,7 +208,8 @@ def infer(
     from backscan.scanner.pipeline import rejudge
 
     output.check_destinations(delivery.report, delivery.format_)
-    result = rejudge.infer(output.read_report(report_file), chosen)
+    trusted = output.read_pool(pool.reference_reports)
+    result = _among(rejudge.infer(output.read_report(report_file), chosen), trusted)
     _deliver([result], delivery)
     return _end([result])
 
@@ -282,6 +287,13 @@ def _configure(preset: str | None, chosen: Mapping[str, Any]) -> ScanConfig:
     config = replace(config, **chosen)
     config.check()
     return config
+
+
+def _among(result: ScanResult, trusted: Sequence[ScanResult]) -> ScanResult:
+    """A result with where it stands among those of trusted models."""
+    from backscan.scanner.inference.pool import among
+
+    return replace(result, pool=among(result, trusted))
 
 
 def _deliver(results: Sequence[ScanResult], delivery: command_options.Delivery) -> None:

@@ -121,8 +121,20 @@ class Delivery(Display, Files):
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """What becomes of a detection."""
+class Pool:
+    """What the user has scanned and trusts."""
+
+    reference_reports: Path | None = option(
+        None,
+        "Folder of JSON reports of models that you trust, scanned with the same options: tells where this one stands "
+        "among them.",
+        OUTPUT,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ending(Pool):
+    """What a result is compared with, and what becomes of a detection."""
 
     save_pattern: Path | None = option(None, "Write the recovered pattern: .npy, or .png as a picture.", OUTPUT)
     baseline: Path | None = option(

@@ -28,7 +28,7 @@ FILE = "backscan.toml"
 PROJECT_FILE = "pyproject.toml"
 _TABLE = ("tool", "backscan")
 _EXTENSIBLE = ("objective", "statistic", "detector")
-_PATHS = ("data", "labels", "class-names", "journal", "report", "baseline", "save-pattern")
+_PATHS = ("data", "labels", "class-names", "journal", "report", "baseline", "save-pattern", "reference-reports")
 
 
 class Parameter(Protocol):

@@ -53,6 +53,24 @@ def read_report(path: Path) -> ScanResult:
     return results[0]
 
 
+def read_pool(folder: Path | None) -> tuple[ScanResult, ...]:
+    """The scans in all JSON reports of a folder, in order of their files; none without a folder.
+
+    Raises:
+        ReportError: it is no folder, has no JSON file, or one of its files is no report.
+    """
+    if folder is None:
+        return ()
+    files = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    if not files:
+        found = "a folder without one" if folder.is_dir() else "no folder"
+        raise ReportError(
+            f"expected a folder of JSON reports for --reference-reports at {folder}, found {found}: scan models that "
+            "you trust with `scanner check MODEL ... --report FOLDER/NAME.json`"
+        )
+    return tuple(result for path in files for result in read_reports(path))
+
+
 def check_destinations(files: Sequence[Path], format_: str, pattern: Path | None = None) -> None:
     """Refuse what could not be written, before hours are spent on what is to be written there.
 

@@ -7,7 +7,7 @@ A gate gives a `Stop` in place of its value where nothing more can be said; `Rec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ class Judged:
     """What follows from them."""
     judgement: Judgement
     """The verdict."""
-    repeats: Repeats = field(default_factory=Repeats)
+    repeats: tuple[RepeatRecord, ...] = ()
     """What each of several scans said."""
 
     def repeat(self, seed: int, preprocessing: str) -> RepeatRecord:
@@ -175,7 +175,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
         ]
     take(judged[0].searched)
     take(judged[0].concluded)
-    take(judged[0].repeats)
+    take(Repeats(judged[0].repeats))
     return agreed(run, settlement, [each.judgement for each in judged])
 
 
@@ -197,10 +197,8 @@ def judge_repeatedly(
         again = f"{name} repeat {number}" if number else name
         judged.append(judge_under(replace(run, config=config), again, settled, clean, cutting, journal))
         repeats.append(judged[-1].repeat(config.seed, name))
-    if len(repeats) == 1:
-        return judged[0]
     judgement = repeats_agreed([each.judgement for each in judged], repeats)
-    return replace(judged[0], judgement=judgement, repeats=Repeats(tuple(repeats)))
+    return replace(judged[0], judgement=judgement, repeats=tuple(repeats) if len(repeats) > 1 else ())
 
 
 def judge_under(

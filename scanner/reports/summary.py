@@ -34,6 +34,7 @@ from backscan.scanner.results import (
     GraphFinding,
     Inference,
     PairStatus,
+    PoolRecord,
     RepeatRecord,
     ScanResult,
     Verdict,
@@ -286,6 +287,8 @@ def _checks(result: ScanResult) -> list[Fact]:
         facts.append(Fact("torch copy", agreement if parity.passed else f"{agreement}; {parity.reason}"))
     if result.data is not None:
         facts.append(Fact("images", _data_text(result)))
+    if result.pool is not None:
+        facts.append(Fact("among trusted models", _pool_text(result.pool)))
     if result.repeats:
         facts.append(Fact("repeats", _repeats_text(result.repeats)))
     if result.timings:
@@ -302,6 +305,21 @@ def _preprocessing_text(result: ScanResult) -> str:
     ties = f", tied with {listed(tied)}" if tied else ""
     repeated = f"; scan repeated as {listed(record.repeated_as)}" if record.repeated_as else ""
     return f"{record.name}, chosen by {record.chosen_by}{accuracy}{ties}{repeated}"
+
+
+def _pool_text(pool: PoolRecord) -> str:
+    """Rank among the reports of trusted models."""
+    more_extreme = round(pool.p_value * (1 + pool.num_reports)) - 1
+    if pool.num_trimmed:
+        without = f"{counted(pool.num_trimmed, 'report')} were of attacked models too"
+        trimmed = f", or {number(pool.trimmed_p_value)} if the most extreme {without}"
+    else:
+        trimmed = ""
+    other = f"; {pool.num_other} not comparable" if pool.num_other else ""
+    return (
+        f"{more_extreme} of {counted(pool.num_reports, 'report')} at least as extreme, p {number(pool.p_value)} by rank"
+        f"{trimmed}{other}"
+    )
 
 
 def _repeats_text(repeats: Sequence[RepeatRecord]) -> str:

@@ -52,6 +52,7 @@ from backscan.scanner.results.pairs import (
     find_target,
     is_possible,
 )
+from backscan.scanner.results.pool import PoolRecord
 from backscan.scanner.results.repeats import RepeatRecord
 from backscan.scanner.results.result import Provenance, ScanResult, Verdict, json_schema
 from backscan.scanner.results.supports import SupportRecord

@@ -27,6 +27,7 @@ from backscan.scanner.results.inference import Inference, NullFit
 from backscan.scanner.results.model import FileRecord, ModelRecord, Parity
 from backscan.scanner.results.older import SCHEMA_VERSION, surplus, upgraded, with_surplus
 from backscan.scanner.results.pairs import PairResult, ScreenRecord, TargetResult
+from backscan.scanner.results.pool import PoolRecord
 from backscan.scanner.results.repeats import RepeatRecord
 
 # Fields that most reports have no use for.
@@ -135,6 +136,8 @@ class ScanResult:
     """Place in `detectors` of the conclusion that the verdict rests on; None where none has a p-value that decides."""
     repeats: tuple[RepeatRecord, ...] = ()
     """What each scan of `--repeats` said, this one first; left out of reports where there was only one."""
+    pool: PoolRecord | None = None
+    """Where it stands among reports of `--reference-reports`; left out of reports where there were none."""
     searched_file: FileRecord | None = None
     """File whose pairs these are, where `model` is another one on which their pattern was replayed (`verify`)."""
     surplus: Annotated[dict[str, Any], SkipValidation] = field(default_factory=dict, compare=False, repr=False)
@@ -180,8 +183,9 @@ class ScanResult:
         """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""
         fields = asdict(replace(self, pairs=(), surplus={}))
         del fields["surplus"]
-        if not self.repeats:
-            del fields["repeats"]
+        for name in ("repeats", "pool"):
+            if not fields[name]:
+                del fields[name]
         if not self.provenance.extensions:
             del fields["provenance"]["extensions"]
         fields["pairs"] = [pair.to_dict() for pair in self.pairs]

@@ -466,6 +466,22 @@ def test_infer_gives_the_identical_inference(run):
 
 
 @pytest.mark.usefixtures("reported")
+def test_a_model_is_told_where_it_stands_among_trusted_ones(run, folder):
+    pool = folder / "trusted"
+    pool.mkdir()
+    refused = run("infer", "out.json", "--reference-reports", "trusted")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "found a folder without one: scan models that you trust" in refused.stderr
+    check(run, "ordinary.onnx", "--report", "trusted/ordinary.json")
+    done = run("infer", "out.json", "--reference-reports", "trusted", "--report", "again.json")
+    assert json.loads(Path("again.json").read_text())["pool"]["p_value"] == 0.5
+    assert "no of 1 report at least as extreme" not in done.stdout
+    assert "0 of 1 report at least as extreme, p 0.5 by rank" in done.stdout
+    checked = check(run, "attacked.onnx", "--reference-reports", "trusted")
+    assert "0 of 1 report at least as extreme" in checked.stdout
+
+
+@pytest.mark.usefixtures("reported")
 def test_verify_confirms_the_model_and_no_other(run):
     verify = ("verify", "out.json", "--data", "images.npz", "--no-sandbox", "--report", "-")
     confirmed = run(*verify[:2], "attacked.onnx", *verify[2:])

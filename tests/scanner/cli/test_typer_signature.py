@@ -66,7 +66,7 @@ def test_what_is_given_becomes_the_fields_value(arguments, expected):
 def test_check_takes_every_field_and_infer_those_that_judge():
     assert parameters("check").keys() >= OPTIONS.keys()
     judging = {name for name, option in OPTIONS.items() if option.panel == STATISTICS}
-    assert parameters("infer").keys() == judging | {"report_file", "report", "format_"}
+    assert parameters("infer").keys() == judging | {"report_file", "report", "format_", "reference_reports"}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
