@@ -38,7 +38,7 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 NUM_DRAWS = 9_999
-"""Simulated samples of the agreement of targets."""
+"""Simulated samples of the agreement of targets, or as many as the calibration needs if these are more."""
 # Correlation of two witnesses across the targets of unattacked networks, and of one witness in two spaces:
 # `python -m benchmarks.accuracy.populations` has them.
 _CORRELATION, _SAME_STATISTIC = 0.1, 0.9
@@ -132,7 +132,9 @@ def _targets_together(
     present = np.flatnonzero(_targets_of(witnesses[0]))
     correlation = correlation_of([entry.statistic for entry in witnesses])
     scores, order = agreement_scores(values[None][:, :, present], correlation)
-    null = _null(present.size, tuple(map(tuple, correlation.tolist())), config.seed)
+    # Each number of targets has its own least p-value, and the smallest of them counts.
+    num_draws = max(NUM_DRAWS, scores.shape[1] * config.bootstrap_draws)
+    null = _null(present.size, tuple(map(tuple, correlation.tolist())), num_draws, config.seed)
     by_itself = [float(null.p_value(np.array(score), j)) for j, score in enumerate(scores[0], start=1)]
     num_together = int(np.argmin(by_itself)) + 1
     named = tuple(present[order[0, :num_together]].tolist())
@@ -164,7 +166,7 @@ def _targets_together(
         target=named[0],
         p_value=min(by_itself),
         calibrated_p_value=p_value,
-        bootstrap_draws=NUM_DRAWS,
+        bootstrap_draws=num_draws,
         detected=p_value <= config.significance,
         detectable_size=None,
         witnesses=told,
@@ -215,6 +217,6 @@ def _finite(value: float) -> float | None:
 
 
 @lru_cache(maxsize=8)
-def _null(num_targets: int, correlation: tuple[tuple[float, ...], ...], seed: int) -> SimulatedNull:
+def _null(num_targets: int, correlation: tuple[tuple[float, ...], ...], num_draws: int, seed: int) -> SimulatedNull:
     """The null of some witnesses and targets, kept for the next caller."""
-    return SimulatedNull.of(null_of_agreement(num_targets, np.array(correlation), NUM_DRAWS, seed))
+    return SimulatedNull.of(null_of_agreement(num_targets, np.array(correlation), num_draws, seed))

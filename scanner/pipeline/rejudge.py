@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from backscan.scanner.process.parent import CutFile, ModelProcess, OpenedFile, SettledFile
 
 
+# An option that older reports do not name, as scans behaved before there was one.
+_MEANT_BEFORE = {"combination": "each"}
+
+
 def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
     """The report with its pairs judged by other statistics: steps 11 and 12 on what is stored.
 
@@ -58,7 +62,7 @@ def infer(result: ScanResult, chosen: Mapping[str, Any]) -> ScanResult:
         OptionError: an option out of range, or a statistic that a screened search cannot give.
     """
     _refuse_other_file(result)
-    config = replace(ScanConfig.from_dict(result.config), **chosen)
+    config = replace(ScanConfig.from_dict(_MEANT_BEFORE | result.config), **chosen)
     config.check()
     if result.screens and set(chosen.get("statistics", ())) - {OF_SOME_PAIRS}:
         raise OptionError(

@@ -70,8 +70,8 @@ def pair(source: int, target: int, size: float) -> PairResult:
 PAIRS = [pair(source, target, 1.0 + source / 10) for source in range(K) for target in range(K) if source != target]
 
 
-def together(conclusions: list[Inference]) -> dict[str, Inference]:
-    return {entry.statistic: entry for entry in combined(conclusions, PAIRS, (), CONFIG)}
+def together(conclusions: list[Inference], config: ScanConfig = CONFIG) -> dict[str, Inference]:
+    return {entry.statistic: entry for entry in combined(conclusions, PAIRS, (), config)}
 
 
 def test_witnesses_that_agree_say_more_than_the_strongest():
@@ -81,6 +81,19 @@ def test_witnesses_that_agree_say_more_than_the_strongest():
     assert found.calibrated_p_value < 0.01
     assert [each.target for each in found.witnesses] == [4, 4, 4]
     assert [each.t for each in found.witnesses] == sorted((each.t for each in found.witnesses), reverse=True)
+
+
+def test_draws_for_a_small_significance_are_drawn_of_targets_too():
+    """Of one, two and three targets together each has a least p-value of one in all draws."""
+    careful = ScanConfig(significance=5e-5, bootstrap_draws=79_999)
+    careful.check()
+    given = witnesses((4, 4, 4), 500.0)
+    assert together(given)[OF_TARGETS_TOGETHER].calibrated_p_value == 3 / 10_000
+    found = together(given, careful)[OF_TARGETS_TOGETHER]
+    assert found.bootstrap_draws == 3 * 79_999
+    assert found.calibrated_p_value == pytest.approx(3 / found.bootstrap_draws, rel=1e-4)
+    assert found.detected
+    assert corrected_p_value(found, [found], published=False) <= careful.significance
 
 
 def test_witnesses_that_disagree_say_no_more():

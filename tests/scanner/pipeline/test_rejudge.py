@@ -46,6 +46,16 @@ def test_the_same_statistics_give_the_same_report(name):
     assert infer(result, {}).to_dict() == result.to_dict()
 
 
+def test_a_report_from_before_witnesses_were_combined_is_judged_as_it_was():
+    each = scanned(config=replace(QUICK, combination="each", statistics=("plain", "target-contrast")))
+    document = json.loads(json.dumps(each.to_dict()))
+    del document["config"]["combination"]
+    again = infer(ScanResult.from_dict(document), {})
+    assert (again.verdict, again.reasons, again.detectors) == (each.verdict, each.reasons, each.detectors)
+    assert again.config["combination"] == "each"
+    assert infer(ScanResult.from_dict(document), {"combination": "together"}).config["combination"] == "together"
+
+
 def test_other_statistics_give_what_a_scan_with_them_would_have_given():
     for changes in (
         {"null": "exponential"},
