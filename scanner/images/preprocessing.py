@@ -4,7 +4,8 @@ CONTRACT, Images and preprocessing.
 
 Scanned under the wrong normalisation, an unattacked model may look attacked, so nothing is searched before this is
 settled. Accuracies of candidates are compared image by image (McNemar's exact test); those that are not worse than
-the best are tied, and a tie goes to the order of the table.
+the best are tied. Of tied ones those are out by which the model is plainly surer than it was taught (`likelihood`), and
+a tie that remains goes to the order of the table.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from backscan.scanner.images.candidates import (
 )
 from backscan.scanner.images.doubtful import GOOD_ACCURACY, MOST_OVERCONFIDENCE, is_better, search_scale
 from backscan.scanner.images.label_order import order_note
+from backscan.scanner.images.likelihood import surprise, too_sure
 from backscan.scanner.images.stratified import stratified
 from backscan.scanner.results import PreprocessingCandidate, PreprocessingRecord
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     Decide = Callable[[NDArray[np.float32], Normalisation], NDArray[np.int64]]
     Confidence = Callable[[NDArray[np.float32], Normalisation], float]
+    Posterior = Callable[[NDArray[np.float32], NDArray[np.int64], Normalisation], NDArray[np.float32]]
 
 __all__ = ["CANDIDATES", "Settlement", "settle_preprocessing"]
 
@@ -75,7 +78,13 @@ class Settlement:
 
 
 def settle_preprocessing(
-    clean: CleanSet, decide: Decide, config: ScanConfig, *, confidence: Confidence | None = None, flat: bool = False
+    clean: CleanSet,
+    decide: Decide,
+    config: ScanConfig,
+    *,
+    confidence: Confidence | None = None,
+    posterior: Posterior | None = None,
+    flat: bool = False,
 ) -> Settlement:
     """Choose a normalisation: the one that was given, else the best of the table by clean accuracy.
 
@@ -84,6 +93,7 @@ def settle_preprocessing(
         decide: The original file's decisions [N] on images [N, C, H, W] in [0, 1] under a normalisation.
         config: `preprocess`, `mean`, `std`, `range`, `channel_order`, `min_accuracy` and `seed` are read.
         confidence: The original file's mean highest posterior on such images; None if it is not known.
+        posterior: The original file's posterior of the labels of such images; None if it is not known.
         flat: Whether the model takes images as rows of numbers; where the colours are then judged by accuracy too.
 
     Returns:
@@ -94,7 +104,7 @@ def settle_preprocessing(
         OptionError: the given normalisation does not fit the number of channels.
     """
     given = given_normalisation(config, clean.images.shape[1])
-    judge = _Judge(clean, decide, config, confidence, flat and clean.images.shape[1] == _COLOURS)
+    judge = _Judge(clean, decide, config, confidence, posterior, flat and clean.images.shape[1] == _COLOURS)
     if given is not None:
         return judge.with_warning(_with_order_note(judge.taken(*given), clean, decide, [given[1]]))
     if clean.labels is None:
@@ -129,6 +139,7 @@ class _Judge:
     decide: Decide
     config: ScanConfig
     confidence: Confidence | None
+    posterior: Posterior | None
     flat: bool
 
     def taken(self, name: str, normalisation: Normalisation) -> Settlement:
@@ -165,7 +176,25 @@ class _Judge:
     def _best_of(self, *, rare: bool) -> Settlement:
         channels, order = self.clean.images.shape[1], self.config.channel_order
         fitting = fitting_candidates(channels, order, rare=rare, flat=self.flat)
-        return _judge(self.clean, self._labels, self.decide, self.config, fitting)
+        candidates = _run_rounds(self.clean.images, self._labels, fitting, self.decide, self.config.seed)
+        return _judge(self._by_likelihood(candidates, fitting), self._labels, self.config, fitting, channels)
+
+    def _by_likelihood(
+        self, candidates: dict[str, PreprocessingCandidate], fitting: Mapping[str, Normalisation]
+    ) -> dict[str, PreprocessingCandidate]:
+        """The candidates, of those that are tied the ones out by which the model is surer than it was taught."""
+        tied = [name for name, candidate in candidates.items() if candidate.tied]
+        if self.posterior is None or len(tied) < 2:
+            return candidates
+        chosen = stratified(self._labels, _COMPARED_IMAGES, self.config.seed)
+        images, labels = self.clean.images[chosen], self._labels[chosen]
+        surprises = {name: surprise(self.posterior(images, labels, fitting[name])) for name in tied}
+        scales = {name: _scale(fitting[name], images.shape[1]) for name in tied}
+        out = too_sure(surprises, scales)
+        return candidates | {
+            name: replace(candidates[name], surprise=float(own.mean()), tied=name not in out)
+            for name, own in surprises.items()
+        }
 
     @property
     def _labels(self) -> NDArray[np.int64]:
@@ -253,15 +282,13 @@ def _take(name: str, normalisation: Normalisation, clean: CleanSet, decide: Deci
 
 
 def _judge(
-    clean: CleanSet,
+    candidates: dict[str, PreprocessingCandidate],
     labels: NDArray[np.int64],
-    decide: Decide,
     config: ScanConfig,
     fitting: Mapping[str, Normalisation],
+    channels: int,
 ) -> Settlement:
     """The most plausible candidate that is not worse than the best."""
-    channels = clean.images.shape[1]
-    candidates = _run_rounds(clean.images, labels, fitting, decide, config.seed)
     tied = [name for name, candidate in candidates.items() if candidate.tied]
     chosen, accuracy = tied[0], candidates[tied[0]].accuracy
     others = [name for name in tied[1:] if scale_differs(fitting[chosen], fitting[name], channels)][:1]
@@ -269,7 +296,7 @@ def _judge(
         record=_record(
             chosen,
             fitting[chosen],
-            "accuracy" if len(tied) == 1 else "tie",
+            _chosen_by(candidates, len(tied)),
             tuple(candidates.values()),
             tuple(others),
         ),
@@ -279,6 +306,17 @@ def _judge(
         normalisations=tuple(fitting[name] for name in (chosen, *others)),
         names=(chosen, *others),
     )
+
+
+def _scale(normalisation: Normalisation, channels: int) -> float:
+    """Mean factor on the pixels; NaN, which is larger than nothing, where each image has its own."""
+    return float("nan") if normalisation.standardise else float(np.mean(normalisation.affine(channels)[0]))
+
+
+def _chosen_by(candidates: Mapping[str, PreprocessingCandidate], num_tied: int) -> str:
+    if num_tied > 1:
+        return "tie"
+    return "accuracy" if all(each.surprise is None for each in candidates.values()) else "likelihood"
 
 
 def _run_rounds(

@@ -84,7 +84,12 @@ def settle(run: Run, opened: OpenedModel, clean: CleanSet) -> Settlement:
     with run.record.phase("preprocessing"):
         flat = "H" not in opened.facts.signature.layout
         settlement = settle_preprocessing(
-            clean, opened.decisions, run.config, confidence=opened.mean_posterior, flat=flat
+            clean,
+            opened.decisions,
+            run.config,
+            confidence=opened.mean_posterior,
+            posterior=opened.label_posterior,
+            flat=flat,
         )
     run.record.warn(*settlement.warnings)
     return settlement

@@ -50,6 +50,17 @@ def checked_decisions(decisions: NDArray[np.int64], num_images: int) -> NDArray[
     return decisions.astype(np.int64)
 
 
+def checked_shares(values: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+    """Probabilities float32 [N].
+
+    Raises:
+        NoVerdictError: not one number in [0, 1] per image.
+    """
+    if values.shape != (number,) or not ((values >= 0.0) & (values <= 1.0)).all():
+        raise disbelief("one probability per image")
+    return values
+
+
 def checked_pair(pair: PairResult, pattern_shape: tuple[int, ...]) -> None:
     """Refuse the result of a pair that no search gives.
 

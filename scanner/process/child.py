@@ -166,6 +166,13 @@ class ModelHost:
         sureness = float(np.nan_to_num(posterior.max(axis=1), nan=0.0).mean())
         return min(1.0, max(0.0, sureness))
 
+    @_answers(protocol.LabelPosterior)
+    def label_posterior(self, request: protocol.LabelPosterior) -> NDArray[np.float32]:
+        """Probability of every image's label; 0 where the scores are no numbers."""
+        posterior = self.runtime.with_normalisation(request.normalisation).posterior(request.images)
+        own = np.take_along_axis(posterior, np.asarray(request.labels)[:, None], axis=1)[:, 0]
+        return np.clip(np.nan_to_num(own, nan=0.0), 0.0, 1.0).astype(np.float32)
+
     @_answers(protocol.SeveralLabels)
     def several_labels(self, request: protocol.SeveralLabels) -> float:
         """How often several labels hold at once."""

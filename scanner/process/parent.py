@@ -18,7 +18,14 @@ from backscan.scanner.choices import registered
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError
 from backscan.scanner.process import protocol
-from backscan.scanner.process.checks import checked, checked_decisions, checked_pair, checked_target, disbelief
+from backscan.scanner.process.checks import (
+    checked,
+    checked_decisions,
+    checked_pair,
+    checked_shares,
+    checked_target,
+    disbelief,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,6 +178,12 @@ class OpenedFile:
     def mean_posterior(self, images: Images, normalisation: Normalisation) -> float:
         """Mean highest class probability on images [N, C, H, W] in [0, 1], for once under a normalisation."""
         return self.line.ask(protocol.MeanPosterior(images, normalisation))
+
+    def label_posterior(
+        self, images: Images, labels: NDArray[np.int64], normalisation: Normalisation
+    ) -> NDArray[np.float32]:
+        """Class probability of every image's label [N], for once under a normalisation."""
+        return checked_shares(self.line.ask(protocol.LabelPosterior(images, labels, normalisation)), len(images))
 
     def find_switches(self, *, seed: int) -> protocol.FoundInGraph:
         """What is built into the graph, tried out on synthetic images."""

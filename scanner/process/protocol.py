@@ -238,6 +238,18 @@ class MeanPosterior(Request[Share, None]):
 
 
 @dataclass(frozen=True, slots=True)
+class LabelPosterior(Request[Floats, None]):
+    """Ask for the class probability that the original file gives the label of every image: [N]."""
+
+    images: Floats
+    """Images [N, C, H, W] in [0, 1]."""
+    labels: Integers
+    """Their labels [N], each a class of the model."""
+    normalisation: Normalisation
+    """How pixels become model input for once."""
+
+
+@dataclass(frozen=True, slots=True)
 class SeveralLabels(Request[Share, None]):
     """On which share of images [N, C, H, W] two or more sigmoids are above one half; 0 where scores are no sigmoids."""
 

@@ -40,7 +40,9 @@ class PreprocessingCandidate:
     p_value: float
     """Paired (McNemar) test against the best candidate; 1 for the best itself."""
     tied: bool
-    """Not worse than the best."""
+    """Not worse than the best, and the model not plainly surer than by a tied one of a smaller scale."""
+    surprise: float | None = None
+    """Mean of -log of the label's posterior, of those that are equally accurate; None where it was not asked."""
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -60,7 +62,8 @@ class PreprocessingRecord:
     channel_order: str
     """`rgb` or `bgr`."""
     chosen_by: str
-    """`accuracy`, `tie` (order of plausibility among tied candidates), `option` or `unsettled`."""
+    """`accuracy`, `likelihood` (of the labels, among equally accurate ones), `tie` (order of plausibility among
+    tied candidates), `option` or `unsettled`."""
     candidates: tuple[PreprocessingCandidate, ...] = ()
     """All candidates that were judged."""
     repeated_as: tuple[str, ...] = ()

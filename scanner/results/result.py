@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -190,7 +190,10 @@ class ScanResult:
             del fields["provenance"]["extensions"]
         fields["pairs"] = [pair.to_dict() for pair in self.pairs]
         for part, name in _ONLY_WHERE_KNOWN:
-            fields[part] = [{k: v for k, v in each.items() if k != name or v is not None} for each in fields[part]]
+            fields[part] = _without_unknown(fields[part], name)
+        if fields["preprocessing"]:
+            candidates = _without_unknown(fields["preprocessing"]["candidates"], "surprise")
+            fields["preprocessing"]["candidates"] = candidates
         document: dict[str, Any] = with_surplus(plain(fields), self.surplus or None)
         return document
 
@@ -216,6 +219,11 @@ class ScanResult:
             return replace(result, surplus=plain(surplus(fields, result.to_dict()) or {}))
         except RecursionError as error:
             raise ReportError("expected a report, found one nested too deep: make the report again") from error
+
+
+def _without_unknown(parts: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Parts of a report without a field where it is None."""
+    return [{key: value for key, value in part.items() if key != name or value is not None} for part in parts]
 
 
 _ADAPTER = TypeAdapter(ScanResult)

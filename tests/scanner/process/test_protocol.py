@@ -30,6 +30,7 @@ REQUESTS = [
     protocol.CallAlone(),
     protocol.ListHeads(artifact_from_bytes("m.onnx", b"bytes"), None, (1, 3, 3)),
     protocol.MeanPosterior(IMAGES, Normalisation()),
+    protocol.LabelPosterior(IMAGES, np.zeros(len(IMAGES), np.int64), Normalisation()),
     protocol.SeveralLabels(IMAGES),
     protocol.ListCuts(),
     protocol.Cut("tensor", IMAGES),
