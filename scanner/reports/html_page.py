@@ -13,9 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from backscan.scanner.reports import plots
+from backscan.scanner.reports.basis import deciding
 from backscan.scanner.reports.display import Display
+from backscan.scanner.reports.extent import route
 from backscan.scanner.reports.matrix import LEGEND, Matrix, size_matrix
-from backscan.scanner.reports.summary import deciding, detector_name, summarise
+from backscan.scanner.reports.summary import detector_name, summarise
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
     IMAGE,
@@ -91,7 +93,7 @@ def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
         "model": result.model,
         "verdict": result.verdict.value,
         "summary": summary,
-        "pair": pair_name(result.model, result.source, result.target) if result.target is not None else "",
+        "pair": route(result),
         "p": overall_text(result).removeprefix("= ") if result.calibrated_p_value is not None else "",
         "patterns": [_pattern(result, each, f"{name}p{index}-") for index, each in enumerate(result.patterns)],
         "examples": _examples(result),

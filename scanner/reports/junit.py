@@ -86,7 +86,11 @@ def _properties(result: ScanResult) -> dict[str, str]:
 
 def _lines(result: ScanResult) -> list[str]:
     summary = summarise(result)
-    return [summary.headline, *(f"{fact.label}: {fact.text}" for fact in summary.evidence), summary.power]
+    return [
+        summary.headline,
+        *(f"{fact.label}: {fact.text}" for fact in (*summary.evidence, *summary.detectors)),
+        summary.power,
+    ]
 
 
 def _doubts(result: ScanResult, findings: Sequence[Finding]) -> list[str]:

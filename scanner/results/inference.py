@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +155,12 @@ class Inference:
     def is_of_rates(self) -> bool:
         """Whether its pattern is judged by how often images follow it, not by how small it is."""
         return (self.carried_by or self.statistic) in RATE_STATISTICS
+
+    @property
+    def scattered(self) -> Mapping[int, int]:
+        """Target of every source where images of many classes go to another class each; empty where they do not."""
+        targets = dict(reversed(self.abnormal))
+        return targets if len(targets) > 2 and len(set(targets.values())) > len(targets) // 2 else {}
 
     @property
     def key(self) -> PairKey:

@@ -42,7 +42,7 @@ def test_everything_of_a_detection_is_there() -> None:
     result = detected()
     document = page(result)
     said = text_of(document)
-    assert "Calibrated p <= 0.002 (<= 0.001 x 2 tests, 999 draws), published p = 2.1e-13" in said
+    assert "calibrated <= 0.002 (<= 0.001 x 2 tests, 999 draws), published = 2.1e-13" in said
     assert "L2 0.256" in said
     assert len(document.xpath("//div[@class='before-after']/img")) == 8
     assert "decided as automobile (1), with the pattern as truck (9)" in said
