@@ -9,8 +9,8 @@ from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.extent import route
 from backscan.scanner.reports.markup import block, code, plain
 from backscan.scanner.reports.sizes import pattern_in_words
-from backscan.scanner.reports.summary import Fact, Summary, summarise
-from backscan.scanner.reports.words import counted, overall_text
+from backscan.scanner.reports.summary import Fact, Summary, summarise, why
+from backscan.scanner.reports.words import counted, moment, overall_text
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 
@@ -26,12 +26,12 @@ def render(results: Sequence[ScanResult], display: Display) -> str:
 def _table(results: Sequence[ScanResult]) -> Iterator[str]:
     yield f"# backscan: {counted(len(results), 'model')}"
     yield ""
-    yield "| model | verdict | pair | calibrated p |"
-    yield "| --- | --- | --- | --- |"
+    yield "| model | verdict | classes | calibrated p | why |"
+    yield "| --- | --- | --- | --- | --- |"
     for result in results:
         pair = plain(route(result))
         p_value = plain(overall_text(result).removeprefix("= ")) if result.calibrated_p_value is not None else ""
-        yield f"| {code(result.model.name)} | {summarise(result).label} | {pair} | {p_value} |"
+        yield f"| {code(result.model.name)} | {summarise(result).label} | {pair} | {p_value} | {plain(why(result))} |"
     yield ""
 
 
@@ -54,7 +54,8 @@ def _section(result: ScanResult, summary: Summary) -> Iterator[str]:
     yield from _facts("Detectors", summary.detectors)
     yield from _facts("Checks", summary.checks)
     yield from _bullets("Tested", summary.tested)
-    yield f"sha256 {code(result.model.sha256)}, backscan {code(result.provenance.version)}"
+    ended = f", {moment(result).replace('T', ' ')} UTC" if moment(result) else ""
+    yield f"sha256 {code(result.model.sha256)}, backscan {code(result.provenance.version)}{ended}"
     yield from ("", block(result.provenance.command), "", "</details>", "")
 
 

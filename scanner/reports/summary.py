@@ -20,6 +20,7 @@ from backscan.scanner.reports.words import (
     dormant_text,
     duration,
     listed,
+    moment,
     number,
     p_text,
     pair_name,
@@ -114,6 +115,13 @@ def _statement(result: ScanResult) -> str:
         case Verdict.INCONCLUSIVE | Verdict.NO_VERDICT:
             reason = result.reasons[0] if result.reasons else "no reason was recorded"
             return f"{reason[:1].upper()}{reason[1:]}."
+
+
+def why(result: ScanResult) -> str:
+    """The reason in one sentence, for a list of several models."""
+    if result.verdict is Verdict.BACKDOOR_DETECTED or not result.reasons:
+        return _statement(result)
+    return f"{result.reasons[0][:1].upper()}{result.reasons[0][1:]}."
 
 
 def _detection(result: ScanResult) -> str:
@@ -246,7 +254,8 @@ def _checks(result: ScanResult) -> list[Fact]:
     if inside := sorted({each.space for each in result.detectors if each.detector == FEATURES}):
         facts.append(Fact("features", f"patterns {INSIDE} are added to {listed(inside)} (--cut)"))
     if result.timings:
-        facts.append(Fact("wall time", duration(sum(result.timings.values()))))
+        ended = f", until {moment(result).replace('T', ' ')} UTC" if moment(result) else ""
+        facts.append(Fact("wall time", f"{duration(sum(result.timings.values()))}{ended}"))
     return facts
 
 

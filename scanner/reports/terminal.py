@@ -13,9 +13,8 @@ from rich.text import Text
 
 from backscan.scanner.reports.blocks import block_picture
 from backscan.scanner.reports.display import Display
-from backscan.scanner.reports.extent import route
 from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
-from backscan.scanner.reports.summary import Fact, Summary, summarise
+from backscan.scanner.reports.summary import Fact, Summary, summarise, why
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import IMAGE, duration, overall_text
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
@@ -114,21 +113,18 @@ def _print_pattern(console: Console, result: ScanResult, pattern: FoundPattern, 
 
 def _table(results: Sequence[ScanResult]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("model", "verdict", "pair", "p", "time"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("verdict", "model", "why"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "verdict")
     for result in results:
         table.add_row(*map(_plain, _row(result)))
     return table
 
 
-def _row(result: ScanResult) -> tuple[str, str, str, str, str]:
-    return (
-        result.model.name,
-        summarise(result).label,
-        route(result),
-        overall_text(result).removeprefix("= ") if result.calibrated_p_value is not None else "",
-        duration(sum(result.timings.values())) if result.timings else "",
-    )
+def _row(result: ScanResult) -> tuple[str, str, str]:
+    p_value = f"p {overall_text(result)}" if result.calibrated_p_value is not None else ""
+    lasted = duration(sum(result.timings.values())) if result.timings else ""
+    told = ", ".join(filter(None, (p_value, lasted)))
+    return summarise(result).label, result.model.name, f"{why(result)}{f' ({told})' if told else ''}"
 
 
 def _plain(text: str, style: str = "") -> Text:
