@@ -633,7 +633,17 @@ def test_help_and_version_are_light():
 
 
 def test_every_option_of_a_scan_is_told():
-    told = CliRunner().invoke(app.app, ["check", "--help"], terminal_width=200).stdout
+    told = CliRunner().invoke(app.app, ["check", "--help-all"], terminal_width=200).stdout
     for option in OPTIONS.values():
         for spelled in option.flag.split("/"):
             assert f"{spelled} " in told
+
+
+def test_help_begins_with_the_dozen_that_most_scans_need():
+    told = CliRunner().invoke(app.app, ["check", "--help"], terminal_width=200).stdout
+    shown = set(re.findall(r"(?<=\u2502 )--[a-z-]+", told))
+    assert shown == {
+        *("--data", "--labels", "--class-names", "--preprocess", "--report", "--format", "--baseline", "--fail-on"),
+        *("--time-limit", "--journal", "--resume", "--config", "--help-all", "--help"),
+    }
+    assert CliRunner().invoke(app.app, ["check", "model.onnx", "--help-all", "--seed", "x"]).exit_code == 0
