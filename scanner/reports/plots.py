@@ -156,7 +156,8 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
             axes.set_xticks([])
             axes.set_yticks([])
         bar = figure.colorbar(image, ax=list(grid), fraction=0.046, pad=0.03, ticks=[-peak, 0, peak])
-        bar.ax.set_yticklabels([number(-peak), "0", f"+{number(peak)}"], fontsize=12)
+        most = f"{number(255 * peak)}/255" if pattern.space == IMAGE else number(peak)
+        bar.ax.set_yticklabels([f"-{most}", "0", f"+{most}"], fontsize=12)
         return _svg(figure, prefix)
 
 
