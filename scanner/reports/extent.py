@@ -14,7 +14,8 @@ def route_sentence(result: ScanResult) -> str:
     if scattered:
         return f"Small patterns turn images of {scattered} classes into another class each."
     if several:
-        which = f"all {of_all} other classes" if several == of_all else f"{several} of the {of_all} other classes"
+        everything = "both other classes" if of_all == 2 else f"all {of_all} other classes"
+        which = everything if several == of_all else f"{several} of the {of_all} other classes"
         return f"One small pattern turns images of {which} into {target}."
     return f"One small pattern turns images of {class_name(result.model, result.source)} into {target}."
 

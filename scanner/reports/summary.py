@@ -29,6 +29,7 @@ from backscan.scanner.reports.words import (
 )
 from backscan.scanner.results import (
     LIMITS_OF_TRANSFERABILITY,
+    POWER_OF_TRANSFERABILITY,
     GraphFinding,
     Inference,
     PairStatus,
@@ -302,6 +303,8 @@ def _searched_text(result: ScanResult, inference: Inference) -> str:
     where = f"with detector {inference.detector}{f', {INSIDE}' if inference.detector == FEATURES else ''}"
     if not any(pair.detector == inference.detector for pair in result.pairs):
         return f"{counting} {where}"
+    if by_transfer(inference):
+        return f"{counting} {where}: patterns of single images, sizes up to {largest_size(result, inference)}"
     goal = percent(result.config.get("goal_rate"))
     return f"{counting} {where}: goal rate {goal}, sizes up to {largest_size(result, inference)}"
 
@@ -315,7 +318,7 @@ def _power(result: ScanResult) -> str:
         pairs = counted(len(searched), "class pair")
         return f"Power: none, as the scan ended before anything was judged; {pairs} had been searched."
     if by_transfer(extreme):
-        return f"Power: {LIMITS_OF_TRANSFERABILITY}."
+        return f"Power: {LIMITS_OF_TRANSFERABILITY}. Tried: {POWER_OF_TRANSFERABILITY}."
     inference = first_with_power((extreme, *result.detectors))
     if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
