@@ -27,7 +27,7 @@ STATISTICS = "Statistics"
 RUNNING = "Running"
 OUTPUT = "Output"
 PANELS = (IMAGES, SEARCH, STATISTICS, RUNNING, OUTPUT)
-"""Headings of `scanner check --help`, in order."""
+"""Headings of `scanner check --help-all`, in order."""
 
 
 @dataclass(frozen=True, slots=True)

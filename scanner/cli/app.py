@@ -15,6 +15,7 @@ import typer
 from backscan.scanner.choices import RUNNING
 from backscan.scanner.cli import command_options, console
 from backscan.scanner.cli.console import Settings, say
+from backscan.scanner.cli.short_help import HELP_ALL, common_first
 from backscan.scanner.cli.typer_signature import spread
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import ExitCode, InternalError, OptionError, ScanError
@@ -85,7 +86,7 @@ def _set_defaults(context: typer.Context, file: Path | None) -> None:
     configuration = read_configuration(file) if file else find_configuration(Path.cwd())
     if configuration is None:
         return
-    parameters: list[Any] = [each for each in context.command.params if each.name != "config_file"]
+    parameters: list[Any] = [each for each in context.command.params if each.name not in ("config_file", HELP_ALL)]
     context.default_map = defaults(configuration, parameters, command_options.FROM_FOUND_FILE)
     if file is None:
         Settings.configured = arguments(configuration, parameters, sys.argv[1:])
@@ -115,6 +116,7 @@ def _exits(command: Callable[P, ExitCode]) -> Callable[P, None]:
 
 @app.command()
 @_exits
+@common_first
 @spread
 def check(
     models: command_options.Models,
@@ -136,7 +138,7 @@ def check(
         ),
     ] = None,
 ) -> ExitCode:
-    """Scan models for backdoors and say what was found."""
+    """Scan models for backdoors and say what was found. Most scans need few options; --help-all tells the rest."""
     from backscan.scanner.cli import output, several_models
     from backscan.scanner.cli.baseline import read_baseline
     from backscan.scanner.cli.exit_code import FAIL_ON

@@ -180,7 +180,7 @@ def _key(parameter: Parameter) -> str:
 
 def _unknown(key: str, known: Iterable[str], path: Path) -> str:
     close = difflib.get_close_matches(key.replace("_", "-"), list(known), n=1)
-    hint = f"did you mean {close[0]}?" if close else "see `scanner check --help`"
+    hint = f"did you mean {close[0]}?" if close else "see `scanner check --help-all`"
     return f"expected an option of `scanner check` in {path}, found {key!r}: {hint}"
 
 

@@ -40,13 +40,13 @@ def say(sentence: str) -> None:
     typer.echo(f"scanner: {printable(sentence)}", err=True)
 
 
-def progress() -> Any:
-    """The observer of a scan on standard error."""
+def progress(about: str = "") -> Any:
+    """The observer of a scan on standard error, whose lines begin with what they are about."""
     from rich.console import Console
 
     from backscan.scanner.cli.progress_bar import ConsoleProgress
 
-    return ConsoleProgress(Console(stderr=True), quiet=Settings.quiet, verbose=Settings.verbose)
+    return ConsoleProgress(Console(stderr=True), about=about, quiet=Settings.quiet, verbose=Settings.verbose)
 
 
 def command() -> str:

@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backscan.scanner.config import ScanConfig
+from backscan.scanner.config import FEW_CLASSES, ScanConfig
 from backscan.scanner.errors import ExitCode, NoVerdictError
 from backscan.scanner.pipeline.admission import admit, read
 from backscan.scanner.pipeline.heads import ALL
 from backscan.scanner.process.parent import ModelProcess, OpenedFile, open_process
 from backscan.scanner.reports.words import dormant_text
-from backscan.scanner.results import DormantUnits
+from backscan.scanner.results import LIMITS_OF_TRANSFERABILITY, POWER_OF_TRANSFERABILITY, DormantUnits
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, IntakeReport
@@ -149,6 +149,7 @@ def _describe_opened(opened: Inspection, *, imported: bool) -> list[str]:
         f"{signature['dtype']}, batch {signature['batch'] or 'free'}",
         f"output     {signature['output_name']}: {opened['num_classes']} classes, {signature['output_kind']}",
         *(f"labels     {text}" for text in _on_labels(opened)),
+        *(f"classes    {text}" for text in _on_few_classes(opened["num_classes"])),
         *(f"output     {name}: {_use_of(name, opened)}" for name in signature["other_outputs"]),
         f"opset      {signature['opset']}, made by {exporter}",
         f"import     opens in onnxruntime{'; ' + without if without else outcome}",
@@ -165,6 +166,17 @@ def _on_labels(opened: Inspection) -> list[str]:
     return [
         "each sigmoid may hold by itself: they are read as a choice of the largest, and a scan says if several hold at "
         f"once; --output-name '{signature['output_name']}[0]' reads the first as two classes"
+    ]
+
+
+def _on_few_classes(num_classes: int) -> list[str]:
+    """What a scan tests of a model with so few classes, and with what power."""
+    if ScanConfig().for_classes(num_classes).detectors != FEW_CLASSES:
+        return []
+    return [
+        f"a scan of {num_classes} judges by detector {FEW_CLASSES[0]}, with at least 25 images of each: "
+        f"{LIMITS_OF_TRANSFERABILITY}",
+        f"tried: {POWER_OF_TRANSFERABILITY}",
     ]
 
 

@@ -29,12 +29,14 @@ class ConsoleProgress:
 
     Args:
         console: Where to write; `Console(stderr=True)` also honours NO_COLOR.
+        about: What every line begins with: the model, where there are several.
         quiet: Show warnings only.
         verbose: Also name every phase as a line of its own.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(self, console: Console, *, about: str = "", quiet: bool = False, verbose: bool = False) -> None:
         self._console = console
+        self._about = f"{about}: " if about else ""
         self._quiet = quiet
         self._verbose = verbose
         self._bar = _make_bar(console, disable=quiet or not console.is_terminal)
@@ -82,7 +84,7 @@ class ConsoleProgress:
         self._write(f"warning: {text}", style="yellow")
 
     def _write(self, text: str, style: str = "") -> None:
-        self._console.print(Text(printable(text), style=style), soft_wrap=True)
+        self._console.print(Text(printable(f"{self._about}{text}"), style=style), soft_wrap=True)
 
     def _restart(self, name: str, *, total: int | None, estimate: float | None) -> None:
         if self._task is not None:

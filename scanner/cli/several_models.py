@@ -35,6 +35,8 @@ class Order:
     """Names of the classes for reports."""
     keeping: Keeping
     """Journal and cache."""
+    about: str = ""
+    """What progress and warnings are about, where there are several models or outputs."""
 
 
 def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
@@ -50,7 +52,8 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
     for path in paths:
         journal = _journal_of(path, order.keeping.journal) if len(paths) > 1 else order.keeping.journal
         try:
-            for result in scan_heads(path, order, journal):
+            own = replace(order, about=_path_beneath(path)) if len(paths) > 1 else order
+            for result in scan_heads(path, own, journal):
                 detected |= result.verdict is Verdict.BACKDOOR_DETECTED
                 yield result
         except NameNotInModelError as error:
@@ -76,7 +79,8 @@ def scan_heads(model: Path, order: Order, journal: Path | None) -> Iterator[Scan
         return
     for head in heads:
         own = journal and journal / hashlib.sha256(head.name.encode()).hexdigest()[:8]
-        chosen = replace(order, config=replace(config, output_name=head.name))
+        about = " ".join(filter(None, (order.about, f"output {head.name}")))
+        chosen = replace(order, config=replace(config, output_name=head.name), about=about)
         yield _scan_as(model, images_for(head, clean), chosen, own, head.name)
 
 
@@ -90,7 +94,7 @@ def _scan_as(model: Path, clean: CleanSet | None, order: Order, journal: Path | 
 def scan_one(model: Path, clean: CleanSet | None, order: Order, journal: Path | None) -> ScanResult:
     """The scan of one model, with its progress shown."""
     kept = _cache() if order.keeping.cache else None
-    with progress() as observer:
+    with progress(order.about) as observer:
         return scan(
             model,
             clean,

@@ -32,8 +32,6 @@ _LEANS = 0.05
 # Up to this many times the significance a p-value is borderline.
 _NEAR = 4.0
 _MOST_PAIRS = 10
-# A class follows a pattern where more than half of its images do, and twice as many as without it.
-_FOLLOWS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,13 +365,13 @@ def _pair_name(inference: Inference) -> str:
 
 def _extent(conclusion: Inference, verification: Verification) -> str:
     """Which classes go where: many pairs at once, from all or several classes to one, or a single pair."""
-    targets = dict(reversed(conclusion.abnormal))
-    if len(targets) > 2 and len(set(targets.values())) > len(targets) // 2:
+    targets = conclusion.scattered
+    if targets:
         told = ", ".join(f"{source} to {target}" for source, target in sorted(targets.items())[:_MOST_PAIRS])
         more = " and so on" if len(targets) > _MOST_PAIRS else ""
         return f"images of {len(targets)} classes go to another class each ({told}{more})"
     others = verification.collateral
-    follow = [each.source for each in others if each.rate > _FOLLOWS and each.rate > 2.0 * each.initial_rate]
+    follow = verification.followers
     if not others:
         return ""
     if not follow and conclusion.statistic == OF_TARGETS_TOGETHER:
@@ -486,7 +484,7 @@ def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ..
     known = first_with_power((extreme, *inferences))
     if known is None:
         return ()
-    size = f"{known.detectable_size:.3g} ({known.norm})"
+    size = f"{known.detectable_size:.3g} ({known.norm.upper()})"
     return (f"a planted pair whose smallest pattern has size up to {size} would have been found",)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _SOURCES_PER_CHUNK = {"cpu": 10, "cuda": 16}
 _CHUNK_BYTES = 1 << 26
 _FEWEST_SOURCES = 5
+_MOST_RANGES = 6
 # A first estimate takes few passes (`first_order`), so more sources make a chunk.
 _SOURCES_PER_ESTIMATE = 48
 # Passes over the images that a pair takes, for the estimate of time only.
@@ -311,5 +312,22 @@ def without_images(detector: str, pair: Pair) -> PairResult:
 
 
 def named_classes(classes: Sequence[int]) -> str:
-    """`class 3`, or `classes 3, 5`."""
-    return ("class " if len(classes) == 1 else "classes ") + ", ".join(str(c) for c in classes)
+    """`class 3`, `classes 3, 5`, or of many their number and ranges: `980 classes (20 to 999)`."""
+    if len(classes) == 1:
+        return f"class {classes[0]}"
+    ranges = [f"{first}" if first == last else f"{first} to {last}" for first, last in _ranges(classes)]
+    more = " and so on" if len(ranges) > _MOST_RANGES else ""
+    if len(classes) <= _MOST_RANGES:
+        return f"classes {', '.join(map(str, sorted(classes)))}"
+    return f"{len(classes)} classes ({', '.join(ranges[:_MOST_RANGES])}{more})"
+
+
+def _ranges(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of every run of numbers."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and found[-1][1] == number - 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backscan.scanner.detectors import Searched
@@ -242,6 +243,7 @@ class Record:
             warnings=tuple(self._warnings),
             not_tested=tuple(self._not_tested),
             timings={name: round(seconds, 3) for name, seconds in self._timings.items()},
+            finished=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             source=source,
             target=target,
             repeats=repeats.records if repeats else (),

@@ -6,6 +6,7 @@ they are first used, so that a JSON or terminal report loads neither matplotlib 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -37,6 +38,8 @@ def _module(name: str) -> RenderFunction:
     """`render` of a module of this package, imported on the first call."""
 
     def render_later(results: Sequence[ScanResult], display: Display) -> str:
+        # What matplotlib says when it is first used (it builds a cache of fonts) is no message of ours.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         function: RenderFunction = import_module(f"{__name__}.{name}").render
         return function(results, display)
 

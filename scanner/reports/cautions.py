@@ -16,6 +16,7 @@ _NEAR_REVERSE = 1.5
 _NEAR_ALL = 2 / 3
 _MUCH_SHUFFLED = 0.25
 _MUCH_COLLATERAL = 0.5
+_MOST_NAMED = 3
 
 
 def cautions(result: ScanResult) -> list[str]:
@@ -70,11 +71,15 @@ def many_follow(result: ScanResult) -> str:
     """Most images of other classes follow the pattern."""
     replay = result.verification
     above = [each for each in replay.collateral if each.rate > _MUCH_COLLATERAL] if replay else []
-    if not above:
+    if replay is None or not above:
         return ""
+    names = [class_name(result.model, each.source) for each in above]
+    others = len(replay.collateral)
+    share = f"all {others} other classes" if len(names) == others else f"{len(names)} of {others} other classes"
+    which = listed(names) if len(names) <= _MOST_NAMED else share
     return (
-        f"it sends most images of {listed([class_name(result.model, each.source) for each in above])} to the target "
-        "too: the attack is from several classes, or the target is near to all"
+        f"it sends most images of {which} to the target too: the attack is from several classes, or the target is "
+        "near to all"
     )
 
 

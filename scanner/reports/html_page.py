@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from backscan.scanner.reports import plots
+from backscan.scanner.reports import html_tables, plots
+from backscan.scanner.reports.basis import deciding, rests_on_statistics
 from backscan.scanner.reports.display import Display
-from backscan.scanner.reports.matrix import LEGEND, Matrix, size_matrix
-from backscan.scanner.reports.summary import deciding, detector_name, summarise
+from backscan.scanner.reports.extent import route
+from backscan.scanner.reports.glossary import GLOSSARY
+from backscan.scanner.reports.matrix import LEGEND, size_matrix
+from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
+from backscan.scanner.reports.summary import detector_name, summarise, why
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
     IMAGE,
     calibrated_text,
     class_name,
     counted,
-    number,
+    moment,
     overall_text,
     p_text,
     pair_name,
-    percent,
     shorten,
 )
 from backscan.scanner.results import FoundPattern, Inference, ScanResult, Verdict, find_pair
 
+_ORDINARY = {
+    Verdict.NOT_DETECTED: "Every model has a smallest pattern that changes its decisions; this one is not abnormal. ",
+    Verdict.INCONCLUSIVE: "Every model has a smallest pattern that changes its decisions; nothing rests on this one. ",
+}
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -49,16 +57,24 @@ def render(results: Sequence[ScanResult], display: Display) -> str:
             script=Markup(script),  # noqa: S704 - ours, from the package
             script_digest=f"sha256-{digest}",
             scans=scans,
+            dated=_dated(results),
             legend=LEGEND,
+            glossary=GLOSSARY,
             counted=counted,
         )
     )
     return page
 
 
+def _dated(results: Sequence[ScanResult]) -> str:
+    """When the scans ended, from the first to the last."""
+    days = sorted({moment(each).replace("T", " ") for each in results if moment(each)})
+    return f"{' to '.join(dict.fromkeys((days[0], days[-1])))} UTC" if days else ""
+
+
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -67,6 +83,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["options"] = _options
+    return environment
+
+
+def _options(text: str) -> Markup:
+    """Text whose command-line options are not broken across lines: `--` alone at the end of one reads as a dash."""
+    whole = re.sub(r"--[a-z][a-z-]*", r'<span class="option">\g<0></span>', str(escape(printable(text))))
+    return Markup(whole)  # noqa: S704 - escaped just before
 
 
 def _visible(value: object) -> object:
@@ -82,53 +106,59 @@ def _title(results: Sequence[ScanResult]) -> str:
 
 def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
     """What the template shows of one scan."""
-    summary = summarise(result)
     name = f"m{index}-"  # begins every id of this scan
+    searches, by_targets = _searches(result, name), _by_targets(result)
+    shown = 0 if by_targets else 1
     return {
         "id": name.rstrip("-"),
         "label": f"Model {index + 1}: " if of > 1 else "",
         "result": result,
         "model": result.model,
         "verdict": result.verdict.value,
-        "summary": summary,
-        "pair": pair_name(result.model, result.source, result.target) if result.target is not None else "",
+        "summary": summarise(result),
+        "why": why(result),
+        "pair": route(result),
         "p": overall_text(result).removeprefix("= ") if result.calibrated_p_value is not None else "",
         "patterns": [_pattern(result, each, f"{name}p{index}-") for index, each in enumerate(result.patterns)],
         "examples": _examples(result),
-        "matrices": _matrices(result, name),
-        "figures": _figures(result, name),
-        "collateral": _collateral(result),
-        "detectors": [_detector(result, each) for each in result.detectors],
-        "targets": _targets(result),
-        "candidates": _candidates(result),
-        "tables": _tables(result),
+        "shown_searches": searches[:shown],
+        "other_searches": searches[shown:],
+        "histograms": _histograms(result, name),
+        "collateral": html_tables.collateral(result),
+        "detectors": html_tables.detectors(result),
+        "targets": html_tables.targets(result),
+        "by_targets": by_targets,
+        "rests": rests_on_statistics(result),
+        "candidates": html_tables.candidates(result),
+        "tables": html_tables.facts(result),
     }
 
 
 def _pattern(result: ScanResult, found: FoundPattern, prefix: str) -> dict[str, Any]:
     pair = pair_name(result.model, found.source, found.target)
-    norms = f"L2 {number(found.size_l2)}, L1 {number(found.size_l1)}"
-    largest = number(found.largest_change)
+    whole = route(result) or pair
+    told = "" if whole == pair else f"Found on images of {class_name(result.model, found.source)}. "
+    told += _ORDINARY.get(result.verdict, "")
+    where = "" if found.space == IMAGE else f" {INSIDE}"
     if found.space == IMAGE:
         description = f"Recovered pattern for {pair}, red adds light, blue takes it away"
-        caption = (
-            f"Signed change of each pixel, amplified. True size: {norms}; largest change of a pixel {largest} of the "
-            "range from black to white."
-        )
+        caption = f"{told}Red adds light, blue takes it away, amplified. It {pattern_in_words(result, found)}."
     else:
-        description = f"Recovered pattern for {pair} on {found.space}, mean and strongest channels"
+        description = f"Recovered pattern for {pair}{where}, mean and strongest channels"
         caption = (
-            f"What is added to {found.space} inside the model: the mean of its channels and the strongest of them, "
-            f"amplified. True size in units of the features: {norms}; largest change {largest}."
+            f"{told}What is added{where}: the mean of its channels and the strongest of them, amplified. "
+            f"{pattern_in_words(result, found)}."
         )
+    title = "Recovered pattern" if result.verdict is Verdict.BACKDOOR_DETECTED else "Pattern of the extreme pair"
     return {
-        "pair": pair,
-        "title": "Recovered pattern" if result.verdict is Verdict.BACKDOOR_DETECTED else "Pattern of the extreme pair",
-        "space": found.space,
+        "pair": whole,
+        "title": f"{title}{where}",
+        "where": where,
         "picture": Markup(plots.pattern_picture(found, prefix=prefix)),  # noqa: S704 - drawn here
+        "single": found.space == IMAGE and found.values.shape[:1] == (1,),
         "description": description,
         "caption": caption,
-        "norms": norms,
+        "size": pattern_in_words(result, found),
     }
 
 
@@ -145,27 +175,51 @@ def _examples(result: ScanResult) -> list[dict[str, str]]:
     ]
 
 
-def _by_detector(result: ScanResult) -> dict[str, Inference]:
-    """The first inference of every detector that searched pairs, the deciding one first."""
+def _by_targets(result: ScanResult) -> str:
+    """The detector of target classes that the verdict rests on; empty if it rests on pairs."""
+    basis = _basis(result)
+    return basis if basis and any(each.detector == basis for each in result.targets) else ""
+
+
+def _basis(result: ScanResult) -> str:
+    """The detector whose pattern stands for the verdict."""
     first = deciding(result)
-    ordered = ([first] if first else []) + list(result.detectors)
-    searched = {pair.detector for pair in result.pairs}
-    return {each.detector: each for each in reversed(ordered) if each.detector in searched}
+    return result.patterns[0].detector if result.patterns else first.detector if first else ""
 
 
-def _matrices(result: ScanResult, name: str) -> list[Matrix]:
+def _searched(result: ScanResult) -> list[Inference]:
+    """One inference of every detector that searched pairs, that behind the verdict first; each marks a pair."""
+    basis, shown = _basis(result), {each.key for each in result.patterns}
+    behind = deciding(result)
+    chosen: dict[str, Inference] = {}
+    for detector in dict.fromkeys(each.detector for each in result.detectors):
+        own = [each for each in result.detectors if each.detector == detector]
+        own.sort(key=lambda each: (each.key not in shown, each is not behind))
+        chosen[detector] = own[0]
+    pairs = {pair.detector for pair in result.pairs}
+    return sorted((each for each in chosen.values() if each.detector in pairs), key=lambda e: e.detector != basis)
+
+
+def _searches(result: ScanResult, name: str) -> list[dict[str, Any]]:
+    """The sizes of all pairs and the curves of each detector; the first one's verdict rests on it."""
+    basis = _basis(result) if rests_on_statistics(result) else ""
     return [
-        size_matrix(
-            result,
-            inference,
-            [pair for pair in result.pairs if pair.detector == detector],
-            name=f"{name}d{index}-",
-        )
-        for index, (detector, inference) in enumerate(_by_detector(result).items())
+        {
+            "matrix": size_matrix(
+                result,
+                inference,
+                [pair for pair in result.pairs if pair.detector == inference.detector],
+                name=f"{name}d{index}-",
+            ),
+            "where": "on the image" if inference.space == IMAGE else INSIDE,
+            "behind": inference.detector == basis,
+            "curves": _curves(result, inference, prefix=f"{name}d{index}-curves-"),
+        }
+        for index, inference in enumerate(_searched(result))
     ]
 
 
-def _figures(result: ScanResult, name: str) -> list[dict[str, Any]]:
+def _histograms(result: ScanResult, name: str) -> list[dict[str, Any]]:
     figures = []
     for index, inference in enumerate(result.detectors):
         label = shorten(pair_name(result.model, inference.source, inference.target))
@@ -175,18 +229,16 @@ def _figures(result: ScanResult, name: str) -> list[dict[str, Any]]:
             f"Histogram of the statistics of {detector_name(inference)} {null}. Most extreme: {label}; "
             f"published p {p_text(inference.p_value)}, calibrated p {calibrated_text(inference)}."
         )
-        figures.append((svg, f"Histogram of the statistics of {detector_name(inference)}", caption))
-    for index, (detector, inference) in enumerate(_by_detector(result).items()):
-        figures.append(_curves(result, detector, inference, prefix=f"{name}d{index}-curves-"))
-    return [
-        {"svg": Markup(svg), "description": description, "caption": caption}  # noqa: S704 - drawn here
-        for svg, description, caption in figures
-        if svg
-    ]
+        figures.append(_figure(svg, f"Histogram of the statistics of {detector_name(inference)}", caption))
+    return [each for each in figures if each["svg"]]
 
 
-def _curves(result: ScanResult, detector: str, inference: Inference, *, prefix: str) -> tuple[str, str, str]:
-    pairs = [pair for pair in result.pairs if pair.detector == detector]
+def _figure(svg: str, description: str, caption: str) -> dict[str, Any]:
+    return {"svg": Markup(svg), "description": description, "caption": caption}  # noqa: S704 - drawn here
+
+
+def _curves(result: ScanResult, inference: Inference, *, prefix: str) -> dict[str, Any]:
+    pairs = [pair for pair in result.pairs if pair.detector == inference.detector]
     found = find_pair(result.pairs, inference.key)
     label = shorten(pair_name(result.model, inference.source, inference.target))
     goal = float(result.config.get("goal_rate") or 0.0)
@@ -195,130 +247,6 @@ def _curves(result: ScanResult, detector: str, inference: Inference, *, prefix: 
     share = "all" if shown == len(pairs) else f"the {shown} smallest of {len(pairs)}"
     caption = (
         f"Rate to the target against size during the search, {share} pairs. Most extreme: {label}. "
-        "Choose a cell above to see its curve."
+        "Choose a cell of the table to see its curve."
     )
-    return svg, f"Rate against size for {share} pairs of {detector}", caption
-
-
-def _collateral(result: ScanResult) -> list[dict[str, Any]]:
-    replay = result.verification
-    return [
-        {
-            "name": class_name(result.model, each.source),
-            "width": f"{100 * each.rate:.1f}",
-            "rate": percent(each.rate),
-            "initial_rate": percent(each.initial_rate),
-            "num_images": each.num_images,
-        }
-        for each in (replay.collateral if replay else ())
-    ]
-
-
-def _part(inference: Inference) -> str:
-    """What a conclusion does for the verdict, as a cell."""
-    if inference.part_of:
-        return f"part of {inference.part_of.replace('-', ' ')}"
-    return ("decides, detected" if inference.detected else "decides") if inference.decides else "informs"
-
-
-def _detector(result: ScanResult, inference: Inference) -> dict[str, Any]:
-    return {
-        "name": detector_name(inference),
-        "inference": inference.inference,
-        "num_pairs": inference.num_pairs,
-        "pair": pair_name(result.model, inference.source, inference.target) if inference.target is not None else "none",
-        "published": p_text(inference.p_value).removeprefix("= "),
-        "calibrated": calibrated_text(inference).removeprefix("= "),
-        "index": number(inference.anomaly_index) if inference.anomaly_index is not None else "",
-        "part": _part(inference),
-        "remarks": inference.remarks,
-    }
-
-
-def _targets(result: ScanResult) -> list[dict[str, Any]]:
-    """For every detector that searched target classes, what it found for each."""
-    tables = []
-    for inference in result.detectors:
-        rows = [entry for entry in result.targets if entry.detector == inference.detector]
-        indices = inference.values[0] if rows and inference.null is None and inference.values else ()
-        if rows:
-            tables.append(
-                {
-                    "detector": inference.detector,
-                    "value": "Largest margin"
-                    if inference.statistic == "margin"
-                    else f"Size of the mask ({inference.norm})",
-                    "rows": [
-                        {
-                            "name": class_name(result.model, entry.target),
-                            "value": number(entry.value),
-                            "rate": percent(entry.rate),
-                            "status": entry.status.value.replace("_", " "),
-                            "index": number(indices[entry.target]) if entry.target < len(indices) else "",
-                            "chosen": entry.target == inference.target,
-                        }
-                        for entry in rows
-                    ],
-                }
-            )
-    return tables
-
-
-def _candidates(result: ScanResult) -> list[dict[str, Any]]:
-    record = result.preprocessing
-    return [
-        {
-            "name": each.name,
-            "accuracy": percent(each.accuracy),
-            "num_images": each.num_images,
-            "p": p_text(each.p_value).removeprefix("= "),
-            "tied": each.tied,
-            "chosen": record is not None and each.name == record.name,
-        }
-        for each in (record.candidates if record else ())
-    ]
-
-
-def _tables(result: ScanResult) -> list[dict[str, Any]]:
-    """Name and value of everything needed to repeat the scan."""
-    model, provenance = result.model, result.provenance
-    facts: dict[str, object] = {"file": model.name, "sha256": model.sha256, "bytes": f"{model.num_bytes:,}"}
-    facts["classes"] = model.num_classes
-    if model.signature is not None:
-        for field in (
-            "input_name",
-            "input_shape",
-            "layout",
-            "dtype",
-            "output_name",
-            "output_kind",
-            "opset",
-            "producer",
-        ):
-            facts[field.replace("_", " ")] = getattr(model.signature, field)
-    if result.data is not None:
-        facts |= {"data": result.data.name, "data digest": result.data.digest}
-    run = {
-        "version": provenance.version,
-        "python": provenance.python,
-        "platform": provenance.platform,
-        "device": provenance.device,
-        "seed": provenance.seed,
-        "protections": provenance.protections,
-        **provenance.libraries,
-    }
-    timings = {name: f"{seconds:.2f} s" for name, seconds in result.timings.items()}
-    tables = {"Model and data": facts, "Options": result.config, "Software and machine": run, "Seconds": timings}
-    return [
-        {"title": title, "rows": [(key, _cell_text(value)) for key, value in rows.items()]}
-        for title, rows in tables.items()
-        if rows
-    ]
-
-
-def _cell_text(value: object) -> str:
-    if value is None:
-        return "default"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
+    return _figure(svg, f"Rate against size for {share} pairs of {inference.detector}", caption)

@@ -10,9 +10,10 @@ from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.rules import BACKDOOR, Finding, findings_of
 from backscan.scanner.reports.summary import summarise
 from backscan.scanner.reports.text import printable
+from backscan.scanner.reports.words import moment
 from backscan.scanner.results import ScanResult, Verdict
 
-# The schema demands a time of day; reports know none, so that equal scans give equal bytes.
+# The schema demands a time of day, which reports of earlier versions do not have.
 _NO_TIME = "1970-01-01T00:00:00"
 
 
@@ -37,7 +38,7 @@ def _suite(index: int, result: ScanResult) -> ET.Element:
         package="backscan",
         id=str(index),
         hostname="localhost",
-        timestamp=_NO_TIME,
+        timestamp=moment(result) or _NO_TIME,
         tests=str(len(cases)),
         failures=str(sum(case.find("failure") is not None for case in cases)),
         errors=str(sum(case.find("error") is not None for case in cases)),
@@ -86,7 +87,11 @@ def _properties(result: ScanResult) -> dict[str, str]:
 
 def _lines(result: ScanResult) -> list[str]:
     summary = summarise(result)
-    return [summary.headline, *(f"{fact.label}: {fact.text}" for fact in summary.evidence), summary.power]
+    return [
+        summary.headline,
+        *(f"{fact.label}: {fact.text}" for fact in (*summary.evidence, *summary.detectors)),
+        summary.power,
+    ]
 
 
 def _doubts(result: ScanResult, findings: Sequence[Finding]) -> list[str]:

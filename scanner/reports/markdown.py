@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from backscan.scanner.reports.blocks import block_picture
 from backscan.scanner.reports.display import Display
+from backscan.scanner.reports.extent import route
 from backscan.scanner.reports.markup import block, code, plain
-from backscan.scanner.reports.summary import Fact, Summary, summarise
-from backscan.scanner.reports.words import counted, number, overall_text, pair_name
+from backscan.scanner.reports.sizes import pattern_in_words
+from backscan.scanner.reports.summary import Fact, Summary, summarise, why
+from backscan.scanner.reports.words import counted, moment, overall_text
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 
@@ -24,12 +26,12 @@ def render(results: Sequence[ScanResult], display: Display) -> str:
 def _table(results: Sequence[ScanResult]) -> Iterator[str]:
     yield f"# backscan: {counted(len(results), 'model')}"
     yield ""
-    yield "| model | verdict | pair | calibrated p |"
-    yield "| --- | --- | --- | --- |"
+    yield "| model | verdict | classes | calibrated p | why |"
+    yield "| --- | --- | --- | --- | --- |"
     for result in results:
-        pair = plain(pair_name(result.model, result.source, result.target)) if result.target is not None else ""
+        pair = plain(route(result))
         p_value = plain(overall_text(result).removeprefix("= ")) if result.calibrated_p_value is not None else ""
-        yield f"| {code(result.model.name)} | {summarise(result).label} | {pair} | {p_value} |"
+        yield f"| {code(result.model.name)} | {summarise(result).label} | {pair} | {p_value} | {plain(why(result))} |"
     yield ""
 
 
@@ -43,15 +45,17 @@ def _section(result: ScanResult, summary: Summary) -> Iterator[str]:
     yield from (plain(summary.power), "")
     yield from _facts("Evidence", summary.evidence)
     for pattern in result.patterns[:1] if result.verdict is not Verdict.NOT_DETECTED else ():
-        yield from _pattern(pattern)
+        yield from _pattern(result, pattern)
     yield from _bullets("Warnings", result.warnings)
     yield from _bullets("Not tested", result.not_tested)
     yield from _bullets("What to do next", summary.next_steps)
     yield "<details><summary>How this was found, and how to repeat it</summary>"
     yield ""
+    yield from _facts("Detectors", summary.detectors)
     yield from _facts("Checks", summary.checks)
     yield from _bullets("Tested", summary.tested)
-    yield f"sha256 {code(result.model.sha256)}, backscan {code(result.provenance.version)}"
+    ended = f", {moment(result).replace('T', ' ')} UTC" if moment(result) else ""
+    yield f"sha256 {code(result.model.sha256)}, backscan {code(result.provenance.version)}{ended}"
     yield from ("", block(result.provenance.command), "", "</details>", "")
 
 
@@ -69,8 +73,7 @@ def _bullets(title: str, items: Sequence[str]) -> Iterator[str]:
         yield ""
 
 
-def _pattern(pattern: FoundPattern) -> Iterator[str]:
+def _pattern(result: ScanResult, pattern: FoundPattern) -> Iterator[str]:
     picture = block_picture(pattern.values.decode())
     if picture:
-        largest, size = number(pattern.largest_change), number(pattern.size_l2)
-        yield from (block(picture.plain), "", f"Strength of the pattern (L2 {size}, largest change {largest}).", "")
+        yield from (block(picture.plain), "", f"The pattern, amplified: {pattern_in_words(result, pattern)}.", "")

@@ -146,17 +146,18 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
         return ""
     maps = _maps(values, of_image=pattern.space == IMAGE)
     peak = float(np.abs(values).max()) or 1.0
-    figure = Figure(figsize=(1.9 * len(maps) + 1.1, 2.4))
+    figure = Figure(figsize=(1.9 * len(maps) + 1.35, 2.4))
     with mpl.rc_context(_STYLE):
         grid = figure.subplots(1, len(maps), squeeze=False)[0]
-        figure.subplots_adjust(left=0.02, right=1 - 0.95 / figure.get_figwidth(), bottom=0.04, top=0.88, wspace=0.06)
+        figure.subplots_adjust(left=0.02, right=1 - 1.2 / figure.get_figwidth(), bottom=0.04, top=0.88, wspace=0.06)
         for axes, (title, shown) in zip(grid, maps, strict=True):
             image = axes.imshow(shown, cmap="RdBu_r", vmin=-peak, vmax=peak, interpolation="nearest")
             axes.set_title(title, fontsize=13)  # shrunk on phones
             axes.set_xticks([])
             axes.set_yticks([])
         bar = figure.colorbar(image, ax=list(grid), fraction=0.046, pad=0.03, ticks=[-peak, 0, peak])
-        bar.ax.set_yticklabels([number(-peak), "0", f"+{number(peak)}"], fontsize=12)
+        most = f"{number(255 * peak)}/255" if pattern.space == IMAGE else number(peak)
+        bar.ax.set_yticklabels([f"-{most}", "0", f"+{most}"], fontsize=12)
         return _svg(figure, prefix)
 
 

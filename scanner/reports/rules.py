@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from backscan.scanner.reports.summary import deciding, demonstrated, summarise
+from backscan.scanner.reports.basis import deciding, demonstrated
+from backscan.scanner.reports.summary import summarise
 from backscan.scanner.results import DEPENDS_ON_CALL, DORMANT_UNIT, GraphFinding, ScanResult, Verdict
 
 

@@ -9,7 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from backscan.scanner.reports.basis import by_transfer, deciding, demonstrated, rests_on_statistics
 from backscan.scanner.reports.cautions import cautions
+from backscan.scanner.reports.extent import route_sentence
+from backscan.scanner.reports.sizes import INSIDE, largest_size, size_in_words
+from backscan.scanner.reports.strength import p_value_text, strength_text
 from backscan.scanner.reports.words import (
     IMAGE,
     calibrated_text,
@@ -18,19 +22,16 @@ from backscan.scanner.reports.words import (
     dormant_text,
     duration,
     listed,
-    num_draws,
-    num_tests,
+    moment,
     number,
-    overall_text,
     p_text,
     pair_name,
     percent,
-    size_text,
     times_text,
 )
 from backscan.scanner.results import (
     LIMITS_OF_TRANSFERABILITY,
-    TRANSFERABILITY,
+    POWER_OF_TRANSFERABILITY,
     GraphFinding,
     Inference,
     PairStatus,
@@ -52,6 +53,8 @@ LABELS = {
 
 GRAPH_PHASE = "graph"
 """Name of the phase that searches the graph for switches."""
+FEATURES = "features"
+"""Detector of patterns inside the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,11 @@ class Summary:
     statement: str
     """What follows the label: the rest of the verdict in one sentence."""
     strength: str
-    """How strong the evidence is, in one sentence; empty without statistics."""
+    """How often as much would be seen without a backdoor, in one sentence; empty where nothing was judged."""
     evidence: tuple[Fact, ...]
     """What the verdict rests on, most important first."""
+    detectors: tuple[Fact, ...]
+    """What each detector and statistic says; empty where the evidence says it all."""
     checks: tuple[Fact, ...]
     """What had to hold before anything could be said."""
     tested: tuple[str, ...]
@@ -96,23 +101,14 @@ def summarise(result: ScanResult) -> Summary:
     return Summary(
         label=LABELS[result.verdict],
         statement=_statement(result),
-        strength=_strength(result),
+        strength=strength_text(result),
         evidence=tuple(_evidence(result)),
+        detectors=tuple(_detector_facts(result)),
         checks=tuple(_checks(result)),
         tested=tuple(_tested(result)),
         power=_power(result),
         next_steps=_NEXT_STEPS[result.verdict],
     )
-
-
-def deciding(result: ScanResult) -> Inference | None:
-    """The conclusion behind the verdict; where no p-value decides, the first that informs."""
-    return result.deciding_conclusion or next(iter(result.detectors), None)
-
-
-def demonstrated(result: ScanResult) -> GraphFinding | None:
-    """The first graph finding that was shown to change a decision."""
-    return next((finding for finding in result.findings if finding.demonstrated), None)
 
 
 def _statement(result: ScanResult) -> str:
@@ -126,74 +122,47 @@ def _statement(result: ScanResult) -> str:
             return f"{reason[:1].upper()}{reason[1:]}."
 
 
+def why(result: ScanResult) -> str:
+    """The reason in one sentence, for a list of several models."""
+    if result.verdict is Verdict.BACKDOOR_DETECTED or not result.reasons:
+        return _statement(result)
+    return f"{result.reasons[0][:1].upper()}{result.reasons[0][1:]}."
+
+
 def _detection(result: ScanResult) -> str:
-    inference, finding = deciding(result), demonstrated(result)
-    if finding is not None and not (inference and inference.detected):
+    finding = demonstrated(result)
+    if finding is not None and not rests_on_statistics(result):
         return f"A switch in the graph ({finding.rule}) changes the model's decision."
-    source = class_name(result.model, result.source)
-    target = class_name(result.model, result.target)
-    return f"One small pattern turns images of {source} into {target}."
-
-
-def _strength(result: ScanResult) -> str:
-    if result.p_value is None:
-        return ""
-    by_transfer = _by_transfer(deciding(result))
-    draws = "at least 1/45 by calibration" if by_transfer else f"{num_draws(result)} draws"
-    origin = [_correction(result), draws if by_transfer or num_draws(result) else ""]
-    shown = f" ({', '.join(filter(None, origin))})" if any(origin) else ""
-    decider = "published" if result.config.get("published_p") else "calibrated"
-    return (
-        f"Calibrated p {overall_text(result)}{shown}, published p {p_text(result.p_value)}; "
-        f"threshold {number(result.significance)} on the {decider} p."
-    )
-
-
-def _by_transfer(inference: Inference | None) -> bool:
-    """Whether a conclusion is one of transferability: without a null, draws or a size that would be found."""
-    return inference is not None and inference.statistic == TRANSFERABILITY
-
-
-def _correction(result: ScanResult) -> str:
-    """How the p-value of one test became that of the verdict: `<= 0.001 x 4 tests`; empty with a single test."""
-    inference, tests = deciding(result), num_tests(result)
-    if inference is None or inference.calibrated_p_value is None or tests == 1:
-        return ""
-    capped = ", at most 1" if inference.calibrated_p_value * tests > 1 else ""
-    return f"{calibrated_text(inference).removeprefix('= ')} x {tests} tests{capped}"
+    return route_sentence(result)
 
 
 def _evidence(result: ScanResult) -> list[Fact]:
     # The headline of a scan without a finding already gives the first reason.
     told = result.verdict in (Verdict.INCONCLUSIVE, Verdict.NO_VERDICT)
     facts = [Fact("reason", reason) for reason in result.reasons[told:]]
+    if p_values := p_value_text(result):
+        facts.append(Fact("p-value", p_values))
     inference = deciding(result)
     if inference is not None and inference.decides and inference.target is not None:
         facts.append(Fact("extreme pair", _extreme_pair(result, inference)))
     facts += _control_facts(result)
     facts += _replay_facts(result)
-    rests = _rests_on_statistics(result, inference)
-    if result.verdict is Verdict.BACKDOOR_DETECTED and rests:
+    if result.verdict is Verdict.BACKDOOR_DETECTED and rests_on_statistics(result):
         facts += [Fact("caution", sentence) for sentence in cautions(result)]
-    if len(result.detectors) > 1 or not all(each.decides for each in result.detectors):
-        behind = inference if rests else None
-        facts += [
-            Fact("detector", detector_text(result, each, behind_verdict=each is behind)) for each in result.detectors
-        ]
     facts += [Fact("graph", _finding_text(finding)) for finding in result.findings]
     return facts
 
 
-def _rests_on_statistics(result: ScanResult, inference: Inference | None) -> bool:
-    """Whether the verdict follows from a p-value: not from a switch in the graph, nor from a lack of evidence."""
-    if result.verdict is Verdict.BACKDOOR_DETECTED:
-        return inference is not None and inference.detected
-    return result.verdict is Verdict.NOT_DETECTED
+def _detector_facts(result: ScanResult) -> list[Fact]:
+    if len(result.detectors) == 1 and result.detectors[0].decides:
+        return []
+    behind = deciding(result) if rests_on_statistics(result) else None
+    return [Fact("detector", detector_text(result, each, behind_verdict=each is behind)) for each in result.detectors]
 
 
 def _extreme_pair(result: ScanResult, inference: Inference) -> str:
     pair = find_pair(result.pairs, inference.key)
-    size = f", size {size_text(pair.size, inference.norm)}" if pair and pair.size is not None else ""
+    size = f", size {size_in_words(result, inference, pair.size)}" if pair and pair.size is not None else ""
     moves = ""
     if pair and pair.transfer and pair.transfer.rate is not None:
         moves = (
@@ -265,10 +234,10 @@ def _role(inference: Inference, *, behind_verdict: bool) -> str:
 
 
 def detector_name(inference: Inference) -> str:
-    """`pairwise, image, plain`, or `targets together`."""
+    """`pairwise, plain`, or `targets together`; the tensor of a pattern inside the model is a detail."""
     if inference.witnesses:
         return inference.statistic.replace("-", " ")
-    return f"{inference.detector}, {inference.space}, {inference.statistic}"
+    return f"{inference.detector}, {inference.statistic}"
 
 
 def _finding_text(finding: GraphFinding) -> str:
@@ -291,8 +260,11 @@ def _checks(result: ScanResult) -> list[Fact]:
         facts.append(Fact("among trusted models", _pool_text(result.pool)))
     if result.repeats:
         facts.append(Fact("repeats", _repeats_text(result.repeats)))
+    if inside := sorted({each.space for each in result.detectors if each.detector == FEATURES}):
+        facts.append(Fact("features", f"patterns {INSIDE} are added to {listed(inside)} (--cut)"))
     if result.timings:
-        facts.append(Fact("time", duration(sum(result.timings.values()))))
+        ended = f", until {moment(result).replace('T', ' ')} UTC" if moment(result) else ""
+        facts.append(Fact("wall time", f"{duration(sum(result.timings.values()))}{ended}"))
     return facts
 
 
@@ -344,21 +316,29 @@ def _data_text(result: ScanResult) -> str:
 
 
 def _tested(result: ScanResult) -> list[str]:
-    goal = percent(result.config.get("goal_rate"))
-    searched: dict[tuple[str, str], str] = {}
+    searched: dict[str, str] = {}
     # Of one detector the statistic with most values has one for every pair that was searched.
     for each in sorted(result.detectors, key=lambda inference: -inference.num_pairs):
-        if each.num_pairs:
-            what = "class pair" if len(each.values) > 1 else "class"
-            searched.setdefault((each.detector, each.space), counted(each.num_pairs, what))
-    tested = [
-        f"{pairs} with detector {name}, space {space}, goal rate {goal}" for (name, space), pairs in searched.items()
-    ]
+        if each.num_pairs and not each.witnesses:
+            searched.setdefault(each.detector, _searched_text(result, each))
+    tested = list(searched.values())
     if result.findings or GRAPH_PHASE in result.timings:  # said only of scans that did search the graph
         tested.append(f"the graph, for switches: {counted(len(result.findings), 'finding')}")
     if result.dormant_units is not None:
         tested.append(dormant_text(result.dormant_units))
     return tested
+
+
+def _searched_text(result: ScanResult, inference: Inference) -> str:
+    """What one detector searched: how many pairs or classes, where, and up to what size."""
+    counting = counted(inference.num_pairs, "class pair" if len(inference.values) > 1 else "class")
+    where = f"with detector {inference.detector}{f', {INSIDE}' if inference.detector == FEATURES else ''}"
+    if not any(pair.detector == inference.detector for pair in result.pairs):
+        return f"{counting} {where}"
+    if by_transfer(inference):
+        return f"{counting} {where}: patterns of single images, sizes up to {largest_size(result, inference)}"
+    goal = percent(result.config.get("goal_rate"))
+    return f"{counting} {where}: goal rate {goal}, sizes up to {largest_size(result, inference)}"
 
 
 def _power(result: ScanResult) -> str:
@@ -369,14 +349,14 @@ def _power(result: ScanResult) -> str:
             return "Power: no class pair was searched, so no planted pattern could have been found."
         pairs = counted(len(searched), "class pair")
         return f"Power: none, as the scan ended before anything was judged; {pairs} had been searched."
-    if _by_transfer(extreme):
-        return f"Power: {LIMITS_OF_TRANSFERABILITY}."
+    if by_transfer(extreme):
+        return f"Power: {LIMITS_OF_TRANSFERABILITY}. Tried: {POWER_OF_TRANSFERABILITY}."
     inference = first_with_power((extreme, *result.detectors))
     if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
-    size = size_text(inference.detectable_size, inference.norm)
-    units = "pixel units [0, 1]" if inference.space == IMAGE else "units of the features"
-    return f"Power: a planted pair whose smallest pattern has size up to {size} in {units} would have been found."
+    size = size_in_words(result, inference, inference.detectable_size)
+    where = "" if inference.space == IMAGE else f" {INSIDE}"
+    return f"Power: a planted pair whose smallest pattern{where} has size up to {size}, would have been found."
 
 
 _NEXT_STEPS = {

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from backscan.scanner.reports.blocks import block_picture
 from backscan.scanner.reports.display import Display
-from backscan.scanner.reports.summary import Fact, Summary, summarise
+from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
+from backscan.scanner.reports.summary import Fact, Summary, summarise, why
 from backscan.scanner.reports.text import printable
-from backscan.scanner.reports.words import IMAGE, duration, number, overall_text, pair_name
+from backscan.scanner.reports.words import IMAGE, duration, overall_text
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 _STYLES = {
@@ -72,13 +73,13 @@ def _print_result(console: Console, result: ScanResult, display: Display) -> Non
         console.print(_plain(summary.strength))
     console.print()
     for pattern in result.patterns[:1] if result.verdict is not Verdict.NOT_DETECTED else ():
-        _print_pattern(console, pattern, display)
+        _print_pattern(console, result, pattern, display)
     console.print(_facts(_lines(result, summary)))
 
 
 def _lines(result: ScanResult, summary: Summary) -> list[tuple[Fact, str]]:
     """All facts with the style of each."""
-    lines = [(fact, "") for fact in (*summary.evidence, *summary.checks)]
+    lines = [(fact, "") for fact in (*summary.evidence, *summary.detectors, *summary.checks)]
     lines += [(Fact("warning", warning), "yellow") for warning in result.warnings]
     lines += [(Fact("tested", tested), "dim") for tested in summary.tested]
     lines += [(Fact("not tested", "; ".join(result.not_tested) or "nothing was recorded"), "")]
@@ -98,37 +99,32 @@ def _facts(lines: Sequence[tuple[Fact, str]]) -> Table:
     return table
 
 
-def _print_pattern(console: Console, pattern: FoundPattern, display: Display) -> None:
+def _print_pattern(console: Console, result: ScanResult, pattern: FoundPattern, display: Display) -> None:
     picture = block_picture(
         pattern.values.decode(), columns=min(_PICTURE_WIDTH, display.width - 4), colour=display.colour
     )
     if not picture:
         return
     console.print(Padding(picture, (0, 0, 0, 2)))
-    norms = f"L2 {number(pattern.size_l2)}, L1 {number(pattern.size_l1)}"
-    unit = " of a pixel" if pattern.space == IMAGE else ""
-    caption = f"pattern in {pattern.space}: {norms}, largest change{unit} {number(pattern.largest_change)}"
-    console.print(_plain(f"  {caption}; amplified here", "dim"), end="\n\n")
+    where = "" if pattern.space == IMAGE else f" {INSIDE}"
+    caption = f"pattern{where}, amplified here: {pattern_in_words(result, pattern)}"
+    console.print(Padding(_plain(caption, "dim"), (0, 0, 1, 2)))
 
 
 def _table(results: Sequence[ScanResult]) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("model", "verdict", "pair", "p", "time"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("verdict", "model", "why"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "verdict")
     for result in results:
         table.add_row(*map(_plain, _row(result)))
     return table
 
 
-def _row(result: ScanResult) -> tuple[str, str, str, str, str]:
-    has_pair = result.target is not None
-    return (
-        result.model.name,
-        summarise(result).label,
-        pair_name(result.model, result.source, result.target) if has_pair else "",
-        overall_text(result).removeprefix("= ") if result.calibrated_p_value is not None else "",
-        duration(sum(result.timings.values())) if result.timings else "",
-    )
+def _row(result: ScanResult) -> tuple[str, str, str]:
+    p_value = f"p {overall_text(result)}" if result.calibrated_p_value is not None else ""
+    lasted = duration(sum(result.timings.values())) if result.timings else ""
+    told = ", ".join(filter(None, (p_value, lasted)))
+    return summarise(result).label, result.model.name, f"{why(result)}{f' ({told})' if told else ''}"
 
 
 def _plain(text: str, style: str = "") -> Text:

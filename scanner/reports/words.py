@@ -1,6 +1,7 @@
 """How numbers, classes and pairs read in every report."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from backscan.scanner.results import DormantUnits, Inference, ModelRecord, ScanResult
@@ -56,6 +57,11 @@ def num_draws(result: ScanResult) -> int:
     """Draws behind the calibrated p-value of the verdict: those of the conclusion that it rests on."""
     deciding = result.deciding_conclusion
     return result.bootstrap_draws if deciding is None else deciding.bootstrap_draws
+
+
+def moment(result: ScanResult) -> str:
+    """When the scan ended, `2026-11-29T12:50:00`; empty if the report does not say it, or says something else."""
+    return result.finished[:-1] if re.fullmatch(r"\d{4}(-\d\d){2}T\d\d(:\d\d){2}Z", result.finished) else ""
 
 
 def duration(seconds: float) -> str:

@@ -23,6 +23,7 @@ from backscan.scanner.results.inference import (
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,
     PAIR_RATE,
+    POWER_OF_TRANSFERABILITY,
     RATE_STATISTICS,
     TARGET_RATE,
     TRANSFERABILITY,

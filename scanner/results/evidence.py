@@ -18,6 +18,8 @@ DEPENDS_ON_CALL = "depends-on-call"
 DORMANT_UNIT = "dormant-unit"
 """Rule of the graph finding that a unit which ordinarily stands still decides once a pattern wakes it."""
 
+_FOLLOWS = 0.5
+
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class FoundPattern:
@@ -121,6 +123,12 @@ class Verification:
     def key(self) -> PairKey:
         """Detector, source and target."""
         return self.detector, self.source, self.target
+
+    @property
+    def followers(self) -> tuple[int, ...]:
+        """Other classes that follow the pattern: most of their images, and twice as many as without it."""
+        follow = (each for each in self.collateral if each.rate > _FOLLOWS and each.rate > 2.0 * each.initial_rate)
+        return tuple(each.source for each in follow)
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

@@ -130,7 +130,9 @@ class ScanResult:
     not_tested: tuple[str, ...] = ()
     """What this scan cannot speak about."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds a phase; the only part that differs between equal scans."""
+    """Seconds a phase; with `finished` the only part that differs between equal scans."""
+    finished: str = field(default="", compare=False)
+    """When the scan ended, `2026-11-29T12:50:00Z` in UTC; empty in reports of earlier versions."""
 
     deciding: int | None = None
     """Place in `detectors` of the conclusion that the verdict rests on; None where none has a p-value that decides."""

@@ -166,6 +166,7 @@ def test_the_top_level_is_that_of_the_contract():
         "targets",  # of detectors that search once per target class
         "screens",  # of detectors that search some pairs of many
         "deciding",  # which conclusion the verdict rests on
+        "finished",  # when the scan ended
         "dormant_units",  # counts of those inside the model
         "searched_file",  # where the pattern was replayed on another file
     }

@@ -54,7 +54,12 @@
 
     const found = table.querySelector("td.found");
     const frame = table.parentElement;
-    if (found) frame.scrollLeft = found.offsetLeft + found.offsetWidth - frame.clientWidth;
+    const bringIntoSight = () => {
+      if (found) frame.scrollLeft = found.offsetLeft + found.offsetWidth - frame.clientWidth;
+    };
+    bringIntoSight();
+    const folded = table.closest("details");
+    if (folded) folded.addEventListener("toggle", bringIntoSight);
 
     const cellOf = (event) => event.target.closest("td[role=gridcell]");
     table.addEventListener("mouseover", (event) => { const cell = cellOf(event); if (cell) show(cell); });

@@ -153,7 +153,7 @@ def test_no_file_no_options(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("images_per_class = 3", "found 'images_per_class': did you mean images-per-class"),
-        ("frobnicate = 3", "found 'frobnicate': see `scanner check --help`"),
+        ("frobnicate = 3", "found 'frobnicate': see `scanner check --help-all`"),
         ("models = 3", "found 'models'"),
         ("data = 3", "'data' in .* to name a file or folder, found 3"),
         ("report = [3]", "'report' in .* to name a file or folder"),

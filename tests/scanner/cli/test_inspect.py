@@ -111,3 +111,20 @@ def test_a_folder_is_told_by_what_lies_in_it(tmp_path, small):
     (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
     with pytest.raises(UserError, match=r"tf2onnx\.convert --saved-model"):
         inspect_model(tmp_path / "saved", IN_PROCESS)
+
+
+def scores(num_classes: int) -> bytes:
+    return planted.shortcut(num_classes=num_classes, source=None)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4, 5])
+def test_of_few_classes_it_says_what_is_tested_and_with_what_power(tmp_path, num_classes):
+    path = tmp_path / "few.onnx"
+    path.write_bytes(scores(num_classes))
+    told = [line for line in describe(inspect_model(path, IN_PROCESS)).splitlines() if line.startswith("classes ")]
+    if num_classes > 4:
+        assert told == []
+    else:
+        assert f"a scan of {num_classes} judges by detector transferability" in told[0]
+        assert "a patch of a few pixels, or an attack both ways, may be missed" in told[0]
+        assert "15 of 15 planted chessboards" in told[1]

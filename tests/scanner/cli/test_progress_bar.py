@@ -47,6 +47,15 @@ def test_quiet_keeps_warnings_only() -> None:
     assert written(target).splitlines() == ["warning: node \\x1b[31mred[/] is odd"]
 
 
+def test_of_several_models_every_line_names_its_own() -> None:
+    target = console(terminal=False)
+    progress = ConsoleProgress(target, about="models/a.onnx")
+    progress.warn("few images")
+    progress.plan("pairwise", 90, None)
+    told = "models/a.onnx: warning: few images\nmodels/a.onnx: pairwise: 90 class pairs to search\n"
+    assert written(target) == told
+
+
 def test_verbose_names_phases() -> None:
     target = console(terminal=False)
     with ConsoleProgress(target, verbose=True) as progress:

@@ -244,6 +244,15 @@ def test_searches_under_other_preprocessing_do_not_share_a_chunk(tmp_path: Path)
     assert [len(model.asked) for model in models] == [4, 4, 0]
 
 
-@pytest.mark.parametrize(("classes", "text"), [([3], "class 3"), ([3, 5, 9], "classes 3, 5, 9")])
+@pytest.mark.parametrize(
+    ("classes", "text"),
+    [
+        ([3], "class 3"),
+        ([3, 5, 9], "classes 3, 5, 9"),
+        (list(range(20, 1000)), "980 classes (20 to 999)"),
+        ([0, 1, 2, 5, 7, 8, 9], "7 classes (0 to 2, 5, 7 to 9)"),
+        (list(range(0, 200, 2)), "100 classes (0, 2, 4, 6, 8, 10 and so on)"),
+    ],
+)
 def test_classes_in_a_sentence(classes, text):
     assert named_classes(classes) == text

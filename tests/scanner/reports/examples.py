@@ -354,6 +354,7 @@ def _scan(num_classes: int, pairs: list[PairResult], detectors: tuple[Inference,
             "patterns that replace a patch or act on features",
             "patterns larger than the size limit",
         ),
+        finished="2026-01-02T03:04:05Z",
         timings={"import": 1.25, "graph": 0.5, "search": 84.0, "infer": 0.75, "verify": 2.0},
     )
 

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from backscan.scanner.reports import render
-from tests.scanner.reports.examples import detected, hostile, no_verdict, not_detected, with_findings
+from backscan.scanner.results import ScanResult
+from tests.scanner.reports.examples import detected, hostile, inconclusive, no_verdict, not_detected, with_findings
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -28,7 +30,19 @@ pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="no browser: install chromium and chromium-driver from the system's packages"
 )
 
+
+def from_everywhere() -> ScanResult:
+    """Detected, and all other classes go to the target too."""
+    found = detected()
+    assert found.verification is not None
+    collateral = tuple(replace(each, rate=0.9) for each in found.verification.collateral)
+    return replace(found, verification=replace(found.verification, collateral=collateral))
+
+
 PAGES = {
+    "all_to_one": lambda: render(from_everywhere(), "html"),
+    "not_detected": lambda: render(not_detected(), "html"),
+    "inconclusive": lambda: render(inconclusive(), "html"),
     "detected": lambda: render(detected(), "html"),
     "detected_43": lambda: render(detected(43), "html"),
     "hostile": lambda: render(hostile(), "html"),
@@ -119,6 +133,7 @@ def test_a_page_is_accessible(browser: webdriver.Chrome, pages: dict[str, Path],
     show(browser, pages[name])
     for dark in (False, True):
         view(browser, width=1280, dark=dark)
+        browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
         found = Axe().run(browser)
         told = [f"{rule['id']}: {node['html'][:120]}" for rule in found["violations"] for node in rule["nodes"]]
         assert told == []
@@ -167,6 +182,19 @@ def test_the_table_answers_to_the_keyboard(browser: webdriver.Chrome, pages: dic
     assert details(browser) == "source and target are the same class"
     browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT, Keys.ENTER)
     assert browser.find_element(By.CSS_SELECTOR, "td.pinned").get_attribute("data-pair") == "1-2"
+
+
+@pytest.mark.parametrize("name", ["detected", "all_to_one", "not_detected", "inconclusive"])
+def test_nothing_is_cut_on_a_phone(browser: webdriver.Chrome, pages: dict[str, Path], name: str) -> None:
+    show(browser, pages[name], width=390)
+    browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+    cut = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+    assert browser.execute_script(cut) == 0
+    tall = (
+        "return [...document.querySelectorAll('.cards td')].filter((e) => e.clientHeight > 4.4 * parseFloat("
+        "getComputedStyle(e).lineHeight)).map((e) => e.textContent)"
+    )
+    assert browser.execute_script(tall) == []
 
 
 def test_the_most_extreme_pair_is_in_sight(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:

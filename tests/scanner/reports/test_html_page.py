@@ -7,7 +7,7 @@ import pytest
 from lxml import html
 
 from backscan.scanner.reports import render
-from backscan.scanner.results import ScanResult
+from backscan.scanner.results import ScanResult, Verdict
 from tests.scanner.reports.examples import ALL, bare, detected, hostile, inconclusive, no_verdict, not_detected
 from tests.scanner.reports.golden import check
 
@@ -42,7 +42,7 @@ def test_everything_of_a_detection_is_there() -> None:
     result = detected()
     document = page(result)
     said = text_of(document)
-    assert "Calibrated p <= 0.002 (<= 0.001 x 2 tests, 999 draws), published p = 2.1e-13" in said
+    assert "calibrated <= 0.002 (<= 0.001 x 2 tests, 999 draws), published = 2.1e-13" in said
     assert "L2 0.256" in said
     assert len(document.xpath("//div[@class='before-after']/img")) == 8
     assert "decided as automobile (1), with the pattern as truck (9)" in said
@@ -119,7 +119,52 @@ def test_several_models_start_with_a_table() -> None:
 def test_a_pattern_that_is_no_image_is_told_in_words() -> None:
     result = detected()
     features = replace(result.patterns[0], space="conv1_out", values=replace(result.patterns[0].values, shape=(3072,)))
-    assert "acts on conv1_out and cannot be drawn" in text_of(page(replace(result, patterns=(features,))))
+    said = text_of(page(replace(result, patterns=(features,))))
+    assert "acts inside the model and cannot be drawn" in said
+    assert "conv1_out" not in said
+
+
+def headings(*results: ScanResult) -> list[str]:
+    return [text_of(each).partition(",")[0].partition(":")[0] for each in page(*results).xpath("//h1 | //h2")]
+
+
+def test_what_was_found_stands_first_and_what_was_not_does_not() -> None:
+    assert headings(detected())[1:4] == ["Recovered pattern", "Warnings", "What to do next"]
+    assert headings(replace(detected(), verdict=Verdict.NOT_DETECTED))[1:3] == ["Warnings", "What to do next"]
+
+
+def test_the_table_that_the_verdict_rests_on_stands_alone() -> None:
+    inside = replace(detected().detectors[0], detector="features", space="conv1", source=2, target=3)
+    pairs = tuple(replace(pair, detector="features") for pair in detected().pairs)
+    both = replace(detected(), detectors=(inside, *detected().detectors), deciding=1, pairs=pairs + detected().pairs)
+    document = page(both)
+    (shown,) = [each for each in document.xpath("//table[@role='grid']") if not each.xpath("ancestor::details")]
+    assert shown.xpath(".//td[contains(@class, 'found')]/@data-pair") == ["1-9"]
+    assert "on the image: the verdict rests on this" in text_of(document)
+    (folded,) = document.xpath("//details//table[@role='grid']")
+    assert folded.xpath(".//td[contains(@class, 'found')]/@data-pair") == ["2-3"]
+    assert "conv1" not in " ".join(text_of(each) for each in document.xpath("//section[not(.//details)]//h2"))
+
+
+def test_every_cell_of_a_card_names_its_column() -> None:
+    document = page(detected(), not_detected())
+    cells = document.xpath("//table[@class='cards']//tbody//td")
+    assert cells
+    assert all(each.get("data-label") for each in cells)
+
+
+def test_options_are_not_broken_and_stay_text() -> None:
+    warned = replace(detected(3), warnings=("pass --preprocess <b>now</b>",))
+    document = page(warned)
+    assert "--preprocess" in [text_of(each) for each in document.xpath("//*[@class='option']")]
+    assert "pass --preprocess <b>now</b>" in text_of(document)
+
+
+def test_a_page_is_dated_and_has_a_glossary() -> None:
+    assert "scanned 2026-01-02 03:04:05 UTC" in text_of(page(detected()).xpath("//header")[0])
+    later = replace(not_detected(), finished="2026-01-02T04:00:00Z")
+    assert "2026-01-02 03:04:05 to 2026-01-02 04:00:00 UTC" in text_of(page(later, detected()).xpath("//header")[0])
+    assert "held-out images" in [text_of(each) for each in page(detected()).xpath("//dt")]
 
 
 def test_a_scan_without_images_has_no_table_of_sizes() -> None:

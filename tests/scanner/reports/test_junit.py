@@ -1,5 +1,6 @@
 """JUnit XML against the usual schema (Ant's, which ub-test-reports ships) and read back by junitparser."""
 
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -25,6 +26,14 @@ def test_valid_by_the_usual_schema(example: str) -> None:
 @pytest.mark.parametrize("example", ["detected_3", "with_findings", "hostile"])
 def test_golden(example: str) -> None:
     check(f"{example}.junit.xml", render(ALL[example](), "junit"))
+
+
+def test_the_time_is_that_of_the_scan() -> None:
+    (suite,) = read(detected())
+    assert suite.timestamp == "2026-01-02T03:04:05"
+    for unknown in ("", "yesterday", '2026-01-02T03:04:05Z" x="'):
+        (suite,) = read(replace(detected(), finished=unknown))
+        assert suite.timestamp == "1970-01-01T00:00:00"
 
 
 def test_a_detection_fails_and_a_scan_without_answer_errs() -> None:

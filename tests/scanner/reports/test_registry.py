@@ -1,5 +1,6 @@
 """What holds for every report format, read from the table."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,13 @@ def test_an_unknown_suffix_names_the_known_ones() -> None:
 def test_an_unknown_format_names_the_known_ones() -> None:
     with pytest.raises(OptionError, match=r"json.*found 'pdf'"):
         render(detected(3), "pdf")
+
+
+def test_the_first_drawing_says_nothing_of_fonts(tmp_path: Path) -> None:
+    """Matplotlib tells on standard error that it builds a cache, where it has none."""
+    code = "from backscan.scanner.reports import render; from tests.scanner.reports.examples import detected\n"
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
+    command = (sys.executable, "-c", f"{code}render(detected(3), 'html')")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert list(tmp_path.glob("fontlist*")), "no cache was built, so this shows nothing"

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from backscan.scanner.reports.summary import deciding, summarise
+from backscan.scanner.reports.basis import deciding
+from backscan.scanner.reports.summary import summarise
 from backscan.scanner.results import ScanResult, ScreenRecord, Verdict
 from tests.scanner.reports.examples import (
     ALL,
@@ -45,10 +46,15 @@ def test_power_is_not_claimed_where_it_is_unknown() -> None:
     assert "up to 0.62 (L2)" in summarise(not_detected()).power
 
 
+def p_values(result: ScanResult) -> str:
+    return next(fact.text for fact in summarise(result).evidence if fact.label == "p-value")
+
+
 def test_the_published_p_decides_when_asked() -> None:
     chosen = replace(detected(), config={**detected().config, "published_p": True})
-    assert "on the published p" in summarise(chosen).strength
-    assert "on the calibrated p" in summarise(detected()).strength
+    assert "on the published p" in p_values(chosen)
+    assert "on the calibrated p" in p_values(detected())
+    assert summarise(chosen).strength.startswith("Less than 1 chance in a million of this without a backdoor")
 
 
 def test_the_conclusion_behind_the_verdict_is_the_one_that_is_stored() -> None:
@@ -60,9 +66,9 @@ def test_the_conclusion_behind_the_verdict_is_the_one_that_is_stored() -> None:
 
 
 def test_the_p_value_says_for_how_many_tests_it_was_multiplied() -> None:
-    assert "0.82 (0.41 x 2 tests, 999 draws)" in summarise(not_detected()).strength
+    assert "0.82 (0.41 x 2 tests, 999 draws)" in p_values(not_detected())
     one = replace(not_detected(), detectors=not_detected().detectors[:1], calibrated_p_value=0.41)
-    assert "= 0.41 (999 draws)" in summarise(one).strength
+    assert "= 0.41 (999 draws)" in p_values(one)
 
 
 def cautions(result: ScanResult) -> list[str]:
@@ -99,7 +105,7 @@ def test_what_speaks_against_a_planted_pattern_is_told_of_detections_alone() -> 
 
 
 def resting(result: ScanResult) -> list[str]:
-    return [fact.text for fact in summarise(result).evidence if "rests on this" in fact.text]
+    return [fact.text for fact in summarise(result).detectors if "rests on this" in fact.text]
 
 
 def test_the_detector_on_which_the_verdict_rests_is_marked() -> None:

@@ -1,0 +1,28 @@
+"""What a verdict rests on: a conclusion of the statistics, a switch in the graph, or nothing yet."""
+
+from __future__ import annotations
+
+from backscan.scanner.results import TRANSFERABILITY, GraphFinding, Inference, ScanResult, Verdict
+
+
+def deciding(result: ScanResult) -> Inference | None:
+    """The conclusion behind the verdict; where no p-value decides, the first that informs."""
+    return result.deciding_conclusion or next(iter(result.detectors), None)
+
+
+def demonstrated(result: ScanResult) -> GraphFinding | None:
+    """The first graph finding that was shown to change a decision."""
+    return next((finding for finding in result.findings if finding.demonstrated), None)
+
+
+def by_transfer(inference: Inference | None) -> bool:
+    """Whether a conclusion is one of transferability: without a null, draws or a size that would be found."""
+    return inference is not None and inference.statistic == TRANSFERABILITY
+
+
+def rests_on_statistics(result: ScanResult) -> bool:
+    """Whether the verdict follows from a p-value: not from a switch in the graph, nor from a lack of evidence."""
+    inference = deciding(result)
+    if result.verdict is Verdict.BACKDOOR_DETECTED:
+        return inference is not None and inference.detected
+    return result.verdict is Verdict.NOT_DETECTED

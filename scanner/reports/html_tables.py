@@ -1,0 +1,149 @@
+"""What the tables of the HTML page hold, as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from backscan.scanner.reports.summary import detector_name
+from backscan.scanner.reports.words import calibrated_text, class_name, number, p_text, pair_name, percent
+from backscan.scanner.results import Inference, ScanResult, TargetResult
+
+
+def collateral(result: ScanResult) -> list[dict[str, Any]]:
+    """What the pattern does to images of the other classes."""
+    replay = result.verification
+    return [
+        {
+            "name": class_name(result.model, each.source),
+            "width": f"{100 * each.rate:.1f}",
+            "rate": percent(each.rate),
+            "initial_rate": percent(each.initial_rate),
+            "num_images": each.num_images,
+        }
+        for each in (replay.collateral if replay else ())
+    ]
+
+
+def detectors(result: ScanResult) -> list[dict[str, Any]]:
+    """What each detector and statistic concluded."""
+    return [
+        {
+            "name": detector_name(each),
+            "inference": each.inference,
+            "num_pairs": each.num_pairs,
+            "pair": pair_name(result.model, each.source, each.target) if each.target is not None else "none",
+            "published": p_text(each.p_value).removeprefix("= "),
+            "calibrated": calibrated_text(each).removeprefix("= "),
+            "index": number(each.anomaly_index) if each.anomaly_index is not None else "",
+            "part": _part(each),
+            "remarks": each.remarks,
+        }
+        for each in result.detectors
+    ]
+
+
+def _part(inference: Inference) -> str:
+    """What a conclusion does for the verdict, as a cell."""
+    if inference.part_of:
+        return f"part of {inference.part_of.replace('-', ' ')}"
+    return ("decides, detected" if inference.detected else "decides") if inference.decides else "informs"
+
+
+def targets(result: ScanResult) -> list[dict[str, Any]]:
+    """For every detector that searched target classes, what it found for each."""
+    tables = {}
+    for inference in result.detectors:
+        rows = [entry for entry in result.targets if entry.detector == inference.detector]
+        if rows and inference.detector not in tables:
+            tables[inference.detector] = {
+                "detector": inference.detector,
+                "value": _value_name(inference),
+                "rows": _target_rows(result, inference, rows),
+            }
+    return list(tables.values())
+
+
+def _value_name(inference: Inference) -> str:
+    """What is compared beside the rate; nothing where that is the rate itself."""
+    if inference.is_of_rates:
+        return ""
+    return "Largest margin" if inference.statistic == "margin" else f"Size of the mask ({inference.norm.upper()})"
+
+
+def _target_rows(result: ScanResult, inference: Inference, entries: Sequence[TargetResult]) -> list[dict[str, Any]]:
+    indices = inference.values[0] if inference.null is None and inference.values else ()
+    return [
+        {
+            "name": class_name(result.model, entry.target),
+            "value": number(entry.value),
+            "rate": percent(entry.rate),
+            "status": entry.status.value.replace("_", " "),
+            "index": number(indices[entry.target]) if entry.target < len(indices) else "",
+            "chosen": entry.target == inference.target,
+        }
+        for entry in entries
+    ]
+
+
+def candidates(result: ScanResult) -> list[dict[str, Any]]:
+    """The ways of preprocessing that were tried."""
+    record = result.preprocessing
+    return [
+        {
+            "name": each.name,
+            "accuracy": percent(each.accuracy),
+            "num_images": each.num_images,
+            "p": p_text(each.p_value).removeprefix("= "),
+            "tied": each.tied,
+            "chosen": record is not None and each.name == record.name,
+        }
+        for each in (record.candidates if record else ())
+    ]
+
+
+def facts(result: ScanResult) -> list[dict[str, Any]]:
+    """Name and value of everything needed to repeat the scan, in tables."""
+    provenance = result.provenance
+    run = {
+        "version": provenance.version,
+        "ended": result.finished or "not recorded",
+        "python": provenance.python,
+        "platform": provenance.platform,
+        "device": provenance.device,
+        "seed": provenance.seed,
+        "protections": provenance.protections,
+        **provenance.libraries,
+    }
+    timings = {name: f"{seconds:.2f} s" for name, seconds in result.timings.items()}
+    tables = {
+        "Model and data": _file_facts(result),
+        "Options": result.config,
+        "Software and machine": run,
+        "Seconds of wall time": timings,
+    }
+    return [
+        {"title": title, "rows": [(key, _cell_text(value)) for key, value in rows.items()]}
+        for title, rows in tables.items()
+        if rows
+    ]
+
+
+def _file_facts(result: ScanResult) -> dict[str, object]:
+    model = result.model
+    told: dict[str, object] = {"file": model.name, "sha256": model.sha256, "bytes": f"{model.num_bytes:,}"}
+    told["classes"] = model.num_classes
+    if model.signature is not None:
+        names = ("input_name", "input_shape", "layout", "dtype", "output_name", "output_kind", "opset", "producer")
+        told |= {name.replace("_", " "): getattr(model.signature, name) for name in names}
+    if result.data is not None:
+        told |= {"data": result.data.name, "data digest": result.data.digest}
+    return told
+
+
+def _cell_text(value: object) -> str:
+    if value is None:
+        return "default"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
