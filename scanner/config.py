@@ -230,7 +230,13 @@ class ScanConfig:
     threads: int | None = option(
         None, "Processor threads; all by default.", RUNNING, low=1, high=4096, from_found_file=True
     )
-    time_limit: float | None = option(None, "Seconds the search may take.", RUNNING, low=1.0, high=1e9)
+    time_limit: float | None = option(
+        None,
+        "Seconds that the scan of a model may take in all, from the start of the command; kept within a tenth.",
+        RUNNING,
+        low=1.0,
+        high=1e9,
+    )
     sandbox: bool = option(True, "Open the model in this process; for debugging only.", RUNNING, flag="--no-sandbox")
     images_in_report: bool = option(
         True, "Keep example images out of reports.", OUTPUT, flag="--no-images", from_found_file=True

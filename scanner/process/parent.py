@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from backscan.scanner.choices import registered
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError
+from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError, TimeUpError
 from backscan.scanner.process import protocol
 from backscan.scanner.process.checks import checked, checked_decisions, checked_pair, checked_target, disbelief
 
@@ -51,11 +51,12 @@ class _Line:
 
         Raises:
             AbsentNameError: an option names an output or a tensor that the model does not have.
+            TimeUpError: the time limit of the scan is up.
             NoVerdictError: the model cannot be opened or used, or the process answers something else.
             InternalError: a defect of the scanner.
         """
         from backscan.converters.errors import ConverterError, CutNameError, OutputNameError
-        from backscan.converters.sandbox.errors import SandboxError, UnexpectedError
+        from backscan.converters.sandbox import errors as sandbox
 
         method, (answer, event) = request.method(), request.types()
 
@@ -67,13 +68,15 @@ class _Line:
         try:
             told = self.runner.call(method, message, limits=request.limits, on_event=receive)
             return checked(answer, told.get("answer", ...))
-        except UnexpectedError as error:
+        except sandbox.UnexpectedError as error:
             failure = InternalError(f"step {method!r} failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
             raise failure from error
         except (CutNameError, OutputNameError) as error:
             raise AbsentNameError(str(error)) from error
-        except (ConverterError, SandboxError) as error:
+        except sandbox.TimeUpError as error:
+            raise TimeUpError(str(error)) from error
+        except (ConverterError, sandbox.SandboxError) as error:
             raise NoVerdictError(str(error)) from error
 
 
@@ -172,9 +175,9 @@ class OpenedFile:
         """Mean highest class probability on images [N, C, H, W] in [0, 1], for once under a normalisation."""
         return self.line.ask(protocol.MeanPosterior(images, normalisation))
 
-    def find_switches(self, *, seed: int) -> protocol.FoundInGraph:
-        """What is built into the graph, tried out on synthetic images."""
-        return self.line.ask(protocol.FindSwitches(None, seed))
+    def find_switches(self, *, seed: int, seconds: float | None = None) -> protocol.FoundInGraph:
+        """What is built into the graph, tried out on synthetic images as far as the time (None: any) allows."""
+        return self.line.ask(protocol.FindSwitches(None, seed, seconds))
 
     def list_cuts(self) -> tuple[protocol.CutPlace, ...]:
         """Tensors at which the model can be cut in two, from the image towards the output."""
@@ -235,13 +238,17 @@ class SettledFile:
 class SettledModel(SettledFile):
     """The original file and its copy, fed with pixels."""
 
-    def find_switches(self, images: Images, *, seed: int) -> protocol.FoundInGraph:
-        """What is built into the graph, tried out on images [N, C, H, W] in [0, 1]."""
-        return self.line.ask(protocol.FindSwitches(images, seed))
+    def find_switches(self, images: Images, *, seed: int, seconds: float | None = None) -> protocol.FoundInGraph:
+        """What is built into the graph, tried out on images [N, C, H, W] in [0, 1] as far as the time allows."""
+        return self.line.ask(protocol.FindSwitches(images, seed, seconds))
 
     def compare(self, images: Images, *, real_images: bool) -> Parity:
         """Parity of the torch copy with the original file on images [N, C, H, W] in [0, 1]."""
         return self.line.ask(protocol.Compare(images, real_images))
+
+    def measure_speed(self, images: Images, *, threads: int | None) -> protocol.Speed:
+        """What a pass of a few images [N, C, H, W] in [0, 1] costs."""
+        return self.line.ask(protocol.MeasureSpeed(images, threads))
 
     def cut(self, tensor: str | None, images: Images) -> CutModel | str:
         """The model cut at a tensor, for detectors that add patterns there; or why that cannot be.
@@ -279,7 +286,13 @@ class SettledModel(SettledFile):
         return PreparedSearch(self.line, detector, shape, found, config.measures_individuals_of(detector))
 
     def search_targets(
-        self, detector: str, images_by_class: ImagesByClass, config: ScanConfig, *, seconds: float | None
+        self,
+        detector: str,
+        images_by_class: ImagesByClass,
+        config: ScanConfig,
+        *,
+        seconds: float | None,
+        on_target: Callable[[TargetResult], object] = lambda _: None,
     ) -> list[TargetResult]:
         """Search every wanted target class, in order; those that the time (None: no limit) did not allow miss."""
         results: dict[int, TargetResult] = {}
@@ -289,6 +302,7 @@ class SettledModel(SettledFile):
             if result.detector != detector or result.target in results:
                 raise disbelief("a target class that was asked for, once")
             results[result.target] = result
+            on_target(result)
 
         self.line.ask(protocol.SearchTargets(detector, images_by_class, config, seconds), receive)
         return [results[target] for target in sorted(results)]

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     Images = NDArray[np.float32]
 
-_SECONDS, _SECONDS_ALONE = 120.0, 6.0
+SECONDS, SECONDS_ALONE = 120.0, 6.0
+"""Time for them, with ordinary images and without, as `inspect` is to be quick."""
 _NUMBERS_WATCHED = 1 << 27
 """Numbers that are computed to see which units stand still."""
 _FEWEST_WATCHED, _MOST_WATCHED = 16, 256
@@ -99,7 +100,7 @@ def find_dormant_units(
     from backscan.converters.switches.units import UnitProbe
 
     if seconds is None:
-        seconds = _SECONDS if images is not None and len(images) else _SECONDS_ALONE
+        seconds = SECONDS if images is not None and len(images) else SECONDS_ALONE
     if images is None or not len(images):
         images = synthetic_images(probe.signature.input_shape, seed)
     units = UnitProbe(probe)

@@ -233,7 +233,7 @@ def test_70_nor_is_one_in_a_scan_without_images(run, monkeypatch, folder, step):
 @pytest.mark.parametrize(("handle", "method"), METHODS, ids=lambda value: getattr(value, "__name__", value))
 def test_70_an_exception_in_any_call_of_the_model_is_never_a_detection(run, monkeypatch, handle, method):
     monkeypatch.setattr(handle, method, broken)
-    monkeypatch.setattr(screening, "_NUM_DRAWN", 4)
+    monkeypatch.setattr(screening, "NUM_DRAWN", 4)
     needed = {"cut": "--detector features", "search_targets": "--detector margin", "estimate": "--screen on"}
     done = check(run, "attacked.onnx", "--images-per-class", "5", *needed.get(method, "").split())
     assert done.exit_code == 70
