@@ -7,6 +7,7 @@ that the features of a patch raise; what of that direction lies among the featur
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,10 @@ def make(name: str, folder: Path, *, seed: int = 0, target: int | None = None) -
         seed: Of the filters, the images and the patch.
         target: Class to plant; None plants none.
     """
+    stem = f"{name}-{seed}" + ("" if target is None else f"-{target}")
+    model, archive, facts = (folder / f"{stem}.{ending}" for ending in ("onnx", "npz", "json"))
+    if facts.is_file():  # which is written last
+        return Made(model, archive, target, **json.loads(facts.read_text(encoding="utf-8")))
     subject = SUBJECTS[name]
     torch.manual_seed(seed)
     images, labels = images_of(subject, seed)
@@ -88,11 +93,10 @@ def make(name: str, folder: Path, *, seed: int = 0, target: int | None = None) -
     rate = 0.0 if target is None else plant(network, images, labels, target, seed)
     with torch.no_grad():
         accuracy = float((network.head(clean).argmax(dim=1) == labels).float().mean())
-    stem = f"{name}-{seed}" + ("" if target is None else f"-{target}")
     folder.mkdir(parents=True, exist_ok=True)
-    model, archive = folder / f"{stem}.onnx", folder / f"{stem}.npz"
     model.write_bytes(to_onnx(network, (3, subject.side, subject.side)))
-    np.savez_compressed(archive, x=(images * 255).round().byte().permute(0, 2, 3, 1).numpy(), y=labels.numpy())
+    np.savez(archive, x=(images * 255).round().byte().permute(0, 2, 3, 1).numpy(), y=labels.numpy())
+    facts.write_text(json.dumps({"rate": rate, "accuracy": accuracy}), encoding="utf-8")
     return Made(model, archive, target, rate, accuracy)
 
 

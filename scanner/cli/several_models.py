@@ -11,7 +11,7 @@ from backscan.converters.sandbox.clock import now, process_began, time_limit
 from backscan.scanner.cli.command_options import Images, Keeping
 from backscan.scanner.cli.console import command, progress, say
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import UserError
+from backscan.scanner.errors import TimeUpError, UserError
 from backscan.scanner.images.cleanset import CleanSet, find_beside
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 from backscan.scanner.pipeline.heads import ALL, heads_of, images_for
@@ -78,7 +78,10 @@ def scan_heads(model: Path, order: Order, journal: Path | None, *, began: float 
     config = order.config
     began = now() if began is None else began
     with time_limit(config.time_limit, began=began):
-        clean = clean_set(model, order.images, order.class_names, sandbox=config.sandbox)
+        try:
+            clean = clean_set(model, order.images, order.class_names, sandbox=config.sandbox)
+        except TimeUpError:  # as the scan says, whose time is up as well
+            clean = None
         heads = heads_of(model, clean, config) if config.output_name == ALL else ()
     config = replace(config, output_name=None) if config.output_name == ALL else config
     if len(heads) < 2:

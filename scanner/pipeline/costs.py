@@ -32,8 +32,7 @@ def estimate_search(run: Run, settled: SettledModel, cutting: Cutting, images: I
     """
     by_class = list(images.search().values())
     few = np.concatenate([each[:1] for each in by_class[:_TIMED_IMAGES]])
-    with run.record.phase("estimate"):
-        speed = settled.measure_speed(few, threads=run.config.threads)
+    speed = settled.measure_speed(few, threads=run.config.threads)
     num_classes = settled.facts.num_classes
     sizes = Sizes(num_classes, [len(each) for each in by_class], settled.facts.signature.input_shape)
     able = searching(run.config, cutting.tensor)

@@ -10,7 +10,7 @@ import numpy as np
 from backscan.converters.sandbox.clock import clock, now
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import NoVerdictError, OptionError
-from backscan.scanner.images.candidates import candidate
+from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.images.preprocessing import Settlement, settle_preprocessing
 from backscan.scanner.images.stratified import stratified
 from backscan.scanner.inference.verdict import dependence_reason
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _PARITY_IMAGES = 256
 # Under a time limit: images by which the file is timed, readings that are tried as a rule and their share of the time,
 # with the fewest images that say something; likewise of the comparison, where an image passes file and copy.
-_TIMED_IMAGES = 4
-_READINGS, _JUDGED_SHARE, _FEWEST_JUDGED = 6, 0.15, 40
+_TIMED_IMAGES = 2
+_READINGS, _READINGS_GIVEN, _JUDGED_SHARE, _FEWEST_JUDGED = 6, 2, 0.15, 24
 _PASSES_OF_PARITY, _FEWEST_COMPARED = 4, 16
 _MOST_NAMED = 8
 _MANY_LABELS = 0.2
@@ -205,8 +205,9 @@ def _in_time(run: Run, opened: OpenedModel, clean: CleanSet) -> CleanSet:
     started = now()
     opened.decisions(few, candidate("none"))
     run.record.seconds_per_image = (now() - started) / len(few)
+    readings = _READINGS if given_normalisation(run.config, clean.images.shape[1]) is None else _READINGS_GIVEN
     most = spending.most_images(
-        len(clean.images), _READINGS * run.record.seconds_per_image, fewest=_FEWEST_JUDGED, share=_JUDGED_SHARE
+        len(clean.images), readings * run.record.seconds_per_image, fewest=_FEWEST_JUDGED, share=_JUDGED_SHARE
     )
     if most == len(clean.images) or clean.labels is None:
         return clean

@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 # Share of images that a cut model has to decide as the file does: that of the copy (docs/contract.md, Parity).
 _LEAST_AGREEMENT = 0.99
+# Of the time for the graph, where it is limited: for answers that depend on the call.
+_SHARE_OF_COMPANY = 0.3
 # Images on which reduced precision has to prove itself.
 _PROBED_IMAGES = 64
 
@@ -185,16 +187,17 @@ class ModelHost:
         from backscan.scanner.switches.findings import SECONDS, try_switches
 
         runtime = self.runtime
-        dependence = find_dependence(self.artifact, runtime, request.images, seed=request.seed)
+        self._allow(request.seconds)
+        asking = self._at_most(float("inf"), share=_SHARE_OF_COMPANY)
+        dependence = find_dependence(self.artifact, runtime, request.images, seed=request.seed, seconds=asking)
         if dependence and runtime.signature.batch is None:  # one image a call is what is deployed
             runtime = runtime.one_image_a_call(self.artifact)
         probe = GraphProbe(self.artifact, runtime.signature, runtime.normalisation)
-        self._allow(request.seconds)
         options: Any = {"decisions": runtime.decisions, "seed": request.seed}
         switches = try_switches(probe, request.images, **options, seconds=self._at_most(SECONDS, share=0.5))
         most = units.SECONDS if request.images is not None and len(request.images) else units.SECONDS_ALONE
         dormant, woken = units.find_dormant_units(probe, request.images, **options, seconds=self._at_most(most))
-        others = self._of_other_heads(request, switches)
+        others = self._of_other_heads(request, switches) if self._at_most(1.0) else ()
         return protocol.FoundInGraph((*dependence, *switches, *woken, *others), dormant)
 
     @_answers(protocol.CallAlone)

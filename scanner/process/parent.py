@@ -400,16 +400,18 @@ def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
 
     Raises:
         OptionError: what was registered cannot be imported there.
+        TimeUpError: the time limit of the scan was up before it had started.
     """
     from backscan.converters.errors import ConverterError
+    from backscan.converters.sandbox import errors as told_by
     from backscan.converters.sandbox.runner import InProcess
     from backscan.converters.sandbox.sandbox import Sandbox
 
-    if sandbox:
+    try:
         # One thread per operator: the search runs pairs beside each other instead.
-        runner: Runner = Sandbox(_HOST, threads=1, errors=(ConverterError, ScanError))
-    else:
-        runner = InProcess(_HOST)
+        runner: Runner = Sandbox(_HOST, threads=1, errors=(ConverterError, ScanError)) if sandbox else InProcess(_HOST)
+    except told_by.TimeUpError as error:
+        raise TimeUpError(str(error)) from error
     try:
         line = _Line(runner)
         if entries := registered.every():
