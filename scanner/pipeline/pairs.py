@@ -41,6 +41,7 @@ _SOURCES_PER_ESTIMATE = 48
 _FEWEST_PAIRS, _MOST_PAIRS = 2, 64
 _PORTIONS = 10
 _LOOK_SHARE = 0.3
+_MOST_NAMED = 20
 # Passes over the images that a pair takes, for the estimate of time only.
 _TYPICAL_PASSES = 18
 
@@ -393,5 +394,7 @@ def without_images(detector: str, pair: Pair) -> PairResult:
 
 
 def named_classes(classes: Sequence[int]) -> str:
-    """`class 3`, or `classes 3, 5`."""
+    """`class 3`, or `classes 3, 5`; of many in a row the first and the last, as `classes 20 to 999`."""
+    if len(classes) > _MOST_NAMED and classes[-1] - classes[0] == len(classes) - 1:
+        return f"classes {classes[0]} to {classes[-1]}"
     return ("class " if len(classes) == 1 else "classes ") + ", ".join(str(c) for c in classes)

@@ -421,11 +421,13 @@ class ModelHost:
             cut=self._split,
             reduced=known.reduced,
             reduced_cut=known.reduced_cut,
+            images_at_once=known.images_at_once,
         )
 
     def _known_of(self, images: Mapping[int, Tensor]) -> _Known:
         """What the copy makes of source images, found once for all detectors that get the same ones."""
         from backscan.converters.cuts.bfloat16 import reduce_precision
+        from backscan.scanner.process.passes import images_at_once
 
         same = self._known is not None and self._known.is_of(self.copy, self._split, images)
         if self._known is not None and same:
@@ -439,7 +441,8 @@ class ModelHost:
             reduced = reduce_precision(self.copy, probe)
             if reduced is not None and self._split is not None:
                 reduced_cut = _reduced(self._split, probe)
-        self._known = _Known(self.copy, self._split, dict(images), decisions, reduced, reduced_cut)
+        most = images_at_once(self.copy, next(iter(images.values()))[:1]) if images else None
+        self._known = _Known(self.copy, self._split, dict(images), decisions, reduced, reduced_cut, most)
         return self._known
 
 
@@ -459,6 +462,8 @@ class _Known:
     """The copy in reduced precision, where that gains something."""
     reduced_cut: Split | None
     """The cut copy, likewise."""
+    images_at_once: int | None
+    """Most images of a pass by their memory; None is any."""
 
     def is_of(self, copy: TorchClassifier, split: Split | None, images: Mapping[int, Tensor]) -> bool:
         """Whether that was the copy, and those the images."""

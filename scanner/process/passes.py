@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _ENOUGH_SECONDS = 0.25
 """A pass that takes so long is measured well; shorter ones get more images."""
 _MOST_IMAGES = 48
+_ANY_IMAGES = 64
+"""No search passes more together."""
+_PASS_BYTES = 1 << 30
+"""What the images of one pass may hold between their way forward and back, in each of the threads."""
 
 
 def measure_speed(classifier: TorchClassifier, images: NDArray[np.float32], threads: int | None) -> Speed:
@@ -43,6 +47,17 @@ def measure_speed(classifier: TorchClassifier, images: NDArray[np.float32], thre
         if gradient >= _ENOUGH_SECONDS or count >= _MOST_IMAGES:
             return Speed(max(forward, 1e-9) / (number * count), max(gradient, 1e-9) / (number * count), held)
         count = min(_MOST_IMAGES, 4 * count)
+
+
+def images_at_once(classifier: TorchClassifier, image: Tensor) -> int | None:
+    """Most images of a pass by the memory that one holds, [1, C, H, W]; None on a GPU, and where that is no matter.
+
+    It follows from the model alone, as results do from what shares a pass.
+    """
+    if classifier.device.type != "cpu":
+        return None
+    most = max(1, _PASS_BYTES // max(1, _held_bytes(classifier, image)))
+    return most if most < _ANY_IMAGES else None
 
 
 def _seconds(classifier: TorchClassifier, images: Tensor, threads: int, *, gradient: bool) -> float:

@@ -92,7 +92,8 @@ def _affordable(runtime: OrtClassifier, images: NDArray[np.float32], seconds: fl
     runtime.scores(images[:1])
     each = _CALLS_OF_AN_IMAGE * max(1e-9, time.monotonic() - started)
     number = min(len(images), max(_FEWEST, int(seconds / each)))
-    return images[np.unique(np.linspace(0, len(images) - 1, number).round().astype(int))]
+    chosen: NDArray[np.float32] = images[np.unique(np.linspace(0, len(images) - 1, number).round().astype(int))]
+    return chosen
 
 
 @np.errstate(invalid="ignore")  # infinity minus infinity, which counts as equal below

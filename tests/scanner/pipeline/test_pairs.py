@@ -333,6 +333,8 @@ def test_searches_under_other_preprocessing_do_not_share_a_chunk(tmp_path: Path)
     assert [len(model.asked) for model in models] == [4, 4, 0]
 
 
-@pytest.mark.parametrize(("classes", "text"), [([3], "class 3"), ([3, 5, 9], "classes 3, 5, 9")])
+@pytest.mark.parametrize(
+    ("classes", "text"), [([3], "class 3"), ([3, 5, 9], "classes 3, 5, 9"), (list(range(20, 99)), "classes 20 to 98")]
+)
 def test_classes_in_a_sentence(classes, text):
     assert named_classes(classes) == text
