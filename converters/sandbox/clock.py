@@ -31,6 +31,8 @@ class Clock:
     """When it began, on the monotonic clock."""
     kept: float = 0.0
     """Seconds of these that are kept for what comes afterwards."""
+    spared: float = 0.0
+    """Seconds that work is asked to leave to other work as well; nothing is ended for them."""
 
     @property
     def is_limited(self) -> bool:
@@ -40,6 +42,10 @@ class Clock:
     def left(self) -> float:
         """Seconds that are left, 0 once the time is up; infinite without a limit."""
         return max(0.0, self.began + self.limit - self.kept - now()) if self.is_limited else math.inf
+
+    def left_for_work(self) -> float:
+        """What of it work may plan with."""
+        return max(0.0, self.left() - self.spared)
 
     def seconds(self, share: float = 1.0) -> float | None:
         """A share of what is left, as requests have it: None without a limit."""
@@ -77,6 +83,16 @@ def time_limit(seconds: float | None, *, began: float | None = None) -> Iterator
 def keeping(seconds: float) -> Iterator[Clock]:
     """Let what happens inside end earlier by some seconds, which what comes afterwards needs."""
     token = _CLOCK.set(replace(clock(), kept=clock().kept + seconds))
+    try:
+        yield clock()
+    finally:
+        _CLOCK.reset(token)
+
+
+@contextmanager
+def sparing(seconds: float) -> Iterator[Clock]:
+    """Ask what happens inside to leave some seconds to other work; nothing is ended for them."""
+    token = _CLOCK.set(replace(clock(), spared=seconds))
     try:
         yield clock()
     finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backscan.converters.sandbox.clock import keeping, time_limit
+from backscan.converters.sandbox.clock import sparing, time_limit
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
@@ -192,7 +192,7 @@ def judge_each(
             run.record.out_of_time = True
             run.record.leave_out(f"the search under preprocessing {name}: the time was up")
             return
-        with keeping(spending.for_others(repeats)):
+        with sparing(spending.for_others(repeats)):
             yield judge_under(run, name, settled, clean, cutting, journal, repeats=repeats)
 
 
@@ -218,7 +218,7 @@ def judge_under(
     images = run.record.take(split_images(run, settled, clean))
     costs = estimate_search(run, settled, cutting, images, repeats=repeats)
     pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
-    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search()))
+    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
     with run.record.phase("inference"):
         searched, conclusions = infer_from(searched, run.config)
     file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256)

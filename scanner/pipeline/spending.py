@@ -46,11 +46,11 @@ def _part(time: Clock, share: float, least: float) -> float:
 def for_search() -> float | None:
     """Seconds that searches may still take, all together; None without a limit."""
     time = clock()
-    return max(0.0, time.left() - concluding(time)) if time.is_limited else None
+    return max(0.0, time.left_for_work() - concluding(time)) if time.is_limited else None
 
 
 def for_others(repeats: int) -> float:
-    """Seconds that are kept for the other repeats of a search, of so many that are to come; 0 without a limit."""
+    """Seconds that are left to the other repeats of a search, of so many that are to come; 0 without a limit."""
     time = clock()
     return time.left() * (repeats - 1) / repeats if time.is_limited else 0.0
 

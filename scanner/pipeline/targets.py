@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,9 +33,21 @@ _MOST_VALUES_UNASKED = 500_000
 
 
 def search_targets(
-    run: Run, settled: SettledModel, detectors: Sequence[str], images_by_class: Mapping[int, NDArray[np.float32]]
+    run: Run,
+    settled: SettledModel,
+    detectors: Sequence[str],
+    images_by_class: Mapping[int, NDArray[np.float32]],
+    shares: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[TargetResult, ...]:
-    """What those of the detectors find that search target classes, as far as the time allows."""
+    """What those of the detectors find that search target classes, as far as the time allows.
+
+    Args:
+        run: Options and record.
+        settled: The model.
+        detectors: Names of those that were chosen.
+        images_by_class: Images of the search.
+        shares: Of the time that is left, what each gets in its turn; all where it is not named.
+    """
     results: list[TargetResult] = []
     config, num_classes = run.config, settled.facts.num_classes
     num_wanted = num_classes if config.targets is None else len(set(config.targets))
@@ -43,10 +56,10 @@ def search_targets(
         if detector is None or (detector.needs_images and len(images_by_class) < 2):
             continue
         searched: list[TargetResult] = []
+        left = spending.for_search()
+        seconds = None if left is None else left * shares.get(name, 1.0)
         with run.record.phase("targets"), _within_time(run):
-            settled.search_targets(
-                name, images_by_class, config, seconds=spending.for_search(), on_target=searched.append
-            )
+            settled.search_targets(name, images_by_class, config, seconds=seconds, on_target=searched.append)
         if len(searched) < num_wanted and clock().is_limited:
             run.record.out_of_time = True
             run.record.leave_out(f"{num_wanted - len(searched)} target classes with detector {name}: the time was up")

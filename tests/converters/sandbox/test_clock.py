@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backscan.converters.sandbox import clock as clock_module
-from backscan.converters.sandbox.clock import clock, keeping, process_began, time_limit
+from backscan.converters.sandbox.clock import clock, keeping, process_began, sparing, time_limit
 from backscan.converters.sandbox.errors import TimeUpError
 from backscan.converters.sandbox.runner import InProcess
 from backscan.converters.sandbox.sandbox import Sandbox
@@ -60,6 +60,12 @@ def test_some_of_the_time_can_be_kept():
         with keeping(3.0), keeping(1.0):
             assert clock().left() == 6.0
         assert clock().left() == 10.0
+
+
+@pytest.mark.usefixtures("at")
+def test_work_can_be_asked_to_leave_some_to_other_work():
+    with time_limit(10.0), keeping(1.0), sparing(4.0):
+        assert (clock().left(), clock().left_for_work()) == (9.0, 5.0)
 
 
 def test_this_process_began_in_the_past():
