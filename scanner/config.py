@@ -238,7 +238,13 @@ class ScanConfig:
     threads: int | None = option(
         None, "Processor threads; all by default.", RUNNING, low=1, high=4096, from_found_file=True
     )
-    time_limit: float | None = option(None, "Seconds the search may take.", RUNNING, low=1.0, high=1e9)
+    time_limit: float | None = option(
+        None,
+        "Seconds that the scan of a model may take in all, from the start of the command; kept within a tenth.",
+        RUNNING,
+        low=1.0,
+        high=1e9,
+    )
     sandbox: bool = option(True, "Open the model in this process; for debugging only.", RUNNING, flag="--no-sandbox")
     images_in_report: bool = option(
         True, "Keep example images out of reports.", OUTPUT, flag="--no-images", from_found_file=True
@@ -362,6 +368,16 @@ class ScanConfig:
             raise OptionError(f"expected --preset to be one of {', '.join(PRESETS)}, found {name!r}")
         return replace(self, **PRESETS[name])
 
+    def with_budget(self, name: str) -> ScanConfig:
+        """This configuration with what a named budget spends.
+
+        Raises:
+            OptionError: no budget of that name.
+        """
+        if name not in BUDGETS:
+            raise OptionError(f"expected --budget to be one of {', '.join(BUDGETS)}, found {name!r}")
+        return replace(self, **BUDGETS[name])
+
 
 OPTIONS: Mapping[str, Option] = MappingProxyType(options_of(ScanConfig))
 """The options of a scan, by the name of their field."""
@@ -390,6 +406,15 @@ def _neural_cleanse(norm: str, *, mask_weight: float, goal_rate: float = 0.8) ->
         {"detectors": ("neural-cleanse",), "norm": norm, "mask_weight": mask_weight, "goal_rate": goal_rate}
     )
 
+
+BUDGETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "quick": MappingProxyType({"images_per_class": 50}),
+        "standard": MappingProxyType({}),
+        "thorough": MappingProxyType({"images_per_class": 250, "screen": "off", "bootstrap_draws": 3999}),
+    }
+)
+"""Named settings of images, screens and draws; `standard` are the defaults."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

@@ -8,6 +8,7 @@ ScanError                   something the caller can handle; every message names
 │   ├── ReportError         a report that is not ours, of another version, or damaged
 │   └── JournalMismatchError  a journal of another model, data or configuration
 ├── NoVerdictError          the model cannot be scanned (3): unparsable, refused, not importable, parity failed
+│   └── TimeUpError             the time limit ended it before the search; during the search it ends that alone
 └── InternalError           a defect of the scanner (70)
 """
 
@@ -68,6 +69,10 @@ class NoVerdictError(ScanError):
     """The model could not be scanned at all, so nothing is said about it."""
 
     exit_code = ExitCode.NO_VERDICT
+
+
+class TimeUpError(NoVerdictError):
+    """The time limit of the scan was up before a step was done."""
 
 
 class InternalError(ScanError):

@@ -17,6 +17,9 @@ class Progress(Protocol):
     def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
         """A detector begins to search: class pairs to do and about how long that takes, None if unknown."""
 
+    def estimate(self, seconds: float, seconds_left: float) -> None:
+        """About how long the whole scan takes, what is done already counted, and how long from now on."""
+
     def pair(self, result: PairResult, images: int) -> None:
         """One pair is finished; `images` went through the model for it (0 if it came from a journal)."""
 
@@ -34,6 +37,9 @@ class SilentProgress:
         """Ignored."""
 
     def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
+        """Ignored."""
+
+    def estimate(self, seconds: float, seconds_left: float) -> None:
         """Ignored."""
 
     def pair(self, result: PairResult, images: int) -> None:

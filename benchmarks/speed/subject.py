@@ -11,7 +11,7 @@ from torch import Tensor
 
 from backscan.converters import TorchClassifier, artifact_from_bytes, import_model, read_signature
 from backscan.scanner import PairResult
-from backscan.scanner.detectors.pair_search import pairs_per_pass
+from backscan.scanner.detectors.pair_search import IMAGES_PER_PASS, pairs_per_pass
 from backscan.scanner.results import Pair
 from backscan.scanner.search.algorithm1 import search_pairs
 from backscan.scanner.search.batch import Sources
@@ -55,7 +55,7 @@ class SearchSubject:
         space = ClippedImage(self.classifier)
         counted = {label: torch.ones(len(array), dtype=torch.bool) for label, array in self.images_by_class.items()}
         longest = max(len(array) for array in self.images_by_class.values())
-        lanes = pairs_per_pass(STEP_RULES[rule], longest, "cpu")
+        lanes = pairs_per_pass(STEP_RULES[rule], longest, IMAGES_PER_PASS["cpu"])
         settings = SearchSettings(
             space=space,
             objective=OBJECTIVES["ce"],

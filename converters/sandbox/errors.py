@@ -3,6 +3,7 @@
 ConverterError
 └── SandboxError              the child gave no answer
     ├── ResourceLimitError    it used more than it may: `resource`, `limit`, `actual`
+    ├── TimeUpError           the time of the whole task is up (`clock`)
     └── SandboxDiedError      it died, or answered with something that is no message: `reason`
 UnexpectedError               the target raised an error that nobody foresaw: a defect, with the child's traceback
 """
@@ -42,6 +43,10 @@ class ResourceLimitError(SandboxError):
         self.actual = actual
 
 
+class TimeUpError(SandboxError):
+    """The time of the whole task was up before the child answered; no fault of the child."""
+
+
 class SandboxDiedError(SandboxError):
     """The child died of a signal, ended by itself, or answered with bytes that are no message."""
 
@@ -71,6 +76,11 @@ def exceeded(phase: str, resource: str, limit: float, actual: float | None) -> R
         limit=limit,
         actual=actual,
     )
+
+
+def late(phase: str, limit: float) -> TimeUpError:
+    """The time of the whole task is up."""
+    return TimeUpError(f"the time limit of {limit:g} s ended phase {phase!r}: raise --time-limit", phase=phase)
 
 
 def died(phase: str, reason: str, sentence: str, output: bytes) -> SandboxDiedError:

@@ -8,6 +8,8 @@ from types import GeneratorType
 from typing import Any, Protocol
 
 from backscan.converters.sandbox import child
+from backscan.converters.sandbox.clock import clock
+from backscan.converters.sandbox.errors import late
 from backscan.converters.sandbox.limits import PhaseLimits
 from backscan.converters.sandbox.wire import Message, copy
 
@@ -50,8 +52,9 @@ class InProcess:
     def call(
         self, method: str, message: Message, *, limits: PhaseLimits | None = None, on_event: Report | None = None
     ) -> Message:
-        """Run one method of the target; messages are copied as they are over a pipe."""
-        del limits
+        """Run one method of the target; messages are copied as they are over a pipe. Nothing here can end it early."""
+        if not clock().left():
+            raise late((limits or PhaseLimits()).name, clock().limit)
         outcome = getattr(self._target, method)(copy(message))
         if isinstance(outcome, GeneratorType):
             outcome = child.exhaust(outcome, lambda event: on_event and on_event(copy(event)))

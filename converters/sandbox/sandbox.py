@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Never
 
+from backscan.converters.sandbox.clock import clock
 from backscan.converters.sandbox.errors import (
     SandboxDiedError,
     SandboxError,
@@ -23,6 +24,7 @@ from backscan.converters.sandbox.errors import (
     error_kinds,
     exceeded,
     explained,
+    late,
     told_error,
 )
 from backscan.converters.sandbox.limits import START, Limits, PhaseLimits
@@ -77,6 +79,7 @@ class Sandbox:
         self._errors = error_kinds(errors)
         self._phase = start
         self._output = b""
+        self._is_late = False
         self._child = spawn(target, self._limits, threads=threads, cpu_seconds=start.cpu_seconds)
         self._end = weakref.finalize(self, self._child.end)
         self._channel = Channel(
@@ -102,11 +105,14 @@ class Sandbox:
 
         Raises:
             ResourceLimitError: the call used more than it may.
+            TimeUpError: the time of the whole task was up before, or meanwhile, which ends the child.
             SandboxDiedError: the child died, or answered with something that is no message.
             UnexpectedError: the target raised an error that is not of the known kinds.
             Exception: an error of the known kinds, as the target raised it.
         """
         phase = limits or PhaseLimits()
+        if self._is_late or not clock().left():
+            raise late(phase.name, clock().limit)
         if not self._end.alive:
             raise SandboxDiedError(
                 f"the sandbox has ended, so it cannot run phase {phase.name!r}: start another",
@@ -159,6 +165,9 @@ class Sandbox:
         poll.register(self._child.terminal, select.POLLIN)
         poll.poll(_POLL_SECONDS * 1000)
         self._drain()
+        if not clock().left():
+            self._is_late = True
+            self._end_with(late(self._phase.name, clock().limit))
         now = time.monotonic()
         for resource, used, limit in (
             ("wall_seconds", now - self._began, self._phase.wall_seconds),

@@ -144,7 +144,7 @@ def check(
     from backscan.scanner.cli.exit_code import FAIL_ON
     from backscan.scanner.cli.model_paths import expand
 
-    config = _configure(preset, chosen)
+    config = _configure(preset, chosen, keeping.budget)
     if keeping.resume and keeping.journal is None:
         raise OptionError("expected --journal with --resume, found none: name the folder of the interrupted scan")
     output.check_destinations(delivery.report, delivery.format_, ending.save_pattern)
@@ -283,9 +283,10 @@ def schema() -> ExitCode:
     return ExitCode.NOT_DETECTED
 
 
-def _configure(preset: str | None, chosen: Mapping[str, Any]) -> ScanConfig:
-    """The configuration: defaults, then the preset, then what was given."""
-    config = ScanConfig().with_preset(preset) if preset else ScanConfig()
+def _configure(preset: str | None, chosen: Mapping[str, Any], budget: str | None = None) -> ScanConfig:
+    """The configuration: defaults, then the budget, then the preset, then what was given."""
+    config = ScanConfig().with_budget(budget) if budget else ScanConfig()
+    config = config.with_preset(preset) if preset else config
     config = replace(config, **chosen)
     config.check()
     return config

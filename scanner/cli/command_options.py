@@ -22,7 +22,7 @@ from backscan.scanner.choices import (
     options_of,
 )
 from backscan.scanner.cli.typer_signature import Fields
-from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
+from backscan.scanner.config import BUDGETS, OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import OptionError
 
 _JUDGES = [name for name, each in OPTIONS.items() if each.panel == STATISTICS]
@@ -80,8 +80,13 @@ class NamedImages(Images):
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """What outlives a scan."""
+    """What a scan may spend, and what outlives it."""
 
+    budget: str | None = option(
+        None,
+        f"How much a scan spends: {alternatives(tuple(BUDGETS))}; what is given beside it counts.",
+        RUNNING,
+    )
     journal: Path | None = option(None, "Folder that keeps finished pairs, so that a scan can continue.", RUNNING)
     resume: bool = option(False, "Continue the scan of --journal.", RUNNING, flag="--resume")
     cache: bool = option(

@@ -41,6 +41,7 @@ class ConsoleProgress:
         self._verbose = verbose
         self._bar = _make_bar(console, disable=quiet or not console.is_terminal)
         self._task: TaskID | None = None
+        self._left = 0.0  # of what comes after the detector that searches, by the estimate
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -57,9 +58,15 @@ class ConsoleProgress:
 
     def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
         """Say what is to be done and start counting."""
+        self._left = max(0.0, self._left - (seconds_estimate or 0.0))
         about = f", about {duration(seconds_estimate)}" if seconds_estimate is not None else ""
         self.message(f"{detector}: {num_pairs} class pairs to search{about}")
         self._restart(detector, total=num_pairs, estimate=seconds_estimate)
+
+    def estimate(self, seconds: float, seconds_left: float) -> None:
+        """Say how long it will take; the time left in the bar is that of the whole scan."""
+        self._left = seconds_left
+        self.message(f"the whole scan: about {duration(seconds)}, of which {duration(seconds_left)} from now on")
 
     def pair(self, result: PairResult, images: int) -> None:
         """Count the pair; pairs from a journal (0 images) do not enter the speed."""
@@ -90,7 +97,14 @@ class ConsoleProgress:
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(
-            printable(name), total=total, estimate=estimate, images=0, searched=0, last="", counted=total is not None
+            printable(name),
+            total=total,
+            estimate=estimate,
+            images=0,
+            searched=0,
+            last="",
+            counted=total is not None,
+            after=self._left,
         )
 
 
@@ -132,7 +146,7 @@ class _Speed(ProgressColumn):
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left from the mean of all searched pairs: they finish in bursts, which fools a moving window."""
+    """Time left of the scan, from the mean of all searched pairs: they finish in bursts, which fools a moving one."""
 
     def render(self, task: Task) -> Text:
         """The estimate made before the start until a pair is finished."""
@@ -143,7 +157,10 @@ class _TimeLeft(ProgressColumn):
 def _seconds_left(task: Task) -> float | None:
     if task.elapsed is None or task.total is None:
         return None
-    if task.fields["searched"]:
-        return task.elapsed / float(task.fields["searched"]) * (task.total - task.completed)
     estimate: float | None = task.fields["estimate"]
-    return None if estimate is None else max(0.0, estimate - task.elapsed)
+    after: float = task.fields["after"]
+    if task.fields["searched"]:
+        whole = task.elapsed / float(task.fields["searched"]) * task.total
+        pace = whole / estimate if estimate else 1.0  # what this detector takes of its estimate the others will
+        return whole * (1.0 - task.completed / task.total) + pace * after
+    return None if estimate is None else max(0.0, estimate - task.elapsed) + after

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backscan.converters.sandbox.clock import now, process_began, time_limit
 from backscan.scanner.cli.command_options import Images, Keeping
 from backscan.scanner.cli.console import command, progress, say
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import UserError
+from backscan.scanner.errors import TimeUpError, UserError
 from backscan.scanner.images.cleanset import CleanSet, find_beside
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 from backscan.scanner.pipeline.heads import ALL, heads_of, images_for
@@ -49,11 +50,11 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
     """
     absent: list[NameNotInModelError] = []
     detected = False
-    for path in paths:
+    for number, path in enumerate(paths):
         journal = _journal_of(path, order.keeping.journal) if len(paths) > 1 else order.keeping.journal
         try:
             own = replace(order, about=_path_beneath(path)) if len(paths) > 1 else order
-            for result in scan_heads(path, own, journal):
+            for result in scan_heads(path, own, journal, began=None if number else process_began()):
                 detected |= result.verdict is Verdict.BACKDOOR_DETECTED
                 yield result
         except NameNotInModelError as error:
@@ -67,26 +68,43 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
         raise absent[0]
 
 
-def scan_heads(model: Path, order: Order, journal: Path | None) -> Iterator[ScanResult]:
-    """The scan of one model, or of each of its heads, under the name that reports give it."""
+def scan_heads(model: Path, order: Order, journal: Path | None, *, began: float | None = None) -> Iterator[ScanResult]:
+    """The scan of one model, or of each of its heads, under the name that reports give it.
+
+    Args:
+        model: The ONNX file.
+        order: What is to be done.
+        journal: Folder where finished pairs are kept.
+        began: When its time began that `--time-limit` counts, on the monotonic clock; by default now. Each further head
+            has a time of its own.
+    """
     config = order.config
-    clean = clean_set(model, order.images, order.class_names, sandbox=config.sandbox)
-    heads = heads_of(model, clean, config) if config.output_name == ALL else ()
+    began = now() if began is None else began
+    with time_limit(config.time_limit, began=began):
+        try:
+            clean = clean_set(model, order.images, order.class_names, sandbox=config.sandbox)
+        except TimeUpError:  # as the scan says, whose time is up as well
+            clean = None
+        heads = heads_of(model, clean, config) if config.output_name == ALL else ()
     config = replace(config, output_name=None) if config.output_name == ALL else config
     if len(heads) < 2:
         only = replace(config, output_name=heads[0].name) if heads else config
-        yield _scan_as(model, clean, replace(order, config=only), journal)
+        yield _scan_as(model, clean, replace(order, config=only), journal, began=began)
         return
-    for head in heads:
+    for number, head in enumerate(heads):
         own = journal and journal / hashlib.sha256(head.name.encode()).hexdigest()[:8]
         about = " ".join(filter(None, (order.about, f"output {head.name}")))
         chosen = replace(order, config=replace(config, output_name=head.name), about=about)
-        yield _scan_as(model, images_for(head, clean), chosen, own, head.name)
+        start = now() if number else began
+        yield _scan_as(model, images_for(head, clean), chosen, own, head=head.name, began=start)
 
 
-def _scan_as(model: Path, clean: CleanSet | None, order: Order, journal: Path | None, head: str = "") -> ScanResult:
+def _scan_as(
+    model: Path, clean: CleanSet | None, order: Order, journal: Path | None, *, began: float, head: str = ""
+) -> ScanResult:
     try:
-        return named(scan_one(model, clean, order, journal), model, head)
+        with time_limit(order.config.time_limit, began=began):
+            return named(scan_one(model, clean, order, journal), model, head)
     except Interrupted as end:
         raise Interrupted(named(end.result, model, head)) from end
 

@@ -40,6 +40,12 @@ class Examination:
     """The copy in reduced precision, for steps that are confirmed in float32; None where that gains nothing."""
     reduced_cut: Split | None = None
     """The cut model, its part behind the cut in reduced precision; None likewise."""
+    images_at_once: int | None = None
+    """Most images that pass forward and back together, by what a photograph holds in memory; None is any."""
+
+    def images_per_pass(self, wanted: int) -> int:
+        """Images of one pass: as many as are wanted, where memory takes them."""
+        return wanted if self.images_at_once is None else min(wanted, self.images_at_once)
 
 
 @dataclass(frozen=True, slots=True)

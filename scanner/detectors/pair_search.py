@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 # Images of one forward pass: enough for a CPU core, yet so few that a chunk makes many groups for all cores to share;
 # and what keeps a GPU busy.
-_IMAGES_PER_PASS = {"cpu": 48, "cuda": 8192}
+IMAGES_PER_PASS = {"cpu": 48, "cuda": 8192}
+"""Images of one forward pass."""
 # A GPU works on all pairs of a chunk as one group.
 _GROUP_ON_GPU = 1 << 20
 _PILOT_PAIRS = 7
@@ -115,7 +116,7 @@ class Detector:
             space=space,
             goal_rate=config.goal_rate,
             norm=NORMS[config.norm],
-            sources_per_pass=max(1, _IMAGES_PER_PASS[device] // NUM_IMAGES),
+            sources_per_pass=max(1, examination.images_per_pass(IMAGES_PER_PASS[device]) // NUM_IMAGES),
             threads=_threads(config, device),
         )
         return first_order.sizes(sources, pairs, stopped=examination.stopped)
@@ -126,7 +127,8 @@ class Detector:
         config, rule = examination.config, STEP_RULES[examination.config.step_rule]
         longest = max(examination.images_by_class.values(), key=len)
         device = longest.device.type
-        lanes = pairs_per_pass(rule, len(longest), device)
+        images_per_pass = examination.images_per_pass(IMAGES_PER_PASS[device])
+        lanes = pairs_per_pass(rule, len(longest), images_per_pass)
         return SearchSettings(
             space=where.space,
             objective=self.objective_under(config),
@@ -142,7 +144,7 @@ class Detector:
             detector=self.name,
             threads=_threads(config, device),
             refine=refine,
-            images_per_pass=_IMAGES_PER_PASS[device],
+            images_per_pass=images_per_pass,
             # Algorithm 1 as published stays in float32 throughout.
             reduced=where.reduced if rule.portions > 1 else None,
         )
@@ -162,15 +164,15 @@ class Detector:
         )
 
 
-def pairs_per_pass(rule: StepRule, num_images: int, device: str) -> int:
+def pairs_per_pass(rule: StepRule, num_images: int, images_per_pass: int) -> int:
     """Pairs whose portions make one forward pass.
 
     Args:
         rule: Step rule, which divides the images into portions.
         num_images: Images of the largest class.
-        device: `cpu` or `cuda`.
+        images_per_pass: Images that pass together.
     """
-    return max(1, round(_IMAGES_PER_PASS[device] * rule.portions_of(num_images) / num_images))
+    return max(1, round(images_per_pass * rule.portions_of(num_images) / num_images))
 
 
 def _pilot_pairs(examination: Examination) -> list[Pair]:
@@ -188,5 +190,8 @@ def _threads(config: ScanConfig, device: str) -> int:
 
 def _counted(examination: Examination, source: int, *, only_correct: bool) -> Tensor:
     """Which images of a class count towards its rates: all, or those decided correctly, equation (6)."""
-    decisions = examination.decisions_by_class[source]
-    return decisions == source if only_correct else decisions == decisions
+    if only_correct:
+        return examination.decisions_by_class[source] == source
+    images = examination.images_by_class[source]
+    every: Tensor = images.new_ones(len(images)) > 0.0
+    return every

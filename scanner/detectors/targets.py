@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.base import Examination
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 # Images of one pass on a GPU; on a CPU a target is a pass of its own.
 _IMAGES_ON_GPU = 8192
+# Keeps the order apart from every other use of the seed.
+_ORDER = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,15 @@ class RateDetector:
     """Whether it searches on clean images."""
 
 
+def in_order(config: ScanConfig, num_classes: int) -> list[int]:
+    """The wanted targets; under a time limit in an order by the seed, so that those that it allows are a sample."""
+    wanted = list(range(num_classes)) if config.targets is None else sorted(set(config.targets))
+    if config.time_limit is None:
+        return wanted
+    order = np.random.default_rng((config.seed, _ORDER)).permutation(len(wanted))
+    return [wanted[index] for index in order]
+
+
 def search_in_groups(
     examination: Examination, search: Callable[[Sequence[int]], Sequence[TargetResult]], *, images_per_target: int
 ) -> Iterator[TargetResult]:
@@ -54,7 +67,7 @@ def search_in_groups(
         images_per_target: Images of one target that pass the model together.
     """
     config = examination.config
-    wanted = range(examination.num_classes) if config.targets is None else sorted(set(config.targets))
+    wanted = in_order(config, examination.num_classes)
     on_cpu = examination.classifier.device.type == "cpu"
     size = 1 if on_cpu else max(1, _IMAGES_ON_GPU // images_per_target)
     groups = [wanted[start : start + size] for start in range(0, len(wanted), size)]

@@ -130,7 +130,13 @@ class Plan:
         if not len(searching):
             return None
         climb = Climb.towards(
-            target, self.examination.classifier, searching, self.bounds, self.work, self.examination.stopped
+            target,
+            self.examination.classifier,
+            searching,
+            self.bounds,
+            self.work,
+            self.examination.stopped,
+            images_at_once=self.examination.images_at_once,
         )
         window = find_window(climb, side)
         if window is None or self.examination.stopped():

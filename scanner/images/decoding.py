@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscan.scanner.errors import CleanSetError, InternalError
+from backscan.scanner.errors import CleanSetError, InternalError, TimeUpError
 from backscan.scanner.images.archive import LARGEST_LABEL
 from backscan.scanner.images.limits import ReadImages, ReadLimits
 
@@ -131,16 +131,18 @@ class Decoding:
     def _ask(
         self, method: str, request: dict[str, Any], phase: PhaseLimits, receive: Report | None = None
     ) -> dict[str, Any]:
-        from backscan.converters.sandbox.errors import SandboxError, UnexpectedError
+        from backscan.converters.sandbox import errors as told_by
 
         message = {**request, "limits": asdict(self.limits)}
         try:
             return self.runner.call(method, message, limits=phase, on_event=receive)
-        except SandboxError as error:
+        except told_by.TimeUpError as error:
+            raise TimeUpError(str(error)) from error
+        except told_by.SandboxError as error:
             raise CleanSetError(
                 f"expected images that can be decoded within limits, found otherwise ({error}): remove what is damaged"
             ) from error
-        except UnexpectedError as error:
+        except told_by.UnexpectedError as error:
             failure = InternalError(f"decoding images failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
             raise failure from error
@@ -180,7 +182,7 @@ def open_decoding(limits: ReadLimits, *, sandbox: bool) -> Iterator[Decoding]:
     Raises:
         CleanSetError: the child cannot start.
     """
-    from backscan.converters.sandbox.errors import SandboxError
+    from backscan.converters.sandbox import errors as told_by
     from backscan.converters.sandbox.limits import Limits
     from backscan.converters.sandbox.runner import InProcess
     from backscan.converters.sandbox.sandbox import Sandbox
@@ -190,7 +192,9 @@ def open_decoding(limits: ReadLimits, *, sandbox: bool) -> Iterator[Decoding]:
         runner: Runner = (
             Sandbox(_DECODER, limits=bounds, threads=1, errors=(CleanSetError,)) if sandbox else InProcess(_DECODER)
         )
-    except SandboxError as error:
+    except told_by.TimeUpError as error:
+        raise TimeUpError(str(error)) from error
+    except told_by.SandboxError as error:
         raise CleanSetError(f"expected a process that decodes images, found that none could start: {error}") from error
     try:
         yield Decoding(runner, limits)

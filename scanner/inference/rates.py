@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _FEWEST_TARGETS = 3
 # Above this median rate ordinary content works almost anywhere, and a planted one is hard to tell.
 _MOST_MEDIAN = 0.25
+# With more classes a source that no pair is asked of has an empty row: a thousand classes would have a million places.
+_MOST_ROWS = 71
 
 
 def logit_of_rate(hits: int, count: int) -> float:
@@ -152,7 +154,8 @@ def _by_pair(
             sample_size=test.num_fitted,
             status="reached",
         )
-    values = tuple(without_nan(row) for row in rates)
+    many = len(rates) > _MOST_ROWS
+    values = tuple(() if many and np.isnan(row).all() else without_nan(row) for row in rates)
     return _inference(
         config,
         detector,

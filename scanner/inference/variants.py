@@ -259,6 +259,7 @@ def _infer(
     )
     assessment = assess(reciprocals, terms, screened)
     deciding = assessment.p_value if terms.published_p else assessment.calibrated_p_value
+    rows = [(row, not np.isnan(row).all()) for row in assessment.values]
     return Inference(
         detector=detector,
         space=space,
@@ -266,7 +267,8 @@ def _infer(
         statistic=terms.statistic,
         inference=config.inference,
         num_pairs=assessment.num_pairs,
-        values=tuple(without_nan(row) for row in assessment.values),
+        # Of many classes most may have no pair: a thousand empty rows instead of a million empty places.
+        values=tuple(without_nan(row) if screened is None or known else () for row, known in rows),
         null=assessment.null,
         source=assessment.source,
         target=assessment.target,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import conclude
+from backscan.scanner.errors import TimeUpError
 from backscan.scanner.inference.variants import with_reciprocals
 from backscan.scanner.inference.verdict import (
     Judgement,
@@ -52,7 +53,12 @@ def replay_and_judge(
     )
     concluded = resting_on(deciding, conclusions)
     if deciding is not None:
-        concluded = _with_evidence(concluded, deciding, searched, file, images if config.images_in_report else None)
+        shown = images if config.images_in_report else None
+        try:
+            concluded = _with_evidence(concluded, deciding, searched, file, shown)
+        except TimeUpError:
+            run.record.out_of_time = True
+            concluded = _with_evidence(concluded, deciding, searched, file, None)
     return replace(concluded, verification=verification), judgement
 
 
@@ -133,17 +139,29 @@ def _replayed(
     for conclusion in candidates_for_replay(
         searched.pairs, conclusions, significance=config.significance, published=config.published_p
     ):
-        if conclusion.is_of_rates:
-            replayed = _replay_support(run, file, searched, conclusion, images)
-            replays += [] if replayed is None else [replayed]
-            if replayed is not None and replayed.confirmed:
-                return replayed
-            continue
-        pair = find_pair(searched.pairs, conclusion.key)
-        if pair is None or pair.source not in images.held_out():
-            continue
-        with run.record.phase("verification"):
-            replays.append(replay(file, pair, images, config))
-        if replays[-1].confirmed:
-            return replays[-1]
+        try:
+            replayed = _replay(run, file, searched, conclusion, images)
+        except TimeUpError:
+            run.record.out_of_time = True
+            break
+        replays += [] if replayed is None else [replayed]
+        if replayed is not None and replayed.confirmed:
+            return replayed
     return replays[0] if replays else None
+
+
+def _replay(
+    run: Run, file: OriginalFile, searched: Searched, conclusion: Inference, images: Images
+) -> Verification | None:
+    """The pattern of a conclusion on the original file; None where it has none, or no image to ask.
+
+    Raises:
+        TimeUpError: the time limit of the scan is up.
+    """
+    if conclusion.is_of_rates:
+        return _replay_support(run, file, searched, conclusion, images)
+    pair = find_pair(searched.pairs, conclusion.key)
+    if pair is None or pair.source not in images.held_out():
+        return None
+    with run.record.phase("verification"):
+        return replay(file, pair, images, run.config)

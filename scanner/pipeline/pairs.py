@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from backscan.converters.sandbox.clock import clock, keeping, now
 from backscan.scanner.detectors import Searched, searching
-from backscan.scanner.errors import OptionError
+from backscan.scanner.errors import OptionError, TimeUpError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
-from backscan.scanner.pipeline.record import SEARCH_PHASE, Stop, Stopped
-from backscan.scanner.results import Pair, PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
+from backscan.scanner.pipeline import spending
+from backscan.scanner.pipeline.estimate import Costs
+from backscan.scanner.pipeline.record import SEARCH_PHASE
+from backscan.scanner.results import Pair, PairResult, PairStatus, ScreenRecord, Trajectory
 from backscan.scanner.search import screening
 
 if TYPE_CHECKING:
@@ -35,8 +37,23 @@ _FEWEST_SOURCES = 5
 _MOST_RANGES = 6
 # A first estimate takes few passes (`first_order`), so more sources make a chunk.
 _SOURCES_PER_ESTIMATE = 48
+# Under a time limit: pairs of a chunk, into how many chunks the time is divided at least, and what share of it a first
+# estimate may take. Short chunks leave little unfinished; each costs a pass of its sources' images.
+_FEWEST_PAIRS, _MOST_PAIRS = 2, 64
+_PORTIONS = 10
+_LOOK_SHARE = 0.3
 # Passes over the images that a pair takes, for the estimate of time only.
 _TYPICAL_PASSES = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What was found of some pairs."""
+
+    results: Sequence[PairResult]
+    """Results of pairs that are done."""
+    is_whole: bool
+    """Whether all of them are; else the clock ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,39 +112,74 @@ class PairSearch:
     """Keeps finished chunks, and gives back those of an earlier run."""
     label: str = ""
     """Keeps searches under different preprocessing apart in the journal."""
+    costs: Costs = field(default_factory=Costs)
+    """What it is estimated to take."""
 
     def search(self) -> Searched:
-        """Every wanted pair, in order of detector, source and target.
+        """Every wanted pair, in order of detector, source and target; under a time limit as many as it allows.
 
-        Raises:
-            Stopped: the time limit ended the search; what is finished is in the record.
+        Those are then a random sample of all, but for pairs in work when the time was up: such as were done by then
+        are those that need few steps, and take part as pairs that were chosen. The record says that the time was up.
         """
         config, num_classes, take = self.run.config, self.settled.facts.num_classes, self.run.record.take
         wanted = wanted_pairs(config, num_classes)
         self._leave_out_others(len(wanted))
         todo = [pair for pair in wanted if pair[0] in self.images_by_class]
         detectors = searching(config, self.cutting.tensor)
-        without = [pair for pair in wanted if pair[0] not in self.images_by_class]
+        is_screened = screening.is_screened(config, num_classes, statistic=OF_SOME_PAIRS)
+        # Of many classes most may have no images: one sentence says so, and no million results.
+        without = [] if is_screened else [pair for pair in wanted if pair[0] not in self.images_by_class]
         empty = tuple(without_images(name, pair) for name in detectors for pair in without)
         found = Searched(config.detectors, num_classes, self.cutting.tensor, self._ordered(empty))
-        is_screened = screening.is_screened(config, num_classes, statistic=OF_SOME_PAIRS)
-        deadline = None if config.time_limit is None else time.monotonic() + config.time_limit
         planned = {name: len(todo) for name in detectors}
         with self._telling_unfinished(planned, lambda: found.pairs), self.run.record.phase(SEARCH_PHASE):
             for name in detectors:
-                prepared = self.settled.prepare(
-                    name, self.images_by_class, config, cut=self.cutting.cut, seconds=_left(deadline)
-                )
-                screened = self._screened(prepared, todo, deadline) if is_screened else Screening(set(todo))
-                pairs = screened.of(todo)
-                planned[name] = len(pairs)
-                found = replace(found, screens=(*found.screens, *screened.records(name, len(todo))))
-                for chunk in self._chunks(prepared, pairs, deadline):
-                    marked = (replace(r, chosen=(r.source, r.target) not in screened.drawn) for r in chunk)
-                    found = take(replace(found, pairs=self._ordered((*found.pairs, *marked))))
-        if _unfinished(planned, found.pairs):
-            raise self._out_of_time()
+                with self._share(name) as deadline:
+                    prepared = self.settled.prepare(
+                        name, self.images_by_class, config, cut=self.cutting.cut, seconds=_left(deadline)
+                    )
+                    screened = self._screened(prepared, todo, deadline) if is_screened else Screening(set(todo))
+                    pairs = screened.of(todo)
+                    planned[name] = len(pairs)
+                    found = replace(found, screens=(*found.screens, *screened.records(name, len(todo))))
+                    for chunk in self._chunks(prepared, pairs, deadline):
+                        marked = self._marked(chunk, screened)
+                        found = take(replace(found, pairs=self._ordered((*found.pairs, *marked))))
+        if missing := _unfinished(planned, found.pairs):
+            self.run.record.out_of_time = True
+            screens = [screen for screen in found.screens if screen.detector not in missing]
+            samples = [self._sample(name, found, planned[name], len(todo)) for name in missing]
+            found = replace(
+                found, screens=tuple(sorted((*screens, *samples), key=lambda each: detectors.index(each.detector)))
+            )
         return take(found)
+
+    @contextmanager
+    def _share(self, name: str) -> Iterator[float | None]:
+        """The time at which a detector is to be done; its part of the search ends there, whatever it is doing.
+
+        A process that does not end by itself is ended, and with it all searches after this one.
+        """
+        seconds = spending.for_search()
+        deadline = None if seconds is None else now() + seconds * self.costs.shares.get(name, 1.0)
+        try:
+            with keeping(spending.ending(clock())):
+                yield deadline
+        except TimeUpError:
+            self.run.record.out_of_time = True
+
+    def _marked(self, chunk: Chunk, screened: Screening) -> Iterator[PairResult]:
+        """The results of a chunk with whether they were chosen; those of one that the clock ended were, by its end."""
+        for result in chunk.results:
+            drawn = chunk.is_whole and (result.source, result.target) in screened.drawn
+            yield replace(result, chosen=not drawn)
+
+    def _sample(self, name: str, found: Searched, num_planned: int, num_pairs: int) -> ScreenRecord:
+        """What the pairs that were searched stand for where the clock ended the search: without a look, themselves."""
+        own = [pair for pair in found.pairs if pair.detector == name and pair.status is not PairStatus.NO_IMAGES]
+        num_chosen = sum(pair.chosen for pair in own)
+        stood_for = num_pairs if num_planned < num_pairs else len(own)
+        return ScreenRecord(name, stood_for, num_drawn=len(own) - num_chosen, num_chosen=num_chosen)
 
     @contextmanager
     def _telling_unfinished(
@@ -154,19 +206,22 @@ class PairSearch:
     def _screened(self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None) -> Screening:
         """The pairs that are drawn, and those that a first estimate of all of them chooses.
 
-        Raises:
-            Stopped: the time limit ended the estimate.
+        All pairs, in their random order, where the clock leaves no time for an estimate of all.
         """
         name, record = prepared.detector, self.run.record
         drawn = screening.draw(pairs, self.run.config.seed)
         if len(drawn) == len(pairs):
             return Screening(drawn)
+        left = _left(deadline)
+        if left is not None and self.costs.look > _LOOK_SHARE * left:
+            record.leave_out(f"estimates of all {len(pairs)} class pairs with detector {name}: the time is too short")
+            return Screening(set(pairs))
         record.progress.message(f"{name}: estimating the sizes of {len(pairs)} class pairs")
         sizes: dict[Pair, float] = {}
         for portion in by_sources(pairs, _SOURCES_PER_ESTIMATE):
             found = self._estimates(prepared, portion, deadline)
             if len(found) < len(portion):
-                raise self._out_of_time()
+                return Screening(set(pairs))
             sizes |= zip(portion, found, strict=True)
         chosen = screening.choose(sizes, self.settled.facts.num_classes)
         record.leave_out(f"with detector {name} {screening.left_out(len(pairs), drawn, chosen)}")
@@ -188,49 +243,76 @@ class PairSearch:
             self.journal.keep_estimates(section, pairs, sizes)
         return sizes
 
-    def _out_of_time(self) -> Stopped:
-        """The end of a search by its time limit, to be raised."""
-        reason = f"the time limit of {self.run.config.time_limit:g} s ended the search: raise --time-limit"
-        return Stopped(Stop(Verdict.INCONCLUSIVE, (reason,)))
-
-    def _chunks(
-        self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None
-    ) -> Iterator[list[PairResult]]:
+    def _chunks(self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None) -> Iterator[Chunk]:
         """The chunks of one detector as they finish; those of the journal come from there. Ends at the deadline."""
         name, progress = prepared.detector, self.run.record.progress
-        largest = max(self.images_by_class.values(), key=len)
-        seconds_per_pair = _TYPICAL_PASSES * len(largest) * prepared.preparation.seconds_per_image
         if _left(deadline) != 0:
-            progress.plan(name, len(pairs), len(pairs) * seconds_per_pair)
+            progress.plan(name, len(pairs), self._seconds_planned(prepared, len(pairs)))
         elif self.journal:  # what it has needs no time
             progress.plan(name, len(pairs), None)
-        for chunk in chunks(pairs, self.settled.facts.device, bytes_a_source=largest.nbytes):
-            done = self._recorded(prepared, chunk)
-            if done is None:
-                done = self._optimised(prepared, chunk, deadline)
-            yield done
-            if len(done) < len(chunk):
+        for chunk in self._portions(prepared, pairs, deadline):
+            known = self._recorded(prepared, chunk)
+            missing = [pair for pair in chunk if pair not in known]
+            done = self._optimised(prepared, missing, deadline) if missing else []
+            yield Chunk([*known.values(), *done], is_whole=len(done) == len(missing))
+            if len(done) < len(missing):
                 return
 
-    def _recorded(self, prepared: PreparedSearch, chunk: Sequence[Pair]) -> list[PairResult] | None:
-        """The chunk as an earlier run left it in the journal, or None."""
-        done = self.journal.chunk(self._section(prepared.detector), chunk) if self.journal else None
-        if done and not all(prepared.could_give(result) for result in done):
-            return None  # written by somebody else
-        for result in done or ():
+    def _seconds_planned(self, prepared: PreparedSearch, num_pairs: int) -> float:
+        """About how long some pairs take."""
+        if prepared.detector in self.costs.a_pair:
+            return num_pairs * self.costs.a_pair[prepared.detector]
+        largest = max(map(len, self.images_by_class.values()))
+        return num_pairs * _TYPICAL_PASSES * largest * prepared.preparation.seconds_per_image
+
+    def _portions(
+        self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None
+    ) -> Iterator[Sequence[Pair]]:
+        """Chunks of whole sources; under a time limit short ones of pairs in an order by the seed."""
+        left = _left(deadline)
+        if left is None:
+            largest = max(self.images_by_class.values(), key=len)
+            yield from chunks(pairs, self.settled.facts.device, bytes_a_source=largest.nbytes)
+            return
+        order = screening.shuffled(pairs, self.run.config.seed)
+        each = self._seconds_planned(prepared, 1)
+        size = _FEWEST_PAIRS if each <= 0.0 else int(left / _PORTIONS / each)
+        size = min(_MOST_PAIRS, max(_FEWEST_PAIRS, size))
+        yield from (order[start : start + size] for start in range(0, len(order), size))
+
+    def _recorded(self, prepared: PreparedSearch, chunk: Sequence[Pair]) -> dict[Pair, PairResult]:
+        """The chunk as an earlier run left it in the journal; under a time limit those of its pairs that it holds.
+
+        Without a limit a chunk is taken whole or not at all, as the results of a scan follow from its chunks.
+        """
+        if self.journal is None:
+            return {}
+        section = self._section(prepared.detector)
+        if clock().is_limited:
+            kept = self.journal.finished(section)
+        else:
+            kept = dict(zip(chunk, self.journal.chunk(section, chunk) or (), strict=False))
+        done = {pair: kept[pair] for pair in chunk if pair in kept}
+        if not all(prepared.could_give(result) for result in done.values()):
+            return {}  # written by somebody else
+        for result in done.values():
             self.run.record.progress.pair(result, 0)
         return done
 
     def _optimised(self, prepared: PreparedSearch, chunk: Sequence[Pair], deadline: float | None) -> list[PairResult]:
-        """The chunk searched now, kept pair by pair."""
-        section = self._section(prepared.detector)
+        """The chunk searched now, kept pair by pair; what was done when the process was ended stays as well."""
+        section, done = self._section(prepared.detector), list[PairResult]()
 
         def take(result: PairResult) -> None:
+            done.append(result)
             if self.journal:
                 self.journal.add(section, chunk, result)
             self.run.record.progress.pair(result, (result.steps + 1) * len(self.images_by_class[result.source]))
 
-        done = prepared.optimise(chunk, seconds=_left(deadline), on_pair=take)
+        try:
+            prepared.optimise(chunk, seconds=_left(deadline), on_pair=take)
+        except TimeUpError:
+            self.run.record.out_of_time = True
         if self.journal and len(done) == len(chunk):
             self.journal.record(section, chunk, done)
         return done
@@ -246,7 +328,7 @@ class PairSearch:
 
 def _left(deadline: float | None) -> float | None:
     """Seconds to a time on the monotonic clock; None if there is no limit."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+    return None if deadline is None else max(0.0, deadline - now())
 
 
 def _unfinished(planned: Mapping[str, int], results: Sequence[PairResult]) -> dict[str, int]:

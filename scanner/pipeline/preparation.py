@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.converters.sandbox.clock import clock, now
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import NoVerdictError, OptionError
+from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.images.preprocessing import Settlement, settle_preprocessing
+from backscan.scanner.images.stratified import stratified
 from backscan.scanner.inference.verdict import dependence_reason
+from backscan.scanner.pipeline import spending
 from backscan.scanner.pipeline.record import Cutting, GraphFindings, Stop
 from backscan.scanner.results import Verdict
 
@@ -24,6 +29,11 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Parity
 
 _PARITY_IMAGES = 256
+# Under a time limit: images by which the file is timed, readings that are tried as a rule and their share of the time,
+# with the fewest images that say something; likewise of the comparison, where an image passes file and copy.
+_TIMED_IMAGES = 2
+_READINGS, _READINGS_GIVEN, _JUDGED_SHARE, _FEWEST_JUDGED = 6, 2, 0.15, 24
+_PASSES_OF_PARITY, _FEWEST_COMPARED = 4, 16
 _MOST_NAMED = 8
 _MANY_LABELS = 0.2
 """Share of images with several sigmoids above one half from which these are labels of their own."""
@@ -81,10 +91,11 @@ def fit_images(run: Run, clean: CleanSet, opened: OpenedModel) -> CleanSet:
 
 def settle(run: Run, opened: OpenedModel, clean: CleanSet) -> Settlement:
     """Step 5: how pixels become model input, by clean accuracy (docs/contract.md, Images and preprocessing)."""
+    judged = _in_time(run, opened, clean)
     with run.record.phase("preprocessing"):
         flat = "H" not in opened.facts.signature.layout
         settlement = settle_preprocessing(
-            clean,
+            judged,
             opened.decisions,
             run.config,
             confidence=opened.mean_posterior,
@@ -115,7 +126,9 @@ def several_labels(run: Run, settled: SettledModel, clean: CleanSet) -> str:
 def find_switches(run: Run, settled: SettledModel, clean: CleanSet) -> GraphFindings:
     """Step 6: what in the graph can switch the decision, and whether it does."""
     with run.record.phase("graph"):
-        return graph_findings(run, settled.find_switches(clean.images, seed=run.config.seed))
+        seconds = clock().seconds(spending.GRAPH_SHARE)
+        images = clean.images if seconds is None else _drawn(run, clean)
+        return graph_findings(run, settled.find_switches(images, seed=run.config.seed, seconds=seconds))
 
 
 def graph_findings(run: Run, found: FoundInGraph) -> GraphFindings:
@@ -188,8 +201,33 @@ def cut_model(run: Run, settled: SettledModel, clean: CleanSet) -> Cutting:
     return Cutting(cut)
 
 
+def _in_time(run: Run, opened: OpenedModel, clean: CleanSet) -> CleanSet:
+    """The images by which preprocessing is judged: all, or as many as a time limit allows; how fast the file is."""
+    if not clock().is_limited:
+        return clean
+    few = clean.images[:_TIMED_IMAGES]
+    opened.decisions(few[:1], candidate("none"))  # the first call makes ready
+    started = now()
+    opened.decisions(few, candidate("none"))
+    run.record.seconds_per_image = (now() - started) / len(few)
+    readings = _READINGS if given_normalisation(run.config, clean.images.shape[1]) is None else _READINGS_GIVEN
+    most = spending.most_images(
+        len(clean.images), readings * run.record.seconds_per_image, fewest=_FEWEST_JUDGED, share=_JUDGED_SHARE
+    )
+    if most == len(clean.images) or clean.labels is None:
+        return clean
+    run.record.leave_out(
+        f"{len(clean.images) - most} images when preprocessing was judged by accuracy: no time for all"
+    )
+    chosen = stratified(clean.labels, most, run.config.seed)
+    return replace(clean, images=clean.images[chosen], labels=clean.labels[chosen], originals=None)
+
+
 def _drawn(run: Run, clean: CleanSet) -> NDArray[np.float32]:
     """Some of the images, by the seed, on which the copy is compared with the file."""
     images = clean.images
-    chosen = np.random.default_rng(run.config.seed).permutation(len(images))[:_PARITY_IMAGES]
+    most = spending.most_images(
+        _PARITY_IMAGES, _PASSES_OF_PARITY * run.record.seconds_per_image, fewest=_FEWEST_COMPARED
+    )
+    chosen = np.random.default_rng(run.config.seed).permutation(len(images))[:most]
     return images[np.sort(chosen)]

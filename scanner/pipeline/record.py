@@ -166,6 +166,12 @@ class Record:
     """Enough to repeat the scan."""
     progress: Progress
     """Observer of the steps and warnings."""
+    began: float = field(default_factory=time.monotonic)
+    """When the scan began, on the monotonic clock."""
+    out_of_time: bool = False
+    """Whether the time limit ended a part of the search."""
+    seconds_per_image: float = 0.0
+    """What an image through the file costs, measured where there is a time limit."""
     _values: dict[type, Any] = field(default_factory=dict)
     _warnings: list[str] = field(default_factory=list)
     _not_tested: list[str] = field(default_factory=list)

@@ -6,18 +6,21 @@ A gate gives a `Stop` in place of its value where nothing more can be said; `Rec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backscan.converters.sandbox.clock import sparing, time_limit
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
-from backscan.scanner.errors import AbsentNameError, NoVerdictError
+from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
 from backscan.scanner.inference.verdict import Judgement
+from backscan.scanner.pipeline import spending
 from backscan.scanner.pipeline.admission import as_clean_set, audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
+from backscan.scanner.pipeline.costs import estimate_search
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
 from backscan.scanner.pipeline.pairs import PairSearch, open_journal
 from backscan.scanner.pipeline.preparation import (
@@ -34,8 +37,9 @@ from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Repeats, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
+from backscan.scanner.pipeline.spending import limited
 from backscan.scanner.pipeline.targets import judge_without_images, search_targets
-from backscan.scanner.process.parent import SettledModel, open_process
+from backscan.scanner.process.parent import OpenedModel, SettledModel, open_process
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.results import RepeatRecord, ScanResult, Verdict
 from backscan.scanner.store.cache import renamed
@@ -117,35 +121,37 @@ def scan(
     """
     config = ScanConfig() if config is None else config
     config.check()
-    model = Path(model)
-    clean = None if clean is None else as_clean_set(clean, class_names, sandbox=config.sandbox)
-    artifact = read(model)  # step 1
-    origin = provenance(seed=config.seed, command=command)
-    record = Record(artifact, class_names, config, origin, progress or SilentProgress())
-    entry = None
-    try:
-        with open_process(sandbox=config.sandbox) as process:
-            run = Run(config, record, process, journal, resume)
-            artifact = audit(run, artifact, model.parent)
-            entry = cache.entry(artifact.sha256, clean.digest, config.to_dict()) if cache and clean else None
-            if entry and (known := entry.find()):
-                record.progress.message(f"{artifact.name}: taken from the cache")
-                return renamed(known, name=artifact.name, class_names=class_names, command=command)
-            judgement = judge_model(run, artifact, clean)
-    except Stopped as end:
-        judgement = end.stop
-    except NoVerdictError as error:
-        judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
-    except AbsentNameError as error:
-        left = record.result(Judgement(Verdict.NO_VERDICT, (str(error),)))
-        raise NameNotInModelError(str(error), left) from error
-    except KeyboardInterrupt as error:
-        interrupted = Judgement(Verdict.INCONCLUSIVE, ("the scan was interrupted",))
-        raise Interrupted(record.result(interrupted, interrupted=True)) from error
-    result = record.result(judgement)
-    if entry:
-        entry.keep(result)
-    return result
+    with time_limit(config.time_limit):
+        spending.make_ready()
+        model = Path(model)
+        artifact = read(model)  # step 1
+        origin = provenance(seed=config.seed, command=command)
+        record = Record(artifact, class_names, config, origin, progress or SilentProgress())
+        entry = None
+        try:
+            clean = None if clean is None else as_clean_set(clean, class_names, sandbox=config.sandbox)
+            with open_process(sandbox=config.sandbox) as process:
+                run = Run(config, record, process, journal, resume)
+                artifact = audit(run, artifact, model.parent)
+                entry = cache.entry(artifact.sha256, clean.digest, config.to_dict()) if cache and clean else None
+                if entry and (known := entry.find()):
+                    record.progress.message(f"{artifact.name}: taken from the cache")
+                    return renamed(known, name=artifact.name, class_names=class_names, command=command)
+                judgement = judge_model(run, artifact, clean)
+        except Stopped as end:
+            judgement = end.stop
+        except NoVerdictError as error:
+            judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
+        except AbsentNameError as error:
+            left = record.result(Judgement(Verdict.NO_VERDICT, (str(error),)))
+            raise NameNotInModelError(str(error), left) from error
+        except KeyboardInterrupt as error:
+            interrupted = Judgement(Verdict.INCONCLUSIVE, ("the scan was interrupted",))
+            raise Interrupted(record.result(interrupted, interrupted=True)) from error
+        result = record.result(judgement)
+        if entry and not record.out_of_time:  # more time gives another result
+            entry.keep(result)
+        return result
 
 
 def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgement:
@@ -169,14 +175,35 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     cutting = take(cut_model(run, settled, fitted))
     run.record.leave_out(_outside(run.config, cutting), _ALWAYS_OUTSIDE)
     with open_journal(run, artifact, fitted, cutting) as journal:
-        judged = [
-            judge_repeatedly(run, name, opened.settle(normalisation), fitted, cutting, journal)
-            for name, normalisation in zip(settlement.names, settlement.normalisations, strict=True)
-        ]
+        judged = list(judge_each(run, settlement, opened, fitted, cutting, journal))
     take(judged[0].searched)
     take(judged[0].concluded)
     take(Repeats(judged[0].repeats))
-    return agreed(run, settlement, [each.judgement for each in judged])
+    judgement = agreed(run, settlement, [each.judgement for each in judged])
+    if run.record.out_of_time:
+        return limited(judgement, judged[0].concluded.detectors, run.config)
+    return judgement
+
+
+def judge_each(
+    run: Run,
+    settlement: Settlement,
+    opened: OpenedModel,
+    clean: CleanSet,
+    cutting: Cutting,
+    journal: Journal | None,
+) -> Iterator[Judged]:
+    """Steps 9 to 12 under each preprocessing that explains the images equally well; a time limit is shared by them."""
+    readings = list(zip(settlement.names, settlement.normalisations, strict=True))
+    for number, (name, normalisation) in enumerate(readings):
+        others = (len(readings) - number - 1) * run.config.repeats
+        try:
+            settled = opened.settle(normalisation)
+        except TimeUpError:
+            run.record.out_of_time = True
+            run.record.leave_out(f"the search under preprocessing {name}: the time was up")
+            return
+        yield judge_repeatedly(run, name, settled, clean, cutting, journal, others=others)
 
 
 def _outside(config: ScanConfig, cutting: Cutting) -> str:
@@ -188,26 +215,47 @@ def _outside(config: ScanConfig, cutting: Cutting) -> str:
 
 
 def judge_repeatedly(
-    run: Run, name: str, settled: SettledModel, clean: CleanSet, cutting: Cutting, journal: Journal | None
+    run: Run,
+    name: str,
+    settled: SettledModel,
+    clean: CleanSet,
+    cutting: Cutting,
+    journal: Journal | None,
+    *,
+    others: int,
 ) -> Judged:
-    """Steps 9 to 12 as often as `--repeats` says, with other images and other random numbers; the first is reported."""
+    """Steps 9 to 12 as often as `--repeats` says, with other images and other random numbers; the first is reported.
+
+    A time limit is shared with so many other searches that are still to come.
+    """
     judged, repeats = list[Judged](), list[RepeatRecord]()
     for number in range(run.config.repeats):
-        config = replace(run.config, seed=run.config.seed + number)
-        again = f"{name} repeat {number}" if number else name
-        judged.append(judge_under(replace(run, config=config), again, settled, clean, cutting, journal))
+        config, searches = replace(run.config, seed=run.config.seed + number), others + run.config.repeats - number
+        own, again = replace(run, config=config), f"{name} repeat {number}" if number else name
+        with sparing(spending.for_others(searches)):
+            judged.append(judge_under(own, again, settled, clean, cutting, journal, repeats=searches))
         repeats.append(judged[-1].repeat(config.seed, name))
+        if run.record.out_of_time:
+            break
     judgement = repeats_agreed([each.judgement for each in judged], repeats)
     return replace(judged[0], judgement=judgement, repeats=tuple(repeats) if len(repeats) > 1 else ())
 
 
 def judge_under(
-    run: Run, name: str, settled: SettledModel, clean: CleanSet, cutting: Cutting, journal: Journal | None
+    run: Run,
+    name: str,
+    settled: SettledModel,
+    clean: CleanSet,
+    cutting: Cutting,
+    journal: Journal | None,
+    *,
+    repeats: int = 1,
 ) -> Judged:
-    """Steps 9 to 12 under one of the preprocessings that explain the images equally well."""
+    """Steps 9 to 12 under one of the preprocessings that explain the images equally well; so many are still to come."""
     images = run.record.take(split_images(run, settled, clean))
-    pairs = PairSearch(run, settled, cutting, images.search(), journal, name).search()
-    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search()))
+    costs = estimate_search(run, settled, cutting, images, repeats=repeats)
+    pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
+    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
     with run.record.phase("inference"):
         searched, conclusions = infer_from(searched, run.config)
     file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256)

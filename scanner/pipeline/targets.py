@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.converters.sandbox.clock import clock, keeping
 from backscan.scanner.detectors import Searched, conclude, searching_targets
+from backscan.scanner.errors import TimeUpError
 from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.inference.verdict import dependence_reason
+from backscan.scanner.pipeline import spending
 from backscan.scanner.pipeline.preparation import graph_findings
 from backscan.scanner.pipeline.record import Concluded, Stop
 from backscan.scanner.results import TargetResult, Verdict
@@ -28,9 +33,21 @@ _MOST_VALUES_UNASKED = 500_000
 
 
 def search_targets(
-    run: Run, settled: SettledModel, detectors: Sequence[str], images_by_class: Mapping[int, NDArray[np.float32]]
+    run: Run,
+    settled: SettledModel,
+    detectors: Sequence[str],
+    images_by_class: Mapping[int, NDArray[np.float32]],
+    shares: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[TargetResult, ...]:
-    """What those of the detectors find that search target classes; they inform, so a time limit ends no scan."""
+    """What those of the detectors find that search target classes, as far as the time allows.
+
+    Args:
+        run: Options and record.
+        settled: The model.
+        detectors: Names of those that were chosen.
+        images_by_class: Images of the search.
+        shares: Of the time that is left, what each gets in its turn; all where it is not named.
+    """
     results: list[TargetResult] = []
     config, num_classes = run.config, settled.facts.num_classes
     num_wanted = num_classes if config.targets is None else len(set(config.targets))
@@ -38,18 +55,36 @@ def search_targets(
         detector = searching_targets(name)
         if detector is None or (detector.needs_images and len(images_by_class) < 2):
             continue
-        with run.record.phase("targets"):
-            found = settled.search_targets(name, images_by_class, config, seconds=config.time_limit)
-        if len(found) < num_wanted:
-            run.record.leave_out(f"{num_wanted - len(found)} target classes with detector {name}: the time was up")
-        results += found
+        searched: list[TargetResult] = []
+        left = spending.for_search()
+        seconds = None if left is None else left * shares.get(name, 1.0)
+        with run.record.phase("targets"), _within_time(run):
+            settled.search_targets(name, images_by_class, config, seconds=seconds, on_target=searched.append)
+        if len(searched) < num_wanted and clock().is_limited:
+            run.record.out_of_time = True
+            run.record.leave_out(f"{num_wanted - len(searched)} target classes with detector {name}: the time was up")
+        results += sorted(searched, key=lambda result: result.target)
     return tuple(results)
+
+
+@contextmanager
+def _within_time(run: Run) -> Iterator[None]:
+    """End the process that is still at it when only the time for what follows is left; what it told stays."""
+    try:
+        with keeping(spending.ending(clock())):
+            yield
+    except TimeUpError:
+        run.record.out_of_time = True
 
 
 def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
     """What can be said of a model alone: its switches, and the detectors that need no images; they decide nothing."""
     with run.record.phase("graph"):
-        graph = run.record.take(graph_findings(run, opened.find_switches(seed=run.config.seed)))
+        graph = run.record.take(
+            graph_findings(
+                run, opened.find_switches(seed=run.config.seed, seconds=clock().seconds(spending.GRAPH_SHARE))
+            )
+        )
     chosen = tuple(name for name in run.config.detectors if _needs_no_images(name))
     num_values = opened.facts.num_classes * math.prod(opened.facts.signature.input_shape)
     if opened.facts.without_gradient:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from backscan.scanner.choices import registered
 from backscan.scanner.errors import OptionError
 from backscan.scanner.process import protocol
+from backscan.scanner.process.decisions import Decisions
 from backscan.scanner.process.protocol import Answer, Event, Message, Request
 from backscan.scanner.results import GraphFinding, PairResult, Parity, SignatureRecord, TargetResult
 
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 # Share of images that a cut model has to decide as the file does: that of the copy (docs/contract.md, Parity).
 _LEAST_AGREEMENT = 0.99
+# Of the time for the graph, where it is limited: for answers that depend on the call.
+_SHARE_OF_COMPANY = 0.3
 # Images on which reduced precision has to prove itself.
 _PROBED_IMAGES = 64
 
@@ -75,6 +78,7 @@ class ModelHost:
         self._split: Split | None = None
         self._cut: OrtCut | None = None
         self._examination: Examination | None = None
+        self._known: _Known | None = None
         self._deadline = float("inf")
 
     @_answers(protocol.Extend)
@@ -185,19 +189,22 @@ class ModelHost:
     def find_switches(self, request: protocol.FindSwitches) -> protocol.FoundInGraph:
         """What depends on the rest of a call, then what in the graph turns decisions (`scanner/switches`)."""
         from backscan.converters.switches.probe import GraphProbe
+        from backscan.scanner.switches import dormant as units
         from backscan.scanner.switches.company import find_dependence
-        from backscan.scanner.switches.dormant import find_dormant_units
-        from backscan.scanner.switches.findings import try_switches
+        from backscan.scanner.switches.findings import SECONDS, try_switches
 
         runtime = self.runtime
-        dependence = find_dependence(self.artifact, runtime, request.images, seed=request.seed)
+        self._allow(request.seconds)
+        asking = self._at_most(float("inf"), share=_SHARE_OF_COMPANY)
+        dependence = find_dependence(self.artifact, runtime, request.images, seed=request.seed, seconds=asking)
         if dependence and runtime.signature.batch is None:  # one image a call is what is deployed
             runtime = runtime.one_image_a_call(self.artifact)
         probe = GraphProbe(self.artifact, runtime.signature, runtime.normalisation)
         options: Any = {"decisions": runtime.decisions, "seed": request.seed}
-        switches = try_switches(probe, request.images, **options)
-        dormant, woken = find_dormant_units(probe, request.images, **options)
-        others = self._of_other_heads(request, switches)
+        switches = try_switches(probe, request.images, **options, seconds=self._at_most(SECONDS, share=0.5))
+        most = units.SECONDS if request.images is not None and len(request.images) else units.SECONDS_ALONE
+        dormant, woken = units.find_dormant_units(probe, request.images, **options, seconds=self._at_most(most))
+        others = self._of_other_heads(request, switches) if self._at_most(1.0) else ()
         return protocol.FoundInGraph((*dependence, *switches, *woken, *others), dormant)
 
     @_answers(protocol.CallAlone)
@@ -249,6 +256,13 @@ class ModelHost:
         parity = _as_record(Parity, report)
         return replace(parity, reason=report.reason or report.gradient_warning or "")
 
+    @_answers(protocol.MeasureSpeed)
+    def measure_speed(self, request: protocol.MeasureSpeed) -> protocol.Speed:
+        """Time some passes of the copy, in the precision that steps take."""
+        from backscan.scanner.process.passes import measure_speed
+
+        return measure_speed(self.copy, request.images, request.threads)
+
     @_answers(protocol.Prepare)
     def prepare(self, request: protocol.Prepare) -> protocol.Preparation:
         """Take the source images and find the step size of a detector, as well as the time allows."""
@@ -292,12 +306,15 @@ class ModelHost:
     def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
         """Switches on the way to outputs beside the chosen one alone: other scores, and class numbers."""
         from backscan.converters.switches.probe import GraphProbe
-        from backscan.scanner.switches.findings import try_switches
+        from backscan.scanner.switches.findings import SECONDS, try_switches
 
         told = {finding.nodes for finding in known}
         for name, artifact, runtime in self._heads_beside():
             probe = GraphProbe(artifact, runtime.signature, runtime.normalisation)
-            for finding in try_switches(probe, request.images, decisions=runtime.decisions, seed=request.seed):
+            seconds = self._at_most(SECONDS)
+            for finding in try_switches(
+                probe, request.images, decisions=runtime.decisions, seed=request.seed, seconds=seconds
+            ):
                 if finding.nodes not in told:
                     told.add(finding.nodes)
                     yield _towards(name, finding, self.runtime.signature.num_classes)
@@ -316,6 +333,10 @@ class ModelHost:
     def _allow(self, seconds: float | None) -> None:
         """Set the time that a search may take from now on."""
         self._deadline = float("inf") if seconds is None else time.monotonic() + seconds
+
+    def _at_most(self, seconds: float, *, share: float = 1.0) -> float:
+        """Some seconds, or a share of the time that is allowed where that is less."""
+        return min(seconds, share * max(0.0, self._deadline - time.monotonic()))
 
     @property
     def examination(self) -> Examination:
@@ -389,7 +410,6 @@ class ModelHost:
     def _examine(self, request: protocol.Prepare | protocol.SearchTargets) -> Examination:
         import torch
 
-        from backscan.converters.cuts.bfloat16 import reduce_precision
         from backscan.scanner.detectors import Examination
 
         device = next(self.copy.buffers()).device
@@ -397,25 +417,68 @@ class ModelHost:
             label: torch.from_numpy(np.ascontiguousarray(array)).to(device)
             for label, array in request.images_by_class.items()
         }
-        with torch.no_grad():
-            decisions = {label: self.copy.log_posterior(array).argmax(dim=1) for label, array in images.items()}
+        known = self._known_of(images)
+        return Examination(
+            classifier=self.copy,
+            images_by_class=known.images,  # those of an earlier detector, where they are the same
+            decisions_by_class=known.decisions,
+            num_classes=self.copy.signature.num_classes,
+            config=request.config,
+            stopped=lambda: time.monotonic() > self._deadline,
+            cut=self._split,
+            reduced=known.reduced,
+            reduced_cut=known.reduced_cut,
+            images_at_once=known.images_at_once,
+        )
+
+    def _known_of(self, images: Mapping[int, Tensor]) -> _Known:
+        """What the copy makes of source images, found once for all detectors that get the same ones."""
+        from backscan.converters.cuts.bfloat16 import reduce_precision
+        from backscan.scanner.process.passes import images_at_once
+
+        same = self._known is not None and self._known.is_of(self.copy, self._split, images)
+        if self._known is not None and same:
+            return self._known
+        decisions = Decisions(self.copy, images)
+        if self._deadline == float("inf"):  # else classes that the time does not reach cost nothing
+            decisions.find_all(self._threads)
         reduced = reduced_cut = None
         if images:
             probe = _spread(list(images.values()))
             reduced = reduce_precision(self.copy, probe)
             if reduced is not None and self._split is not None:
                 reduced_cut = _reduced(self._split, probe)
-        return Examination(
-            classifier=self.copy,
-            images_by_class=images,
-            decisions_by_class=decisions,
-            num_classes=self.copy.signature.num_classes,
-            config=request.config,
-            stopped=lambda: time.monotonic() > self._deadline,
-            cut=self._split,
-            reduced=reduced,
-            reduced_cut=reduced_cut,
-        )
+        most = images_at_once(self.copy, next(iter(images.values()))[:1]) if images else None
+        self._known = _Known(self.copy, self._split, dict(images), decisions, reduced, reduced_cut, most)
+        return self._known
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the copy makes of some source images."""
+
+    copy: TorchClassifier
+    """The copy, under its normalisation."""
+    split: Split | None
+    """The copy cut in two, if it is."""
+    images: Mapping[int, Tensor]
+    """Class -> images [n, C, H, W]."""
+    decisions: Mapping[int, Tensor]
+    """Class -> decisions [n]."""
+    reduced: TorchClassifier | None
+    """The copy in reduced precision, where that gains something."""
+    reduced_cut: Split | None
+    """The cut copy, likewise."""
+    images_at_once: int | None
+    """Most images of a pass by their memory; None is any."""
+
+    def is_of(self, copy: TorchClassifier, split: Split | None, images: Mapping[int, Tensor]) -> bool:
+        """Whether that was the copy, and those the images."""
+        import torch
+
+        own = self.images
+        same = copy is self.copy and split is self.split and own.keys() == images.keys()
+        return same and all(torch.equal(each, images[label]) for label, each in own.items())
 
 
 def _towards(name: str, finding: GraphFinding, num_classes: int) -> GraphFinding:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from backscan.scanner.choices import registered
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError
+from backscan.scanner.errors import AbsentNameError, InternalError, NoVerdictError, ScanError, TimeUpError
 from backscan.scanner.process import protocol
 from backscan.scanner.process.checks import (
     checked,
@@ -58,11 +58,12 @@ class _Line:
 
         Raises:
             AbsentNameError: an option names an output or a tensor that the model does not have.
+            TimeUpError: the time limit of the scan is up.
             NoVerdictError: the model cannot be opened or used, or the process answers something else.
             InternalError: a defect of the scanner.
         """
         from backscan.converters.errors import ConverterError, CutNameError, OutputNameError
-        from backscan.converters.sandbox.errors import SandboxError, UnexpectedError
+        from backscan.converters.sandbox import errors as sandbox
 
         method, (answer, event) = request.method(), request.types()
 
@@ -74,13 +75,15 @@ class _Line:
         try:
             told = self.runner.call(method, message, limits=request.limits, on_event=receive)
             return checked(answer, told.get("answer", ...))
-        except UnexpectedError as error:
+        except sandbox.UnexpectedError as error:
             failure = InternalError(f"step {method!r} failed inside the scanner: {error}")
             failure.add_note(error.child_traceback)
             raise failure from error
         except (CutNameError, OutputNameError) as error:
             raise AbsentNameError(str(error)) from error
-        except (ConverterError, SandboxError) as error:
+        except sandbox.TimeUpError as error:
+            raise TimeUpError(str(error)) from error
+        except (ConverterError, sandbox.SandboxError) as error:
             raise NoVerdictError(str(error)) from error
 
 
@@ -185,9 +188,9 @@ class OpenedFile:
         """Class probability of every image's label [N], for once under a normalisation."""
         return checked_shares(self.line.ask(protocol.LabelPosterior(images, labels, normalisation)), len(images))
 
-    def find_switches(self, *, seed: int) -> protocol.FoundInGraph:
-        """What is built into the graph, tried out on synthetic images."""
-        return self.line.ask(protocol.FindSwitches(None, seed))
+    def find_switches(self, *, seed: int, seconds: float | None = None) -> protocol.FoundInGraph:
+        """What is built into the graph, tried out on synthetic images as far as the time (None: any) allows."""
+        return self.line.ask(protocol.FindSwitches(None, seed, seconds))
 
     def list_cuts(self) -> tuple[protocol.CutPlace, ...]:
         """Tensors at which the model can be cut in two, from the image towards the output."""
@@ -248,13 +251,17 @@ class SettledFile:
 class SettledModel(SettledFile):
     """The original file and its copy, fed with pixels."""
 
-    def find_switches(self, images: Images, *, seed: int) -> protocol.FoundInGraph:
-        """What is built into the graph, tried out on images [N, C, H, W] in [0, 1]."""
-        return self.line.ask(protocol.FindSwitches(images, seed))
+    def find_switches(self, images: Images, *, seed: int, seconds: float | None = None) -> protocol.FoundInGraph:
+        """What is built into the graph, tried out on images [N, C, H, W] in [0, 1] as far as the time allows."""
+        return self.line.ask(protocol.FindSwitches(images, seed, seconds))
 
     def compare(self, images: Images, *, real_images: bool) -> Parity:
         """Parity of the torch copy with the original file on images [N, C, H, W] in [0, 1]."""
         return self.line.ask(protocol.Compare(images, real_images))
+
+    def measure_speed(self, images: Images, *, threads: int | None) -> protocol.Speed:
+        """What a pass of a few images [N, C, H, W] in [0, 1] costs."""
+        return self.line.ask(protocol.MeasureSpeed(images, threads))
 
     def cut(self, tensor: str | None, images: Images) -> CutModel | str:
         """The model cut at a tensor, for detectors that add patterns there; or why that cannot be.
@@ -292,7 +299,13 @@ class SettledModel(SettledFile):
         return PreparedSearch(self.line, detector, shape, found, config.measures_individuals_of(detector))
 
     def search_targets(
-        self, detector: str, images_by_class: ImagesByClass, config: ScanConfig, *, seconds: float | None
+        self,
+        detector: str,
+        images_by_class: ImagesByClass,
+        config: ScanConfig,
+        *,
+        seconds: float | None,
+        on_target: Callable[[TargetResult], object] = lambda _: None,
     ) -> list[TargetResult]:
         """Search every wanted target class, in order; those that the time (None: no limit) did not allow miss."""
         results: dict[int, TargetResult] = {}
@@ -302,6 +315,7 @@ class SettledModel(SettledFile):
             if result.detector != detector or result.target in results:
                 raise disbelief("a target class that was asked for, once")
             results[result.target] = result
+            on_target(result)
 
         self.line.ask(protocol.SearchTargets(detector, images_by_class, config, seconds), receive)
         return [results[target] for target in sorted(results)]
@@ -399,16 +413,18 @@ def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
 
     Raises:
         OptionError: what was registered cannot be imported there.
+        TimeUpError: the time limit of the scan was up before it had started.
     """
     from backscan.converters.errors import ConverterError
+    from backscan.converters.sandbox import errors as told_by
     from backscan.converters.sandbox.runner import InProcess
     from backscan.converters.sandbox.sandbox import Sandbox
 
-    if sandbox:
+    try:
         # One thread per operator: the search runs pairs beside each other instead.
-        runner: Runner = Sandbox(_HOST, threads=1, errors=(ConverterError, ScanError))
-    else:
-        runner = InProcess(_HOST)
+        runner: Runner = Sandbox(_HOST, threads=1, errors=(ConverterError, ScanError)) if sandbox else InProcess(_HOST)
+    except told_by.TimeUpError as error:
+        raise TimeUpError(str(error)) from error
     try:
         line = _Line(runner)
         if entries := registered.every():

@@ -131,6 +131,18 @@ class Preparation:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """What a pass of images through the model costs, all threads at work."""
+
+    forward: Positive
+    """Seconds an image forward."""
+    gradient: Positive
+    """Seconds an image forward and back."""
+    held_bytes: Annotated[int, Field(ge=0)]
+    """Memory that an image holds between the two."""
+
+
+@dataclass(frozen=True, slots=True)
 class FoundInGraph:
     """What is built into the graph."""
 
@@ -265,6 +277,8 @@ class FindSwitches(Request[FoundInGraph, None]):
     """Images [N, C, H, W] in [0, 1]; None is synthetic ones."""
     seed: int
     """Seed of the search for inputs that turn them."""
+    seconds: float | None = None
+    """Time it may take; None is what each search takes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +315,16 @@ class Compare(Request[Parity, None]):
     """Images [N, C, H, W] in [0, 1]."""
     real_images: bool
     """False where random images stand in for real ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSpeed(Request[Speed, None]):
+    """Time some passes of the copy."""
+
+    images: Floats
+    """Images [N, C, H, W] in [0, 1], a few."""
+    threads: int | None
+    """Passes beside each other; None is one for each processor."""
 
 
 @dataclass(frozen=True, slots=True)

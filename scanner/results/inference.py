@@ -122,7 +122,8 @@ class Inference:
     num_pairs: int
     """Pairs that count: the exponent of equation (4)."""
     values: tuple[tuple[float | None, ...], ...]
-    """The statistic of every pair [K, K] (None where a pair does not count), or [1, K] anomaly indices."""
+    """The statistic of every pair [K, K] (None where a pair does not count; where only some were searched, a source
+    without any has an empty row), or [1, K] anomaly indices."""
     null: NullFit | None
     """Fitted null; None for detectors without one."""
     source: int | None

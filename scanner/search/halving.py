@@ -78,6 +78,8 @@ class Climb:
     """Count of what it costs."""
     stopped: Callable[[], bool]
     """True once the time is up."""
+    images_at_once: int | None = None
+    """Most images that pass together; None is as many as the device is quick with."""
 
     @classmethod
     def towards(
@@ -88,6 +90,8 @@ class Climb:
         bounds: tuple[Tensor, Tensor],
         work: Work,
         stopped: Callable[[], bool],
+        *,
+        images_at_once: int | None = None,
     ) -> Climb:
         """The climb towards a target, with the scale of its margin."""
         seen = images[: _LAST.images]
@@ -95,7 +99,7 @@ class Climb:
             margins = margin(classifier.log_posterior(seen), target)
         work.forwards += len(seen)
         scale = float(margins.abs().median().clamp_min(1e-6).nan_to_num(1.0))
-        return cls(classifier, images, target, *bounds, scale, work, stopped)
+        return cls(classifier, images, target, *bounds, scale, work, stopped, images_at_once)
 
     def grey(self, pixels: Tensor) -> Supports:
         """Places filled with the middle of the range."""
@@ -142,7 +146,8 @@ class Climb:
 
     def _parts(self, supports: Supports, num_images: int) -> list[Supports]:
         """The places in portions of one pass each; none are left once the time is up."""
-        at_once = max(1, _IMAGES_PER_PASS[self.images.device.type] // min(num_images, len(self.images)))
+        most = min(_IMAGES_PER_PASS[self.images.device.type], self.images_at_once or 1 << 20)
+        at_once = max(1, most // min(num_images, len(self.images)))
         return [supports[start : start + at_once] for start in range(0, len(supports), at_once)]
 
     def _score(self, images: Tensor) -> Tensor:

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 # search. With fewer pairs that saves too little to give up the other statistics and what an estimate does not show.
 _MOST_PAIRS_UNSCREENED = 5000
 # Enough for the shape of the null: benchmarks/levels/many_classes.py gives what more would buy.
-_NUM_DRAWN = 300
+NUM_DRAWN = 300
+"""Pairs that are drawn at random."""
 _KEPT_PER_TARGET, _KEPT_PER_SOURCE = 4, 2
 # Keeps the draw apart from every other use of the seed.
-_PURPOSE = 11
+_PURPOSE, _ORDER = 11, 12
 
 
 def is_screened(config: ScanConfig, num_classes: int, *, statistic: str) -> bool:
@@ -64,8 +65,18 @@ def _obstacle(config: ScanConfig, statistic: str) -> str:
 
 def draw(pairs: Sequence[Pair], seed: int) -> set[Pair]:
     """Pairs to which the null is fitted, at random and without regard to anything else."""
-    order = np.random.default_rng((seed, _PURPOSE)).permutation(len(pairs))[:_NUM_DRAWN]
+    order = np.random.default_rng((seed, _PURPOSE)).permutation(len(pairs))[:NUM_DRAWN]
     return {pairs[index] for index in order}
+
+
+def shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:
+    """The pairs in an order by the seed: those that a clock leaves time for are then a random sample of all."""
+    return [pairs[index] for index in np.random.default_rng((seed, _ORDER)).permutation(len(pairs))]
+
+
+def num_chosen(num_classes: int, num_sources: int) -> int:
+    """Most pairs that estimates choose."""
+    return _KEPT_PER_TARGET * num_classes + _KEPT_PER_SOURCE * num_sources
 
 
 def choose(sizes: Mapping[Pair, float], num_classes: int) -> set[Pair]:

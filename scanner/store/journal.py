@@ -94,6 +94,11 @@ class Journal:
         kept = {(result.source, result.target): result for result in self._chunks.get(_chunk_name(section, pairs), ())}
         return [kept[pair] for pair in pairs] if kept.keys() == set(pairs) else None
 
+    def finished(self, section: str) -> dict[Pair, PairResult]:
+        """The results of all finished chunks of a section, however it was divided, by pair."""
+        own = (results for name, results in self._chunks.items() if name.rpartition("/")[0] == section)
+        return {(result.source, result.target): result for results in own for result in results}
+
     def estimates(self, section: str, pairs: Sequence[Pair]) -> list[float] | None:
         """The first-order estimates of some pairs' sizes, in their order; None if they were not made."""
         sizes = self._estimates.get(_chunk_name(section, pairs), ())

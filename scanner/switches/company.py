@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +30,8 @@ parity. Quantised: a last digit of float32 may move a value by a step, and dynam
 whole call by design; larger than a tenth is more than steps explain, and so is one decision in ten.
 """
 _SAME_DECISIONS = 0.1
+_CALLS_OF_AN_IMAGE, _FEWEST = 5, 4
+"""In how many images of a call each is asked about, alone and in company; fewer images say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,12 @@ class Difference:
 
 
 def find_dependence(
-    artifact: Artifact, runtime: OrtClassifier, images: NDArray[np.float32] | None, *, seed: int
+    artifact: Artifact,
+    runtime: OrtClassifier,
+    images: NDArray[np.float32] | None,
+    *,
+    seed: int,
+    seconds: float = math.inf,
 ) -> tuple[GraphFinding, ...]:
     """A finding if answers of the original file depend on the call, else none.
 
@@ -52,13 +61,14 @@ def find_dependence(
         runtime: It in onnxruntime, with its normalisation.
         images: Ordinary images [N, C, H, W] in [0, 1]; without any, synthetic ones alone.
         seed: Of the synthetic images and of the order.
+        seconds: About how long it may take: with less than all images need, fewer are asked about.
     """
     from backscan.converters.switches.batch_sizes import nodes_that_count_images
 
     if runtime.signature.batch == 1:
         return ()
     nodes = nodes_that_count_images(artifact, runtime.signature)
-    difference = compare_calls(runtime, _chosen(runtime, images, seed), seed=seed)
+    difference = compare_calls(runtime, _affordable(runtime, _chosen(runtime, images, seed), seconds), seed=seed)
     if not nodes and not _is_more_than_rounding(difference, runtime.signature.precision):
         return ()
     return (_finding(nodes, difference),)
@@ -71,6 +81,19 @@ def _chosen(runtime: OrtClassifier, images: NDArray[np.float32] | None, seed: in
         return synthetic
     spread = np.unique(np.linspace(0, len(images) - 1, _ORDINARY).round().astype(int))
     return np.concatenate([images[spread], synthetic[:: len(synthetic) // _SYNTHETIC]])
+
+
+def _affordable(runtime: OrtClassifier, images: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
+    """As many of the images, spread over all, as the time allows to be asked about; a few in any case."""
+    if math.isinf(seconds):
+        return images
+    runtime.scores(images[:1])  # the first call makes ready
+    started = time.monotonic()
+    runtime.scores(images[:1])
+    each = _CALLS_OF_AN_IMAGE * max(1e-9, time.monotonic() - started)
+    number = min(len(images), max(_FEWEST, int(seconds / each)))
+    chosen: NDArray[np.float32] = images[np.unique(np.linspace(0, len(images) - 1, number).round().astype(int))]
+    return chosen
 
 
 @np.errstate(invalid="ignore")  # infinity minus infinity, which counts as equal below

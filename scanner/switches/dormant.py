@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 
     Images = NDArray[np.float32]
 
-_SECONDS, _SECONDS_ALONE = 120.0, 6.0
+SECONDS, SECONDS_ALONE = 120.0, 6.0
+"""Time for them, with ordinary images and without, as `inspect` is to be quick."""
 _NUMBERS_WATCHED = 1 << 27
 """Numbers that are computed to see which units stand still."""
 _FEWEST_WATCHED, _MOST_WATCHED = 16, 256
+_PASSES_OF_WATCHING = 6
+"""What that costs, in runs of the model on each of the fewest images that are watched."""
 _NUMBERS_MOVED = 1 << 28
 """Numbers that are computed to see which of them decide when they are moved."""
 _CLASSES_MOVED = 6
@@ -99,17 +102,28 @@ def find_dormant_units(
     from backscan.converters.switches.units import UnitProbe
 
     if seconds is None:
-        seconds = _SECONDS if images is not None and len(images) else _SECONDS_ALONE
+        seconds = SECONDS if images is not None and len(images) else SECONDS_ALONE
     if images is None or not len(images):
         images = synthetic_images(probe.signature.input_shape, seed)
+    deadline = time.monotonic() + seconds
+    if _seconds_to_watch(images, decisions) > seconds:
+        return DormantUnits(0, 0, 0, 0, "not looked for, as the time is too short"), ()
     units = UnitProbe(probe)
     try:
-        trial = _Trial(units, _watched(images, units.cost), decisions, deadline=time.monotonic() + seconds)
+        trial = _Trial(units, _watched(images, units.cost), decisions, deadline=deadline)
         return trial.run()
     except MemoryError:
         raise
     except Exception as error:  # whatever onnxruntime and numpy raise over a strange graph: nothing was tried
         return DormantUnits(0, 0, 0, 0, f"not looked for, as they could not be examined ({reason_of(error)})"), ()
+
+
+def _seconds_to_watch(images: Images, decisions: Decide) -> float:
+    """About how long it takes to see which units stand still, by how long the file takes for one image."""
+    decisions(images[:1])  # the first call makes ready
+    started = time.monotonic()
+    decisions(images[:1])
+    return (time.monotonic() - started) * _PASSES_OF_WATCHING * min(len(images), _FEWEST_WATCHED)
 
 
 class _Trial:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from backscan.converters.switches.probe import GraphProbe
     from backscan.scanner.switches.judging import Decide, Demonstration
 
+SECONDS = 60.0
+"""Time for the searches."""
 _MAX_IMAGES = 32
 _FIRST_STEPS = 25
 """Steps of the first search of every group: planted switches turn within 20."""
@@ -47,7 +49,7 @@ def find_graph_findings(
     *,
     decisions: Decide,
     seed: int = 0,
-    seconds: float = 60.0,
+    seconds: float = SECONDS,
 ) -> tuple[GraphFinding, ...]:
     """Find switches in a model's graph, and demonstrate them.
 
@@ -70,7 +72,7 @@ def find_graph_findings(
 
 
 def try_switches(
-    probe: GraphProbe, images: NDArray[np.float32] | None, *, decisions: Decide, seed: int = 0, seconds: float = 60.0
+    probe: GraphProbe, images: NDArray[np.float32] | None, *, decisions: Decide, seed: int = 0, seconds: float = SECONDS
 ) -> tuple[GraphFinding, ...]:
     """As `find_graph_findings`, in a model that is already read."""
     switches = probe.switches()

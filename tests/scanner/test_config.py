@@ -114,6 +114,19 @@ def test_a_preset_keeps_other_choices():
     assert SOME.with_preset("AD-J-P") == replace(SOME, **changes)
 
 
+def test_a_budget_spends_more_or_less_and_the_standard_one_as_much_as_the_default():
+    assert ScanConfig().with_budget("standard") == ScanConfig()
+    quick, thorough = (ScanConfig().with_budget(name) for name in ("quick", "thorough"))
+    assert quick.images_per_class < ScanConfig().images_per_class < thorough.images_per_class
+    assert thorough.screen == "off"
+    assert SOME.with_budget("quick") == replace(SOME, images_per_class=50)
+
+
+def test_no_such_budget():
+    with pytest.raises(OptionError, match="expected --budget to be one of quick, standard, thorough, found 'lavish'"):
+        ScanConfig().with_budget("lavish")
+
+
 def test_no_such_preset():
     with pytest.raises(OptionError, match=r"expected --preset to be one of AD-J-P, .*, found 'AD-X'"):
         ScanConfig().with_preset("AD-X")

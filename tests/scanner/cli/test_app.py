@@ -117,6 +117,7 @@ MISTAKES = {
     "pair without target": ["check", "attacked.onnx", "--pairs", "1"],
     "unknown norm": ["check", "attacked.onnx", "--norm", "l3"],
     "unknown preset": ["check", "attacked.onnx", "--preset", "AD"],
+    "unknown budget": ["check", "attacked.onnx", "--budget", "lavish"],
     "unknown format": ["check", "attacked.onnx", "--format", "yaml"],
     "unknown report": ["check", "attacked.onnx", "--report", "report.pdf"],
     "no folder for the report": ["check", "attacked.onnx", "--report", "missing/report.json"],
@@ -234,7 +235,7 @@ def test_70_nor_is_one_in_a_scan_without_images(run, monkeypatch, folder, step):
 @pytest.mark.parametrize(("handle", "method"), METHODS, ids=lambda value: getattr(value, "__name__", value))
 def test_70_an_exception_in_any_call_of_the_model_is_never_a_detection(run, monkeypatch, handle, method):
     monkeypatch.setattr(handle, method, broken)
-    monkeypatch.setattr(screening, "_NUM_DRAWN", 4)
+    monkeypatch.setattr(screening, "NUM_DRAWN", 4)
     needed = {"cut": "--detector features", "search_targets": "--detector margin", "estimate": "--screen on"}
     done = check(run, "attacked.onnx", "--images-per-class", "5", *needed.get(method, "").split())
     assert done.exit_code == 70
@@ -527,6 +528,14 @@ def test_explicit_options_win_over_a_preset(run):
     assert (mixed["objective"], mixed["inference"], mixed["step_rule"]) == ("ce", "corrected", "unit")
     calibrated = configuration(check(run, "attacked.onnx", "--preset", "AD-J-P", "--calibrated-p", *options))
     assert not calibrated["published_p"]
+
+
+def test_explicit_options_win_over_a_budget(run):
+    options = ("--report", "-", "--targets", str(TARGET))
+    quick = configuration(check(run, "attacked.onnx", "--budget", "quick", *options))
+    assert (quick["images_per_class"], quick["screen"]) == (50, "auto")
+    mixed = configuration(check(run, "attacked.onnx", "--budget", "thorough", "--images-per-class", "30", *options))
+    assert (mixed["images_per_class"], mixed["screen"]) == (30, "off")
 
 
 def test_options_reach_the_scan(run):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from backscan.converters.sandbox import clock as clock_module
+from backscan.converters.sandbox.clock import time_limit
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import Searched
-from backscan.scanner.errors import OptionError
+from backscan.scanner.errors import OptionError, TimeUpError
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import pairs as search_module
+from backscan.scanner.pipeline.estimate import Costs
 from backscan.scanner.pipeline.pairs import PairSearch, chunks, named_classes, wanted_pairs
-from backscan.scanner.pipeline.record import Cutting, Record, Run, Stopped
+from backscan.scanner.pipeline.record import Cutting, Record, Run
 from backscan.scanner.process.protocol import Preparation
 from backscan.scanner.progress import SilentProgress
-from backscan.scanner.results import PairResult, PairStatus, Trajectory, Verdict
+from backscan.scanner.results import PairResult, PairStatus, ScreenRecord, Trajectory, Verdict
+from backscan.scanner.search import screening
 from backscan.scanner.store.journal import Journal
 from tests.scanner.reports import examples
 
@@ -30,6 +34,24 @@ KEY = {"model": "m", "data": "d", "configuration": "c"}
 def _portions(monkeypatch):
     """One source a chunk on a CPU, so that a few classes make several chunks."""
     monkeypatch.setattr(search_module, "_SOURCES_PER_CHUNK", {"cpu": 1, "cuda": 16})
+
+
+class FakeNow:
+    """A clock that stands until it is moved."""
+
+    at = 0.0
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass."""
+        self.at += seconds
+
+
+@pytest.fixture
+def fake_now(monkeypatch):
+    made = FakeNow()
+    monkeypatch.setattr(clock_module, "now", lambda: made.at)
+    monkeypatch.setattr(search_module, "now", lambda: made.at)
+    return made
 
 
 def test_every_ordered_pair_is_wanted():
@@ -81,13 +103,24 @@ class Model:
 
     Args:
         allowed: Pairs that the time is enough for, in all.
+        after: Called after the pilot and after every chunk.
+        ends: Whether its process is ended when it was not enough.
+        interrupted: Whether the user ends it then.
     """
 
     facts = SimpleNamespace(num_classes=NUM_CLASSES, device="cpu")
 
-    def __init__(self, allowed: int = 1000) -> None:
+    def __init__(
+        self,
+        allowed: int = 1000,
+        *,
+        after: Callable[[], object] = lambda: None,
+        ends: bool = False,
+        interrupted: bool = False,
+    ) -> None:
         self.preparation = Preparation(step_size=0.25, seconds_per_image=0.5)
         self.allowed = allowed
+        self.after, self.ends, self.interrupted = after, ends, interrupted
         self.asked: list[list[tuple[int, int]]] = []
         self.seconds: list[float | None] = []
 
@@ -96,6 +129,7 @@ class Model:
         assert cut is None
         self.detector = detector
         self.seconds.append(seconds)
+        self.after()
         return self
 
     def could_give(self, result: PairResult) -> bool:
@@ -112,6 +146,11 @@ class Model:
         self.allowed -= len(done)
         for result in done:
             on_pair(result)
+        self.after()
+        if len(done) < len(pairs) and self.interrupted:
+            raise KeyboardInterrupt
+        if len(done) < len(pairs) and self.ends:
+            raise TimeUpError("late")
         return done
 
 
@@ -179,37 +218,76 @@ def test_the_observer_gets_an_estimate_and_every_pair_with_its_images():
     assert sorted(observer.pairs) == [(s, t, (3 + 1) * (s + 5)) for s, t in wanted_pairs(ScanConfig(), NUM_CLASSES)]
 
 
-@pytest.mark.parametrize("allowed", [0, 4, 6])
-def test_the_time_limit_keeps_what_is_finished_and_settles_nothing(allowed):
-    search = a_search(Model(allowed), time_limit=2.5)
-    with pytest.raises(Stopped, match=r"the time limit of 2\.5 s ended the search: raise --time-limit") as caught:
-        search.search()
-    assert caught.value.stop.verdict is Verdict.INCONCLUSIVE
-    assert len(search.run.record.get(Searched).pairs) == allowed
+@pytest.mark.parametrize("allowed", [0, 4, 5])
+def test_the_time_limit_keeps_what_is_finished_as_a_sample(allowed):
+    search = a_search(Model(allowed))
+    with time_limit(100.0):
+        found = search.search()
+    assert search.run.record.out_of_time
+    assert len(found.pairs) == allowed
+    # Chunks of two: a pair of a chunk that was not finished is no random one.
+    assert sum(pair.chosen for pair in found.pairs) == allowed % 2
+    assert found.screens == (
+        ScreenRecord("pairwise", allowed, num_drawn=allowed - allowed % 2, num_chosen=allowed % 2),
+    )
     [text] = left_out(search)
     assert text == f"{12 - allowed} of 12 class pairs with detector pairwise: the search did not finish"
 
 
-def test_no_time_is_estimated_once_it_is_up(monkeypatch):
-    now = iter([100.0] * 3 + [103.0] * 20)  # phase, deadline, pilot, then nothing is left
-    monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
-    search = a_search(Model(0), time_limit=2.5)
-    with pytest.raises(Stopped):
+def test_what_a_clock_leaves_is_drawn_by_the_seed():
+    found = {}
+    for seed in (0, 0, 1):
+        model = Model(6)
+        with time_limit(100.0):
+            a_search(model, seed=seed).search()
+        asked = [pair for portion in model.asked for pair in portion]
+        assert sorted(asked[:6]) != wanted_pairs(ScanConfig(), NUM_CLASSES)[:6]
+        assert found.setdefault(seed, asked) == asked
+    assert found[0] != found[1]
+
+
+def test_time_that_is_enough_leaves_a_scan_of_all_pairs():
+    search = a_search(Model(12))
+    with time_limit(100.0):
+        found = search.search()
+    assert len(found.pairs) == 12
+    assert not search.run.record.out_of_time
+    assert found.screens == ()
+    assert not any(pair.chosen for pair in found.pairs)
+
+
+def test_no_time_is_estimated_once_it_is_up(fake_now):
+    search = a_search(Model(0))
+    with time_limit(10.0):
+        fake_now.at = 9.0
         search.search()
     assert search.run.record.progress.plans == []
 
 
-def test_time_that_is_just_enough_is_enough():
-    assert len(a_search(Model(12), time_limit=2.5).search().pairs) == 12
+def test_pilots_and_chunks_share_one_time_limit(fake_now):
+    model = Model(after=lambda: fake_now.pass_(10.0))
+    with time_limit(100.0):
+        a_search(model).search()
+    # 15 of the 100 are kept for what comes afterwards; the pilot takes 10, and so does every chunk.
+    assert model.seconds == [85.0, 75.0, 65.0, 55.0, 45.0, 35.0, 25.0]
 
 
-def test_pilots_and_chunks_share_one_time_limit(monkeypatch):
-    # Phase, deadline, pilot, plan, four chunks.
-    now = iter([100.0] * 2 + [100.25, 100.3, 100.5, 101.0, 103.0, 104.0] + [105.0] * 9)
-    monkeypatch.setattr(search_module.time, "monotonic", lambda: next(now))
-    model = Model()
-    a_search(model, time_limit=2.5).search()
-    assert model.seconds == [2.25, 2.0, 1.5, 0.0, 0.0]
+@pytest.mark.usefixtures("fake_now")
+def test_detectors_share_the_time_by_what_they_cost():
+    model = Model(0)
+    costs = Costs({"pairwise": 30.0, "features": 10.0})
+    with time_limit(100.0):
+        search = a_search(model, detectors=("pairwise", "features"))
+        replace(search, cutting=Cutting(None), costs=costs).search()
+    assert model.seconds[0] == pytest.approx(85.0 * 0.75)
+
+
+def test_a_process_that_is_ended_leaves_what_it_told():
+    search = a_search(Model(5, ends=True))
+    with time_limit(100.0):
+        found = search.search()
+    assert len(found.pairs) == 5
+    assert search.run.record.out_of_time
 
 
 def test_what_is_left_out_by_choice_is_told():
@@ -223,8 +301,8 @@ def test_what_is_left_out_by_choice_is_told():
 
 
 def test_a_journal_gives_back_whole_chunks_and_takes_new_ones(tmp_path: Path):
-    with Journal.open(tmp_path / "j", KEY, resume=False) as journal, pytest.raises(Stopped):
-        a_search(Model(allowed=5), journal=journal, time_limit=9).search()
+    with Journal.open(tmp_path / "j", KEY, resume=False) as journal, pytest.raises(KeyboardInterrupt):
+        a_search(Model(allowed=5, interrupted=True), journal=journal).search()
     model = Model()
     with Journal.open(tmp_path / "j", KEY, resume=True) as journal:
         search = a_search(model, journal=journal)
@@ -234,6 +312,17 @@ def test_a_journal_gives_back_whole_chunks_and_takes_new_ones(tmp_path: Path):
     assert resumed == a_search(Model()).search().pairs
     assert [r.pattern.tolist() for r in resumed] == [r.pattern.tolist() for r in a_search(Model()).search().pairs]
     assert [images for source, _, images in search.run.record.progress.pairs if source == 0] == [0, 0, 0]
+
+
+def test_a_limited_search_goes_on_where_its_journal_ends(tmp_path: Path):
+    models = [Model(allowed=5), Model()]
+    for model, resume in zip(models, (False, True), strict=True):
+        with Journal.open(tmp_path / "j", KEY, resume=resume) as journal, time_limit(100.0):
+            found = a_search(model, journal=journal).search()
+    order = screening.shuffled(wanted_pairs(ScanConfig(), NUM_CLASSES), 0)
+    # Two whole chunks of two and one of a third, which is searched again.
+    assert [pair for portion in models[1].asked for pair in portion] == order[4:]
+    assert sorted((pair.source, pair.target) for pair in found.pairs) == sorted(order)
 
 
 def test_searches_under_other_preprocessing_do_not_share_a_chunk(tmp_path: Path):

@@ -26,6 +26,7 @@ REQUESTS = [
     protocol.Open(artifact_from_bytes("m.onnx", b"bytes"), None, (3, 4), threads=1, device="cpu", runtime_only=True),
     protocol.Settle(Normalisation(high=255.0, mean=(0.1, 0.2, 0.3))),
     protocol.Decide(IMAGES, Normalisation(), addition=IMAGES[0]),
+    protocol.MeasureSpeed(IMAGES, threads=2),
     protocol.FindSwitches(None, seed=3),
     protocol.CallAlone(),
     protocol.ListHeads(artifact_from_bytes("m.onnx", b"bytes"), None, (1, 3, 3)),

@@ -188,7 +188,7 @@ PLANTED = (6, 13)
 @pytest.fixture
 def few_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """So few pairs are drawn that most of sixteen classes' 240 are left out."""
-    monkeypatch.setattr(screening, "_NUM_DRAWN", 60)
+    monkeypatch.setattr(screening, "NUM_DRAWN", 60)
     monkeypatch.setattr(screening, "_KEPT_PER_TARGET", 1)
     monkeypatch.setattr(screening, "_KEPT_PER_SOURCE", 1)
 
