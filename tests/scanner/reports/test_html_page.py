@@ -169,3 +169,10 @@ def test_a_page_is_dated_and_has_a_glossary() -> None:
 
 def test_a_scan_without_images_has_no_table_of_sizes() -> None:
     assert not page(bare()).xpath("//table[@role='grid']")
+
+
+def test_a_scan_without_a_command_says_so() -> None:
+    alone = replace(detected(3), provenance=replace(detected(3).provenance, command=""))
+    document = page(alone)
+    assert not document.xpath("//pre")
+    assert "started by a program" in text_of(document)
