@@ -7,7 +7,7 @@ floats, and written through their scale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ from onnx import TensorProto, numpy_helper
 
 from backscan.converters.errors import ArtifactError, ConverterError
 from backscan.converters.graph import attributes, constant_tensor, set_nodes
-from backscan.converters.intake.artifact import Artifact, digest, entries, parse
+from backscan.converters.intake.artifact import Artifact, digest, entries, external_tensors, parse
 
 _FLOATS: Mapping[int, Any] = MappingProxyType(
     {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.BFLOAT16: ml_dtypes.bfloat16}
@@ -126,6 +126,47 @@ def write_weights(artifact: Artifact, weights: Mapping[str, NDArray[np.float32]]
     return Written(
         replace(artifact, data=data, external=MappingProxyType(bytes_beside), sha256=own), tuple(sorted(changed))
     )
+
+
+def with_locations(artifact: Artifact, name: str) -> Artifact:
+    """The same file with its external data under names of its own: `name`, then `name.1` and so on."""
+    model = onnx.load_model_from_string(artifact.data)
+    renamed = {old: f"{name}.{index}" if index else name for index, old in enumerate(sorted(artifact.external))}
+    for tensor in external_tensors(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = renamed[entry.value]
+    external = {renamed[old]: data for old, data in artifact.external.items()}
+    data = model.SerializeToString()
+    return replace(artifact, data=data, external=MappingProxyType(external), sha256=digest(data, external))
+
+
+def differences(before: Artifact, after: Artifact, *, but: Collection[str] = ()) -> tuple[tuple[str, ...], bool]:
+    """Names of the stored tensors in which two files differ, sorted, and whether anything else differs.
+
+    Args:
+        before: A file.
+        after: Another.
+        but: Names of nodes, as `parse` gives them, in which they may differ.
+    """
+    models = [parse(artifact) for artifact in (before, after)]
+    tensors = [_tensors(model.graph) for model in models]
+    names = {
+        name
+        for name in tensors[0].keys() & tensors[1].keys()
+        if tensors[0][name].dims != tensors[1][name].dims
+        or numpy_helper.to_array(tensors[0][name]).tobytes() != numpy_helper.to_array(tensors[1][name]).tobytes()
+    }
+    for model, known in zip(models, tensors, strict=True):
+        for name in known:
+            for part in ("raw_data", "float_data", "int32_data"):
+                known[name].ClearField(part)
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value_floats":
+                del node.attribute[0].floats[:]
+        for nodes in [node for node in model.graph.node if node.name in but]:
+            model.graph.node.remove(nodes)
+    return tuple(sorted(names)), models[0] != models[1]
 
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, TensorProto]:

@@ -9,7 +9,7 @@ Batch normalisations are not folded into convolutions here, so that each stored 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import inliner, numpy_helper
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from backscan.converters.errors import ConverterError, border
@@ -26,6 +26,7 @@ from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.rewrites.folding import constants_to_initialisers
 from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, Normalisation
+from backscan.converters.torch_import.builder import ORIGIN
 from backscan.converters.torch_import.classifier import TorchClassifier
 from backscan.converters.torch_import.half import widen
 from backscan.converters.torch_import.importer import expose_logits, import_network
@@ -40,6 +41,7 @@ _WEIGHED = {
     **dict.fromkeys(("GroupNormalization", "RMSNormalization", "SimplifiedLayerNormalization"), (1, 2)),
 }
 """Operators whose constants are weights, and at which inputs; a variance, a scale of Resize or a limit is none."""
+_WITH_CHANNELS = frozenset({"BatchNormalization", "Conv"})
 _DIGIT = 1 << 20
 """Places are told in two digits of this base, each of which a float32 holds exactly."""
 _UNIT = 2.0**-34
@@ -62,8 +64,18 @@ class _Slot:
     def of(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The torch tensor that the weights make."""
         flat = weights[self.name].reshape(-1)
-        taken = (flat if self.places is None else flat[self.places]).reshape(self.shape)
+        taken = (flat if self.places is None else flat[self.places.to(flat.device)]).reshape(self.shape)
         return taken.contiguous(memory_format=torch.channels_last) if self.channels_last else taken
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution or batch normalisation: what follows it sees its channels and nothing before it."""
+
+    module: nn.Module
+    """Its module, which gives [N, channels, ...]."""
+    tensors: tuple[str, ...]
+    """Its torch tensors, whose rows are its channels: a channel whose rows are 0 is gone."""
 
 
 class TrainableClassifier:
@@ -83,18 +95,33 @@ class TrainableClassifier:
         scores: Tensor = functional_call(self.classifier, taken, (images,))
         return scores
 
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers with channels of their own whose weights are stored, from the image on."""
+        modules = self.classifier.named_modules()
+        found = []
+        for place, module in modules:
+            for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+                operator = node.meta.get(ORIGIN, {}).get("operator")
+                if operator in _WITH_CHANNELS and not any(_normalises(user) for user in node.users):
+                    read = [f"{place}.{given.target}" for given in node.args[1:3] if isinstance(given, fx.Node)]
+                    if all(key in self._slots for key in read):
+                        found.append(Layer(module.get_submodule(str(node.target)), tuple(read)))
+        return tuple(found)
+
     def tensors_of(self, name: str) -> tuple[str, ...]:
         """Torch tensors that hold numbers of a stored tensor, such as `network.network.Conv_0.weight`."""
         return tuple(key for key, slot in self._slots.items() if slot.name == name)
 
-    def stored_mask(self, key: str, rows: Tensor) -> tuple[str, Tensor]:
-        """Name and places, bool in its shape, of what is stored for some rows (axis 0, bool) of a torch tensor."""
+    def stored_mask(self, key: str, rows: Sequence[int]) -> tuple[str, Tensor]:
+        """Name and places, bool in its shape, of what is stored for some rows (axis 0) of a torch tensor."""
         slot = self._slots[key]
-        chosen = rows.reshape(-1, *[1] * (len(slot.shape) - 1)).expand(slot.shape).reshape(-1)
-        mask = torch.zeros(self.weights[slot.name].numel(), dtype=torch.bool)
-        places = torch.arange(len(chosen)) if slot.places is None else slot.places
-        mask[places[chosen]] = True
-        return slot.name, mask.reshape(self.weights[slot.name].shape)
+        chosen = torch.zeros(slot.shape, dtype=torch.bool)
+        chosen[list(rows)] = True
+        held = self.weights[slot.name]
+        mask = torch.zeros(held.numel(), dtype=torch.bool)
+        places = torch.arange(chosen.numel()) if slot.places is None else slot.places.cpu()
+        mask[places[chosen.reshape(-1)]] = True
+        return slot.name, mask.reshape(held.shape).to(held.device)
 
 
 @border("the import into torch")
@@ -237,5 +264,10 @@ def _slot(held: Tensor, places: NDArray[np.int64] | None, found: Mapping[str, ND
     return None
 
 
+def _normalises(node: fx.Node) -> bool:
+    return bool(node.meta.get(ORIGIN, {}).get("operator") == "BatchNormalization")
+
+
 def _is_channels_last(held: Tensor) -> bool:
-    return held.dim() == 4 and not held.is_contiguous() and held.is_contiguous(memory_format=torch.channels_last)
+    last: bool = held.is_contiguous(memory_format=torch.channels_last)
+    return held.dim() == 4 and not held.is_contiguous() and last is True

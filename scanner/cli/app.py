@@ -237,6 +237,27 @@ def verify(
 
 @app.command()
 @_exits
+@spread
+def repair(
+    model: command_options.Model,
+    out: command_options.RepairedFile,
+    images: command_options.Images,
+    chosen: command_options.Repairing,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    report_file: command_options.GivenReport = None,
+) -> ExitCode:
+    """Make a model forget its backdoor, measure that on the repaired file, and write it if that is believed."""
+    from backscan.scanner.aftercare.options import RepairOptions
+    from backscan.scanner.cli.aftercare import repair_model
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    result = repair_model(model, out, RepairOptions(**chosen), order)
+    return ExitCode.NOT_DETECTED if result.believed else ExitCode.INCONCLUSIVE
+
+
+@app.command()
+@_exits
 def render(report_file: command_options.Report, format_: command_options.AnyFormat = "terminal") -> ExitCode:
     """Write a JSON report in another format to stdout."""
     from backscan.scanner.cli import output

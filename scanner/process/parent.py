@@ -172,6 +172,10 @@ class OpenedFile:
         """Mean highest class probability on images [N, C, H, W] in [0, 1], for once under a normalisation."""
         return self.line.ask(protocol.MeanPosterior(images, normalisation))
 
+    def difference(self, before: Artifact, nodes: Sequence[str] = ()) -> protocol.Difference:
+        """How this file differs from an earlier one, beside some nodes."""
+        return self.line.ask(protocol.Differ(before, tuple(nodes)))
+
     def find_switches(self, *, seed: int) -> protocol.FoundInGraph:
         """What is built into the graph, tried out on synthetic images."""
         return self.line.ask(protocol.FindSwitches(None, seed))
@@ -255,6 +259,14 @@ class SettledModel(SettledFile):
         """
         answer = _cut(self.line, tensor, images)
         return answer.obstacle or CutModel(self.line, answer.tensor, answer.shape)
+
+    def repair(self, request: protocol.Repair) -> protocol.Repaired:
+        """The file after an attempt to repair it; the opened one stays as it is.
+
+        Raises:
+            NoVerdictError: its weights cannot be written back, or the method cannot work on it.
+        """
+        return self.line.ask(request)
 
     def prepare(
         self,

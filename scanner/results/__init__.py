@@ -52,5 +52,6 @@ from backscan.scanner.results.pairs import (
     find_target,
     is_possible,
 )
+from backscan.scanner.results.repair import RepairMeasures, RepairResult
 from backscan.scanner.results.result import Provenance, ScanResult, Verdict, json_schema
 from backscan.scanner.results.supports import SupportRecord

@@ -192,11 +192,12 @@ def test_rows_of_a_torch_tensor_are_found_where_they_are_stored() -> None:
     copy = trainable(read_artifact(FIXTURES / "keras_tf2onnx_18.onnx", max_bytes=1 << 20))
     name = next(name for name, held in copy.weights.items() if held.dim() == 4)
     (key,) = copy.tensors_of(name)
-    rows = torch.zeros(copy.weights[name].shape[0], dtype=torch.bool)
-    rows[1] = True
-    stored, mask = copy.stored_mask(key, rows)
+    layer = next(each for each in copy.layers() if key in each.tensors)
+    assert layer.tensors[0] == key
+    stored, mask = copy.stored_mask(key, [1])
     assert stored == name
-    assert mask.sum() * len(rows) == mask.numel()
+    channels = copy.classifier.get_parameter(key) if "weight" in key else copy.classifier.get_buffer(key)
+    assert int(mask.sum()) * len(channels) == mask.numel()
 
 
 def test_whole_number_products_are_refused_in_one_sentence() -> None:

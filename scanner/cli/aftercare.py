@@ -1,0 +1,78 @@
+"""Commands that come after a verdict: read the report and the images, do it, write what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backscan.scanner.cli import output
+from backscan.scanner.cli.console import command, progress
+from backscan.scanner.cli.several_models import clean_set
+from backscan.scanner.errors import OptionError, UserError
+from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, repair_sheet
+
+if TYPE_CHECKING:
+    from backscan.scanner.aftercare.options import RepairOptions
+    from backscan.scanner.cli.command_options import After
+    from backscan.scanner.images.cleanset import CleanSet
+    from backscan.scanner.results import RepairResult, ScanResult
+
+
+def repair_model(model: Path, out: Path, options: RepairOptions, order: After) -> RepairResult:
+    """Repair a model, and write the reports of it."""
+    from backscan.scanner.aftercare.repair import repair
+
+    check_reports(order.writing.write)
+    report = None if order.report is None else output.read_report(order.report)
+    clean = images_for(model, order, report)
+    with progress() as observer:
+        result = repair(
+            model,
+            clean,
+            out,
+            report=report,
+            options=options,
+            sandbox=order.sandbox,
+            progress=observer,
+            command=command(),
+        )
+    deliver(repair_sheet(result), order.writing.write)
+    return result
+
+
+def images_for(model: Path, order: After, report: ScanResult | None) -> CleanSet:
+    """The images that were named, or those beside the model.
+
+    Raises:
+        OptionError: there are none.
+    """
+    names = None if report is None else report.model.class_names
+    clean = clean_set(model, order.images, names, sandbox=order.sandbox)
+    if clean is None:
+        raise OptionError(f"expected --data with clean images, found none beside {model.name}: pass --data")
+    return clean
+
+
+def check_reports(files: Sequence[Path]) -> None:
+    """Refuse reports that could not be written, before any work is done.
+
+    Raises:
+        OptionError: a suffix that no form has.
+        UserError: a folder that does not exist.
+    """
+    for file in files:
+        form_of(file)
+        if not file.parent.is_dir():
+            raise UserError(f"expected a folder to write {file.name} to, found no {file.parent}: make it first")
+
+
+def deliver(sheet: Sheet, files: Sequence[Path]) -> None:
+    """Write the report files, and the text to standard output.
+
+    Raises:
+        UserError: a file that cannot be written.
+    """
+    output.print_text(as_text(sheet))
+    for file in files:
+        output.write_file(file, form_of(file)(sheet).encode("utf-8", "backslashreplace"))
