@@ -10,13 +10,13 @@ from backscan.scanner.cli import output
 from backscan.scanner.cli.console import command, progress
 from backscan.scanner.cli.several_models import clean_set
 from backscan.scanner.errors import OptionError, UserError
-from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, repair_sheet
+from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, repair_sheet, screen_sheet
 
 if TYPE_CHECKING:
     from backscan.scanner.aftercare.options import RepairOptions
     from backscan.scanner.cli.command_options import After
     from backscan.scanner.images.cleanset import CleanSet
-    from backscan.scanner.results import RepairResult, ScanResult
+    from backscan.scanner.results import RepairResult, ScanResult, ScreenResult
 
 
 def repair_model(model: Path, out: Path, options: RepairOptions, order: After) -> RepairResult:
@@ -38,6 +38,28 @@ def repair_model(model: Path, out: Path, options: RepairOptions, order: After) -
             command=command(),
         )
     deliver(repair_sheet(result), order.writing.write)
+    return result
+
+
+def screen(place: Path, order: After, *, rate: float) -> ScreenResult:
+    """List the images that carry the pattern of a report, and write the reports of it.
+
+    Raises:
+        OptionError: no clean images were named.
+        CleanSetError: images cannot be read.
+    """
+    from backscan.scanner.aftercare.screening import screen_images
+    from backscan.scanner.images.cleanset import CleanSet
+    from backscan.scanner.images.folder import loose_pictures
+
+    check_reports(order.writing.write)
+    if order.images.data is None or order.report is None:
+        raise OptionError("expected --data with clean images to set the threshold on, found none: pass --data")
+    report = output.read_report(order.report)
+    clean = CleanSet.load(order.images.data, labels=order.images.labels, sandbox=order.sandbox)
+    images = CleanSet.load(place, sandbox=order.sandbox)
+    result = screen_images(images, report, clean, rate=rate, names=loose_pictures(place))
+    deliver(screen_sheet(result), order.writing.write)
     return result
 
 

@@ -258,6 +258,25 @@ def repair(
 
 @app.command()
 @_exits
+@spread
+def screen_images(
+    images_to_screen: command_options.Screened,
+    report_file: command_options.ScannedReport,
+    images: command_options.Images,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    false_alarms: command_options.FalseAlarms = 0.01,
+) -> ExitCode:
+    """List the images of a folder that carry the pattern of a report; --data are the clean images to compare with."""
+    from backscan.scanner.cli.aftercare import screen
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    listed = screen(images_to_screen, order, rate=false_alarms).listed
+    return ExitCode.INCONCLUSIVE if listed else ExitCode.NOT_DETECTED
+
+
+@app.command()
+@_exits
 def render(report_file: command_options.Report, format_: command_options.AnyFormat = "terminal") -> ExitCode:
     """Write a JSON report in another format to stdout."""
     from backscan.scanner.cli import output

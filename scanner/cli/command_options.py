@@ -165,6 +165,15 @@ GivenReport = Annotated[
     Path | None,
     typer.Option("--report", help="JSON report of `scanner check` on this model; without it the model is scanned."),
 ]
+ScannedReport = Annotated[
+    Path, typer.Option("--report", help="JSON report of `scanner check` with a recovered pattern.", show_default=False)
+]
+Screened = Annotated[
+    Path, typer.Argument(help="Images to look through: a folder of pictures, or an .npz.", show_default=False)
+]
+FalseAlarms = Annotated[
+    float, typer.Option("--false-alarms", help="False-alarm rate on clean images that the threshold is set for.")
+]
 RepairedFile = Annotated[
     Path, typer.Option("--out", help="Where the repaired model goes; replaced only by a repair that is believed.")
 ]

@@ -13,7 +13,7 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.reports.markup import plain
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import counted, percent
-from backscan.scanner.results import RepairResult, to_json
+from backscan.scanner.results import RepairResult, ScreenResult, to_json
 
 _MOST_NAMED = 20
 
@@ -66,6 +66,21 @@ def repair_sheet(result: RepairResult) -> Sheet:
         },
         result,
     )
+
+
+def screen_sheet(result: ScreenResult) -> Sheet:
+    """What the report of a look through images says."""
+    low, high = result.interval
+    note = "; extrapolated: fewer than 3 / rate clean images" if result.extrapolated else ""
+    facts = [
+        ("pattern", f"class {result.source} to {result.target}, of the file with sha256 {result.model_sha256}"),
+        ("images", f"{result.num_images}, of which {len(result.listed)} are listed"),
+        ("threshold", f"{result.threshold:.3f}, set for {percent(result.rate)} false alarms"),
+        ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
+    ]
+    listed = [f"{each.name}: score {each.score:.3f}" for each in result.listed]
+    sentence = f"{counted(len(listed), 'image')} of {result.num_images} carry the pattern"
+    return Sheet("images that carry the recovered pattern", (sentence,), facts, {"Listed": listed}, result)
 
 
 def _pattern(result: RepairResult) -> str:
