@@ -42,6 +42,7 @@ def repair(
     sandbox: bool = True,
     progress: Progress | None = None,
     command: str = "",
+    only_detected: bool = False,
 ) -> RepairResult:
     """Make a model forget its backdoor, and write the repaired file if that is believed.
 
@@ -54,6 +55,7 @@ def repair(
         sandbox: Whether models are opened in a limited child process.
         progress: Observer.
         command: Command that repeats the repair, for its report.
+        only_detected: Repair nothing unless the first scan detects a backdoor.
 
     Returns:
         What was changed and measured. An attempt that is not believed lies in the folder `<out>.attempt`.
@@ -69,8 +71,23 @@ def repair(
     if report is None:
         with steps.step("first scan"):
             report = scan(model, clean, ScanConfig(sandbox=sandbox), command=command)
+    if only_detected and report.verdict is not Verdict.BACKDOOR_DETECTED:
+        return _nothing(report, steps, command)
     case = _Case(report, clean, planted_of(report), _chosen(options or RepairOptions(), report), sandbox, steps)
     return _repaired(case, model, out, command)
+
+
+def _nothing(report: ScanResult, steps: Steps, command: str) -> RepairResult:
+    """The result where nothing was detected, and so nothing done."""
+    return RepairResult(
+        believed=False,
+        reasons=(f"the scan says {report.verdict.value}, so nothing was repaired", *report.reasons),
+        method="none",
+        before=FileRecord(report.model.name, report.model.sha256),
+        provenance=provenance(seed=0, command=command),
+        verdict_before=report.verdict.value,
+        timings=steps.timings,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from backscan.scanner.cli import output
 from backscan.scanner.cli.console import command, progress
 from backscan.scanner.cli.several_models import clean_set
-from backscan.scanner.errors import OptionError, UserError
+from backscan.scanner.errors import ExitCode, OptionError, UserError
 from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, repair_sheet, screen_sheet
+from backscan.scanner.results import Verdict
+
+_CLEARED = (Verdict.NOT_DETECTED.value, None)
+"""Verdicts of the second scan that let a check pass; None where nothing had to be repaired."""
 
 if TYPE_CHECKING:
     from backscan.scanner.aftercare.options import RepairOptions
@@ -19,7 +23,9 @@ if TYPE_CHECKING:
     from backscan.scanner.results import RepairResult, ScanResult, ScreenResult
 
 
-def repair_model(model: Path, out: Path, options: RepairOptions, order: After) -> RepairResult:
+def repair_model(
+    model: Path, out: Path, options: RepairOptions, order: After, *, only_detected: bool = False
+) -> RepairResult:
     """Repair a model, and write the reports of it."""
     from backscan.scanner.aftercare.repair import repair
 
@@ -36,9 +42,18 @@ def repair_model(model: Path, out: Path, options: RepairOptions, order: After) -
             sandbox=order.sandbox,
             progress=observer,
             command=command(),
+            only_detected=only_detected,
         )
     deliver(repair_sheet(result), order.writing.write)
     return result
+
+
+def exit_code(result: RepairResult, *, loop: bool) -> ExitCode:
+    """The exit code of a repair; with `loop` that of a check of what came of it (CONTRACT, Exit codes)."""
+    if result.believed or (loop and result.verdict_before == Verdict.NOT_DETECTED.value):
+        return ExitCode.NOT_DETECTED if not loop or result.verdict_after in _CLEARED else ExitCode.INCONCLUSIVE
+    still = loop and result.verdict_after == Verdict.BACKDOOR_DETECTED.value
+    return ExitCode.DETECTED if still else ExitCode.INCONCLUSIVE
 
 
 def screen(place: Path, order: After, *, rate: float) -> ScreenResult:

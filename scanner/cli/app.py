@@ -246,14 +246,15 @@ def repair(
     writing: command_options.Writing,
     protection: command_options.Protection,
     report_file: command_options.GivenReport = None,
+    loop: command_options.Loop = False,
 ) -> ExitCode:
     """Make a model forget its backdoor, measure that on the repaired file, and write it if that is believed."""
     from backscan.scanner.aftercare.options import RepairOptions
-    from backscan.scanner.cli.aftercare import repair_model
+    from backscan.scanner.cli.aftercare import exit_code, repair_model
 
     order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
-    result = repair_model(model, out, RepairOptions(**chosen), order)
-    return ExitCode.NOT_DETECTED if result.believed else ExitCode.INCONCLUSIVE
+    result = repair_model(model, out, RepairOptions(**chosen), order, only_detected=loop)
+    return exit_code(result, loop=loop)
 
 
 @app.command()

@@ -143,7 +143,9 @@ class Writing:
     """Where a report of what comes after a verdict goes."""
 
     write: tuple[Path, ...] = option(
-        (), "Write a report of this, format by suffix: .json, .html, .md or .txt; repeatable.", OUTPUT
+        (),
+        "Write a report of this, format by suffix: .json, .intoto.json (of a repair), .html, .md or .txt; repeatable.",
+        OUTPUT,
     )
 
 
@@ -173,6 +175,14 @@ Screened = Annotated[
 ]
 FalseAlarms = Annotated[
     float, typer.Option("--false-alarms", help="False-alarm rate on clean images that the threshold is set for.")
+]
+Loop = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Repair only what the first scan detects, and exit as a check of the result: 0 not detected, or repaired "
+        "and believed; 1 still detected; 4 else.",
+    ),
 ]
 RepairedFile = Annotated[
     Path, typer.Option("--out", help="Where the repaired model goes; replaced only by a repair that is believed.")

@@ -13,8 +13,9 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.reports.markup import plain
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import counted, percent
-from backscan.scanner.results import RepairResult, ScreenResult, to_json
+from backscan.scanner.results import RepairResult, ScreenResult, Verdict, to_json
 
+_TEST = "no-backdoor-detected-or-repaired"
 _MOST_NAMED = 20
 
 
@@ -44,6 +45,7 @@ class Sheet:
 def repair_sheet(result: RepairResult) -> Sheet:
     """What the report of a repair says."""
     state = "repaired and believed" if result.believed else "repair not believed"
+    state = state if result.method != "none" else "nothing repaired"
     facts = [
         ("file before", f"{result.before.name}, sha256 {result.before.sha256}"),
         ("file after", "none" if result.after is None else f"{result.written_to}, sha256 {result.after.sha256}"),
@@ -163,8 +165,38 @@ def as_json(sheet: Sheet) -> str:
     return to_json(sheet.document.to_dict() if sheet.document else {})
 
 
+def as_attestation(sheet: Sheet) -> str:
+    """An in-toto statement (v1) about a repair, whose subjects are the file before and, if believed, the file after.
+
+    Raises:
+        OptionError: the result is of something else.
+    """
+    result = sheet.document
+    if not isinstance(result, RepairResult):
+        raise OptionError("expected a repair for a report in .intoto.json, found something else: write .json")
+    believed = result.believed or result.verdict_before == Verdict.NOT_DETECTED.value
+    outcome = (
+        "PASSED" if believed else "FAILED" if result.verdict_after == Verdict.BACKDOOR_DETECTED.value else "WARNED"
+    )
+    files = [result.before, *([result.after] if result.after and result.believed else [])]
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": printable(file.name), "digest": {"sha256": file.sha256}} for file in files],
+        "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
+        "predicate": {
+            "result": outcome,
+            "configuration": [],
+            "passedTests": [_TEST] if outcome == "PASSED" else [],
+            "warnedTests": [_TEST] if outcome == "WARNED" else [],
+            "failedTests": [_TEST] if outcome == "FAILED" else [],
+            "backscan": result.to_dict(),
+        },
+    }
+    return to_json(statement)
+
+
 FORMS: Mapping[str, Callable[[Sheet], str]] = MappingProxyType(
-    {".json": as_json, ".md": as_markdown, ".html": as_page, ".txt": as_text}
+    {".intoto.json": as_attestation, ".json": as_json, ".md": as_markdown, ".html": as_page, ".txt": as_text}
 )
 """Form by the suffix of a file."""
 
@@ -175,6 +207,7 @@ def form_of(file: Path) -> Callable[[Sheet], str]:
     Raises:
         OptionError: another suffix.
     """
-    if file.suffix.lower() not in FORMS:
-        raise OptionError(f"expected --write to end in {', '.join(FORMS)}, found {file.name!r}")
-    return FORMS[file.suffix.lower()]
+    for suffix, form in FORMS.items():  # the longer ending comes first
+        if file.name.lower().endswith(suffix):
+            return form
+    raise OptionError(f"expected --write to end in {', '.join(FORMS)}, found {file.name!r}")

@@ -16,13 +16,14 @@ from onnx import helper, numpy_helper
 from backscan.converters.intake.artifact import read_artifact, with_external
 from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.aftercare.repair import lost, repair, still_works
+from backscan.scanner.cli.aftercare import exit_code
 from backscan.scanner.cli.app import main
 from backscan.scanner.errors import NoVerdictError, OptionError, ReportError, UserError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import render
-from backscan.scanner.reports.aftercare import FORMS, repair_sheet
+from backscan.scanner.reports.aftercare import FORMS, form_of, repair_sheet
 from backscan.scanner.results import FileRecord, GraphFinding, RepairMeasures, RepairResult, ScanResult, Verdict
 from tests.planted import shortcut
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, write_images
@@ -205,6 +206,56 @@ def test_what_cannot_be_done_is_refused_before_any_work(case: Case) -> None:
         case.repaired(model=replace(case.report.model, sha256="0" * 64))
     with pytest.raises(NoVerdictError, match="expected convolutions whose channels can be pruned"):
         case.repaired(RepairOptions(method="prune"))
+
+
+def told(*, believed: bool, before: str, after: str | None) -> RepairResult:
+    file = FileRecord("m.onnx", "0" * 64)
+    return RepairResult(
+        believed=believed,
+        reasons=("a reason",),
+        method="unlearn",
+        before=file,
+        provenance=provenance(seed=0, command=""),
+        after=FileRecord("repaired.onnx", "1" * 64),
+        verdict_before=before,
+        verdict_after=after,
+    )
+
+
+@pytest.mark.parametrize(
+    ("believed", "before", "after", "loop", "alone"),
+    [
+        (False, "not_detected", None, 0, 4),
+        (True, "backdoor_detected", "not_detected", 0, 0),
+        (True, "backdoor_detected", "inconclusive", 4, 0),
+        (False, "backdoor_detected", "backdoor_detected", 1, 4),
+        (False, "backdoor_detected", "not_detected", 4, 4),
+        (False, "inconclusive", None, 4, 4),
+        (False, "no_verdict", None, 4, 4),
+    ],
+)
+def test_exit_codes(believed: bool, before: str, after: str | None, loop: int, alone: int) -> None:
+    result = told(believed=believed, before=before, after=after)
+    assert exit_code(result, loop=True) == loop
+    assert exit_code(result, loop=False) == alone
+
+
+@pytest.mark.parametrize(("believed", "names"), [(True, ["m.onnx", "repaired.onnx"]), (False, ["m.onnx"])])
+def test_the_attestation_names_both_digests(believed: bool, names: list[str]) -> None:
+    result = told(believed=believed, before="backdoor_detected", after="not_detected")
+    statement = json.loads(form_of(Path("x.intoto.json"))(repair_sheet(result)))
+    assert [subject["name"] for subject in statement["subject"]] == names
+    assert statement["predicate"]["result"] == ("PASSED" if believed else "WARNED")
+    with pytest.raises(OptionError, match="--write to end in"):
+        form_of(Path("x.pdf"))
+
+
+def test_a_check_repairs_nothing_that_is_not_detected(case: Case) -> None:
+    report = replace(case.report, verdict=Verdict.NOT_DETECTED)
+    result = repair(case.model, case.images, case.out, report=report, sandbox=False, only_detected=True)
+    assert result.method == "none"
+    assert not case.out.exists()
+    assert exit_code(result, loop=True) == 0
 
 
 def test_hostile_names_are_no_markup() -> None:
