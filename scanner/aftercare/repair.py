@@ -11,9 +11,9 @@ import numpy as np
 from backscan.scanner.aftercare.attempt import Attempt, check_places, keep, written
 from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.aftercare.steps import Steps
-from backscan.scanner.aftercare.subject import Planted, Subject, opened_for, places_of, planted_of
+from backscan.scanner.aftercare.subject import Planted, Subject, check_digest, opened_for, places_of, planted_of
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.errors import NoVerdictError, OptionError, ReportError
+from backscan.scanner.errors import NoVerdictError, OptionError
 from backscan.scanner.pipeline.admission import as_clean_set, read
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
@@ -138,7 +138,7 @@ def _repaired(case: _Case, model: Path, out: Path, command: str) -> RepairResult
         options=asdict(options),
     )
     with opened_for(case.report, artifact, model.parent, case.clean, sandbox=case.sandbox) as subject:
-        _check_digest(case.report, subject)
+        check_digest(case.report, subject)
         told = replace(
             told,
             before=FileRecord(artifact.name, subject.artifact.sha256),
@@ -153,19 +153,6 @@ def _repaired(case: _Case, model: Path, out: Path, command: str) -> RepairResult
         told = _judged(replace(told, nodes=attempt.nodes), case, place, attempt, before)
         told = replace(told, timings=case.steps.timings)
         return replace(told, written_to=keep(place, out, believed=told.believed))
-
-
-def _check_digest(report: ScanResult, subject: Subject) -> None:
-    """Refuse a report of another file.
-
-    Raises:
-        ReportError: it is one.
-    """
-    if report.model.sha256 != subject.artifact.sha256:
-        raise ReportError(
-            f"expected the report of {subject.artifact.name}, found one of a file with digest "
-            f"{report.model.sha256[:16]}: scan this file, or pass the one of the report"
-        )
 
 
 def _attempt(case: _Case, subject: Subject, out: Path) -> Attempt:

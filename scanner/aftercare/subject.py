@@ -157,3 +157,16 @@ def opened_for(
 def places_of(drawn: Mapping[int, NDArray[np.int64]]) -> NDArray[np.int64]:
     """Places of all images that were drawn, sorted."""
     return np.sort(np.concatenate([np.asarray(places, np.int64) for places in drawn.values()]))
+
+
+def check_digest(report: ScanResult, subject: Subject) -> None:
+    """Refuse a report of another file.
+
+    Raises:
+        ReportError: it is one.
+    """
+    if report.model.sha256 != subject.artifact.sha256:
+        raise ReportError(
+            f"expected the report of {subject.artifact.name}, found one of a file with digest "
+            f"{report.model.sha256[:16]}: scan this file, or pass the one of the report"
+        )

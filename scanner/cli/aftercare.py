@@ -10,7 +10,7 @@ from backscan.scanner.cli import output
 from backscan.scanner.cli.console import command, progress
 from backscan.scanner.cli.several_models import clean_set
 from backscan.scanner.errors import ExitCode, OptionError, UserError
-from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, repair_sheet, screen_sheet
+from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, guard_sheet, repair_sheet, screen_sheet
 from backscan.scanner.results import Verdict
 
 _CLEARED = (Verdict.NOT_DETECTED.value, None)
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backscan.scanner.aftercare.options import RepairOptions
     from backscan.scanner.cli.command_options import After
     from backscan.scanner.images.cleanset import CleanSet
-    from backscan.scanner.results import RepairResult, ScanResult, ScreenResult
+    from backscan.scanner.results import GuardResult, RepairResult, ScanResult, ScreenResult
 
 
 def repair_model(
@@ -54,6 +54,24 @@ def exit_code(result: RepairResult, *, loop: bool) -> ExitCode:
         return ExitCode.NOT_DETECTED if not loop or result.verdict_after in _CLEARED else ExitCode.INCONCLUSIVE
     still = loop and result.verdict_after == Verdict.BACKDOOR_DETECTED.value
     return ExitCode.DETECTED if still else ExitCode.INCONCLUSIVE
+
+
+def add_guard(model: Path, out: Path, order: After, *, rate: float) -> GuardResult:
+    """Write a model with a score of a pattern, and the reports of it.
+
+    Raises:
+        OptionError: no report or no images.
+    """
+    from backscan.scanner.aftercare.guarding import guard_model
+
+    check_reports(order.writing.write)
+    if order.report is None:
+        raise OptionError("expected --report with a recovered pattern, found none: pass --report")
+    report = output.read_report(order.report)
+    clean = images_for(model, order, report)
+    result = guard_model(model, clean, out, report, rate=rate, sandbox=order.sandbox)
+    deliver(guard_sheet(result), order.writing.write)
+    return result
 
 
 def screen(place: Path, order: After, *, rate: float) -> ScreenResult:

@@ -260,6 +260,26 @@ def repair(
 @app.command()
 @_exits
 @spread
+def guard(
+    model: command_options.Model,
+    report_file: command_options.ScannedReport,
+    out: command_options.GuardedFile,
+    images: command_options.Images,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    false_alarms: command_options.FalseAlarms = 0.01,
+) -> ExitCode:
+    """Write the model with one more output: how strongly each image carries the pattern of a report."""
+    from backscan.scanner.cli.aftercare import add_guard
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    result = add_guard(model, out, order, rate=false_alarms)
+    return ExitCode.INCONCLUSIVE if result.threshold is None else ExitCode.NOT_DETECTED
+
+
+@app.command()
+@_exits
+@spread
 def screen_images(
     images_to_screen: command_options.Screened,
     report_file: command_options.ScannedReport,

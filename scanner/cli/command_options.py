@@ -184,6 +184,7 @@ Loop = Annotated[
         "and believed; 1 still detected; 4 else.",
     ),
 ]
+GuardedFile = Annotated[Path, typer.Option("--out", help="Where the model with the score goes.")]
 RepairedFile = Annotated[
     Path, typer.Option("--out", help="Where the repaired model goes; replaced only by a repair that is believed.")
 ]

@@ -299,6 +299,28 @@ class ModelHost:
         file = with_locations(file, request.beside) if request.beside else file
         return protocol.Repaired(file.data, dict(file.external), tensors, nodes)
 
+    @_answers(protocol.AddScore)
+    def add_score(self, request: protocol.AddScore) -> protocol.Repaired:
+        """Give the file one more output."""
+        from backscan.converters.signature.linear_output import with_linear_output
+        from backscan.converters.torch_import.stored import with_locations
+
+        runtime, function = self.runtime, (request.weights, request.offset)
+        file = with_linear_output(self.artifact, runtime.signature, runtime.normalisation, function, request.output)
+        file = with_locations(file, request.beside) if request.beside else file
+        return protocol.Repaired(file.data, dict(file.external), (), (request.output,))
+
+    @_answers(protocol.ReadScore)
+    def read_score(self, request: protocol.ReadScore) -> protocol.Scored:
+        """Read the output, and time the model with it and without it."""
+        with_score = self.runtime.read(request.images, request.output)
+        times = []
+        for output in (request.output, None):
+            started = time.perf_counter()
+            self.runtime.read(request.images, output)
+            times.append(time.perf_counter() - started)
+        return protocol.Scored(with_score.astype(np.float32), *times)
+
     @_answers(protocol.Differ)
     def differ(self, request: protocol.Differ) -> protocol.Difference:
         """Say in which stored tensors the opened file differs from another."""

@@ -239,6 +239,21 @@ class SettledFile:
 class SettledModel(SettledFile):
     """The original file and its copy, fed with pixels."""
 
+    def read_score(self, images: Images, output: str) -> protocol.Scored:
+        """What an output more holds for images [N, C, H, W] in [0, 1], one number each."""
+        found = self.line.ask(protocol.ReadScore(images, output))
+        if found.scores.shape != (len(images),):
+            raise disbelief("one score per image")
+        return found
+
+    def add_score(self, request: protocol.AddScore) -> protocol.Repaired:
+        """The file with one more output; the opened one stays as it is.
+
+        Raises:
+            NoVerdictError: the file cannot have it.
+        """
+        return self.line.ask(request)
+
     def find_switches(self, images: Images, *, seed: int) -> protocol.FoundInGraph:
         """What is built into the graph, tried out on images [N, C, H, W] in [0, 1]."""
         return self.line.ask(protocol.FindSwitches(images, seed))

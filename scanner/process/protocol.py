@@ -388,6 +388,43 @@ class Repair(Request[Repaired, None]):
 
 
 @dataclass(frozen=True, slots=True)
+class AddScore(Request[Repaired, None]):
+    """Give the opened file one more output, a linear function of the pixels held to [0, 1]; nothing is written."""
+
+    limits = IMPORT
+    weights: Floats
+    """Weights [C, H, W] on pixels in [0, 1]."""
+    offset: float
+    """What is added to their product with an image."""
+    output: str
+    """Name of the output."""
+    beside: str = ""
+    """Name that external data shall have; empty keeps its names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What an output more holds for some images, and what it costs."""
+
+    scores: Floats
+    """One number an image, [N]."""
+    seconds: NotNegative
+    """Seconds of all images with every output."""
+    seconds_without: NotNegative
+    """Seconds of the same images with the output of the classes alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadScore(Request[Scored, None]):
+    """Read an output beside that of the classes, in onnxruntime."""
+
+    images: Floats
+    """Images [N, C, H, W] in [0, 1]."""
+    output: str
+    """Name of the output."""
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """How two files differ."""
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from backscan.scanner.errors import OptionError
 from backscan.scanner.reports.markup import plain
 from backscan.scanner.reports.text import printable
-from backscan.scanner.reports.words import counted, percent
-from backscan.scanner.results import RepairResult, ScreenResult, Verdict, to_json
+from backscan.scanner.reports.words import counted, number, percent
+from backscan.scanner.results import GuardResult, RepairResult, ScreenResult, Verdict, to_json
 
 _TEST = "no-backdoor-detected-or-repaired"
 _MOST_NAMED = 20
@@ -83,6 +83,23 @@ def screen_sheet(result: ScreenResult) -> Sheet:
     listed = [f"{each.name}: score {each.score:.3f}" for each in result.listed]
     sentence = f"{counted(len(listed), 'image')} of {result.num_images} carry the pattern"
     return Sheet("images that carry the recovered pattern", (sentence,), facts, {"Listed": listed}, result)
+
+
+def guard_sheet(result: GuardResult) -> Sheet:
+    """What the report of a guard says."""
+    note = "; extrapolated: fewer than 3 / rate clean images" if result.extrapolated else ""
+    low, high = result.interval or (0.0, 1.0)
+    facts = [
+        ("file before", f"{result.before.name}, sha256 {result.before.sha256}"),
+        ("file after", "none" if result.after is None else f"{result.after.name}, sha256 {result.after.sha256}"),
+        ("pattern", f"class {result.source} to {result.target}"),
+        ("threshold", f"{number(result.threshold)}, set for {percent(result.rate)} false alarms"),
+        ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
+        ("caught with the pattern", f"{percent(result.caught)} of {result.num_planted} held-out source images"),
+        ("cost", f"{number(result.microseconds)} µs an image; the model takes {number(result.microseconds_without)}"),
+    ]
+    state = "guarded" if result.after else "not guarded"
+    return Sheet(f"{state}: {result.before.name}", result.reasons, facts, {}, result)
 
 
 def _pattern(result: RepairResult) -> str:

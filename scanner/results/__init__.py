@@ -54,5 +54,5 @@ from backscan.scanner.results.pairs import (
 )
 from backscan.scanner.results.repair import RepairMeasures, RepairResult
 from backscan.scanner.results.result import Provenance, ScanResult, Verdict, json_schema
-from backscan.scanner.results.screening import Listed, ScreenResult
+from backscan.scanner.results.screening import GuardResult, Listed, ScreenResult
 from backscan.scanner.results.supports import SupportRecord

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from backscan.scanner.results.base import STRICT, plain
+from backscan.scanner.results.model import FileRecord
 
 SCREEN_SCHEMA = "screen-1.0"
 
@@ -51,6 +52,54 @@ class ScreenResult:
     listed: tuple[Listed, ...]
     """Those above it, strongest first."""
     schema_version: str = SCREEN_SCHEMA
+    """Version of this layout."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        document: dict[str, Any] = plain(asdict(self))
+        return document
+
+
+GUARD_SCHEMA = "guard-1.0"
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class GuardResult:
+    """A file with a score of how strongly images carry a pattern. The fields are the top level of its JSON report."""
+
+    before: FileRecord
+    """The file."""
+    source: int
+    """Source class of the pattern."""
+    target: int
+    """Its target class."""
+    rate: float
+    """False-alarm rate that was asked for."""
+    num_clean: int
+    """Clean images that set the threshold, none of which made the filter."""
+    reasons: tuple[str, ...]
+    """What was done, or why not."""
+    output: str = "pattern_score"
+    """Name of the output."""
+    after: FileRecord | None = None
+    """The file with the output; None where none was written."""
+    threshold: float | None = None
+    """Score above which an image is suspicious; None where no score reaches the rate."""
+    alarms_on_clean: int | None = None
+    """Clean images above it."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of the false-alarm rate."""
+    extrapolated: bool = False
+    """Whether the clean images are too few to show such a rate."""
+    num_planted: int = 0
+    """Held-out source images that the recovered pattern was added to."""
+    caught: float | None = None
+    """Share of them above the threshold."""
+    microseconds: float | None = None
+    """Time of the output, an image."""
+    microseconds_without: float | None = None
+    """Time of the model without it, an image."""
+    schema_version: str = GUARD_SCHEMA
     """Version of this layout."""
 
     def to_dict(self) -> dict[str, Any]:

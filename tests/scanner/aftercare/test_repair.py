@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
 from backscan.converters.intake.artifact import read_artifact, with_external
+from backscan.scanner.aftercare.guarding import guard_model
 from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.aftercare.repair import lost, repair, still_works
 from backscan.scanner.cli.aftercare import exit_code
@@ -23,8 +25,16 @@ from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import render
-from backscan.scanner.reports.aftercare import FORMS, form_of, repair_sheet
-from backscan.scanner.results import FileRecord, GraphFinding, RepairMeasures, RepairResult, ScanResult, Verdict
+from backscan.scanner.reports.aftercare import FORMS, form_of, guard_sheet, repair_sheet
+from backscan.scanner.results import (
+    EncodedArray,
+    FileRecord,
+    GraphFinding,
+    RepairMeasures,
+    RepairResult,
+    ScanResult,
+    Verdict,
+)
 from tests.planted import shortcut
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, write_images
 
@@ -206,6 +216,48 @@ def test_what_cannot_be_done_is_refused_before_any_work(case: Case) -> None:
         case.repaired(model=replace(case.report.model, sha256="0" * 64))
     with pytest.raises(NoVerdictError, match="expected convolutions whose channels can be pruned"):
         case.repaired(RepairOptions(method="prune"))
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_guarded_file_scores_images_and_decides_as_before(case: Case, external: bool) -> None:
+    report = with_pattern(case.report, 8)
+    if external:
+        folder = case.model.parent
+        onnx.save(onnx.load(case.model), case.model, save_as_external_data=True, location="w.bin", size_threshold=64)
+        artifact = read_artifact(case.model, max_bytes=1 << 20)
+        artifact = with_external(artifact, {"w.bin": (folder / "w.bin").read_bytes()})
+        report = replace(report, model=replace(report.model, sha256=artifact.sha256))
+    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False)
+    assert result.threshold is not None
+    assert result.alarms_on_clean is not None
+    assert result.alarms_on_clean <= 4
+    assert result.num_planted == 8
+    assert result.caught == 1.0
+    assert result.microseconds_without
+    session = onnxruntime.InferenceSession(case.out)
+    assert [each.name for each in session.get_outputs()] == ["scores", "pattern_score"]
+    assert (case.out.parent / "repaired.onnx.data").is_file() == external
+    sheet = guard_sheet(result)
+    assert all("0 of 40" in form(sheet) or "of 40" in form(sheet) for form in (FORMS[".md"], FORMS[".html"]))
+
+
+def with_pattern(report: ScanResult, factor: float) -> ScanResult:
+    (found,) = report.patterns
+    values = EncodedArray.encode(factor * found.values.decode())
+    return replace(report, patterns=(replace(found, values=values),))
+
+
+def test_nothing_is_written_where_clean_images_score_as_high(case: Case) -> None:
+    result = guard_model(case.model, case.images, case.out, with_pattern(case.report, 0.1), rate=0.1, sandbox=False)
+    assert result.threshold is None
+    assert "no threshold reaches the rate" in result.reasons[0]
+    assert not case.out.exists()
+    assert "n/a" in FORMS[".txt"](guard_sheet(result))
+
+
+def test_a_guard_needs_a_pattern(case: Case) -> None:
+    with pytest.raises(ReportError, match="recovered pattern for a guard"):
+        guard_model(case.model, case.images, case.out, replace(case.report, patterns=()), sandbox=False)
 
 
 def told(*, believed: bool, before: str, after: str | None) -> RepairResult:
