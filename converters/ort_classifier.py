@@ -76,6 +76,28 @@ class OrtClassifier:
         chunks = [self._run(inputs[start : start + size]) for start in range(0, len(inputs), size)]
         return np.concatenate(chunks) if chunks else np.zeros((0, self.signature.num_scores))
 
+    def read(self, images: NDArray[np.float32], output: str | None) -> NDArray[Any]:
+        """What another output holds, one number for each image, computed beside the scores.
+
+        Args:
+            images: [N, C, H, W], RGB pixels in [0, 1].
+            output: Its name; None computes the scores alone, and gives nothing.
+
+        Raises:
+            EngineError: onnxruntime failed.
+        """
+        inputs = model_input(images, self.signature, self.normalisation)
+        size, found = self.signature.batch or _CHUNK, list[NDArray[Any]]()
+        wanted = [self.signature.output_name, *([output] if output else [])]
+        for start in range(0, len(inputs), size):
+            part = inputs[start : start + size]
+            filled = np.concatenate(
+                [part, np.repeat(part[-1:], max(0, (self.signature.batch or 0) - len(part)), axis=0)]
+            )
+            run = run_session(self._session, {self.signature.input_name: filled, **self._extra_inputs}, wanted)
+            found.append(run[output][: len(part)] if output else np.empty(0))
+        return np.concatenate(found) if found else np.empty(0)
+
     def posterior(self, images: NDArray[np.float32]) -> NDArray[np.float64]:
         """Class probabilities p(c|x), [N, K], of images [N, C, H, W] in [0, 1]."""
         return scores_to_posterior(self.scores(images), self.signature.output_kind)

@@ -76,13 +76,17 @@ def open_session(
         raise EngineError(f"onnxruntime cannot open the model ({_first_line(error)}): export it again") from error
 
 
-def run_session(session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-    """All outputs of a session by name; a list of scores by class name, as scikit-learn's models give, as a matrix.
+def run_session(
+    session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[Any]], wanted: Sequence[str] = ()
+) -> Arrays:
+    """All outputs of a session by name, or those that are wanted.
+
+    A list of scores by class name, as scikit-learn's models give, is a matrix here.
 
     Raises:
         EngineError: onnxruntime failed while running.
     """
-    names = [output.name for output in session.get_outputs()]
+    names = list(wanted) or [output.name for output in session.get_outputs()]
     try:
         outputs = session.run(names, dict(feeds))
     except Exception as error:

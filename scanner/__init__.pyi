@@ -1,5 +1,7 @@
 """The public names and where each is defined; `lazy_loader` and type checkers read them here."""
 
+from .aftercare.guard import Guard
+from .aftercare.screening import screen_images
 from .choices.registered import register_detector, register_objective, register_operator, register_statistic
 from .config import PRESETS, ScanConfig
 from .errors import ScanError
@@ -12,6 +14,7 @@ from .results import Inference, PairResult, ScanResult, Verdict
 __all__ = [
     "PRESETS",
     "CleanSet",
+    "Guard",
     "Inference",
     "PairResult",
     "ScanConfig",
@@ -25,5 +28,6 @@ __all__ = [
     "register_statistic",
     "render",
     "scan",
+    "screen_images",
     "verify",
 ]

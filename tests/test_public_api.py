@@ -17,6 +17,8 @@ PUBLIC = {
     "infer": "pipeline.rejudge",
     "verify": "pipeline.rejudge",
     "render": "reports",
+    "Guard": "aftercare.guard",
+    "screen_images": "aftercare.screening",
     "ScanConfig": "config",
     "PRESETS": "config",
     "CleanSet": "images.cleanset",
@@ -45,7 +47,7 @@ def test_a_public_name_is_the_one_of_its_module(name, home):
         assert (public.__doc__ or "").strip()
 
 
-@pytest.mark.parametrize("name", ["scan", "infer", "verify", "render"])
+@pytest.mark.parametrize("name", ["scan", "infer", "verify", "render", "screen_images"])
 def test_public_functions_say_what_they_take_give_and_raise(name):
     function = getattr(scanner, name)
     described = inspect.getdoc(function)

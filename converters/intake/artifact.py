@@ -147,7 +147,7 @@ def _texts_of_node(node: onnx.NodeProto) -> Iterator[str]:
 
 def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
     """The external-data files that a model names, sorted, as written in it; not yet judged safe."""
-    return tuple(sorted({_entries(tensor).get("location", "") for tensor in external_tensors(model)}))
+    return tuple(sorted({entries(tensor).get("location", "") for tensor in external_tensors(model)}))
 
 
 def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -172,21 +172,22 @@ def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
             yield from _tensors_of_graph(graph)
 
 
-def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
+def entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    """What a tensor says of where its external data lies."""
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
 def _fold(tensor: onnx.TensorProto, artifact: Artifact) -> None:
-    entries = _entries(tensor)
-    location = entries.get("location", "")
+    told = entries(tensor)
+    location = told.get("location", "")
     if location not in artifact.external:
         raise ArtifactError(
             f"tensor '{tensor.name}' of {artifact.name} lies in '{location}', which was not found: "
             "put the file beside the model, as the exporter wrote it"
         )
     data = artifact.external[location]
-    offset, length = _number(entries, "offset", tensor), _number(entries, "length", tensor, default=len(data))
-    if offset + length > len(data) and "length" in entries:
+    offset, length = _number(told, "offset", tensor), _number(told, "length", tensor, default=len(data))
+    if offset + length > len(data) and "length" in told:
         raise ArtifactError(
             f"tensor '{tensor.name}' of {artifact.name} needs bytes {offset} to {offset + length} of '{location}', "
             f"which has {len(data)}: copy the whole file beside the model"
@@ -196,8 +197,8 @@ def _fold(tensor: onnx.TensorProto, artifact: Artifact) -> None:
     del tensor.external_data[:]
 
 
-def _number(entries: Mapping[str, str], key: str, tensor: onnx.TensorProto, default: int = 0) -> int:
-    text = entries.get(key, str(default))
+def _number(told: Mapping[str, str], key: str, tensor: onnx.TensorProto, default: int = 0) -> int:
+    text = told.get(key, str(default))
     if not text.isascii() or not text.isdigit():
         raise ArtifactError(
             f"tensor '{tensor.name}' gives the {key} '{text}' of its external data, expected a number of bytes: "

@@ -21,7 +21,12 @@ _MAX_ROUNDS = 8  # branches within branches; each round may uncover constants th
 
 
 def normalise(
-    model: onnx.ModelProto, signature: ModelSignature, outputs: Sequence[str] = (), *, in_place: bool = False
+    model: onnx.ModelProto,
+    signature: ModelSignature,
+    outputs: Sequence[str] = (),
+    *,
+    in_place: bool = False,
+    fold: bool = True,
 ) -> onnx.ModelProto:
     """Rewrite a model into the plain form that the importer walks.
 
@@ -30,6 +35,7 @@ def normalise(
         signature: Its signature.
         outputs: Values to keep computable, in this order; the classifying output by default.
         in_place: Change `model` itself, which saves the memory of a copy; by default it is left as it is.
+        fold: Apply rule 8; without it each stored tensor stays by itself.
 
     Returns:
         The rewritten model, whose only outputs are `outputs`, with the same values.
@@ -54,7 +60,8 @@ def normalise(
         sort_nodes(plain.graph)
     write_reshapes(plain, setting)
     drop_identities(plain.graph)
-    fold_into_convolutions(plain.graph)
+    if fold:
+        fold_into_convolutions(plain.graph)
     drop_unused(plain.graph)
     name_apart((node, str(index)) for index, node in enumerate(plain.graph.node))
     return plain

@@ -75,12 +75,13 @@ class ImportedNetwork(NamedTuple):
     """What the user should know, one sentence each."""
 
 
-def import_network(model: onnx.ModelProto, signature: ModelSignature) -> ImportedNetwork:
+def import_network(model: onnx.ModelProto, signature: ModelSignature, *, fold: bool = True) -> ImportedNetwork:
     """The network of a model, called with the model's own input for any number of images.
 
     Args:
         model: A whole model in topological order; it may be changed.
         signature: Its signature.
+        fold: Fold scalings into the convolutions before them; without it each stored tensor keeps one of its own.
 
     Returns:
         The network, the batch freed where the model fixes it.
@@ -88,13 +89,13 @@ def import_network(model: onnx.ModelProto, signature: ModelSignature) -> Importe
     if signature.precision == "half":
         signature = widen(model, signature)
     fix_input_size(model, signature)
-    plain = normalise(model, signature, in_place=True)
+    plain = normalise(model, signature, in_place=True, fold=fold)
     for _ in range(_MOST_DEPTH):
         if not _branches_merged(plain):
             break
-        plain = normalise(plain, signature, in_place=True)
+        plain = normalise(plain, signature, in_place=True, fold=fold)
     require_gradient_path(plain.graph, signature)
-    return _any_batch(plain, signature)
+    return _any_batch(plain, signature, fold=fold)
 
 
 def _branches_merged(plain: onnx.ModelProto) -> bool:
@@ -106,13 +107,13 @@ def _branches_merged(plain: onnx.ModelProto) -> bool:
         return merge_branches(plain, inferred(plain))
 
 
-def _any_batch(plain: onnx.ModelProto, signature: ModelSignature) -> ImportedNetwork:
+def _any_batch(plain: onnx.ModelProto, signature: ModelSignature, *, fold: bool) -> ImportedNetwork:
     if signature.batch is None:
         return ImportedNetwork(Rows(build(plain), signature))
     freed = free_batch(plain, signature)
     if freed is not None:
         free = replace(signature, batch=None)
-        return ImportedNetwork(Rows(build(normalise(freed, free, in_place=True)), free))
+        return ImportedNetwork(Rows(build(normalise(freed, free, in_place=True, fold=fold)), free))
     groups = group_images(build(plain), signature)
     if groups.at_once:
         return ImportedNetwork(groups)

@@ -244,6 +244,67 @@ def verify(
 
 @app.command()
 @_exits
+@spread
+def repair(
+    model: command_options.Model,
+    out: command_options.RepairedFile,
+    images: command_options.Images,
+    chosen: command_options.Repairing,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    report_file: command_options.GivenReport = None,
+    loop: command_options.Loop = False,
+) -> ExitCode:
+    """Make a model forget its backdoor, measure that on the repaired file, and write it if that is believed."""
+    from backscan.scanner.aftercare.options import RepairOptions
+    from backscan.scanner.cli.aftercare import exit_code, repair_model
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    result = repair_model(model, out, RepairOptions(**chosen), order, only_detected=loop)
+    return exit_code(result, loop=loop)
+
+
+@app.command()
+@_exits
+@spread
+def guard(
+    model: command_options.Model,
+    report_file: command_options.ScannedReport,
+    out: command_options.GuardedFile,
+    images: command_options.Images,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    false_alarms: command_options.FalseAlarms = 0.01,
+) -> ExitCode:
+    """Write the model with one more output: how strongly each image carries the pattern of a report."""
+    from backscan.scanner.cli.aftercare import add_guard
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    result = add_guard(model, out, order, rate=false_alarms)
+    return ExitCode.INCONCLUSIVE if result.threshold is None else ExitCode.NOT_DETECTED
+
+
+@app.command()
+@_exits
+@spread
+def screen_images(
+    images_to_screen: command_options.Screened,
+    report_file: command_options.ScannedReport,
+    images: command_options.Images,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    false_alarms: command_options.FalseAlarms = 0.01,
+) -> ExitCode:
+    """List the images of a folder that carry the pattern of a report; --data are the clean images to compare with."""
+    from backscan.scanner.cli.aftercare import screen
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    listed = screen(images_to_screen, order, rate=false_alarms).listed
+    return ExitCode.INCONCLUSIVE if listed else ExitCode.NOT_DETECTED
+
+
+@app.command()
+@_exits
 def render(report_file: command_options.Report, format_: command_options.AnyFormat = "terminal") -> ExitCode:
     """Write a JSON report in another format to stdout."""
     from backscan.scanner.cli import output

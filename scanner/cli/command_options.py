@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.choices import (
     IMAGES,
     OUTPUT,
@@ -33,6 +34,8 @@ Judging = Annotated[Mapping[str, Any], Fields(ScanConfig, _JUDGES)]
 """What `infer` can change."""
 Opening = Annotated[Mapping[str, Any], Fields(ScanConfig, ["output_name", "image_size", "sandbox"])]
 """What it takes to open a model without images."""
+Repairing = Annotated[Mapping[str, Any], Fields(RepairOptions)]
+"""How a model is repaired."""
 Protection = Annotated[Mapping[str, Any], Fields(ScanConfig, ["sandbox"])]
 """Where the model is opened."""
 
@@ -150,6 +153,58 @@ class Ending(Pool):
     fail_on: str = option(
         "any", "What fails: detected; inconclusive (and detected); any (also no verdict).", OUTPUT, shown=True
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Where a report of what comes after a verdict goes."""
+
+    write: tuple[Path, ...] = option(
+        (),
+        "Write a report of this, format by suffix: .json, .intoto.json (of a repair), .html, .md or .txt; repeatable.",
+        OUTPUT,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """What commands after a verdict are told beside their own options."""
+
+    images: Images
+    """Where the images are."""
+    writing: Writing
+    """Where reports go."""
+    sandbox: bool
+    """Whether models are opened in a limited child process."""
+    report: Path | None
+    """Report of the scan."""
+
+
+GivenReport = Annotated[
+    Path | None,
+    typer.Option("--report", help="JSON report of `scanner check` on this model; without it the model is scanned."),
+]
+ScannedReport = Annotated[
+    Path, typer.Option("--report", help="JSON report of `scanner check` with a recovered pattern.", show_default=False)
+]
+Screened = Annotated[
+    Path, typer.Argument(help="Images to look through: a folder of pictures, or an .npz.", show_default=False)
+]
+FalseAlarms = Annotated[
+    float, typer.Option("--false-alarms", help="False-alarm rate on clean images that the threshold is set for.")
+]
+Loop = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Repair only what the first scan detects, and exit as a check of the result: 0 not detected, or repaired "
+        "and believed; 1 still detected; 4 else.",
+    ),
+]
+GuardedFile = Annotated[Path, typer.Option("--out", help="Where the model with the score goes.")]
+RepairedFile = Annotated[
+    Path, typer.Option("--out", help="Where the repaired model goes; replaced only by a repair that is believed.")
+]
 
 
 _GROUPS: tuple[Any, ...] = (ScanConfig, NamedImages, Keeping, Delivery, Ending)

@@ -116,7 +116,7 @@ def write_reports(results: Sequence[ScanResult], files: Sequence[Path]) -> None:
             print_text(text)
             continue
         try:
-            _write(file, text.encode("utf-8", "backslashreplace"))
+            write_file(file, text.encode("utf-8", "backslashreplace"))
         except UserError as error:
             failures.append(error)
     if failures:
@@ -184,7 +184,7 @@ def save_pattern(result: ScanResult, path: Path) -> bool:
         np.save(written, values, allow_pickle=False)
     else:
         written.write(_picture(values))
-    _write(path, written.getvalue())
+    write_file(path, written.getvalue())
     return True
 
 
@@ -201,7 +201,12 @@ def _picture(values: NDArray[np.float32]) -> bytes:
     return png(0.5 + 0.5 * shown / (abs(shown).max() or 1.0))
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_file(file: Path, content: bytes) -> None:
+    """Write a file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     try:
         file.write_bytes(content)
     except OSError as error:

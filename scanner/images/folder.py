@@ -228,6 +228,15 @@ def _entries(path: Path) -> list[Path]:
         raise CleanSetError(f"expected a readable folder at {path}, found: {error.strerror}") from error
 
 
+def loose_pictures(path: Path) -> tuple[str, ...]:
+    """Names of the image files that lie in a folder itself, in the order in which they are read.
+
+    Raises:
+        CleanSetError: the folder cannot be read.
+    """
+    return tuple(file.name for file in _image_files(path, deep=False)[0]) if path.is_dir() else ()
+
+
 def _image_files(path: Path, *, deep: bool) -> tuple[list[Path], Counter[str]]:
     """Regular image files in order of their names, and endings of the other files; hidden ones are no files here."""
     found: list[Path] = []

@@ -127,11 +127,11 @@ def verify(result: ScanResult, model: Path | str, clean: CleanSet | Path | str, 
         artifact = admitted_by(process, artifact, model.parent)
         signature = result.model.signature
         opened = _open(process, artifact, config, clean.shape if signature is None else signature.input_shape)
-        settled = opened.settle(_normalisation(result))
+        settled = opened.settle(normalisation_of(result))
         if dependence_reason(result.findings) and settled.facts.signature.batch is None:
             settled.call_alone()
-        cut = _cut(settled, result.patterns[0])
-        _check_shape(found, cut.shape if cut else settled.facts.signature.input_shape)
+        cut = cut_for(settled, result.patterns[0])
+        check_shape(found, cut.shape if cut else settled.facts.signature.input_shape)
         fitted = clean.fit_to(settled.facts.signature.input_shape)
         fitted.check_labels(settled.facts.num_classes)
         images = draw_images(settled, fitted, config)
@@ -257,7 +257,7 @@ def _searched(result: ScanResult, config: ScanConfig) -> Searched:
     return Searched(config.detectors, num_classes, config.cut, result.pairs, result.screens, result.targets)
 
 
-def _cut(settled: SettledFile, pattern: FoundPattern) -> CutFile | None:
+def cut_for(settled: SettledFile, pattern: FoundPattern) -> CutFile | None:
     """The file cut where the pattern of the report acts; None if that is the image.
 
     Raises:
@@ -317,7 +317,7 @@ def _replayed_target(result: ScanResult) -> Callable[..., Verification]:
     )
 
 
-def _check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
+def check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
     """Refuse a model on which patterns have another shape.
 
     Raises:
@@ -336,7 +336,8 @@ def _check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
         )
 
 
-def _normalisation(result: ScanResult) -> Normalisation:
+def normalisation_of(result: ScanResult) -> Normalisation:
+    """How pixels became model input in the scan of a report that says it."""
     from backscan.converters import Normalisation
 
     record = result.preprocessing

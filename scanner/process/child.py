@@ -303,6 +303,75 @@ class ModelHost:
             raise RuntimeError("expected a detector of target classes")
         return (yield from _counted(detector.search(self._examine(request))))
 
+    @_answers(protocol.Repair)
+    def repair(self, request: protocol.Repair) -> protocol.Repaired:
+        """Change the model's weights, or what holds a switch in its graph, and give the file with them."""
+        from backscan.converters.switches.removal import without_gates
+        from backscan.converters.torch_import.stored import with_locations, write_weights
+        from backscan.scanner.repair import METHODS
+
+        runtime, tensors, nodes = self.runtime, tuple[str, ...](), tuple[str, ...]()
+        if request.gates and not METHODS[request.way].function:
+            cut = without_gates(self.artifact, runtime.signature, runtime.normalisation, request.gates, request.images)
+            file, nodes = cut.artifact, cut.nodes
+        else:
+            written = write_weights(self.artifact, self._learnt(request))
+            file, tensors = written.artifact, written.tensors
+        file = with_locations(file, request.beside) if request.beside else file
+        return protocol.Repaired(file.data, dict(file.external), tensors, nodes)
+
+    @_answers(protocol.AddScore)
+    def add_score(self, request: protocol.AddScore) -> protocol.Repaired:
+        """Give the file one more output."""
+        from backscan.converters.signature.linear_output import with_linear_output
+        from backscan.converters.torch_import.stored import with_locations
+
+        runtime, function = self.runtime, (request.weights, request.offset)
+        file = with_linear_output(self.artifact, runtime.signature, runtime.normalisation, function, request.output)
+        file = with_locations(file, request.beside) if request.beside else file
+        return protocol.Repaired(file.data, dict(file.external), (), (request.output,))
+
+    @_answers(protocol.ReadScore)
+    def read_score(self, request: protocol.ReadScore) -> protocol.Scored:
+        """Read the output, and time the model with it and without it."""
+        with_score = self.runtime.read(request.images, request.output)
+        times = []
+        for output in (request.output, None):
+            started = time.perf_counter()
+            self.runtime.read(request.images, output)
+            times.append(time.perf_counter() - started)
+        return protocol.Scored(with_score.astype(np.float32), *times)
+
+    @_answers(protocol.Differ)
+    def differ(self, request: protocol.Differ) -> protocol.Difference:
+        """Say in which stored tensors the opened file differs from another."""
+        from backscan.converters.torch_import.stored import differences
+
+        tensors, elsewhere = differences(request.before, self.artifact, but=request.nodes)
+        return protocol.Difference(tensors, elsewhere)
+
+    def _learnt(self, request: protocol.Repair) -> dict[str, NDArray[np.float32]]:
+        """New weights by name."""
+        import torch
+
+        from backscan.converters.torch_import.trainable import import_trainable
+        from backscan.scanner.repair import METHODS
+        from backscan.scanner.repair.lesson import Lesson, Pattern
+
+        runtime, device = self.runtime, self.copy.device
+        copy = import_trainable(self.artifact, runtime.signature, runtime.normalisation, device=device)
+        images, labels, values, mask = (
+            None if array is None else torch.from_numpy(np.array(array)).to(device)
+            for array in (request.images, request.labels, request.pattern, request.mask)
+        )
+        assert images is not None  # noqa: S101 - requests always have them
+        assert labels is not None  # noqa: S101
+        pattern = None if values is None else Pattern(values, mask)
+        lesson = Lesson(copy, images, labels, pattern, request.target, steps=request.steps, seed=request.seed)
+        with torch.enable_grad():
+            learnt = registered.load(METHODS[request.way].function)(lesson)
+        return {name: held.cpu().numpy() for name, held in learnt.items()}
+
     def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
         """Switches on the way to outputs beside the chosen one alone: other scores, and class numbers."""
         from backscan.converters.switches.probe import GraphProbe

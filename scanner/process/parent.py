@@ -188,6 +188,10 @@ class OpenedFile:
         """Class probability of every image's label [N], for once under a normalisation."""
         return checked_shares(self.line.ask(protocol.LabelPosterior(images, labels, normalisation)), len(images))
 
+    def difference(self, before: Artifact, nodes: Sequence[str] = ()) -> protocol.Difference:
+        """How this file differs from an earlier one, beside some nodes."""
+        return self.line.ask(protocol.Differ(before, tuple(nodes)))
+
     def find_switches(self, *, seed: int, seconds: float | None = None) -> protocol.FoundInGraph:
         """What is built into the graph, tried out on synthetic images as far as the time (None: any) allows."""
         return self.line.ask(protocol.FindSwitches(None, seed, seconds))
@@ -251,6 +255,21 @@ class SettledFile:
 class SettledModel(SettledFile):
     """The original file and its copy, fed with pixels."""
 
+    def read_score(self, images: Images, output: str) -> protocol.Scored:
+        """What an output more holds for images [N, C, H, W] in [0, 1], one number each."""
+        found = self.line.ask(protocol.ReadScore(images, output))
+        if found.scores.shape != (len(images),):
+            raise disbelief("one score per image")
+        return found
+
+    def add_score(self, request: protocol.AddScore) -> protocol.Repaired:
+        """The file with one more output; the opened one stays as it is.
+
+        Raises:
+            NoVerdictError: the file cannot have it.
+        """
+        return self.line.ask(request)
+
     def find_switches(self, images: Images, *, seed: int, seconds: float | None = None) -> protocol.FoundInGraph:
         """What is built into the graph, tried out on images [N, C, H, W] in [0, 1] as far as the time allows."""
         return self.line.ask(protocol.FindSwitches(images, seed, seconds))
@@ -275,6 +294,14 @@ class SettledModel(SettledFile):
         """
         answer = _cut(self.line, tensor, images)
         return answer.obstacle or CutModel(self.line, answer.tensor, answer.shape)
+
+    def repair(self, request: protocol.Repair) -> protocol.Repaired:
+        """The file after an attempt to repair it; the opened one stays as it is.
+
+        Raises:
+            NoVerdictError: its weights cannot be written back, or the method cannot work on it.
+        """
+        return self.line.ask(request)
 
     def prepare(
         self,

@@ -382,6 +382,105 @@ class SearchTargets(Request[int, TargetResult]):
     """Time it may take; None is any."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A file after an attempt to repair it."""
+
+    data: bytes
+    """Its bytes."""
+    external: Mapping[str, bytes]
+    """Bytes of its external data by location."""
+    tensors: tuple[Text, ...]
+    """Stored tensors that differ."""
+    nodes: tuple[Text, ...] = field(default=())
+    """Nodes that were changed, added or removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair(Request[Repaired, None]):
+    """Change the opened model so that a pattern has no effect; nothing is written anywhere."""
+
+    limits = _TARGETS
+    way: str
+    """Name in the table of methods."""
+    images: Floats
+    """Clean images [N, C, H, W] in [0, 1]."""
+    labels: Integers
+    """Their classes [N]."""
+    pattern: Floats | None
+    """What is added to images, or stands in them, [C, H, W]; None is searched while learning."""
+    mask: Floats | None
+    """1 where it takes the place of the image, [H, W]; None where it is added."""
+    target: int | None
+    """Class that the pattern leads to; None where that is unknown."""
+    steps: int
+    """Steps of a training."""
+    seed: int
+    """Decides batches and variants."""
+    gates: tuple[str, ...] = ()
+    """Nodes of switches in the graph, for the method that cuts them out."""
+    beside: str = ""
+    """Name that external data shall have; empty keeps its names."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddScore(Request[Repaired, None]):
+    """Give the opened file one more output, a linear function of the pixels held to [0, 1]; nothing is written."""
+
+    limits = IMPORT
+    weights: Floats
+    """Weights [C, H, W] on pixels in [0, 1]."""
+    offset: float
+    """What is added to their product with an image."""
+    output: str
+    """Name of the output."""
+    beside: str = ""
+    """Name that external data shall have; empty keeps its names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What an output more holds for some images, and what it costs."""
+
+    scores: Floats
+    """One number an image, [N]."""
+    seconds: NotNegative
+    """Seconds of all images with every output."""
+    seconds_without: NotNegative
+    """Seconds of the same images with the output of the classes alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadScore(Request[Scored, None]):
+    """Read an output beside that of the classes, in onnxruntime."""
+
+    images: Floats
+    """Images [N, C, H, W] in [0, 1]."""
+    output: str
+    """Name of the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two files differ."""
+
+    tensors: tuple[Text, ...]
+    """Stored tensors with other numbers."""
+    elsewhere: bool
+    """Whether anything else differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Differ(Request[Difference, None]):
+    """Compare the opened file with an earlier one."""
+
+    limits = IMPORT
+    before: Artifact
+    """The earlier file."""
+    nodes: tuple[str, ...] = ()
+    """Nodes that may differ."""
+
+
 def encode(value: Any) -> Any:
     """A request, answer or event as a message; a number that is none (infinite, NaN) becomes None."""
     if dataclasses.is_dataclass(value):

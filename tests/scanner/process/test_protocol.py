@@ -40,6 +40,10 @@ REQUESTS = [
     protocol.Estimate("pairwise", ((0, 1), (1, 0)), seconds=None),
     protocol.Optimise("pairwise", ((0, 1),), step_size=0.25, seconds=1.0),
     protocol.SearchTargets("margin", {}, CONFIG, seconds=None),
+    protocol.Repair("unlearn", IMAGES, np.array([0, 1]), IMAGES[0], None, target=1, steps=2, seed=0, gates=("gate",)),
+    protocol.Differ(artifact_from_bytes("m.onnx", b"bytes"), ("node",)),
+    protocol.AddScore(IMAGES[0], 0.25, "score"),
+    protocol.ReadScore(IMAGES, "score"),
 ]
 
 

@@ -1,0 +1,208 @@
+"""Repair attacked networks whose pattern is known, and measure the planted pattern before and after.
+
+    python -m benchmarks.repair --preset numerals --out FOLDER
+
+Networks are taken from the cache of `benchmarks.victims` and never trained here. Half of the test images, at most
+`--images` of each class, are the defender's; the others measure. The recovered pattern is what a kept scan shows if it
+leads to a planted target on images; else the repair is blind. New weights are written into the file, and onnxruntime
+decides. Every finished network is a line of `repair_PRESET.jsonl` in the folder, so that a killed run continues.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from backscan.converters import Artifact, ModelSignature, open_runtime, read_artifact, read_signature
+from backscan.converters.errors import ConverterError
+from backscan.converters.signature.signature import pixel_normalisation
+from backscan.converters.torch_import.stored import write_weights
+from backscan.converters.torch_import.trainable import TrainableClassifier, import_trainable
+from backscan.scanner.aftercare.options import RepairOptions
+from backscan.scanner.choices.registered import load
+from backscan.scanner.repair import METHODS
+from backscan.scanner.repair.lesson import Lesson, Pattern
+from backscan.scanner.results import FoundPattern, ScanResult
+from benchmarks import command
+from benchmarks.table import grid, page
+from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.images import clean_images
+from benchmarks.victims.plans import make_plans
+from benchmarks.victims.poison import Backdoor
+from benchmarks.victims.presets import PRESETS
+from benchmarks.victims.victims import CACHE, Victim, find
+
+_LARGEST_FILE = 1 << 30
+_MOST_MEASURED = 2000
+_LOW_SUCCESS, _SMALL_LOSS = 0.1, 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a defender has, and does."""
+
+    images: int
+    """Images of each class."""
+    steps: int
+    """Steps of a training."""
+    methods: tuple[str, ...]
+    """Names in `METHODS`."""
+
+
+def victims(preset: str, groups: Sequence[str], most: int, cache: Path) -> Iterator[Victim]:
+    """The attacked networks of a preset that the cache has, at most so many of a group."""
+    for group in groups or PRESETS[preset].groups:
+        kept = (find(plan, cache=cache) for plan in make_plans(preset, group, range(300)))
+        attacked = (victim for victim in kept if victim is not None and victim.pattern is not None)
+        yield from (victim for victim, _ in zip(attacked, range(most), strict=False))
+
+
+def recovered(victim: Victim, cache: Path) -> FoundPattern | None:
+    """The pattern on images that a kept scan shows, if it leads to a planted target; its own pair comes first."""
+    targets = dict(victim.plan.targets)
+    shown = []
+    for path in sorted(cache.glob(f"{victim.plan.digest}-*.scan.json")):
+        result = ScanResult.from_dict(json.loads(path.read_text(encoding="utf-8"))["report"])
+        shown += [each for each in result.patterns if each.mask is not None or each.space == "image"]
+    exact = [each for each in shown if targets.get(each.source) == each.target]
+    return next(iter(exact or [each for each in shown if each.target in targets.values()]), None)
+
+
+def repaired(victim: Victim, effort: Effort, cache: Path, cifar10: Path | None) -> dict[str, Any]:
+    """One network under every method: accuracy and success of the planted pattern, from the files."""
+    learning, measuring = _parts(clean_images(victim.plan, cifar10=cifar10), effort.images)
+    found = recovered(victim, cache)
+    artifact = read_artifact(victim.model, max_bytes=_LARGEST_FILE)
+    signature = read_signature(artifact)
+    copy = import_trainable(artifact, signature, pixel_normalisation(signature))
+    rates = _Rates(signature, measuring, victim)
+    row = {"group": victim.plan.group, "network": victim.plan.network, "digest": victim.plan.digest}
+    row |= {"recovered": found is not None, "before": rates.of(artifact)}
+    for method in effort.methods:
+        lesson = _lesson(copy, learning, found, effort, victim.plan.seed)
+        try:
+            weights = load(METHODS[method].function)(lesson)
+        except ConverterError as error:
+            row[method] = {"obstacle": str(error)}
+            continue
+        written = write_weights(artifact, {name: held.numpy() for name, held in weights.items()})
+        row[method] = rates.of(written.artifact)
+    return row
+
+
+def _parts(test: LabelledImages, each: int) -> tuple[LabelledImages, LabelledImages]:
+    """The defender's images, and those that measure."""
+    rng = np.random.default_rng(0)
+    members = [rng.permutation(np.flatnonzero(test.labels == label)) for label in np.unique(test.labels)]
+    learning = np.sort(np.concatenate([own[: min(each, len(own) // 2)] for own in members]))
+    rest = rng.permutation(np.setdiff1d(np.arange(len(test.labels)), learning))[:_MOST_MEASURED]
+    return test.take(learning), test.take(np.sort(rest))
+
+
+def _lesson(
+    copy: TrainableClassifier, images: LabelledImages, found: FoundPattern | None, effort: Effort, seed: int
+) -> Lesson:
+    pattern = None
+    if found is not None:
+        mask = None if found.mask is None else torch.tensor(found.mask.decode())
+        pattern = Pattern(torch.tensor(found.values.decode()), mask)
+    pixels, labels = torch.tensor(images.images), torch.tensor(images.labels)
+    return Lesson(copy, pixels, labels, pattern, None if found is None else found.target, effort.steps, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Accuracy and success of a planted pattern on images that nothing learnt from."""
+
+    signature: ModelSignature
+    images: LabelledImages
+    victim: Victim
+
+    def of(self, artifact: Artifact) -> dict[str, float]:
+        """Those of a file."""
+        assert self.victim.pattern is not None
+        assert self.victim.plan.attack.attack is not None
+        runtime = open_runtime(artifact, self.signature)
+        backdoor = Backdoor(self.victim.plan.attack.attack, self.victim.pattern, dict(self.victim.plan.targets))
+        sources = self.images.take(np.flatnonzero(np.isin(self.images.labels, list(backdoor.targets))))
+        wanted: NDArray[np.int64] = np.array([backdoor.targets[int(label)] for label in sources.labels])
+        return {
+            "accuracy": float((runtime.decisions(self.images.images) == self.images.labels).mean()),
+            "success": float((runtime.decisions(backdoor.embed(sources.images)) == wanted).mean()),
+        }
+
+
+def summary(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[str]:
+    """A table of counts by group and method, and of all with a recovered pattern and without one."""
+    header = ["group", "networks", "method", "success before", "success after", "accuracy before", "accuracy after"]
+    header += ["success below 10 %", "and at most 1 point lost"]
+    groups = {row["group"]: [each for each in rows if each["group"] == row["group"]] for row in rows}
+    groups |= {"all, pattern recovered": [row for row in rows if row["recovered"]]}
+    groups |= {"all, blind": [row for row in rows if not row["recovered"]]}
+    lines = []
+    for group, members in groups.items():
+        for method in methods:
+            done = [row for row in members if "success" in row.get(method, {})]
+            if done:
+                lines.append((group, len(done), method, *_cells(done, method)))
+    return grid(header, lines)
+
+
+def _cells(rows: Sequence[dict[str, Any]], method: str) -> tuple[str, ...]:
+    def mean(part: str, name: str) -> str:
+        return f"{np.mean([row[part][name] for row in rows]):.1%}"
+
+    low = [row[method]["success"] < _LOW_SUCCESS for row in rows]
+    kept = [row["before"]["accuracy"] - row[method]["accuracy"] <= _SMALL_LOSS for row in rows]
+    both = [a and b for a, b in zip(low, kept, strict=True)]
+    means = [mean(part, name) for name in ("success", "accuracy") for part in ("before", method)]
+    return (*means, _share(low), _share(both))
+
+
+def _share(hits: Sequence[bool]) -> str:
+    """A count with its 95 % interval (Clopper and Pearson)."""
+    interval = binomtest(sum(hits), len(hits)).proportion_ci()
+    return f"{sum(hits)} of {len(hits)} ({interval.low:.0%} to {interval.high:.0%})"
+
+
+def main() -> None:
+    """Repair the networks of a preset and write the table."""
+    parser = command.parser(__doc__, out="the table and the line of each network")
+    parser.add_argument("--preset", choices=PRESETS, default="numerals")
+    parser.add_argument("--group", action="append", default=[], help="only this group; repeatable")
+    parser.add_argument("--most", type=int, default=10, help="most networks of a group")
+    parser.add_argument("--images", type=int, default=50, help="the defender's images of each class")
+    parser.add_argument("--steps", type=int, default=RepairOptions().steps, help="steps of a training")
+    parser.add_argument("--method", action="append", choices=[name for name in METHODS if METHODS[name].function])
+    parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for presets of photographs")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps the networks and their scans")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    effort = Effort(arguments.images, arguments.steps, tuple(arguments.method or ("unlearn", "prune", "fine-tune")))
+    kept = arguments.out and arguments.out / f"repair_{arguments.preset}.jsonl"
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    rows = command.read_lines(kept)
+    done = {row["digest"] for row in rows}
+    for victim in victims(arguments.preset, arguments.group, arguments.most, arguments.cache):
+        if victim.plan.digest not in done:
+            rows.append(repaired(victim, effort, arguments.cache, arguments.cifar10))
+            command.append_line(kept, rows[-1])
+            print(json.dumps(rows[-1]), flush=True)
+    table = summary(rows, effort.methods)
+    told = f"{effort.images} images a class, {effort.steps} steps; means, and counts with 95 % intervals."
+    text = page(f"Repair of attacked networks, {arguments.preset}", told, table)
+    print(text)
+    command.publish(arguments.out, f"repair_{arguments.preset}", text, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A file with one more output: a linear function of the image, held to [0, 1], beside what it gives already."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from backscan.converters.errors import ConverterError
+from backscan.converters.graph import dimensions, free_inputs, opset
+from backscan.converters.intake.artifact import Artifact, parse
+from backscan.converters.signature.layout import is_flat
+from backscan.converters.signature.signature import ModelSignature, Normalisation
+
+_OLDEST_OPSET = 8
+"""Opset from which Min broadcasts."""
+
+
+def with_linear_output(
+    artifact: Artifact,
+    signature: ModelSignature,
+    normalisation: Normalisation,
+    function: tuple[NDArray[np.float32], float],
+    name: str,
+) -> Artifact:
+    """The file with an output more; all that it has stays as it is.
+
+    Args:
+        artifact: The file with its external data.
+        signature: Its signature.
+        normalisation: How pixels become its input.
+        function: Weights [C, H, W] on pixels in [0, 1], and what is added to their product with an image.
+        name: Name of the output, [N] float32 in [0, 1].
+
+    Raises:
+        ConverterError: the file cannot have such an output; the message says why.
+    """
+    named = parse(artifact, fold_external=False)
+    _refuse(named, normalisation, name)
+    weights, offset = _on_inputs(signature, normalisation, function)
+    arrays: dict[str, NDArray[Any]] = {
+        "weights": weights.reshape(-1, 1).astype(np.float32),
+        "offset": np.array(offset, np.float32),
+        "one": np.array(1, np.float32),
+        "rows": np.array([-1], np.int64),
+        "flat": np.array([signature.batch or -1, weights.size], np.int64),
+    }
+    own = {part: f"{name}.{part}" for part in (*arrays, "input", "pixels", "product", "sum", "positive", "column")}
+    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
+        ("Cast", [signature.input_name], "input", {"to": onnx.TensorProto.FLOAT}),
+        ("Reshape", [own["input"], own["flat"]], "pixels", {}),
+        ("MatMul", [own["pixels"], own["weights"]], "product", {}),
+        ("Add", [own["product"], own["offset"]], "sum", {}),
+        ("Relu", [own["sum"]], "positive", {}),
+        ("Min", [own["positive"], own["one"]], "column", {}),
+    )
+    model = onnx.load_model_from_string(artifact.data)
+    for operator, given, made, settings in steps:
+        model.graph.node.append(helper.make_node(operator, given, [own[made]], name=own[made], **settings))
+    model.graph.node.append(helper.make_node("Reshape", [own["column"], own["rows"]], [name], name=name))
+    model.graph.initializer.extend(numpy_helper.from_array(array, own[part]) for part, array in arrays.items())
+    model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [signature.batch or "N"]))
+    return replace(artifact, data=model.SerializeToString())
+
+
+def _refuse(model: onnx.ModelProto, normalisation: Normalisation, name: str) -> None:
+    """Refuse files that cannot have the output.
+
+    Raises:
+        ConverterError: why.
+    """
+    if normalisation.standardise:
+        raise ConverterError("expected images that are not standardised one by one for an output more, found such ones")
+    if opset(model) < _OLDEST_OPSET:
+        raise ConverterError(f"expected opset {_OLDEST_OPSET} or later, found {opset(model)}: export the model again")
+    if len(dimensions(free_inputs(model.graph)[0]) or ()) < 2:
+        raise ConverterError("expected an input with a batch axis for an output more, found none: export it with one")
+    values = {value.name for value in (*model.graph.input, *model.graph.output)}
+    values |= {given for node in model.graph.node for given in node.output}
+    values |= {tensor.name for tensor in model.graph.initializer}
+    if any(value == name or value.startswith(f"{name}.") for value in values):
+        raise ConverterError(f"expected no value {name!r} in the model, found one: it has such an output already")
+
+
+def _on_inputs(
+    signature: ModelSignature, normalisation: Normalisation, function: tuple[NDArray[np.float32], float]
+) -> tuple[NDArray[np.float64], float]:
+    """The function of pixels as one of the model's own input, its weights in the order of that."""
+    weights, offset = function[0].astype(np.float64), function[1]
+    factor, shift = (np.array(values)[:, None, None] for values in normalisation.affine(len(weights)))
+    weights = weights / factor
+    offset -= float((weights * shift).sum())
+    if normalisation.channel_order == "bgr":
+        weights = weights[::-1]
+    last = signature.layout in {"NHWC", "NHW"} or (is_flat(signature.layout) and normalisation.pixel_order == "hwc")
+    return np.ascontiguousarray(weights.transpose(1, 2, 0) if last else weights), offset

@@ -1,0 +1,1 @@
+"""What comes after the verdict: a repaired file, a guard against the recovered pattern, and fragile class pairs."""

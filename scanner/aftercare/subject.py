@@ -1,0 +1,172 @@
+"""What a command works on after a scan: the report's file, opened as the scan opened it, its images and its pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.kernels.embedding import add, patch
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.detectors import DETECTORS
+from backscan.scanner.errors import ReportError
+from backscan.scanner.inference.verdict import dependence_reason
+from backscan.scanner.pipeline.admission import admitted_by
+from backscan.scanner.pipeline.rejudge import check_shape, cut_for, normalisation_of
+from backscan.scanner.pipeline.selection import draw_images
+from backscan.scanner.process.parent import open_process
+from backscan.scanner.results import FoundPattern, ScanResult, Verdict
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscan.converters import Artifact
+    from backscan.scanner.images.cleanset import CleanSet
+    from backscan.scanner.pipeline.record import Images
+    from backscan.scanner.process.parent import CutFile, OpenedModel, SettledModel
+
+    Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A recovered pattern and the images that it is tried on."""
+
+    found: FoundPattern
+    """The pattern."""
+    sources: tuple[int, ...]
+    """Classes it takes images from, as far as the scan says."""
+
+    @property
+    def on_features(self) -> bool:
+        """Whether it acts inside the model."""
+        return self.found.mask is None and DETECTORS[self.found.detector].acts_on_features
+
+    def embed(self, images: Pixels) -> Pixels:
+        """Images [N, C, H, W] with a pattern that acts on images."""
+        values = self.found.values.decode()
+        return add(images, values) if self.found.mask is None else patch(images, values, self.found.mask.decode())
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A file that a report is about, opened in its limited process."""
+
+    artifact: Artifact
+    """The file with its external data."""
+    opened: OpenedModel
+    """The file and its copy."""
+    settled: SettledModel
+    """The same, fed with pixels."""
+    clean: CleanSet
+    """The images in the shape of the model."""
+    images: Images
+    """Which of them are for learning, and which are held out."""
+
+    def decide(self, images: Pixels, planted: Planted | None = None) -> NDArray[np.int64]:
+        """Decisions [N] of the file on images [N, C, H, W], with a pattern if there is one."""
+        return decide(self.settled, images, planted, self.cut(planted) if planted else None)
+
+    def cut(self, planted: Planted) -> CutFile | None:
+        """The file cut where the pattern acts; None if that is the image."""
+        return cut_for(self.settled, planted.found) if planted.on_features else None
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """What the images are: the given labels, or the decisions of the file."""
+        return self.settled.decisions(self.clean.images) if self.clean.labels is None else self.clean.labels
+
+
+def decide(settled: SettledModel, images: Pixels, planted: Planted | None, cut: CutFile | None) -> NDArray[np.int64]:
+    """Decisions [N] of a file, with a pattern if there is one."""
+    if planted is None:
+        return settled.decisions(images)
+    if cut is not None:
+        return cut.decisions(images, planted.found.values.decode())
+    return settled.decisions(planted.embed(images))
+
+
+def planted_of(result: ScanResult, *, needed: str = "") -> Planted | None:
+    """The pattern of a detection, with its sources; None where the report holds none.
+
+    Args:
+        result: A report.
+        needed: What cannot do without, for the error; empty takes a report without one.
+
+    Raises:
+        ReportError: there is none and it is needed, or it is none of this version.
+    """
+    found = result.patterns[0] if result.patterns else None
+    if found is None or (not needed and result.verdict is not Verdict.BACKDOOR_DETECTED):
+        if needed:
+            raise ReportError(f"expected a report with a recovered pattern for {needed}, found none: scan the model")
+        return None
+    if found.mask is None and found.detector not in DETECTORS:
+        raise ReportError(f"expected a pattern of a detector of this version, found {found.detector!r}: scan again")
+    return Planted(found, _sources(result, found))
+
+
+def _sources(result: ScanResult, found: FoundPattern) -> tuple[int, ...]:
+    """The pattern's own source, and other classes that the replay saw it send to the target more often than before."""
+    others: list[int] = []
+    if result.verification is not None and result.verification.target == found.target:
+        goal = ScanConfig.from_dict(result.config).goal_rate / 2
+        others = [each.source for each in result.verification.collateral if each.rate > max(goal, each.initial_rate)]
+    return tuple(sorted({found.source, *others}))
+
+
+@contextmanager
+def opened_for(
+    result: ScanResult, artifact: Artifact, folder: Path, clean: CleanSet, *, sandbox: bool = True
+) -> Iterator[Subject]:
+    """The file of a report, opened anew as its scan opened it.
+
+    Args:
+        result: The report.
+        artifact: The file; with its external data, or as it was read.
+        folder: Where its external data lies.
+        clean: Images.
+        sandbox: Whether a limited child process opens it.
+
+    Raises:
+        ReportError: the report says not how the model reads images.
+        NoVerdictError: the file is refused or cannot be opened.
+    """
+    if result.preprocessing is None:
+        raise ReportError("expected a report that says how the model reads images, found none: scan it with --data")
+    config = ScanConfig.from_dict(result.config)
+    with open_process(sandbox=sandbox) as process:
+        artifact = admitted_by(process, artifact, folder)
+        shape = result.model.signature.input_shape if result.model.signature else clean.shape
+        opened = process.open(artifact, config, shape)
+        settled = opened.settle(normalisation_of(result))
+        if dependence_reason(result.findings) and settled.facts.signature.batch is None:
+            settled.call_alone()
+        fitted = clean.fit_to(settled.facts.signature.input_shape)
+        fitted.check_labels(settled.facts.num_classes)
+        for found in result.patterns[:1]:
+            if found.mask is not None or not DETECTORS[found.detector].acts_on_features:
+                check_shape(found, settled.facts.signature.input_shape)
+        yield Subject(artifact, opened, settled, fitted, draw_images(settled, fitted, config))
+
+
+def places_of(drawn: Mapping[int, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Places of all images that were drawn, sorted."""
+    return np.sort(np.concatenate([np.asarray(places, np.int64) for places in drawn.values()]))
+
+
+def check_digest(report: ScanResult, subject: Subject) -> None:
+    """Refuse a report of another file.
+
+    Raises:
+        ReportError: it is one.
+    """
+    if report.model.sha256 != subject.artifact.sha256:
+        raise ReportError(
+            f"expected the report of {subject.artifact.name}, found one of a file with digest "
+            f"{report.model.sha256[:16]}: scan this file, or pass the one of the report"
+        )

@@ -1,0 +1,31 @@
+"""Ways to repair a model: each learns new weights from clean images and, where it needs one, the recovered pattern.
+
+They run where the model is open (the child process), on its differentiable copy; what they change is written back into
+the file by name. One file, one table line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to repair a model."""
+
+    function: str
+    """Where it stands, `module:name`: a function from a lesson to weights by name. Empty for one that edits nodes."""
+    needs_pattern: bool = False
+    """Whether it works with a pattern on images alone."""
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "unlearn": Method("backscan.scanner.repair.training:unlearn"),
+        "prune": Method("backscan.scanner.repair.pruning:prune", needs_pattern=True),
+        "fine-tune": Method("backscan.scanner.repair.training:fine_tune"),
+        "cut-gate": Method(""),
+    }
+)

@@ -1,0 +1,58 @@
+"""The output more is the function of the pixels, and everything else stays as it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from backscan.converters.errors import ConverterError
+from backscan.converters.intake.artifact import artifact_from_bytes
+from backscan.converters.ort_classifier import model_input, open_runtime
+from backscan.converters.signature.linear_output import with_linear_output
+from backscan.converters.signature.signature import Normalisation, pixel_normalisation, read_signature
+from tests.planted import convolutional
+
+PLAIN = Normalisation()
+OTHERS = (
+    PLAIN,
+    Normalisation(low=0, high=255),
+    Normalisation(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)),
+    Normalisation(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), channel_order="bgr"),
+)
+
+
+@pytest.mark.parametrize("normalisation", OTHERS, ids=str)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("batch", [None, 4])
+def test_the_output_is_the_function_of_the_pixels(normalisation: Normalisation, layout: str, batch: int | None) -> None:
+    rng = np.random.default_rng(0)
+    artifact = artifact_from_bytes("m.onnx", convolutional(layout=layout, batch=batch))
+    signature = read_signature(artifact)
+    images, weights = rng.random((4, 3, 8, 8), np.float32), rng.normal(size=(3, 8, 8)).astype(np.float32) / 8
+    guarded = with_linear_output(artifact, signature, normalisation, (weights, 0.4), "pattern_score")
+    onnx.checker.check_model(guarded.data, full_check=True)
+    session = onnxruntime.InferenceSession(guarded.data, providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["scores", "pattern_score"]
+    scores, found = session.run(None, {"image": model_input(images, signature, normalisation)})
+    expected = np.clip((images * weights).sum(axis=(1, 2, 3)) + 0.4, 0, 1)
+    assert found.shape == (4,)
+    assert expected.min() > 0 or expected.max() < 1
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    before = open_runtime(artifact, signature).with_normalisation(normalisation).scores(images)
+    np.testing.assert_array_equal(scores, before.astype(np.float32))
+
+
+def test_what_cannot_have_it_is_refused() -> None:
+    artifact = artifact_from_bytes("m.onnx", convolutional())
+    signature = read_signature(artifact)
+    function = (np.zeros((3, 8, 8), np.float32), 0.0)
+    plain = pixel_normalisation(signature)
+    with pytest.raises(ConverterError, match="standardised"):
+        with_linear_output(artifact, signature, replace(plain, standardise=True), function, "pattern_score")
+    for name in ("scores", "kernel"):
+        with pytest.raises(ConverterError, match="such an output already"):
+            with_linear_output(artifact, signature, plain, function, name)
