@@ -53,11 +53,10 @@ class ScanConfig:
 
     images_per_class: int = option(
         100,
-        "Images per class for the search, after a fifth is held out.",
+        "Images per class for the search, after a fifth is held out; {default} by default.",
         IMAGES,
         low=5,
         high=1_000_000,
-        shown=True,
         decides_pair=True,
         from_found_file=True,
     )

@@ -128,7 +128,8 @@ class PairSearch:
         detectors = searching(config, self.cutting.tensor)
         is_screened = screening.is_screened(config, num_classes, statistic=OF_SOME_PAIRS)
         # Of many classes most may have no images: one sentence says so, and no million results.
-        without = [] if is_screened else [pair for pair in wanted if pair[0] not in self.images_by_class]
+        listed = not (is_screened and screening.has_many(num_classes))
+        without = [pair for pair in wanted if listed and pair[0] not in self.images_by_class]
         empty = tuple(without_images(name, pair) for name in detectors for pair in without)
         found = Searched(config.detectors, num_classes, self.cutting.tensor, self._ordered(empty))
         planned = {name: len(todo) for name in detectors}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backscan.converters.sandbox.clock import sparing, time_limit
+from backscan.converters.sandbox.clock import clock, keeping, sparing, time_limit
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
@@ -121,7 +121,7 @@ def scan(
     """
     config = ScanConfig() if config is None else config
     config.check()
-    with time_limit(config.time_limit):
+    with time_limit(config.time_limit), keeping(spending.reporting(clock())):
         spending.make_ready()
         model = Path(model)
         artifact = read(model)  # step 1

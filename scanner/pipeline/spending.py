@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _CONCLUDING_SHARE, _CONCLUDING_SECONDS = 0.15, 2.0
 _ENDING_SHARE, _ENDING_SECONDS = 0.07, 0.8
+_REPORTING_SHARE, _REPORTING_SECONDS = 0.05, 0.5
 _MOST = 0.4
 """Most of a short limit that is kept."""
 GRAPH_SHARE = 0.15
@@ -37,6 +38,11 @@ def concluding(time: Clock) -> float:
 def ending(time: Clock) -> float:
     """Seconds before the end at which the process is ended that is still searching; 0 without a limit."""
     return _part(time, _ENDING_SHARE, _ENDING_SECONDS)
+
+
+def reporting(time: Clock) -> float:
+    """Seconds that are kept for reports, whatever the scan does; 0 without a limit."""
+    return _part(time, _REPORTING_SHARE, _REPORTING_SECONDS)
 
 
 def _part(time: Clock, share: float, least: float) -> float:

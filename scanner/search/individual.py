@@ -181,7 +181,9 @@ class _Descents:
         return Batch(points, counted, self._targets[indices])
 
     def _passes(self, number: int) -> tuple[Tensor, ...]:
-        """Numbers of some problems, in the portions that pass the model together."""
+        """Numbers of some problems, in the portions that pass the model together; of none there is no portion."""
+        if number == 0:
+            return ()
         return torch.split(torch.arange(number, device=self._points.device), self._settings.images_per_pass)
 
     def _first_gradients(self) -> Tensor:

@@ -45,9 +45,13 @@ def is_screened(config: ScanConfig, num_classes: int, *, statistic: str) -> bool
     obstacle = _obstacle(config, statistic)
     if config.screen == "on" and obstacle:
         raise OptionError(f"expected {obstacle} with --screen on: change it or leave --screen out")
-    has_many = num_classes * (num_classes - 1) > _MOST_PAIRS_UNSCREENED
-    wanted = config.screen == "on" or (config.screen == "auto" and has_many)
+    wanted = config.screen == "on" or (config.screen == "auto" and has_many(num_classes))
     return wanted and not obstacle
+
+
+def has_many(num_classes: int) -> bool:
+    """Whether a model has more classes than are searched pair by pair."""
+    return num_classes * (num_classes - 1) > _MOST_PAIRS_UNSCREENED
 
 
 def _obstacle(config: ScanConfig, statistic: str) -> str:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from backscan.scanner.choices import OUTPUT, SEARCH, STATISTICS, option, told
 from backscan.scanner.cli import app, command_options, config_file
 from backscan.scanner.cli.typer_signature import spread
-from backscan.scanner.config import OPTIONS, PRESETS, ScanConfig
+from backscan.scanner.config import BUDGETS, OPTIONS, PRESETS, ScanConfig
 from backscan.scanner.errors import ExitCode
 
 SHOWN = {name: getattr(ScanConfig(), name) for name, option in OPTIONS.items() if option.shown}
@@ -78,6 +78,11 @@ def test_help_and_panel_are_those_of_the_field(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_no_default_of_the_command_line_overrides_a_preset(name):
     assert PRESETS[name].keys().isdisjoint(SHOWN)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_nor_a_budget(name):
+    assert BUDGETS[name].keys().isdisjoint(SHOWN)
 
 
 def test_the_files_that_a_configuration_file_names_are_those_of_check():
