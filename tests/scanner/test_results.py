@@ -19,13 +19,18 @@ from backscan.scanner.results import (
     DormantUnits,
     EncodedArray,
     FileRecord,
+    GuardResult,
     IndividualSize,
     IndividualStatus,
+    Listed,
     PairResult,
     PairStatus,
     PoolRecord,
+    RepairMeasures,
+    RepairResult,
     RepeatRecord,
     ScanResult,
+    ScreenResult,
     SupportRecord,
     TargetFigures,
     Trajectory,
@@ -69,6 +74,17 @@ def every_part() -> dict[type, object]:
     }
 
 
+FILE = FileRecord("model.onnx", "0" * 64)
+REPAIRED = RepairResult(
+    believed=False,
+    reasons=("why",),
+    method="unlearn",
+    before=FILE,
+    provenance=examples.detected(3).provenance,
+    tensors=("weight",),
+    measures=RepairMeasures(200, "given", 0.9, 0.89, 0.03, 40, 1.0, 0.2, 0.1),
+)
+SCREENED = ScreenResult("0" * 64, 1, 2, 10, 0.4, 0.01, 2, 300, (0.001, 0.02), False, (Listed(3, "3.png", 0.7),))
 WHERE_ASKED_FOR = (
     DormantUnits(dormant=3, tried=2, deciding=1, searched=1, obstacle="the time was up"),
     SupportRecord(
@@ -81,6 +97,11 @@ WHERE_ASKED_FOR = (
         rate_elsewhere=0.1,
     ),
     IndividualSize(IndividualStatus.FOUND, size=0.5, error=0.1, common_size=0.7, images=(0.0, 0.4, 0.5)),
+    REPAIRED,
+    REPAIRED.measures,
+    GuardResult(FILE, 1, 2, 0.01, 300, ("why",), after=FILE, threshold=0.4, alarms_on_clean=2, interval=(0.001, 0.02)),
+    SCREENED,
+    *SCREENED.listed,
     PoolRecord(num_reports=40, num_other=1, p_value=0.1, num_trimmed=8, trimmed_p_value=0.03),
     RepeatRecord(1, "none", "not_detected", target=3, source=None, calibrated_p_value=0.4),
     Transfer(TransferStatus.FOUND, num_images=30, rate=0.9, error=0.02, own_size=0.3, back_size=1.2),
