@@ -41,6 +41,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console command. It exits 1 only if a command returned that."""
+    Settings.owns_process = True
     try:
         app()
     except SystemExit as end:

@@ -21,6 +21,8 @@ class Settings:
     debug = False
     configured: Sequence[str] = ()
     """Options from a configuration file, as they would be written on the command line."""
+    owns_process = False
+    """Whether the process was started for this command, so that its time counts from the start of the process."""
     detected = False
     """Whether the command returned that a backdoor was detected."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backscan.converters.sandbox.clock import now, process_began, time_limit
 from backscan.scanner.cli.command_options import Images, Keeping
-from backscan.scanner.cli.console import command, progress, say
+from backscan.scanner.cli.console import Settings, command, progress, say
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import TimeUpError, UserError
 from backscan.scanner.images.cleanset import CleanSet, find_beside
@@ -54,7 +54,7 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
         journal = _journal_of(path, order.keeping.journal) if len(paths) > 1 else order.keeping.journal
         try:
             own = replace(order, about=_path_beneath(path)) if len(paths) > 1 else order
-            for result in scan_heads(path, own, journal, began=None if number else process_began()):
+            for result in scan_heads(path, own, journal, began=_began(first=number == 0)):
                 detected |= result.verdict is Verdict.BACKDOOR_DETECTED
                 yield result
         except NameNotInModelError as error:
@@ -66,6 +66,11 @@ def scanned(paths: Sequence[Path], order: Order) -> Iterator[ScanResult]:
             yield named(error.result, path)
     if len(absent) == len(paths) and not detected:
         raise absent[0]
+
+
+def _began(*, first: bool) -> float | None:
+    """When the time of a model begins: of the first one with the process that was started for it, else now."""
+    return process_began() if first and Settings.owns_process else None
 
 
 def scan_heads(model: Path, order: Order, journal: Path | None, *, began: float | None = None) -> Iterator[ScanResult]:

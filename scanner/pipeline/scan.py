@@ -22,7 +22,7 @@ from backscan.scanner.pipeline.admission import as_clean_set, audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.costs import estimate_search
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
-from backscan.scanner.pipeline.pairs import PairSearch, open_journal
+from backscan.scanner.pipeline.pairs import PairSearch, open_journal, wanted_pairs
 from backscan.scanner.pipeline.preparation import (
     call_alone,
     compare,
@@ -253,6 +253,7 @@ def judge_under(
 ) -> Judged:
     """Steps 9 to 12 under one of the preprocessings that explain the images equally well; so many are still to come."""
     images = run.record.take(split_images(run, settled, clean))
+    wanted_pairs(run.config, settled.facts.num_classes)  # classes that the model lacks are refused before it is timed
     costs = estimate_search(run, settled, cutting, images, repeats=repeats)
     pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
     searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))

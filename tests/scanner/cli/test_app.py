@@ -21,7 +21,9 @@ import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
+from backscan.converters.sandbox.clock import process_began
 from backscan.scanner.cli import app, several_models
+from backscan.scanner.cli.console import Settings
 from backscan.scanner.cli.demo import Demonstration
 from backscan.scanner.config import OPTIONS
 from backscan.scanner.errors import NoVerdictError, UserError
@@ -191,8 +193,8 @@ def functions_of(module: ModuleType) -> set[str]:
     return {name for name, value in vars(module).items() if isinstance(value, FunctionType)}
 
 
-# Not on the way of a scan that has a verdict, windows and no cache.
-_ASIDE = {"renamed", "searching", "dataclass", "replace", "judge_without_images", "scan"}
+# Not on the way of a scan that has a verdict, windows, and no time limit or cache.
+_ASIDE = {"limited", "renamed", "searching", "dataclass", "replace", "judge_without_images", "scan"}
 STEPS = [
     *((pipeline, name) for name in sorted(functions_of(pipeline) - _ASIDE)),
     *((conclusion, name) for name in ("conclude", "replay", "judge")),
@@ -672,3 +674,11 @@ def test_help_begins_with_the_dozen_that_most_scans_need():
         *("--time-limit", "--journal", "--resume", "--config", "--help-all", "--help"),
     }
     assert CliRunner().invoke(app.app, ["check", "model.onnx", "--help-all", "--seed", "x"]).exit_code == 0
+
+
+def test_time_counts_from_the_process_only_where_it_was_started_for_the_command(monkeypatch):
+    """A second command in one process, or one of a program, has all of its time."""
+    assert several_models._began(first=True) is None
+    monkeypatch.setattr(Settings, "owns_process", True)
+    assert several_models._began(first=True) == pytest.approx(process_began(), abs=1.0)
+    assert several_models._began(first=False) is None
