@@ -50,6 +50,8 @@ def main() -> None:
     except Exception as error:
         say(_INTERNAL.format(type(error).__name__, error))
         sys.exit(int(ExitCode.INTERNAL))
+    finally:
+        Settings.owns_process = False  # a program may call this again
 
 
 def _version(wanted: bool) -> None:

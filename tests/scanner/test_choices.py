@@ -75,7 +75,7 @@ def test_a_new_line_in_a_table_is_in_help_and_allowed(tmp_path):
     home.write_text(home.read_text().replace('{"l2": l2, ', '{"l2": l2, "largest": l1, '))
     code = (
         "import sys; from backscan.scanner import choices, config; from backscan.scanner.cli.app import app\n"
-        "config.ScanConfig(norm='largest').check(); app(['check', '--help'])"
+        "config.ScanConfig(norm='largest').check(); app(['check', '--help-all'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

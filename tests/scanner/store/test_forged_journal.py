@@ -34,7 +34,7 @@ def expected(scene: tuple[Path, CleanSet]) -> dict[str, Any]:
 
 def comparable(result: ScanResult) -> dict[str, Any]:
     document = result.to_dict()
-    del document["timings"]
+    del document["timings"], document["finished"]
     return document
 
 

@@ -12,6 +12,7 @@ from backscan.converters import OrtClassifier, artifact_from_bytes, audit, open_
 from backscan.converters.switches.probe import GraphProbe
 from backscan.scanner.inference.verdict import Judgement, with_findings
 from backscan.scanner.results import DormantUnits, GraphFinding, Verdict
+from backscan.scanner.switches import dormant
 from backscan.scanner.switches.dormant import find_dormant_units
 
 SIDE, CLASSES, TARGET = 28, 6, 2
@@ -189,10 +190,13 @@ def test_dead_units_of_plain_networks_are_no_finding(prototypes: Pixels, images:
         assert record == DormantUnits(dormant=1, tried=1, deciding=1, searched=1)
 
 
-def test_what_was_left_untried_is_told(prototypes: Pixels, images: Pixels) -> None:
-    """No time, and images of too few classes."""
+def test_what_was_left_untried_is_told(prototypes: Pixels, images: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time, so that nothing is begun or nothing tried, and images of too few classes."""
     network = Network(prototypes)
     network.convolve(matched_filter(), bias=-10.0, push=100.0)
+    record, found = found_in(network.model(), images, seconds=-1.0)
+    assert (record, found) == (DormantUnits(0, 0, 0, 0, "not looked for, as the time is too short"), ())
+    monkeypatch.setattr(dormant, "_seconds_to_watch", lambda *_: -2.0)
     record, found = found_in(network.model(), images, seconds=-1.0)
     assert (record, found) == (DormantUnits(1, 0, 0, 0, "the time was up"), ())
     record, found = found_in(network.model(), images[LABELS < 3])
