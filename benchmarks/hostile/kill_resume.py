@@ -86,9 +86,9 @@ class Scan:
         return self.journal.read_bytes().count(b"\n") if self.journal.exists() else 0
 
     def report(self) -> dict[str, Any]:
-        """The report without its timings."""
+        """The report without what says when it was made."""
         document: dict[str, Any] = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
-        del document["timings"]
+        del document["timings"], document["finished"]
         return document
 
 
