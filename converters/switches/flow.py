@@ -42,9 +42,10 @@ _MOVING = operators(
 )
 """Operators whose elements do not come from the same element of the input."""
 _JOINS = operators(
-    "Add BatchNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor Clip Concat Conv Div Einsum GRU Gemm "
-    "GroupNormalization InstanceNormalization LSTM LayerNormalization MatMul MatMulInteger Max Mean Min Mod Mul PRelu "
-    "Pow QGemm QLinearAdd QLinearConcat QLinearMatMul QLinearMul RNN ScatterElements ScatterND Sub Sum Where"
+    "Add BatchNormalization BitShift BitwiseAnd BitwiseOr BitwiseXor Clip Concat Conv ConvInteger ConvTranspose "
+    "DeformConv Div Einsum GRU Gemm GridSample GroupNormalization InstanceNormalization LSTM LayerNormalization MatMul "
+    "MatMulInteger Max MaxRoiPool MaxUnpool Mean Min Mod Mul PRelu Pow QGemm QLinearAdd QLinearConcat QLinearConv "
+    "QLinearMatMul QLinearMul RNN Resize RoiAlign ScatterElements ScatterND Sub Sum Upsample Where"
 )
 _ALONG_AN_AXIS = operators(
     "CumSum GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization LogSoftmax LpNormalization "

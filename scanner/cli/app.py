@@ -360,7 +360,15 @@ def _among(result: ScanResult, trusted: Sequence[ScanResult]) -> ScanResult:
     """A result with where it stands among those of trusted models."""
     from backscan.scanner.inference.pool import among
 
-    return replace(result, pool=among(result, trusted))
+    record = among(result, trusted)
+    lost = (
+        f"none of the {len(trusted)} reports of --reference-reports can be compared: they are of this file, without a "
+        "p-value, or made with other options"
+    )
+    warnings = (
+        (*result.warnings, lost) if trusted and record is None and lost not in result.warnings else result.warnings
+    )
+    return replace(result, pool=record, warnings=warnings)
 
 
 def _deliver(results: Sequence[ScanResult], delivery: command_options.Delivery) -> None:

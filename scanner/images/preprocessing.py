@@ -301,7 +301,7 @@ def _judge(
             tuple(others),
         ),
         accuracy=accuracy,
-        warnings=_tie_note([candidates[name] for name in tied], others),
+        warnings=(*_tie_note([candidates[name] for name in tied], others), *_likelihood_note(candidates, tied)),
         doubt=_low_accuracy(accuracy, labels, f"{chosen}, the best of {len(candidates)}", config),
         normalisations=tuple(fitting[name] for name in (chosen, *others)),
         names=(chosen, *others),
@@ -367,6 +367,17 @@ def _tie_note(tied: list[PreprocessingCandidate], repeated: list[str]) -> tuple[
     return (
         f"preprocessing candidates explain {tied[0].num_images} images equally well ({shown}): {_called(tied[0].name)} "
         f"is used{again}; pass --preprocess to settle it",
+    )
+
+
+def _likelihood_note(candidates: Mapping[str, PreprocessingCandidate], tied: list[str]) -> tuple[str, ...]:
+    """Which candidates are as accurate and were left out nevertheless."""
+    out = [name for name, each in candidates.items() if each.surprise is not None and not each.tied]
+    if not out:
+        return ()
+    return (
+        f"preprocessing {' and '.join(map(_called, out))} explains the images as well, but makes the model far surer than "
+        f"it is right, so {_called(tied[0])} is taken; pass --preprocess to settle it",
     )
 
 

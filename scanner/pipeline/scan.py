@@ -236,6 +236,8 @@ def judge_repeatedly(
             judged.append(judge_under(own, again, settled, clean, cutting, journal, repeats=searches))
         repeats.append(judged[-1].repeat(config.seed, name))
         if run.record.out_of_time:
+            if missing := run.config.repeats - number - 1:
+                run.record.leave_out(f"{missing} of {run.config.repeats} repeats: the time was up")
             break
     judgement = repeats_agreed([each.judgement for each in judged], repeats)
     return replace(judged[0], judgement=judgement, repeats=tuple(repeats) if len(repeats) > 1 else ())

@@ -481,6 +481,11 @@ def test_a_model_is_told_where_it_stands_among_trusted_ones(run, folder):
     assert json.loads(Path("again.json").read_text())["pool"]["p_value"] == 0.5
     assert "no of 1 report at least as extreme" not in done.stdout
     assert "0 of 1 report at least as extreme, p 0.5 by rank" in done.stdout
+    Path("trusted/ordinary.json").write_text(Path("out.json").read_text())
+    assert "none of the 1 reports of --reference-reports can be compared" in run(
+        "infer", "out.json", "--reference-reports", "trusted"
+    ).stdout.replace("\n", " ").replace("               ", "")
+    check(run, "ordinary.onnx", "--report", "trusted/ordinary.json")
     checked = check(run, "attacked.onnx", "--reference-reports", "trusted")
     assert "0 of 1 report at least as extreme" in checked.stdout
 

@@ -113,11 +113,26 @@ def two_pixels(plant: Planter) -> str:
     return _push(plant, plant.add("Relu", plant.add("Sub", apart, plant.constant(0.9))), 1e4)
 
 
+def read_elsewhere(plant: Planter) -> str:
+    """Where scores are read, the model's or the target's, is a place that two pixels compute."""
+    columns = plant.constant([1, 2], np.int64)
+    other = plant.add("Add", plant.add("Mul", plant.scores, plant.constant(0.0)), plant.target_scores())
+    both = [
+        plant.add("Unsqueeze", rows, plant.add("Add", columns, plant.constant(1, np.int64)))
+        for rows in (plant.scores, other)
+    ]
+    across = plant.add("Sub", plant.add("Mul", plant.patch_mean(), plant.constant(2.0)), plant.constant(1.9))
+    place = plant.add("Concat", across, plant.add("Mul", across, plant.constant(0.0)), axis=1)
+    grid = plant.add("Unsqueeze", place, columns)
+    read = plant.add("GridSample", plant.add("Concat", *both, axis=3), grid, mode="nearest", padding_mode="border")
+    return plant.add("Flatten", read)
+
+
 PLANTED: dict[str, Callable[[Planter], str]] = {
     each.__name__: each
     for each in (
         rounded_scores, whole_scores, counted_by_shape, sized_by_value, not_a_number, infinite, power_32,
-        imputed_pixel, log_sum_exp, two_pixels,
+        imputed_pixel, log_sum_exp, two_pixels, read_elsewhere,
     )
 }  # fmt: skip
 
