@@ -365,10 +365,8 @@ def _among(result: ScanResult, trusted: Sequence[ScanResult]) -> ScanResult:
         f"none of the {len(trusted)} reports of --reference-reports can be compared: they are of this file, without a "
         "p-value, or made with other options"
     )
-    warnings = (
-        (*result.warnings, lost) if trusted and record is None and lost not in result.warnings else result.warnings
-    )
-    return replace(result, pool=record, warnings=warnings)
+    is_lost = bool(trusted) and record is None and lost not in result.warnings
+    return replace(result, pool=record, warnings=(*result.warnings, lost) if is_lost else result.warnings)
 
 
 def _deliver(results: Sequence[ScanResult], delivery: command_options.Delivery) -> None:

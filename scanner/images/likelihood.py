@@ -1,10 +1,10 @@
 """Of readings of the pixels that explain the labels equally well, those by which the model is surer than it was taught.
 
 A network that is fed values of another scale than in training often decides the same, as scaling the input of a
-network of rectifiers mostly scales its scores. A reading that is too large then makes it much surer than it is right: the
-labels that it misses become very unlikely. A network that was trained for too long is a little surer than it is right by
-itself, so only a large excess counts, and the scan says what it left out. The opposite says nothing, as a network that was
-trained for a short time is less sure than it could be.
+network of rectifiers mostly scales its scores. A reading that is too large then makes it much surer than it is right:
+the labels that it misses become very unlikely. A network that was trained for too long is a little surer than it is
+right by itself, so only a large excess counts, and the scan says what it left out. The opposite says nothing, as a
+network that was trained for a short time is less sure than it could be.
 """
 
 from __future__ import annotations

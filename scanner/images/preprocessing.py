@@ -376,8 +376,8 @@ def _likelihood_note(candidates: Mapping[str, PreprocessingCandidate], tied: lis
     if not out:
         return ()
     return (
-        f"preprocessing {' and '.join(map(_called, out))} explains the images as well, but makes the model far surer than "
-        f"it is right, so {_called(tied[0])} is taken; pass --preprocess to settle it",
+        f"preprocessing {' and '.join(map(_called, out))} explains the images as well, but makes the model far surer "
+        f"than it is right, so {_called(tied[0])} is taken; pass --preprocess to settle it",
     )
 
 

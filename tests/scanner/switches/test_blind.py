@@ -117,10 +117,8 @@ def read_elsewhere(plant: Planter) -> str:
     """Where scores are read, the model's or the target's, is a place that two pixels compute."""
     columns = plant.constant([1, 2], np.int64)
     other = plant.add("Add", plant.add("Mul", plant.scores, plant.constant(0.0)), plant.target_scores())
-    both = [
-        plant.add("Unsqueeze", rows, plant.add("Add", columns, plant.constant(1, np.int64)))
-        for rows in (plant.scores, other)
-    ]
+    last = plant.constant([2, 3], np.int64)
+    both = [plant.add("Unsqueeze", rows, last) for rows in (plant.scores, other)]
     across = plant.add("Sub", plant.add("Mul", plant.patch_mean(), plant.constant(2.0)), plant.constant(1.9))
     place = plant.add("Concat", across, plant.add("Mul", across, plant.constant(0.0)), axis=1)
     grid = plant.add("Unsqueeze", place, columns)
