@@ -149,6 +149,11 @@ def opened_for(
         fitted = clean.fit_to(settled.facts.signature.input_shape)
         fitted.check_labels(settled.facts.num_classes)
         for found in result.patterns[:1]:
+            if not 0 <= min(found.source, found.target) <= max(found.source, found.target) < settled.facts.num_classes:
+                raise ReportError(
+                    f"expected a pattern between classes 0 to {settled.facts.num_classes - 1} in the report, found one "
+                    f"from {found.source} to {found.target}: make the report again with `scanner check`"
+                )
             if found.mask is not None or not DETECTORS[found.detector].acts_on_features:
                 check_shape(found, settled.facts.signature.input_shape)
         yield Subject(artifact, opened, settled, fitted, draw_images(settled, fitted, config))

@@ -30,6 +30,7 @@ def repair_model(
     from backscan.scanner.aftercare.repair import repair
 
     check_reports(order.writing.write)
+    check_spared(order, out)
     report = None if order.report is None else output.read_report(order.report)
     clean = images_for(model, order, report)
     with progress() as observer:
@@ -65,6 +66,7 @@ def add_guard(model: Path, out: Path, order: After, *, rate: float) -> GuardResu
     from backscan.scanner.aftercare.guarding import guard_model
 
     check_reports(order.writing.write)
+    check_spared(order, out)
     if order.report is None:
         raise OptionError("expected --report with a recovered pattern, found none: pass --report")
     report = output.read_report(order.report)
@@ -86,6 +88,7 @@ def screen(place: Path, order: After, *, rate: float) -> ScreenResult:
     from backscan.scanner.images.folder import loose_pictures
 
     check_reports(order.writing.write)
+    check_spared(order)
     if order.images.data is None or order.report is None:
         raise OptionError("expected --data with clean images to set the threshold on, found none: pass --data")
     report = output.read_report(order.report)
@@ -120,6 +123,22 @@ def check_reports(files: Sequence[Path]) -> None:
         form_of(file)
         if not file.parent.is_dir():
             raise UserError(f"expected a folder to write {file.name} to, found no {file.parent}: make it first")
+
+
+def check_spared(order: After, *files: Path) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        order: Report and images that are read, and reports that are written.
+        files: What else is written.
+
+    Raises:
+        UserError: one of them is the other.
+    """
+    read = [given for given in (order.report, order.images.data, order.images.labels) if given and given.exists()]
+    for file in (*files, *order.writing.write):
+        if file.exists() and any(map(file.samefile, read)):
+            raise UserError(f"expected a place of its own for what is written, found {file.name}, which is read too")
 
 
 def deliver(sheet: Sheet, files: Sequence[Path]) -> None:

@@ -178,3 +178,23 @@ def test_the_command(
     assert end.value.code == code, shown
     assert ("p2.png" in shown.out) == bool(code)
     assert ("p2.png" in (tmp_path / "out.html").read_text()) == bool(code)
+
+
+@pytest.mark.parametrize("taken", ["scan.onnx", "clean.onnx"])
+def test_no_command_writes_over_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], taken: str
+) -> None:
+    (tmp_path / "scan.onnx").write_text(render(report_of(chessboard(1.5)), "json"))
+    with (tmp_path / "clean.onnx").open("wb") as file:
+        np.savez(file, x=np.moveaxis(natural(40), 1, -1))
+    (tmp_path / "model.onnx").write_bytes(b"model")
+    before = (tmp_path / taken).read_bytes()
+    read = ["--report", str(tmp_path / "scan.onnx"), "--data", str(tmp_path / "clean.onnx")]
+    for name in ("guard", "repair"):
+        arguments = [name, str(tmp_path / "model.onnx"), *read, "--out", str(tmp_path / taken)]
+        monkeypatch.setattr("sys.argv", ["scanner", "--quiet", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        assert f"expected a place of its own for what is written, found {taken}" in capsys.readouterr().err
+    assert (tmp_path / taken).read_bytes() == before

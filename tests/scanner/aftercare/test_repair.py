@@ -260,6 +260,14 @@ def test_a_guard_needs_a_pattern(case: Case) -> None:
         guard_model(case.model, case.images, case.out, replace(case.report, patterns=()), sandbox=False)
 
 
+def test_a_report_of_classes_that_the_model_lacks_is_refused(case: Case) -> None:
+    (found,) = case.report.patterns
+    forged = replace(case.report, patterns=(replace(found, target=99),))
+    with pytest.raises(ReportError, match="expected a pattern between classes 0 to"):
+        guard_model(case.model, case.images, case.out, forged, rate=0.1, sandbox=False)
+    assert not case.out.exists()
+
+
 def told(*, believed: bool, before: str, after: str | None) -> RepairResult:
     file = FileRecord("m.onnx", "0" * 64)
     return RepairResult(
