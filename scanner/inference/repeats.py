@@ -13,17 +13,15 @@ if TYPE_CHECKING:
     from backscan.scanner.results import RepeatRecord
 
 
-def agreed(judgements: Sequence[Judgement], repeats: Sequence[RepeatRecord]) -> Judgement:
+def agreed(judgement: Judgement, repeats: Sequence[RepeatRecord]) -> Judgement:
     """The judgement of the first scan; inconclusive where another has another verdict, or detects another target.
 
     Args:
-        judgements: Of every scan, the first being the one that is reported.
-        repeats: What is recorded of each.
+        judgement: Of the scan that is reported.
+        repeats: What is recorded of every scan; empty where there was one.
     """
     doubt = disagreement(repeats)
-    if not doubt:
-        return judgements[0]
-    return Judgement(Verdict.INCONCLUSIVE, (doubt, *judgements[0].reasons), judgements[0].switch)
+    return Judgement(Verdict.INCONCLUSIVE, (doubt, *judgement.reasons), judgement.switch) if doubt else judgement
 
 
 def disagreement(repeats: Sequence[RepeatRecord]) -> str:

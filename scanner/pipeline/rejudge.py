@@ -12,7 +12,7 @@ import numpy as np
 from backscan.scanner.config import COMMONALITY, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
-from backscan.scanner.inference.repeats import disagreement
+from backscan.scanner.inference.repeats import agreed
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, dependence_reason, judge, with_findings
 from backscan.scanner.pipeline.admission import admitted_by, as_clean_set, read
@@ -164,9 +164,7 @@ def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
     )
     if result.preprocessing is not None and result.preprocessing.disagreement:
         judgement = Judgement(Verdict.INCONCLUSIVE, result.preprocessing.disagreement)
-    if doubt := disagreement(result.repeats):
-        judgement = Judgement(Verdict.INCONCLUSIVE, (doubt, *judgement.reasons))
-    judgement = with_findings(judgement, result.findings)
+    judgement = with_findings(agreed(judgement, result.repeats), result.findings)
     if result.searched_file is not None and judgement.verdict is Verdict.NOT_DETECTED:
         judgement = Judgement(
             Verdict.INCONCLUSIVE,

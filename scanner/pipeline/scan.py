@@ -239,7 +239,7 @@ def judge_repeatedly(
             if missing := run.config.repeats - number - 1:
                 run.record.leave_out(f"{missing} of {run.config.repeats} repeats: the time was up")
             break
-    judgement = repeats_agreed([each.judgement for each in judged], repeats)
+    judgement = repeats_agreed(judged[0].judgement, repeats)
     return replace(judged[0], judgement=judgement, repeats=tuple(repeats) if len(repeats) > 1 else ())
 
 

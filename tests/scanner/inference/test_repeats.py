@@ -27,7 +27,7 @@ def test_scans_that_agree_leave_the_first_judgement(repeats):
     judgements = [Judgement(Verdict(each.verdict), (f"reason {place}",)) for place, each in enumerate(repeats)]
     assert disagreement(repeats) == ""
     if judgements:
-        assert agreed(judgements, repeats) is judgements[0]
+        assert agreed(judgements[0], repeats) is judgements[0]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_scans_that_agree_leave_the_first_judgement(repeats):
     ids=["verdict", "target", "doubt"],
 )
 def test_scans_that_differ_are_inconclusive_and_say_in_what(repeats, said):
-    judgement = agreed([Judgement(Verdict(repeats[0].verdict), ("its own reason",))], repeats)
+    judgement = agreed(Judgement(Verdict(repeats[0].verdict), ("its own reason",)), repeats)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert said in judgement.reasons[0]
     assert judgement.reasons[1:] == ("its own reason",)
