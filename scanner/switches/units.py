@@ -26,6 +26,8 @@ SHARE = 0.8
 FEWEST_CLASSES = 3
 _STILL = 1e-3
 """Range of a unit over the images, relative to its size, up to which it stands still."""
+_FAINT = 0.02
+"""The same in ranges of the middle unit of its layer: what wakes a unit a little makes no use of it."""
 _LEAST_SPREAD = 0.1
 """Least spread that counts, in those of the middle unit of the layer: what is dark on all images has none."""
 _ROUNDS = 3
@@ -87,9 +89,9 @@ def dormant_units(layer: Layer, ranges: Ranges) -> Dormant:
 
     low, high = (_flat(each, layer) for each in ranges.before)
     least, most = (_flat(each, layer) for each in ranges.after)
-    still = most - least <= _STILL * np.maximum(1.0, np.abs(most))
+    still = most - least <= np.maximum(_STILL * np.maximum(1.0, np.abs(most)), _FAINT * _middle(most - least))
     spread = (high - low) / 4
-    middle = float(np.median(spread[spread > 0])) if (spread > 0).any() else max(1.0, float(np.abs(high).max()))
+    middle = _middle(spread) or max(1.0, float(np.abs(high).max()))
     still &= np.isfinite(spread) & np.isfinite(least)
     by_channel = np.moveaxis(np.arange(still.size).reshape(layer.shape), channel_axis(layer.shape), 0)
     by_channel = by_channel.reshape(len(by_channel), -1)
@@ -186,6 +188,12 @@ def sent(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[int, list
     target = int(np.bincount(after[changed]).argmax())
     others = [int(label) for label in np.unique(before) if label != target]
     return target, [label for label in others if np.mean(after[before == label] == target) >= SHARE]
+
+
+def _middle(ranges: NDArray[np.float64]) -> float:
+    """The median of those that are not 0; 0 if there are none."""
+    moving = ranges[ranges > 0]
+    return float(np.median(moving)) if moving.size else 0.0
 
 
 def _flat(array: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:

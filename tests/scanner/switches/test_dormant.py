@@ -163,6 +163,20 @@ def test_hidden_units_with_a_filter_of_576_values_are_shown_at_work(prototypes: 
         assert (finding.demonstrated, finding.target, finding.nodes) == (True, TARGET, ("units_end",))
 
 
+def test_unit_that_some_ordinary_images_wake_a_little_is_shown_at_work(prototypes: Pixels, images: Pixels) -> None:
+    """Its bias lets the images that match best through, by up to a hundredth of what its neighbours move."""
+    wide, network = picture(), Network(prototypes)
+    best = float((images.reshape(len(images), -1) @ wide[0]).max())
+    features = prototypes.reshape(CLASSES, -1) - prototypes.reshape(CLASSES, -1).mean(axis=0)
+    network.connect(np.concatenate([wide, features]), bias=0.0, push=0.0)
+    moves = np.median(np.ptp(np.maximum(images.reshape(len(images), -1) @ features.T, 0), axis=0))
+    network.tensors["units_bias"][0] = 0.01 * moves - best
+    network.columns[-1][0, TARGET] = 100.0
+    assert (opened(network.model()).decisions(images) == LABELS).all()
+    _, (finding,) = found_in(network.model(), images)
+    assert (finding.demonstrated, finding.target, finding.nodes) == (True, TARGET, ("units_end",))
+
+
 def test_wide_comparison_is_shown_at_work(prototypes: Pixels, images: Pixels) -> None:
     """Any function that stands still will do, as a steep sigmoid does."""
     network = Network(prototypes)
