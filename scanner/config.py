@@ -114,7 +114,7 @@ class ScanConfig:
     detectors: tuple[str, ...] = option(
         (),
         "{names}; repeatable. By default pairwise, features and window, with at most 4 classes transferability, which "
-        "naming any replaces; without images margin.",
+        "naming any replaces; without images head and margin.",
         SEARCH,
         flag="--detector",
         choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS"), RATE_DETECTORS),

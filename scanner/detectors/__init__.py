@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backscan.scanner.choices.registered import Extensible
-from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor, transferability, window
+from backscan.scanner.detectors import features, head, margin, neural_cleanse, pairwise, tabor, transferability, window
 from backscan.scanner.detectors.base import Examination, Searched
 from backscan.scanner.detectors.pair_search import Detector
 from backscan.scanner.detectors.targets import RateDetector, TargetDetector
@@ -74,6 +74,7 @@ DETECTORS: Mapping[str, Detector] = Extensible(
 
 TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
     {
+        "head": TargetDetector(head.search, head.infer, needs_images=False, reads_last_layer=True),
         "margin": TargetDetector(margin.search, margin.infer, needs_images=False),
         "neural-cleanse": TargetDetector(neural_cleanse.search, neural_cleanse.infer),
         "tabor": TargetDetector(tabor.search, tabor.infer),

@@ -31,6 +31,8 @@ class TargetDetector:
     """(results, options, number of classes) -> conclusion."""
     needs_images: bool = True
     """Whether it searches on clean images."""
+    reads_last_layer: bool = False
+    """Whether it looks at the weights of the last layer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,10 +90,11 @@ def judge_without_images(run: Run, opened: OpenedModel) -> Stop:
     if opened.facts.without_gradient:
         return Stop(Verdict.INCONCLUSIVE, (opened.facts.without_gradient, _NO_IMAGES))
     if dependence_reason(graph.findings):
-        run.record.leave_out("margins of the classes on random images: the answers depend on the call")
+        run.record.leave_out("the classes on random images: the answers depend on the call")
     elif chosen or num_values <= _MOST_VALUES_UNASKED:
-        _search_alone(run, opened, chosen or ("margin",))
+        _search_alone(run, opened, chosen or ("head", "margin"))
     else:
+        _search_alone(run, opened, ("head",))
         run.record.leave_out(
             f"margins of the {opened.facts.num_classes} classes on random images, which take long on a model of this "
             "size: --detector margin searches them"
@@ -112,7 +113,7 @@ def _search_alone(run: Run, opened: OpenedModel, detectors: tuple[str, ...]) -> 
     settled = opened.settle(candidate("none") if given is None else given[1])
     obstacle = _difference_on_noise(run, settled)
     if obstacle:
-        run.record.leave_out(f"margins of the classes on random images: {obstacle}")
+        run.record.leave_out(f"the classes on random images: {obstacle}")
         return
     targets = search_targets(run, settled, detectors, {})
     searched = run.record.take(Searched(detectors, opened.facts.num_classes, targets=targets))

@@ -9,6 +9,9 @@ from backscan.scanner.reports.summary import detector_name
 from backscan.scanner.reports.words import calibrated_text, class_name, number, p_text, pair_name, percent
 from backscan.scanner.results import Inference, ScanResult, TargetResult
 
+_VALUE_NAMES = {"margin": "Largest margin", "weights-and-noise": "Mean weight in the last layer"}
+"""What statistics of targets compare, in words; all others compare masks."""
+
 
 def collateral(result: ScanResult) -> list[dict[str, Any]]:
     """What the pattern does to images of the other classes."""
@@ -68,7 +71,7 @@ def _value_name(inference: Inference) -> str:
     """What is compared beside the rate; nothing where that is the rate itself."""
     if inference.is_of_rates:
         return ""
-    return "Largest margin" if inference.statistic == "margin" else f"Size of the mask ({inference.norm.upper()})"
+    return _VALUE_NAMES.get(inference.statistic, f"Size of the mask ({inference.norm.upper()})")
 
 
 def _target_rows(result: ScanResult, inference: Inference, entries: Sequence[TargetResult]) -> list[dict[str, Any]]:

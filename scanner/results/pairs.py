@@ -201,13 +201,16 @@ class TargetResult:
     status: PairStatus
     """How the search ended."""
     value: float | None
-    """Norm of the smallest mask, the largest margin, or the logit of the rate; None if there is none to compare."""
+    """Norm of the smallest mask, the largest margin, the logit of the rate, or the mean weight in the last layer; None
+    if there is none to compare."""
     rate: float | None
     """Share of the images of all other classes decided as the target; None without images."""
     steps: int
     """Gradient steps taken."""
     support: SupportRecord | None = None
     """What takes the place of the image, of detectors that search for that; left out of reports where there is none."""
+    score_on_noise: float | None = None
+    """Mean log-posterior on noise less that of all classes, of `head`; left out of reports where there is none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields."""

@@ -323,7 +323,8 @@ def test_without_images_the_margins_are_told_and_decide_nothing(tmp_path, sandbo
     result = scan(write_model(tmp_path), None, replace(QUICK, sandbox=sandbox))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "no images were given" in result.reasons[0]
-    [told] = result.detectors
+    head, told = result.detectors
+    assert (head.detector, head.source, head.decides) == ("head", None, False)
     assert (told.detector, told.target, told.source, told.decides) == ("margin", TARGET, None, False)
     assert told.calibrated_p_value == 1 / 200
     assert not result.parity.real_images
@@ -337,7 +338,7 @@ def test_without_images_the_margins_are_told_and_decide_nothing(tmp_path, sandbo
 def test_margins_of_a_large_model_are_searched_only_when_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(targets, "_MOST_VALUES_UNASKED", 100)
     unasked = scan(write_model(tmp_path), None, QUICK)
-    assert (unasked.targets, unasked.detectors) == ((), ())
+    assert [each.detector for each in unasked.detectors] == ["head"]
     assert any("--detector margin searches them" in text for text in unasked.not_tested)
     asked = scan(write_model(tmp_path), None, replace(QUICK, detectors=("margin",)))
     assert len(asked.targets) == 5

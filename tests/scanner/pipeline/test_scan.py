@@ -168,7 +168,7 @@ def test_without_images_no_pair_is_searched(tmp_path):
     assert result.not_tested
     assert result.model.num_classes == NUM_CLASSES
     assert (result.pairs, result.p_value, result.source, result.target) == ((), None, None, None)
-    assert [each.detector for each in result.detectors] == ["margin"]
+    assert [each.detector for each in result.detectors] == ["head", "margin"]
 
 
 def test_without_labels_the_decisions_stand_in():

@@ -1,0 +1,185 @@
+"""The detector that needs nothing but the file: which class its last layer favours, and which class noise is taken for.
+
+A shortcut to a target class leaves two traces that cost next to nothing to read. The last layer weighs features that
+are never negative, and a class that many of them speak for has a large mean weight h_t. And on images of uniform noise
+the scores of that class are large, u_t. Each of both is compared with those of the other classes, as Student's t with
+K - 2 degrees; the tails are joined by Fisher's F_t = -2 (log tail of h_t + log tail of u_t), and the largest F of K
+classes by the same from normal numbers.
+
+It only informs. Classes that noise resembles exist without an attack, so that its p-value is no level: on strangers'
+unattacked networks the noise alone is below .05 on one in ten. Every class is a target here, and none has a pattern.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscan.scanner.search.seeds import generator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from backscan.scanner.config import ScanConfig
+    from backscan.scanner.detectors.base import Examination
+    from backscan.scanner.results import Inference, TargetResult
+
+    Vector = NDArray[np.float64]
+
+NAME = "head"
+
+_NOISE_IMAGES = 200
+_AT_ONCE = 8
+_MOST_SECONDS = 60.0
+"""Time that the noise may take, judged by its first images; else the weights speak alone."""
+_FEWEST_CLASSES = 4
+"""A spread of the others needs three of them."""
+_MOST_NUMBERS = 1 << 22
+"""Numbers that are drawn at once."""
+# Keeps the noise apart from every other use of the seed.
+_NOISE = 17
+
+
+def search(examination: Examination) -> Iterator[TargetResult]:
+    """Mean weight and mean score on noise of every class; targets that were left out are the others here."""
+    from backscan.scanner.results import PairStatus, TargetResult
+
+    num_classes, layer = examination.num_classes, examination.last_layer
+    weights: list[float | None] = [None] * num_classes
+    if layer is not None and layer.is_fed_positive and len(layer.weights) == num_classes:
+        weights = layer.weights.mean(axis=1).tolist()
+    scores = _scores_on_noise(examination)
+    for target in range(num_classes):
+        score = None if scores is None else float(scores[target])
+        yield TargetResult(NAME, target, PairStatus.REACHED, weights[target], rate=None, steps=0, score_on_noise=score)
+
+
+def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:
+    """Whether a class stands out from the others in the last layer and on noise together."""
+    from scipy import stats
+
+    from backscan.scanner.results import Inference
+
+    del num_classes
+    witnesses, labels = _witnesses(targets)
+    joined, remarks = np.zeros(0), tuple[str, ...]()
+    p_value = calibrated = leader = None
+    if not witnesses or len(labels) < _FEWEST_CLASSES:
+        remarks = (_obstacle(labels),)
+    else:
+        t = {name: against_others(values[None])[0] for name, values in witnesses.items()}
+        joined = fisher(np.stack(list(t.values()))[None])[0]
+        place = int(joined.argmax())
+        leader = labels[place]
+        by_class = float(stats.chi2.sf(joined[place], 2 * len(t)))
+        p_value = max(-math.expm1(len(labels) * math.log1p(-min(by_class, 1.0 - 1e-12))), sys.float_info.min)
+        calibrated = _calibrated(float(joined[place]), len(t), len(labels), config)
+        told = [f"{name} t = {values[place]:.1f}" for name, values in t.items()]
+        remarks = (f"class {leader} stands out most: {', '.join(told)}", *_without(witnesses))
+    return Inference(
+        detector=NAME,
+        space="image",
+        norm=config.norm,
+        statistic="weights-and-noise",
+        inference="principal",
+        num_pairs=len(labels),
+        values=(tuple(joined.tolist()),) if len(joined) else (),
+        null=None,
+        source=None,
+        target=leader,
+        p_value=p_value,
+        calibrated_p_value=calibrated,
+        bootstrap_draws=0 if calibrated is None else config.bootstrap_draws,
+        detected=False,
+        decides=False,
+        remarks=remarks,
+    )
+
+
+def against_others(rows: Vector) -> Vector:
+    """Each value less the mean of the others of its row, in their spread: Student's t with K - 2 degrees, [..., K].
+
+    A spread of 0 gives 0 where the value agrees with the others, else infinity.
+    """
+    size = rows.shape[-1]
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    excess = centred * size / (size - 1)
+    squares = (centred**2).sum(axis=-1, keepdims=True) - centred * excess
+    scale = np.sqrt(np.maximum(squares, 0.0) / (size - 2) * size / (size - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t: Vector = np.where(excess == 0.0, 0.0, excess / scale)
+    return t
+
+
+def fisher(t: Vector) -> Vector:
+    """-2 times the sum of log tails of what several witnesses [B, W, K] say of each class, [B, K]."""
+    from scipy import stats
+
+    joined: Vector = -2.0 * stats.t.logsf(t, t.shape[-1] - 2).sum(axis=1)
+    return joined
+
+
+def _calibrated(largest: float, num_witnesses: int, num_classes: int, config: ScanConfig) -> float | None:
+    """Share of samples of normal numbers whose largest F is as large; None without draws."""
+    if config.bootstrap_draws == 0:
+        return None
+    rng = np.random.default_rng((config.seed, _NOISE))
+    at_once = max(1, _MOST_NUMBERS // (num_witnesses * num_classes))
+    as_large = 0
+    for start in range(0, config.bootstrap_draws, at_once):
+        number = min(at_once, config.bootstrap_draws - start)
+        t = against_others(rng.standard_normal((number, num_witnesses, num_classes)))
+        as_large += int((fisher(t).max(axis=1) >= largest).sum())
+    return (1 + as_large) / (1 + config.bootstrap_draws)
+
+
+def _witnesses(targets: Sequence[TargetResult]) -> tuple[dict[str, Vector], list[int]]:
+    """What is known of all classes, and which classes those are."""
+    ordered = sorted(targets, key=lambda entry: entry.target)
+    columns = {
+        "mean weight in the last layer": [entry.value for entry in ordered],
+        "score on noise": [entry.score_on_noise for entry in ordered],
+    }
+    known = {name: np.array(column, float) for name, column in columns.items() if column and None not in column}
+    return known, [entry.target for entry in ordered]
+
+
+def _obstacle(labels: Sequence[int]) -> str:
+    if len(labels) < _FEWEST_CLASSES:
+        return f"expected at least {_FEWEST_CLASSES} classes to compare, found {len(labels)}"
+    return "neither the last layer nor scores on noise could be read"
+
+
+def _without(witnesses: dict[str, Vector]) -> tuple[str, ...]:
+    if len(witnesses) == 2:
+        return ()
+    if "score on noise" in witnesses:
+        return ("the last layer is no linear one behind a ReLU, so only noise speaks",)
+    return ("noise takes too long on this model, so only the last layer speaks",)
+
+
+def _scores_on_noise(examination: Examination) -> Vector | None:
+    """Mean over images of noise of each class's log-posterior less the mean of all classes, [K]; None if it is late."""
+    import torch
+
+    classifier = examination.classifier
+    shape = (_NOISE_IMAGES, *classifier.signature.input_shape)
+    noise = torch.rand(shape, generator=generator(examination.config.seed, _NOISE))
+    rows: list[Tensor] = []
+    started = time.monotonic()
+    with torch.no_grad():
+        size = examination.images_per_pass(_AT_ONCE)
+        for done in range(0, _NOISE_IMAGES, size):
+            if examination.stopped() or (time.monotonic() - started) * _NOISE_IMAGES > _MOST_SECONDS * max(1, done):
+                return None
+            part = noise[done : done + size].to(classifier.device)
+            rows.append(classifier.log_posterior(part).double().cpu())
+    scores = torch.cat(rows)
+    found: Vector = (scores - scores.mean(dim=1, keepdim=True)).mean(dim=0).numpy()
+    return found if np.isfinite(found).all() else None
