@@ -1,7 +1,14 @@
 """The public names and where each is defined; `lazy_loader` and type checkers read them here."""
 
 from .agreement import agreement_scores, largest_sums, normal_scores, null_of_agreement
-from .bootstrap import bootstrap_log_p_values, calibrated_p_value, count_excluded, judge_extremes
+from .bootstrap import (
+    LeftOut,
+    bootstrap_log_p_values,
+    calibrated_p_value,
+    count_excluded,
+    judge_extremes,
+    judge_targets_apart,
+)
 from .confusion import size_offset
 from .embedding import add
 from .nulls import NULL_FAMILIES, FitStatus, NullFamily
@@ -13,6 +20,7 @@ from .transfer import transferability
 __all__ = [
     "NULL_FAMILIES",
     "FitStatus",
+    "LeftOut",
     "NullFamily",
     "add",
     "agreement_scores",
@@ -21,6 +29,7 @@ __all__ = [
     "count_excluded",
     "judge_extremes",
     "judge_rates",
+    "judge_targets_apart",
     "largest_sums",
     "largest_together",
     "log_order_p_value",

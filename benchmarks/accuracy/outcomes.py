@@ -160,6 +160,10 @@ CANDIDATES: Mapping[str, Judge] = MappingProxyType(
         "together without windows": Judge(
             _WITNESSES[:2], _TOGETHER[""], "unconfused", "inverse-gaussian", together=True
         ),
+        **{
+            f"{search}, leave-target-out": Judge(settings, ("plain",), "leave-target-out", "inverse-gaussian")
+            for search, settings in _SEARCHES.items()
+        },
         "image, gamma, published p: plain": Judge(("pairwise",), published=True),
         "image, J, gamma: plain": Judge(("J",)),
         "image, L1, gamma: plain": Judge(("L1",)),
@@ -333,7 +337,7 @@ def _test(reciprocals: _Reciprocals, statistic: str, null: str, draws: int) -> _
     """One test, by the scanner's own code; without draws the published p-value decides."""
     terms = Terms(
         statistic=statistic,
-        excludes_largest=INFERENCES[reciprocals.inference].excludes_largest,
+        left_out=INFERENCES[reciprocals.inference].left_out,
         null=null,
         published_p=draws == 0,
         bootstrap_draws=draws,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 from scipy import optimize, stats
 
-from backscan.kernels.bootstrap import bootstrap_log_p_values, judge_extremes
+from backscan.kernels.bootstrap import LeftOut, bootstrap_log_p_values, judge_extremes
 from backscan.kernels.confusion import size_offset
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 
@@ -102,7 +102,7 @@ def test_bootstrap(benchmark: BenchmarkFixture, scipy_seconds: dict[int, float],
         kwargs={
             "present": ~np.eye(num_classes, dtype=bool),
             "statistic": np.copy,
-            "exclude": True,
+            "left_out": LeftOut.LARGEST,
             "num_draws": DRAWS,
             "seed": 0,
         },

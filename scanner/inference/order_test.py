@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from backscan.kernels import (
     NULL_FAMILIES,
     FitStatus,
+    LeftOut,
     NullFamily,
     bootstrap_log_p_values,
     calibrated_p_value,
     count_excluded,
     judge_extremes,
+    judge_targets_apart,
     log_order_p_value,
     log_sf_of_order_p_value,
 )
@@ -47,8 +49,8 @@ class Terms:
 
     statistic: str = "plain"
     """Name in `STATISTICS`."""
-    excludes_largest: bool = True
-    """Leave the largest statistics out of the fit and condition on that."""
+    left_out: LeftOut = LeftOut.LARGEST
+    """What the null is not fitted to."""
     null: str = "gamma"
     """Name in the table of null families."""
     significance: float = 0.05
@@ -115,7 +117,8 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
         reciprocals: 1 / size of each (source, target) pair, positive, [K, K]; NaN on the diagonal and where a pair
             does not count. For the corrected inference they are the corrected ones.
         terms: How to judge.
-        screened: Which of the pairs stand for all, if only some were searched; None if all were.
+        screened: Which of the pairs stand for all, if only some were searched; None if all were. Not with
+            `LeftOut.TARGET`, which compares whole targets.
 
     Returns:
         The assessment. A null at the boundary has p = 1, a failed one no p; where the reciprocals themselves have no
@@ -136,7 +139,7 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
     observed = _observe(values, terms, screened)
     raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms, screened)
     log_p_draws = _bootstrap(raw, terms) if FitStatus.REACHED == raw.status == observed.status else np.empty(0)
-    source, target = _most_extreme(values, reciprocals)
+    source, target = _most_extreme(observed, reciprocals)
     return Assessment(
         values=values,
         null=_null_fit(observed, terms),
@@ -165,11 +168,16 @@ def _abnormal(observed: _Observed, terms: Terms) -> tuple[tuple[int, int], ...]:
     return tuple((int(source), int(target)) for source, target in pairs)
 
 
-def _most_extreme(values: Matrix, reciprocals: Matrix) -> tuple[int, int]:
-    """Source and target of the largest statistic; of one value per target, the source with the smallest pattern."""
-    row, target = np.unravel_index(int(np.nanargmax(values)), values.shape)
-    source = row if values.shape == reciprocals.shape else np.nanargmax(reciprocals[:, target])
-    return int(source), int(target)
+def _most_extreme(observed: _Observed, reciprocals: Matrix) -> tuple[int, int]:
+    """Source and target of the largest statistic; of one value per target, the source with the smallest pattern.
+
+    Where targets are judged apart it is the largest of the most extreme one.
+    """
+    target = observed.target
+    if target is None:
+        target = int(np.unravel_index(int(np.nanargmax(observed.values)), observed.values.shape)[1])
+    of_pairs = observed.values if observed.values.shape == reciprocals.shape else reciprocals
+    return int(np.nanargmax(of_pairs[:, target])), target
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +198,12 @@ class _Observed:
     """Smallest excluded statistic."""
     num_fitted: int
     """Statistics the null was fitted to."""
+    largest: float
+    """The statistic that is judged."""
     log_p: float
     """Logarithm of the order-statistic p-value."""
+    target: int | None = None
+    """The most extreme target, where they are judged apart."""
 
     @property
     def sample(self) -> Vector:
@@ -204,9 +216,14 @@ def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observ
     known = ~np.isnan(values)
     present = known if screened is None else known & screened.drawn
     num_pairs = int(np.count_nonzero(known)) if screened is None else screened.num_pairs
-    num_excluded = count_excluded(present) if terms.excludes_largest else 0
-    others = np.array([values[known & ~present].max(initial=0.0)])
-    tests = judge_extremes(values[present][None], num_excluded, terms.family, others=others, num_pairs=num_pairs)
+    target = None
+    if terms.left_out is LeftOut.TARGET:
+        tests, targets = judge_targets_apart(values[None], terms.family)
+        target = int(targets[0])
+    else:
+        num_excluded = count_excluded(present) if terms.left_out is LeftOut.LARGEST else 0
+        others = np.array([values[known & ~present].max(initial=0.0)])
+        tests = judge_extremes(values[present][None], num_excluded, terms.family, others=others, num_pairs=num_pairs)
     return _Observed(
         values=values,
         present=present,
@@ -215,7 +232,9 @@ def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observ
         parameters=tuple(tests.fits.parameters[0].tolist()),
         cutoff=None if tests.cutoffs is None else float(tests.cutoffs[0]),
         num_fitted=tests.num_fitted,
+        largest=float(tests.largest[0]),
         log_p=float(tests.log_p_values[0]),
+        target=target,
     )
 
 
@@ -228,7 +247,7 @@ def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
         raw.parameters,
         present=raw.present,
         statistic=STATISTICS[terms.statistic],
-        exclude=terms.excludes_largest,
+        left_out=terms.left_out,
         num_draws=terms.bootstrap_draws,
         seed=terms.seed,
         threads=terms.threads,
@@ -250,7 +269,7 @@ def _null_fit(observed: _Observed, terms: Terms) -> NullFit:
         family=terms.null,
         parameters={name: value for name, value in named if math.isfinite(value)},
         cutoff=observed.cutoff,
-        largest=float(observed.sample.max()),
+        largest=observed.largest,
         sample_size=observed.num_fitted,
         status=observed.status.name.lower(),
         density=_density(observed, terms.family) if observed.status == FitStatus.REACHED else None,

@@ -1,4 +1,4 @@
-"""From the sizes of all pairs to p-values: principal, confusion-corrected and naive inference of XMK, and our own.
+"""From the sizes of all pairs to p-values: the inferences of XMK, and our own.
 
 Pairs that are already confused or have no images do not count. By default neither do those of classes that the model
 confuses on clean images, which are small for that reason; as less confused ones are a little smaller too, a pair has to
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.kernels import LeftOut
 from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
 from backscan.scanner.errors import InternalError
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
@@ -40,13 +41,16 @@ class InferenceVariant:
 
     corrects_confusion: bool
     """Add the offset of equation (7) to every size."""
-    excludes_largest: bool
-    """Leave the largest statistics out of the fit and condition on that."""
+    left_out: LeftOut
+    """What the null is not fitted to."""
     allows_for_confusion: bool = False
     """Whether classes that the model confuses without any pattern make no pair, and another one has to stand out both
     as it is and with every size enlarged by what confusion makes it smaller."""
 
 
+_NO_WHOLE_TARGETS = (
+    "leave-target-out compares whole targets and only some pairs were searched, so the principal test stands"
+)
 _MOST_NAMED = 5
 # Initial rate that is no confusion.
 _LEAST_RATE = 0.01
@@ -56,10 +60,11 @@ way to a coin's. A class that was split in two, or stands twice among the labels
 
 INFERENCES: Mapping[str, InferenceVariant] = MappingProxyType(
     {
-        "unconfused": InferenceVariant(corrects_confusion=False, excludes_largest=True, allows_for_confusion=True),
-        "principal": InferenceVariant(corrects_confusion=False, excludes_largest=True),
-        "corrected": InferenceVariant(corrects_confusion=True, excludes_largest=True),
-        "naive": InferenceVariant(corrects_confusion=False, excludes_largest=False),
+        "unconfused": InferenceVariant(corrects_confusion=False, left_out=LeftOut.LARGEST, allows_for_confusion=True),
+        "principal": InferenceVariant(corrects_confusion=False, left_out=LeftOut.LARGEST),
+        "corrected": InferenceVariant(corrects_confusion=True, left_out=LeftOut.LARGEST),
+        "leave-target-out": InferenceVariant(corrects_confusion=False, left_out=LeftOut.TARGET),
+        "naive": InferenceVariant(corrects_confusion=False, left_out=LeftOut.NOTHING),
     }
 )
 
@@ -131,21 +136,26 @@ def infer_pairs(
     Raises:
         InternalError: a pair that counts has no positive size.
     """
+    if screen is not None and INFERENCES[config.inference].left_out is LeftOut.TARGET:
+        found = infer_pairs(
+            pairs, replace(config, inference="principal"), num_classes, detector=detector, space=space, screen=screen
+        )
+        return tuple(replace(each, remarks=(*each.remarks, _NO_WHOLE_TARGETS)) for each in found)
     prepared = with_reciprocals(pairs, inference=config.inference, order=config.order)
     reciprocals = reciprocal_matrix(prepared, num_classes)
     screened = None if screen is None else _screened(prepared, screen, num_classes)
     statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
-    found: list[Inference] = []
+    concluded: list[Inference] = []
     for name in statistics:
         if name == COMMONALITY and not config.measures_individuals_of(detector):
             continue
         if name == COMMONALITY:
-            found += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
+            concluded += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
         else:
             judge = partial(_infer, statistic=name, config=config, screened=screened, detector=detector, space=space)
-            found.append(_either_way(judge, reciprocals, prepared, config, statistic=name))
+            concluded.append(_either_way(judge, reciprocals, prepared, config, statistic=name))
     remark = _left_out(pairs) if INFERENCES[config.inference].allows_for_confusion else ""
-    return tuple(replace(each, remarks=(*each.remarks, remark)) if remark else each for each in found)
+    return tuple(replace(each, remarks=(*each.remarks, remark)) if remark else each for each in concluded)
 
 
 def _either_way(
@@ -248,7 +258,7 @@ def _infer(
 
     terms = Terms(
         statistic=statistic,
-        excludes_largest=INFERENCES[config.inference].excludes_largest,
+        left_out=INFERENCES[config.inference].left_out,
         null=config.null,
         significance=config.significance,
         num_tests=config.num_tests if screened is None else config.num_tests_of((OF_SOME_PAIRS,)),

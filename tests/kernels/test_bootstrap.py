@@ -9,10 +9,12 @@ import pytest
 from scipy import stats
 
 from backscan.kernels.bootstrap import (
+    LeftOut,
     bootstrap_log_p_values,
     calibrated_p_value,
     count_excluded,
     judge_extremes,
+    judge_targets_apart,
 )
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 
@@ -21,7 +23,13 @@ FOUR = ~np.eye(4, dtype=bool)
 
 
 def draws(**changes):
-    terms = {"present": ~np.eye(10, dtype=bool), "statistic": np.copy, "exclude": True, "num_draws": 150, "seed": 5}
+    terms = {
+        "present": ~np.eye(10, dtype=bool),
+        "statistic": np.copy,
+        "left_out": LeftOut.LARGEST,
+        "num_draws": 150,
+        "seed": 5,
+    }
     return bootstrap_log_p_values(GAMMA, (3.0, 1.0), **(terms | changes))
 
 
@@ -111,7 +119,7 @@ def test_seeds_differ():
 
 
 def test_scale_changes_nothing():
-    terms = {"present": FOUR, "statistic": np.copy, "exclude": True, "num_draws": 50, "seed": 1}
+    terms = {"present": FOUR, "statistic": np.copy, "left_out": LeftOut.LARGEST, "num_draws": 50, "seed": 1}
     small = bootstrap_log_p_values(GAMMA, (3.0, 1e-9), **terms)
     large = bootstrap_log_p_values(GAMMA, (3.0, 1e9), **terms)
     np.testing.assert_allclose(small, large, rtol=1e-6, atol=1e-9)
@@ -144,3 +152,49 @@ def test_calibrated_p_counts_the_observation():
     assert calibrated_p_value(math.log(0.001), log_p_draws) == 1 / 5
     assert calibrated_p_value(math.log(0.03), log_p_draws) == 3 / 5
     assert calibrated_p_value(0.0, log_p_draws) == 1.0
+
+
+def test_targets_apart_are_judged_by_the_others():
+    """Against scipy: a Gamma of free shape fitted to all other columns, and two order statistics, one in the other."""
+    values = np.full((2, 5, 5), np.nan)
+    values[:, ~np.eye(5, dtype=bool)] = np.random.default_rng(4).gamma(6.0, size=(2, 20))
+    values[1, :, 3] *= 2.5
+    tests, targets = judge_targets_apart(values, GAMMA)
+    for matrix, log_p, target, largest, fit in zip(
+        values, tests.log_p_values, targets, tests.largest, tests.fits.parameters, strict=True
+    ):
+        each = []
+        for column in range(5):
+            others = np.delete(matrix, column, axis=1)
+            shape, _, scale = stats.gamma.fit(others[~np.isnan(others)], floc=0)
+            each.append(1 - stats.gamma(shape, scale=scale).cdf(np.nanmax(matrix[:, column])) ** 4)
+            if column == target:
+                assert fit == pytest.approx((shape, scale), rel=1e-4)
+        assert target == np.argmin(each)
+        assert largest == np.nanmax(matrix[:, target])
+        assert log_p == pytest.approx(np.log(1 - (1 - min(each)) ** 5), rel=1e-4)
+    assert targets[1] == 3
+
+
+def test_target_that_fills_its_column_does_not_spoil_its_own_null():
+    """A whole column is ten times as large: the naive null bends towards it and sees a tenth of that."""
+    values = np.full((1, 10, 10), np.nan)
+    values[:, ~np.eye(10, dtype=bool)] = np.random.default_rng(5).gamma(8.0, size=(1, 90))
+    values[0, :, 2] *= 10
+    apart, targets = judge_targets_apart(values, GAMMA)
+    naive = judge_extremes(values[:, ~np.isnan(values[0])], 0, GAMMA)
+    assert targets.tolist() == [2]
+    assert apart.log_p_values[0] < 10 * naive.log_p_values[0] < 10 * np.log(0.01)
+
+
+def test_targets_apart_are_calibrated_by_the_bootstrap():
+    """P-values of 200 nulls among draws of the same null are uniform, missing pairs included."""
+    present = ~np.eye(6, dtype=bool)
+    present[0, 1:4] = False
+    rng = np.random.default_rng(7)
+    nulls = np.full((200, 6, 6), np.nan)
+    nulls[:, present] = rng.gamma(3.0, size=(200, int(present.sum())))
+    log_p_draws = draws(present=present, left_out=LeftOut.TARGET, num_draws=999)
+    log_p_values = judge_targets_apart(nulls, GAMMA)[0].log_p_values
+    p_values = [calibrated_p_value(log_p, log_p_draws) for log_p in log_p_values]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from backscan.kernels.bootstrap import bootstrap_log_p_values, calibrated_p_value, judge_extremes
+from backscan.kernels.bootstrap import LeftOut, bootstrap_log_p_values, calibrated_p_value, judge_extremes
 from backscan.kernels.nulls import NULL_FAMILIES, FitStatus
 
 DISTRIBUTIONS = {
@@ -85,7 +85,7 @@ def test_early_stops_keep_the_level_and_the_power():
         (16.0, 1 / 16),
         present=present,
         statistic=np.copy,
-        exclude=True,
+        left_out=LeftOut.LARGEST,
         num_draws=499,
         seed=1,
         limit=limit,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from backscan.kernels import LeftOut
 from backscan.kernels.nulls import NULL_FAMILIES
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.statistics import STATISTICS
@@ -32,14 +33,14 @@ def p_values(num_classes, terms, num_nulls):
 
 @pytest.mark.parametrize("statistic", [name for name in STATISTICS if not name.startswith("target-")])
 @pytest.mark.parametrize("null", NULL_FAMILIES)
-@pytest.mark.parametrize("excludes_largest", [True, False])
-def test_planted_pair_is_the_most_extreme(statistic, null, excludes_largest):
-    terms = Terms(statistic=statistic, null=null, excludes_largest=excludes_largest, bootstrap_draws=39)
+@pytest.mark.parametrize("left_out", LeftOut)
+def test_planted_pair_is_the_most_extreme(statistic, null, left_out):
+    terms = Terms(statistic=statistic, null=null, left_out=left_out, bootstrap_draws=39)
     found = assess(planted(reciprocal=100.0), terms)
     assert (found.source, found.target) == (3, 7)
     assert found.num_pairs == 90
     assert found.null is not None
-    assert found.null.sample_size == (81 if excludes_largest else 90)
+    assert found.null.sample_size == (90 if left_out is LeftOut.NOTHING else 81)
     if found.null.status == "reached":
         assert found.p_value < 0.05
         assert found.detectable_size is not None
