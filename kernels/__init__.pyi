@@ -2,6 +2,7 @@
 
 from .agreement import agreement_scores, largest_sums, normal_scores, null_of_agreement
 from .bootstrap import (
+    ExtremeTests,
     LeftOut,
     bootstrap_log_p_values,
     calibrated_p_value,
@@ -19,6 +20,7 @@ from .transfer import transferability
 
 __all__ = [
     "NULL_FAMILIES",
+    "ExtremeTests",
     "FitStatus",
     "LeftOut",
     "NullFamily",

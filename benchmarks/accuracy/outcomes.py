@@ -196,12 +196,13 @@ def outcome(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> Out
         draws: Draws of the calibration.
     """
     if judge.together:
-        return _together({row.setting: row for row in rows}, judge, draws)
+        return _together(rows, judge, draws)
     return combined([test for row in rows for test in _tests(row, judge, draws)])
 
 
-def _together(rows: Mapping[str, ScanRow], judge: Judge, draws: int) -> Outcome:
-    """What the scanner's own step 11 concludes from what rows keep of a search."""
+def concluded(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> tuple[Inference, ...]:
+    """All conclusions of the scanner's own step 11 from what rows keep of a search; arguments as of `outcome`."""
+    by_setting = {row.setting: row for row in rows}
     detectors = tuple(_DETECTOR_OF[setting] for setting in judge.settings)
     config = replace(
         ScanConfig(),
@@ -211,12 +212,17 @@ def _together(rows: Mapping[str, ScanRow], judge: Judge, draws: int) -> Outcome:
         null=judge.null,
         bootstrap_draws=draws,
     )
-    pairs = tuple(pair for setting in judge.settings for pair in _pairs(rows[setting]))
-    targets = tuple(entry for setting in judge.settings for entry in _targets(rows[setting]))
-    num_classes = max(len(row.sizes[0]) for row in rows.values())
+    pairs = tuple(pair for setting in judge.settings for pair in _pairs(by_setting[setting]))
+    targets = tuple(entry for setting in judge.settings for entry in _targets(by_setting[setting]))
+    num_classes = max(len(row.sizes[0]) for row in rows)
     cut = "features" if any(pair.detector == "features" for pair in pairs) else None
     searched = Searched(detectors, num_classes, cut, pairs, targets=targets)
-    conclusions = infer_from(searched, config)[1]
+    return infer_from(searched, config)[1]
+
+
+def _together(rows: Sequence[ScanRow], judge: Judge, draws: int) -> Outcome:
+    """The conclusion of several witnesses."""
+    conclusions = concluded(rows, judge, draws=draws)
     deciding = [entry for entry in conclusions if entry.decides and entry.calibrated_p_value is not None]
     if not deciding:
         return Outcome(1.0, None, None)
@@ -341,6 +347,7 @@ def _test(reciprocals: _Reciprocals, statistic: str, null: str, draws: int) -> _
         null=null,
         published_p=draws == 0,
         bootstrap_draws=draws,
+        tells_power=False,
     )
     found = assess(reciprocals.values, terms)
     deciding = found.p_value if draws == 0 else found.calibrated_p_value

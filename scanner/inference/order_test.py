@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from backscan.kernels import (
     NULL_FAMILIES,
+    ExtremeTests,
     FitStatus,
     LeftOut,
     NullFamily,
@@ -31,7 +32,6 @@ from backscan.kernels import (
     judge_extremes,
     judge_targets_apart,
     log_order_p_value,
-    log_sf_of_order_p_value,
 )
 from backscan.scanner.inference.statistics import STATISTICS
 from backscan.scanner.results import Curve, NullFit
@@ -40,6 +40,12 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 _CURVE_POINTS = 200
+_FOUND = 0.8
+"""Share of planted pairs of which a size is told at which they would be found."""
+_MOST_PLANTED = 48
+"""Pairs that are planted to find it."""
+_MULTIPLES, _HALVINGS = np.geomspace(1.0, 1e5, 20), 11
+"""Reciprocals with which they are, in that of the middle pair; and how often the way between two is halved."""
 _SMALLEST_P = sys.float_info.min  # a p-value that underflows is this one, never 0
 
 
@@ -65,6 +71,8 @@ class Terms:
     """Seed of the draws."""
     threads: int = 1
     """Threads that share the draws; they do not change the result."""
+    tells_power: bool = True
+    """Whether the size is found at which planted pairs would have been detected, which takes as long as 1500 draws."""
 
     @property
     def family(self) -> NullFamily:
@@ -101,7 +109,7 @@ class Assessment:
     bootstrap_draws: int = 0
     """Draws that were made."""
     detectable_size: float | None = None
-    """Size at which half of the pairs, had they been planted, would have been detected; None if unknown."""
+    """Size at which four of five pairs, had they been planted, would have been detected; None if unknown."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
     num_pairs: int = 0
@@ -140,6 +148,7 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
     raw = observed if terms.statistic == "plain" else _observe(reciprocals, terms, screened)
     log_p_draws = _bootstrap(raw, terms) if FitStatus.REACHED == raw.status == observed.status else np.empty(0)
     source, target = _most_extreme(observed, reciprocals)
+    tells_power = terms.tells_power and values.shape == reciprocals.shape
     return Assessment(
         values=values,
         null=_null_fit(observed, terms),
@@ -148,7 +157,7 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
         p_value=None if observed.status == FitStatus.FAILED else max(math.exp(observed.log_p), _SMALLEST_P),
         calibrated_p_value=_calibrated(observed, log_p_draws, terms),
         bootstrap_draws=log_p_draws.size,
-        detectable_size=_detectable_size(observed, raw, log_p_draws, terms),
+        detectable_size=_detectable_size(raw, log_p_draws, terms) if tells_power else None,
         remarks=tuple(_remarks(observed, raw, terms, screened)),
         num_pairs=observed.num_pairs,
         abnormal=_abnormal(observed, terms) if values.shape == reciprocals.shape else (),
@@ -216,14 +225,7 @@ def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observ
     known = ~np.isnan(values)
     present = known if screened is None else known & screened.drawn
     num_pairs = int(np.count_nonzero(known)) if screened is None else screened.num_pairs
-    target = None
-    if terms.left_out is LeftOut.TARGET:
-        tests, targets = judge_targets_apart(values[None], terms.family)
-        target = int(targets[0])
-    else:
-        num_excluded = count_excluded(present) if terms.left_out is LeftOut.LARGEST else 0
-        others = np.array([values[known & ~present].max(initial=0.0)])
-        tests = judge_extremes(values[present][None], num_excluded, terms.family, others=others, num_pairs=num_pairs)
+    tests, targets = _judge(values[None], present, terms, num_pairs)
     return _Observed(
         values=values,
         present=present,
@@ -234,8 +236,20 @@ def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observ
         num_fitted=tests.num_fitted,
         largest=float(tests.largest[0]),
         log_p=float(tests.log_p_values[0]),
-        target=target,
+        target=None if targets is None else int(targets[0]),
     )
+
+
+def _judge(
+    values: Matrix, present: NDArray[np.bool_], terms: Terms, num_pairs: int
+) -> tuple[ExtremeTests, NDArray[np.int64] | None]:
+    """The test on some matrices [B, K, K] of which a part takes part in the fit; and targets that are judged apart."""
+    if terms.left_out is LeftOut.TARGET:
+        return judge_targets_apart(values, terms.family)
+    num_excluded = count_excluded(present) if terms.left_out is LeftOut.LARGEST else 0
+    others = values[:, ~np.isnan(values[0]) & ~present].max(axis=1, initial=0.0)
+    rows = values[:, present]
+    return judge_extremes(rows, num_excluded, terms.family, others=others, num_pairs=num_pairs), None
 
 
 def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
@@ -286,22 +300,40 @@ def _density(observed: _Observed, family: NullFamily) -> Curve:
     return Curve(x=tuple(x.tolist()), y=tuple(np.exp(family.log_pdf(x, observed.parameters)).tolist()))
 
 
-def _detectable_size(observed: _Observed, raw: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
-    """Median over the pairs of the size at which the pair would just be detected; None if unknown.
+def _detectable_size(raw: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
+    """The size at which four of five pairs would have been detected, had they been planted; None if that is unknown.
 
-    The critical statistic has the critical p-value of the verdict under the fitted null. A statistic is the reciprocal
-    over something that the pair itself hardly changes, so the ratio of the two turns the critical statistic into sizes.
-    One value per target says nothing of single pairs.
+    Pairs are planted one by one, and the whole test is done again with each: the null, the cutoff and the effect of the
+    source move with it. Of each pair the largest size counts at which it is found: a null that is fitted to all pairs
+    bends towards one that is planted far out. One value per target says nothing of single pairs.
     """
-    if observed.status != FitStatus.REACHED or observed.values.shape != raw.values.shape:
-        return None
     significance = terms.significance / terms.num_tests
     log_p = math.log(significance) if terms.published_p else _critical_log_p(log_p_draws, significance)
-    if log_p == 0.0:
+    if raw.status != FitStatus.REACHED or log_p == 0.0:
         return None
-    log_sf = log_sf_of_order_p_value(log_p, observed.num_pairs)
-    critical = terms.family.quantile(log_sf, observed.parameters)
-    return float(np.nanmedian(observed.values / raw.values) / critical)
+    where = np.argwhere(raw.present)
+    where = where[np.unique(np.linspace(0, len(where) - 1, _MOST_PLANTED).round().astype(int))]
+    grid = float(np.median(raw.sample)) * _MULTIPLES
+    known = np.array([_is_found(raw, where, np.full(len(where), each), terms, log_p) for each in grid])
+    first = np.where(known.any(axis=0), known.argmax(axis=0), 0)
+    found, missed = grid[first], grid[np.maximum(first - 1, 0)]
+    for _ in range(_HALVINGS):
+        between = np.sqrt(found * missed)
+        is_found = _is_found(raw, where, between, terms, log_p)
+        found, missed = np.where(is_found, between, found), np.where(is_found, missed, between)
+    needed = float(np.quantile(np.where(known.any(axis=0), found, math.inf), _FOUND, method="inverted_cdf"))
+    return 1.0 / needed if math.isfinite(needed) else None
+
+
+def _is_found(raw: _Observed, where: NDArray[np.intp], reciprocals: Vector, terms: Terms, log_p: float) -> Vector:
+    """Whether each of some pairs, planted alone with its reciprocal, is the most extreme and significant, bool [n]."""
+    planted = np.tile(raw.values, (len(where), 1, 1))
+    index = (np.arange(len(where)), *where.T)
+    planted[index] = reciprocals
+    values = STATISTICS[terms.statistic](planted)
+    tests, _ = _judge(values, raw.present & ~np.isnan(values[0]), terms, raw.num_pairs)
+    is_found: Vector = (tests.log_p_values <= log_p) & (values[index] >= tests.largest)
+    return is_found
 
 
 def _critical_log_p(log_p_draws: Vector, significance: float) -> float:

@@ -181,7 +181,9 @@ def _either_way(
         own = conclusion.p_value if config.published_p else conclusion.calibrated_p_value
         return math.inf if own is None else own
 
-    return max(as_they_are, allowed_for, key=weakness)
+    weaker = max(as_they_are, allowed_for, key=weakness)
+    sizes = [each.detectable_size for each in (as_they_are, allowed_for) if each.detectable_size is not None]
+    return replace(weaker, detectable_size=min(sizes) if len(sizes) == 2 else None)  # a pair has to be found both ways
 
 
 def _left_out(pairs: Sequence[PairResult]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
+    IMAGE,
     LIMITS_OF_TRANSFERABILITY,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
@@ -485,7 +486,8 @@ def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ..
     if known is None:
         return ()
     size = f"{known.detectable_size:.3g} ({known.norm.upper()})"
-    return (f"a planted pair whose smallest pattern has size up to {size} would have been found",)
+    where = "" if known.space == IMAGE else " inside the model"
+    return (f"of planted pairs whose smallest pattern{where} has size {size} four in five would have been found",)
 
 
 def _basis(inferences: Sequence[Inference]) -> tuple[str, ...]:

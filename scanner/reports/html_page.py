@@ -23,7 +23,6 @@ from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
 from backscan.scanner.reports.summary import detector_name, summarise, why
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
-    IMAGE,
     calibrated_text,
     class_name,
     counted,
@@ -33,7 +32,7 @@ from backscan.scanner.reports.words import (
     pair_name,
     shorten,
 )
-from backscan.scanner.results import FoundPattern, Inference, ScanResult, Verdict, find_pair
+from backscan.scanner.results import IMAGE, FoundPattern, Inference, ScanResult, Verdict, find_pair
 
 _ORDINARY = {
     Verdict.NOT_DETECTED: "Every model has a smallest pattern that changes its decisions; this one is not abnormal. ",

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from backscan.scanner.reports.words import IMAGE, number
-from backscan.scanner.results import FoundPattern, Inference, PairResult
+from backscan.scanner.reports.words import number
+from backscan.scanner.results import IMAGE, FoundPattern, Inference, PairResult
 
 # Stand-in colours: matplotlib wants real ones, `_themed` replaces each by a variable of the page's style sheet.
 _INK, _MUTED, _FAINT, _SERIES, _ACCENT, _ROOM = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"

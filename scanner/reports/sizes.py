@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import statistics
 
-from backscan.scanner.reports.words import IMAGE, number, percent, size_text
-from backscan.scanner.results import FoundPattern, Inference, ScanResult
+from backscan.scanner.reports.words import number, percent, size_text
+from backscan.scanner.results import IMAGE, FoundPattern, Inference, ScanResult
 
 INSIDE = "inside the model"
 """How the space of a pattern on features is called; the tensor's name is a detail."""

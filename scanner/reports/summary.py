@@ -15,7 +15,6 @@ from backscan.scanner.reports.extent import route_sentence
 from backscan.scanner.reports.sizes import INSIDE, largest_size, size_in_words
 from backscan.scanner.reports.strength import p_value_text, strength_text
 from backscan.scanner.reports.words import (
-    IMAGE,
     calibrated_text,
     class_name,
     counted,
@@ -30,6 +29,7 @@ from backscan.scanner.reports.words import (
     times_text,
 )
 from backscan.scanner.results import (
+    IMAGE,
     LIMITS_OF_TRANSFERABILITY,
     POWER_OF_TRANSFERABILITY,
     GraphFinding,
@@ -356,7 +356,7 @@ def _power(result: ScanResult) -> str:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
     size = size_in_words(result, inference, inference.detectable_size)
     where = "" if inference.space == IMAGE else f" {INSIDE}"
-    return f"Power: a planted pair whose smallest pattern{where} has size up to {size}, would have been found."
+    return f"Power: of planted pairs whose smallest pattern{where} has size {size}, four in five would have been found."
 
 
 _NEXT_STEPS = {

@@ -16,8 +16,8 @@ from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
 from backscan.scanner.reports.summary import Fact, Summary, summarise, why
 from backscan.scanner.reports.text import printable
-from backscan.scanner.reports.words import IMAGE, duration, overall_text
-from backscan.scanner.results import FoundPattern, ScanResult, Verdict
+from backscan.scanner.reports.words import duration, overall_text
+from backscan.scanner.results import IMAGE, FoundPattern, ScanResult, Verdict
 
 _STYLES = {
     Verdict.BACKDOOR_DETECTED: "bold white on red",

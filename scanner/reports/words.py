@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from backscan.scanner.results import DormantUnits, Inference, ModelRecord, ScanResult
 
-IMAGE = "image"
-"""Space of patterns that are added to the image; any other is the name of a tensor."""
 NORM_NAMES = {"l1": "L1", "l2": "L2"}
 
 

@@ -19,6 +19,7 @@ from backscan.scanner.results.evidence import (
     Verification,
 )
 from backscan.scanner.results.inference import (
+    IMAGE,
     LIMITS_OF_TRANSFERABILITY,
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,

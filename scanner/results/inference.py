@@ -16,6 +16,8 @@ TARGET_RATE, PAIR_RATE = RATE_STATISTICS = ("target-rate", "pair-rate")
 """Statistics of rates instead of sizes, of patterns that take the place of the image."""
 OF_TARGETS_TOGETHER, OF_PAIRS_TOGETHER = "targets-together", "pairs-together"
 """What several witnesses say together, of targets and of pairs."""
+IMAGE = "image"
+"""Space of patterns that are added to the image; any other is the name of a tensor."""
 TRANSFERABILITY = "transferability"
 """Statistic of how often the pattern of one image moves another."""
 LIMITS_OF_TRANSFERABILITY = (
@@ -143,7 +145,7 @@ class Inference:
     anomaly_index: float | None = None
     """Median-absolute-deviation index of detectors that use one."""
     detectable_size: float | None = None
-    """Largest size at which a planted pair would have been detected; None if unknown."""
+    """Size at which four of five pairs, had they been planted, would have been detected; None if unknown."""
     remarks: tuple[str, ...] = ()
     """What a reader should know about this inference."""
     targets: TargetFigures | None = None
@@ -175,5 +177,9 @@ class Inference:
 
 
 def first_with_power(inferences: Iterable[Inference]) -> Inference | None:
-    """The first that decides and knows the size of a pair that it would have detected; None if none does."""
-    return next((entry for entry in inferences if entry.decides and entry.detectable_size is not None), None)
+    """The first that knows the size of a pair that it would have detected, and decides or is part of what does.
+
+    One of patterns on the image comes before others, as its sizes are those of pixels. None if none knows.
+    """
+    known = [each for each in inferences if each.detectable_size is not None and (each.decides or each.part_of)]
+    return min(known, key=lambda each: each.space != IMAGE, default=None)

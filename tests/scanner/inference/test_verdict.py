@@ -85,7 +85,7 @@ def test_an_ordinary_pair_is_not_detected_whatever_the_replay_says():
 def test_power_is_told_where_nothing_was_found():
     ordinary = replace(FOUND, calibrated_p_value=0.4, detectable_size=0.625)
     assert (
-        "a planted pair whose smallest pattern has size up to 0.625 (L2) would have been found"
+        "of planted pairs whose smallest pattern has size 0.625 (L2) four in five would have been found"
         in verdict([ordinary]).reasons
     )
     assert len(verdict([replace(ordinary, detectable_size=None)]).reasons) == 1
@@ -247,8 +247,7 @@ def test_what_would_have_been_found_is_said_by_a_statistic_of_pairs():
     by_target = replace(FOUND, statistic="target-contrast", calibrated_p_value=0.3, detectable_size=None)
     of_pairs = replace(FOUND, calibrated_p_value=0.4, detectable_size=0.5)
     assert (
-        "a planted pair whose smallest pattern has size up to 0.5 (L2)"
-        in verdict([of_pairs, by_target], None).reasons[1]
+        "of planted pairs whose smallest pattern has size 0.5 (L2)" in verdict([of_pairs, by_target], None).reasons[1]
     )
 
 

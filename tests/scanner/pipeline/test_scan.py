@@ -83,7 +83,8 @@ def test_without_a_planted_pair_nothing_is_detected():
     assert result.verdict is Verdict.NOT_DETECTED
     assert result.calibrated_p_value > 0.05
     assert re.search(
-        r"a planted pair whose smallest pattern has size up to \S+ \(L2\) would have been found", result.reasons[-1]
+        r"of planted pairs whose smallest pattern has size \S+ \(L2\) four in five would have been found",
+        result.reasons[-1],
     )
     assert first_with_power(result.detectors).detectable_size > pair_of(scanned(), SOURCE, TARGET).size
 

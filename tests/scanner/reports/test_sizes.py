@@ -29,7 +29,7 @@ def test_a_pattern_says_how_much_it_changes_at_most() -> None:
 
 def test_power_and_limit_are_told_in_the_same_unit() -> None:
     result = not_detected()
-    assert "of 255 a pixel, would have been found" in summarise(result).power
+    assert "of 255 a pixel, four in five would have been found" in summarise(result).power
     assert largest_size(result, result.detectors[0]) == "half of black-to-white, 128 of 255 a pixel"
     limited = replace(result, config={**result.config, "max_size": 2.0})
     assert largest_size(limited, result.detectors[0]) == "2 (L2), on average 9.2 of 255 a pixel"

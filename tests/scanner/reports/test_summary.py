@@ -43,7 +43,7 @@ def test_a_replay_confirms_only_what_is_abnormal() -> None:
 def test_power_is_not_claimed_where_it_is_unknown() -> None:
     assert "no class pair was searched" in summarise(no_verdict()).power
     assert "is not known" in summarise(bare()).power
-    assert "up to 0.62 (L2)" in summarise(not_detected()).power
+    assert "has size 0.62 (L2)" in summarise(not_detected()).power
 
 
 def p_values(result: ScanResult) -> str:
