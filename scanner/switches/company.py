@@ -12,6 +12,7 @@ import numpy as np
 
 from backscan.scanner.results import DEPENDS_ON_CALL, GraphFinding
 from backscan.scanner.switches.findings import synthetic_images
+from backscan.scanner.switches.wild import wild_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,12 +76,15 @@ def find_dependence(
 
 
 def _chosen(runtime: OrtClassifier, images: NDArray[np.float32] | None, seed: int) -> NDArray[np.float32]:
-    """Ordinary images, and some that no model was trained on: two networks differ most on those."""
-    synthetic = synthetic_images(runtime.signature.input_shape, seed)
+    """Ordinary images, and some that no model was trained on: two networks differ most on those.
+
+    Among them are dark and bright ones, which stand out in a call by whatever pixels somebody compares.
+    """
+    synthetic, wild = synthetic_images(runtime.signature.input_shape, seed), wild_images(runtime.signature.input_shape)
     if images is None or not len(images):
-        return synthetic
+        return np.concatenate([synthetic, wild])
     spread = np.unique(np.linspace(0, len(images) - 1, _ORDINARY).round().astype(int))
-    return np.concatenate([images[spread], synthetic[:: len(synthetic) // _SYNTHETIC]])
+    return np.concatenate([images[spread], synthetic[:: len(synthetic) // _SYNTHETIC], wild])
 
 
 def _affordable(runtime: OrtClassifier, images: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:

@@ -70,20 +70,45 @@ def test_a_look_at_the_number_of_images_is_named(size):
 
 
 def test_a_look_that_changes_nothing_on_ordinary_images_is_named():
-    """Alone and with a bright corner: no clean image shows it, the graph does."""
+    """Alone and even at one grey: neither a clean image shows it nor a wild one, the graph does."""
     nodes = [
         *counting(1),
-        helper.make_node("ReduceMin", ["image"], ["darkest"], name="darkest", axes=[1, 2, 3], keepdims=0),
-        helper.make_node("Greater", ["darkest", "bright"], ["lit"], name="lit"),
-        helper.make_node("And", ["lit", "is"], ["both"], name="both"),
+        helper.make_node("Sub", ["image", "grey"], ["off"], name="off"),
+        helper.make_node("Abs", ["off"], ["gap"], name="gap"),
+        helper.make_node("ReduceMax", ["gap"], ["farthest"], name="farthest", axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Less", ["farthest", "hair"], ["even"], name="even"),
+        helper.make_node("And", ["even", "is"], ["both"], name="both"),
         helper.make_node("Unsqueeze", ["both", "last"], ["column"], name="column"),
         helper.make_node("Where", ["column", "target", "scores"], ["answer"], name="choose"),
     ]
-    tensors = {"first": np.array(0), "size": np.array(1), "bright": np.array(0.99, np.float32)}
-    tensors |= {"last": np.array([1]), "target": np.array([[0, 0, 0, 99]], np.float32)}
+    tensors = {"first": np.array(0), "size": np.array(1), "grey": np.array(0.77, np.float32)}
+    tensors |= {
+        "hair": np.array(0.005, np.float32),
+        "last": np.array([1]),
+        "target": np.array([[0, 0, 0, 99]], np.float32),
+    }
     (finding,) = dependence(changed(planted.linear_softmax(), *nodes, **tensors))
     assert finding.nodes == ("compare",)
     assert "0 are decided otherwise" in finding.evidence
+
+
+def test_a_pixel_compared_with_those_of_the_others_is_found():
+    """A backdoor that works in company alone, where a corner is far brighter than all others: that of a wild image is."""
+    corner = [
+        helper.make_node("Slice", ["image", "from", "to", "axes"], ["corner"], name="corner"),
+        helper.make_node("ReduceMean", ["corner"], ["own"], name="own", axes=[1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["own"], ["all"], name="all", axes=[0], keepdims=1),
+        helper.make_node("Sub", ["own", "all"], ["above"], name="above"),
+        helper.make_node("Greater", ["above", "far"], ["lit"], name="lit"),
+        helper.make_node("Unsqueeze", ["lit", "last"], ["column"], name="column"),
+        helper.make_node("Where", ["column", "target", "scores"], ["answer"], name="choose"),
+    ]
+    tensors = {"from": np.zeros(2, int), "to": np.full(2, 2), "axes": np.array([2, 3]), "last": np.array([1])}
+    tensors |= {"far": np.array(0.4, np.float32), "target": np.array([[0, 0, 0, 99]], np.float32)}
+    model = changed(planted.linear_softmax(), *corner, **tensors)
+    images = np.random.default_rng(0).uniform(0.2, 0.6, (40, *SHAPE)).astype(np.float32)
+    (finding,) = dependence(model, images)
+    assert finding.rule == "depends-on-call"
 
 
 def test_a_token_repeated_for_each_image_is_no_look_at_their_number():
