@@ -93,7 +93,7 @@ def test_a_look_that_changes_nothing_on_ordinary_images_is_named():
 
 
 def test_a_pixel_compared_with_those_of_the_others_is_found():
-    """A backdoor that works in company alone, where a corner is far brighter than all others: that of a wild image is."""
+    """A backdoor that works in company alone, where a corner is far brighter than others: that of a wild image is."""
     corner = [
         helper.make_node("Slice", ["image", "from", "to", "axes"], ["corner"], name="corner"),
         helper.make_node("ReduceMean", ["corner"], ["own"], name="own", axes=[1, 2, 3], keepdims=0),
