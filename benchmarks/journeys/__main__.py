@@ -58,7 +58,8 @@ def main() -> int:
             arrivals.append(run(journey, folder))
             print(arrivals[-1].line, file=sys.stderr, flush=True)
     faults = [each for each in arrivals if each.fault]
-    said = f"Made by `python -m benchmarks.journeys` {circumstances(_LIBRARIES)}."
+    how = " --in-process" if arguments.in_process else ""
+    said = f"Made by `python -m benchmarks.journeys{how}` {circumstances(_LIBRARIES)}."
     counted = f"{len(arrivals)} journeys, {len(faults)} of them wrong."
     text = page("Journeys", said, counted, table(arrivals))
     print(text)

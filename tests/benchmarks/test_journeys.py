@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_about_a_hundred_of_every_kind_and_a_tenth_of_them_here() -> None:
     assert len(ALL) >= 100
     assert {each.about for each in ALL} == {"verdicts", "data", "files", "reports", "after", "limits", "words"}
-    assert len({each.typed for each in ALL}) == len(ALL)
+    assert len({(each.typed, each.folder) for each in ALL}) == len(ALL)
     assert len(ALL) / 15 < len(FAST) < len(ALL) / 7
 
 
