@@ -181,8 +181,7 @@ def _pictures(folder: Path, names: Sequence[str], ending: str = ".png") -> None:
     images, labels = SPOTS.images(_PICTURES)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         (folder / names[label]).mkdir(parents=True, exist_ok=True)
-        options = {"lossless": True} if ending == ".webp" else {}
-        Image.fromarray(image).save(folder / names[label] / f"{number}{ending}", **options)
+        Image.fromarray(image).save(folder / names[label] / f"{number}{ending}", lossless=True)
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,7 @@ class Spots:
 
 def graph(
     nodes: Sequence[NodeProto],
-    tensors: dict[str, NDArray[np.generic]],
+    tensors: Mapping[str, NDArray[np.generic]],
     taken: tuple[str, list[int]],
     given: tuple[str, list[int]],
     *,

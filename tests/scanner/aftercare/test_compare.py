@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ PAIR = (2, 4)
 Sizes = Mapping[tuple[int, int], float]
 
 
-def pair_of(key: tuple[int, int], size: float, **changed: object) -> PairResult:
+def pair_of(key: tuple[int, int], size: float, **changed: Any) -> PairResult:
     """A pair whose rate rises evenly with the size, to the goal at its end."""
     steps = np.linspace(0, 1, 11)
     found = PairResult(
@@ -41,7 +42,7 @@ def pair_of(key: tuple[int, int], size: float, **changed: object) -> PairResult:
     return replace(found, **changed)
 
 
-def scan(seed: int, *, times: Sizes | None = None, num_images: int = 50, **changed: object) -> ScanResult:
+def scan(seed: int, *, times: Sizes | None = None, num_images: int = 50, **changed: Any) -> ScanResult:
     """A scan of an ordinary model: sizes that vary by a tenth about 1, with some of them multiplied."""
     rng, factors = np.random.default_rng(seed), times or {}
     keys = [(source, target) for source in range(K) for target in range(K) if source != target]
@@ -59,7 +60,7 @@ def scan(seed: int, *, times: Sizes | None = None, num_images: int = 50, **chang
     return replace(made, **changed)
 
 
-def changed_pair(result: ScanResult, **fields: object) -> ScanResult:
+def changed_pair(result: ScanResult, **fields: Any) -> ScanResult:
     """The scan with other fields of the pair."""
     pairs = tuple(replace(p, **fields) if (p.source, p.target) == PAIR else p for p in result.pairs)
     return replace(result, pairs=pairs)

@@ -42,7 +42,7 @@ def test_every_technique_of_a_rule_has_its_name() -> None:
 
 @pytest.mark.parametrize("example", ALL)
 def test_the_summary_names_what_passed_and_nothing_else(example: str) -> None:
-    result = ALL[example]()
+    result: ScanResult = ALL[example]()  # type: ignore[operator]
     statement = read(result, "verification")
     assert statement["predicateType"] == "https://in-toto.io/attestation/svr/v0.2"
     assert statement["subject"] == read(result, "attestation")["subject"]
@@ -90,7 +90,7 @@ DEMANDED = {
 
 @pytest.mark.parametrize("example", ALL)
 def test_the_package_has_what_the_profile_demands(example: str) -> None:
-    result = ALL[example]()
+    result: ScanResult = ALL[example]()  # type: ignore[operator]
     document = read(result, "spdx")
     assert document["@context"] == "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
     elements = {each.get("spdxId", each.get("@id")): each for each in document["@graph"]}
