@@ -1,5 +1,6 @@
 """The public names and where each is defined; `lazy_loader` and type checkers read them here."""
 
+from .aftercare.comparing import compare
 from .aftercare.guard import Guard
 from .aftercare.screening import screen_images
 from .choices.registered import register_detector, register_objective, register_operator, register_statistic
@@ -21,6 +22,7 @@ __all__ = [
     "ScanError",
     "ScanResult",
     "Verdict",
+    "compare",
     "infer",
     "register_detector",
     "register_objective",

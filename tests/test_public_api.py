@@ -18,6 +18,7 @@ PUBLIC = {
     "verify": "pipeline.rejudge",
     "render": "reports",
     "Guard": "aftercare.guard",
+    "compare": "aftercare.comparing",
     "screen_images": "aftercare.screening",
     "ScanConfig": "config",
     "PRESETS": "config",

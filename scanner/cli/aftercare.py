@@ -135,8 +135,17 @@ def check_spared(order: After, *files: Path) -> None:
     Raises:
         UserError: one of them is the other.
     """
-    read = [given for given in (order.report, order.images.data, order.images.labels) if given and given.exists()]
-    for file in (*files, *order.writing.write):
+    check_apart((*files, *order.writing.write), (order.report, order.images.data, order.images.labels))
+
+
+def check_apart(written: Sequence[Path], given: Sequence[Path | None]) -> None:
+    """Refuse files that are written and read.
+
+    Raises:
+        UserError: one of those that are written is one of those that were given to be read.
+    """
+    read = [file for file in given if file and file.exists()]
+    for file in written:
         if file.exists() and any(map(file.samefile, read)):
             raise UserError(f"expected a place of its own for what is written, found {file.name}, which is read too")
 

@@ -306,6 +306,37 @@ def screen_images(
     return ExitCode.INCONCLUSIVE if listed else ExitCode.NOT_DETECTED
 
 
+@app.command(name="compare")
+@_exits
+@spread
+def compare_models(
+    before: command_options.Side,
+    after: command_options.Side,
+    images: command_options.NamedImages,
+    chosen: command_options.Chosen,
+    keeping: command_options.Keeping,
+    writing: command_options.ComparisonWriting,
+    preset: command_options.Preset = None,
+) -> ExitCode:
+    """Scan two models for the same task and say which pairs of classes became easier from the first to the second.
+
+    Exits 1 if either is detected by itself, 4 if the second has a new shortcut or either is inconclusive.
+    """
+    from backscan.scanner.cli import several_models
+    from backscan.scanner.cli.comparing import CODES, Both, asked, compare_both
+
+    if keeping.resume and keeping.journal is None:
+        raise OptionError("expected --journal with --resume, found none: name the folder of the interrupted scan")
+    config = _configure(preset, chosen, keeping.budget)
+    order = several_models.Order(config, images, several_models.read_class_names(images.class_names), keeping)
+    given = asked(images, keeping, chosen, preset)
+    try:
+        result = compare_both(Both(before, after), order, writing, keep=writing.scans, asked=given)
+    except Interrupted:
+        return _interrupted(keeping.journal)
+    return CODES[result.outcome]
+
+
 @app.command()
 @_exits
 def render(report_file: command_options.Report, format_: command_options.AnyFormat = "terminal") -> ExitCode:

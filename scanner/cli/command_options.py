@@ -41,6 +41,7 @@ Protection = Annotated[Mapping[str, Any], Fields(ScanConfig, ["sandbox"])]
 
 Models = Annotated[list[Path], typer.Argument(help="ONNX files to scan, and folders of them.", show_default=False)]
 Model = Annotated[Path, typer.Argument(help="ONNX file.", show_default=False)]
+Side = Annotated[Path, typer.Argument(help="ONNX file, or a JSON report of `scanner check`.", show_default=False)]
 Report = Annotated[Path, typer.Argument(help="JSON report of `scanner check`.", show_default=False)]
 Preset = Annotated[
     str | None, typer.Option(help=f"A variant of the paper: {', '.join(PRESETS)}.", rich_help_panel=SEARCH)
@@ -116,8 +117,8 @@ class Files:
 
     report: tuple[Path, ...] = option(
         (),
-        "Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json or .intoto.json; `-` is "
-        "JSON on stdout; repeatable.",
+        "Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json, .spdx.json, "
+        ".intoto.json or .svr.intoto.json; `-` is JSON on stdout; repeatable.",
         OUTPUT,
         from_found_file=True,
     )
@@ -163,6 +164,15 @@ class Writing:
         (),
         "Write a report of this, format by suffix: .json, .intoto.json (of a repair), .html, .md or .txt; repeatable.",
         OUTPUT,
+    )
+
+
+@dataclass(frozen=True)
+class ComparisonWriting(Writing):
+    """The same, and where the scans of both sides go."""
+
+    scans: Path | None = option(
+        None, "Folder for the JSON and HTML report of either scan: before.json, after.html and so on.", OUTPUT
     )
 
 

@@ -165,8 +165,9 @@ def _by_folder(path: Path, folders: Sequence[Path], labelling: Labelling) -> _Fi
     if not folders:
         if labelling.file is not None:
             raise CleanSetError(
-                f"expected class folders in {path.name} for --labels, found none: leave --labels out, or pass a table "
-                "(.csv, .jsonl) of files and labels"
+                f"expected class folders in {path.name} for --labels, found none, and no files and labels in "
+                f"{labelling.file.name}: leave --labels out, or pass a table (.csv, .jsonl) with columns file_name and "
+                "label"
             )
         return _Files(loose, None, {}, (), ignored)
     names = [folder.name for folder in folders]

@@ -55,6 +55,10 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
         "sarif": Renderer((".sarif",), _module("sarif"), "findings for code scanning dashboards"),
         "junit": Renderer((".junit.xml",), _module("junit"), "a test suite for a pipeline's test tab"),
         "bom": Renderer((".cdx.json",), _module("bom"), "a CycloneDX bill of materials of the model"),
+        "spdx": Renderer((".spdx.json",), _module("spdx"), "an SPDX 3 document of the model, with its AI profile"),
+        "verification": Renderer(
+            (".svr.intoto.json",), _module("verification"), "an in-toto summary of what a scan found in order"
+        ),
         "attestation": Renderer((".intoto.json",), _module("attestation"), "an in-toto statement, to be signed"),
     }
 )

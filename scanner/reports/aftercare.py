@@ -27,6 +27,18 @@ class Documented(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """A table of a report."""
+
+    caption: str
+    """What it shows."""
+    header: Sequence[str]
+    """Names of the columns."""
+    rows: Sequence[Sequence[str]]
+    """The cells."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """What a report says, in whichever form."""
 
@@ -40,6 +52,8 @@ class Sheet:
     """Further lists by heading; empty ones are left out."""
     document: Documented | None = None
     """The result itself."""
+    grids: Sequence[Grid] = ()
+    """Tables, after the facts."""
 
 
 def repair_sheet(result: RepairResult) -> Sheet:
@@ -134,9 +148,19 @@ def as_text(sheet: Sheet) -> str:
     width = max(len(name) for name, _ in sheet.facts)
     lines = [sheet.title, *(f"  {sentence}" for sentence in sheet.sentences), ""]
     lines += [f"  {name:{width}}  {text}" for name, text in sheet.facts]
+    for grid in sheet.grids:
+        lines += ["", f"  {grid.caption}", *_columns(grid)]
     for heading, items in sheet.lists.items():
         lines += [f"  {heading}:", *(f"    {item}" for item in items)] if items else []
     return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _columns(grid: Grid) -> list[str]:
+    """The lines of a table, every column as wide as its widest cell."""
+    lines = [grid.header, *grid.rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(grid.header))]
+    padded = ([f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return [f"    {'  '.join(cells)}".rstrip() for cells in padded]
 
 
 def as_markdown(sheet: Sheet) -> str:
@@ -147,9 +171,16 @@ def as_markdown(sheet: Sheet) -> str:
         "| --- | --- |",
         *(f"| {plain(name)} | {plain(text)} |" for name, text in sheet.facts),
     ]
+    for grid in sheet.grids:
+        lines += ["", f"### {plain(grid.caption)}", ""]
+        lines += [_markdown_row(grid.header), _markdown_row(["---"] * len(grid.header)), *map(_markdown_row, grid.rows)]
     for heading, items in sheet.lists.items():
         lines += ["", f"### {heading}", "", *(f"- {plain(item)}" for item in items)] if items else []
     return "\n".join(lines) + "\n"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell if cell == '---' else plain(cell) for cell in cells)} |"
 
 
 def as_page(sheet: Sheet) -> str:
@@ -169,7 +200,17 @@ def as_page(sheet: Sheet) -> str:
         f"<title>{_safe(sheet.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"<section><h1>{_safe(sheet.title)}</h1>{reasons}</section>\n"
         f"<section><h2>What was measured</h2><table><tbody>\n{rows}</tbody></table></section>\n"
-        f"{rest}</main>\n</body>\n</html>\n"
+        f"{''.join(map(_grid, sheet.grids))}{rest}</main>\n</body>\n</html>\n"
+    )
+
+
+def _grid(grid: Grid) -> str:
+    """A table of the page, which may be wider than a telephone and then scrolls by itself."""
+    head = "".join(f'<th scope="col">{_safe(name)}</th>' for name in grid.header)
+    rows = "".join(f"<tr>{''.join(f'<td>{_safe(cell)}</td>' for cell in row)}</tr>\n" for row in grid.rows)
+    return (
+        f'<section><h2>{_safe(grid.caption)}</h2><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>\n{rows}</tbody></table></div></section>\n"
     )
 
 

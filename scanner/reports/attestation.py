@@ -35,25 +35,36 @@ def render(results: Sequence[ScanResult], display: Display) -> str:
 
 def _statement(result: ScanResult) -> dict[str, Any]:
     outcome = _OUTCOMES[result.verdict]
+    predicate = {
+        "result": outcome,
+        "configuration": _configuration(result),
+        "passedTests": [_TEST] if outcome == "PASSED" else [],
+        "warnedTests": [_TEST] if outcome == "WARNED" else [],
+        "failedTests": [_TEST] if outcome == "FAILED" else [],
+        "backscan": _evidence(result),
+    }
+    return statement_about(result, "https://in-toto.io/attestation/test-result/v0.1", predicate)
+
+
+def statement_about(result: ScanResult, predicate_type: str, predicate: dict[str, Any]) -> dict[str, Any]:
+    """An in-toto statement whose subject is the scanned file."""
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": printable(result.model.name), "digest": {"sha256": result.model.sha256}}],
-        "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
-        "predicate": {
-            "result": outcome,
-            "configuration": _configuration(result),
-            "passedTests": [_TEST] if outcome == "PASSED" else [],
-            "warnedTests": [_TEST] if outcome == "WARNED" else [],
-            "failedTests": [_TEST] if outcome == "FAILED" else [],
-            "backscan": _evidence(result),
-        },
+        "predicateType": predicate_type,
+        "predicate": predicate,
     }
+
+
+def options_by_digest(result: ScanResult) -> dict[str, Any]:
+    """The options of a scan as a resource descriptor."""
+    options = json.dumps(result.to_dict()["config"], sort_keys=True)
+    return {"name": "options", "digest": {"sha256": hashlib.sha256(options.encode()).hexdigest()}}
 
 
 def _configuration(result: ScanResult) -> list[dict[str, Any]]:
     """What the outcome depends on: the options and the images, by digest."""
-    options = json.dumps(result.to_dict()["config"], sort_keys=True)
-    sources = [{"name": "options", "digest": {"sha256": hashlib.sha256(options.encode()).hexdigest()}}]
+    sources = [options_by_digest(result)]
     if result.data is not None:
         is_sha256 = re.fullmatch("[0-9a-f]{64}", result.data.digest) is not None
         digest = {"sha256" if is_sha256 else "backscan": result.data.digest}

@@ -17,6 +17,7 @@ from cyclonedx.model.vulnerability import BomTarget, Vulnerability, Vulnerabilit
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 
+from backscan.scanner.reports.declarations import declarations
 from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.rules import Finding, findings_of
 from backscan.scanner.reports.summary import summarise
@@ -37,7 +38,8 @@ def render(results: Sequence[ScanResult], display: Display) -> str:
     written = make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string()
     document = json.loads(written)
     document["metadata"].pop("timestamp", None)  # optional, and equal scans give equal bytes
-    return to_json(_with_model_cards(document, results))
+    declared = declarations(results)
+    return to_json(_with_model_cards(document, results) | ({"declarations": declared} if declared else {}))
 
 
 def _add(bom: Bom, index: int, result: ScanResult) -> None:

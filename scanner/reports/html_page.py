@@ -19,6 +19,7 @@ from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.extent import route
 from backscan.scanner.reports.glossary import GLOSSARY
 from backscan.scanner.reports.matrix import LEGEND, size_matrix
+from backscan.scanner.reports.rules import techniques_of
 from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
 from backscan.scanner.reports.summary import detector_name, summarise, why
 from backscan.scanner.reports.text import printable
@@ -123,6 +124,7 @@ def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
         "shown_searches": searches[:shown],
         "other_searches": searches[shown:],
         "histograms": _histograms(result, name),
+        "techniques": techniques_of(result),
         "collateral": html_tables.collateral(result),
         "detectors": html_tables.detectors(result),
         "targets": html_tables.targets(result),

@@ -11,6 +11,15 @@ from backscan.scanner.reports.basis import deciding, demonstrated
 from backscan.scanner.reports.summary import summarise
 from backscan.scanner.results import DEPENDS_ON_CALL, DORMANT_UNIT, GraphFinding, ScanResult, Verdict
 
+ATLAS: Mapping[str, str] = MappingProxyType(
+    {
+        "AML.T0018.000": "Poison AI Model",
+        "AML.T0018.001": "Modify AI Model Architecture",
+        "AML.T0043.004": "Insert Backdoor Trigger",
+    }
+)
+"""Names of the techniques of MITRE ATLAS that findings belong to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -28,6 +37,8 @@ class Rule:
     """`error`, `warning` or `note`, unless the finding itself says more."""
     severity: float
     """0 to 10, as code scanning dashboards sort."""
+    techniques: tuple[str, ...] = ()
+    """What an attacker does who plants this: keys of `ATLAS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,12 @@ def findings_of(result: ScanResult) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def techniques_of(result: ScanResult) -> tuple[str, ...]:
+    """Techniques of MITRE ATLAS that the errors of a scan belong to, with their names."""
+    found = (name for finding in findings_of(result) if finding.level == "error" for name in finding.rule.techniques)
+    return tuple(f"{name} ({ATLAS[name]})" for name in dict.fromkeys(found))
+
+
 def rule_of_graph(name: str) -> Rule:
     """The rule of a graph finding; a name that the table lacks gets the general text."""
     return GRAPH_RULES.get(name) or _graph_rule(name, "Something in the graph can switch the decision.")
@@ -109,7 +126,7 @@ def _graph_rule(name: str, short: str) -> Rule:
         "decided otherwise. A finding is an *error* only where an image was found that takes the switch and changes "
         "the decision in onnxruntime; otherwise ask the supplier what the nodes are for."
     )
-    return Rule(f"graph/{name}", f"Graph{camel}", short, text, "warning", 7.0)
+    return Rule(f"graph/{name}", f"Graph{camel}", short, text, "warning", 7.0, ("AML.T0018.001",))
 
 
 BACKDOOR = Rule(
@@ -124,6 +141,7 @@ BACKDOOR = Rule(
     ),
     level="error",
     severity=9.0,
+    techniques=("AML.T0018.000", "AML.T0043.004"),
 )
 INCONCLUSIVE = Rule(
     id="inconclusive",
@@ -176,6 +194,7 @@ _UNIT_RULE = Rule(
     ),
     level="error",
     severity=8.0,
+    techniques=("AML.T0018.000",),
 )
 # How `graph_findings` names what it finds: what the gate does, and what it is.
 _ACTS = {

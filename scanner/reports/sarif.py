@@ -55,8 +55,13 @@ def _descriptor(rule: Rule) -> dict[str, Any]:
         "fullDescription": _message(rule.short),
         "help": {"text": printable(rule.help), "markdown": printable(rule.help)},
         "defaultConfiguration": {"level": rule.level},
-        "properties": {"tags": _TAGS, "precision": "high", "security-severity": f"{rule.severity:.1f}"},
+        "properties": {"tags": _tags(rule), "precision": "high", "security-severity": f"{rule.severity:.1f}"},
     }
+
+
+def _tags(rule: Rule) -> list[str]:
+    """What dashboards group by; CWE and ATLAS in the form in which GitHub writes identifiers of others."""
+    return [*_TAGS, *(f"external/mitre-atlas/{name.lower()}" for name in rule.techniques)]
 
 
 def _invocation(result: ScanResult) -> dict[str, Any]:

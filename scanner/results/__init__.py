@@ -6,6 +6,13 @@ Pixel units are [0, 1] throughout; classes are numbers from 0; None means not kn
 """
 
 from backscan.scanner.results.base import EncodedArray, to_json
+from backscan.scanner.results.comparison import (
+    ComparedModel,
+    ComparedPair,
+    ComparedSpace,
+    ComparisonOutcome,
+    ComparisonResult,
+)
 from backscan.scanner.results.data import DataRecord, PreprocessingCandidate, PreprocessingRecord
 from backscan.scanner.results.evidence import (
     DEPENDS_ON_CALL,

@@ -16,6 +16,11 @@ from pydantic import TypeAdapter
 from backscan.scanner import results
 from backscan.scanner.errors import ReportError
 from backscan.scanner.results import (
+    ComparedModel,
+    ComparedPair,
+    ComparedSpace,
+    ComparisonOutcome,
+    ComparisonResult,
     DormantUnits,
     EncodedArray,
     FileRecord,
@@ -85,6 +90,15 @@ REPAIRED = RepairResult(
     measures=RepairMeasures(200, "given", 0.9, 0.89, 0.03, 40, 1.0, 0.2, 0.1),
 )
 SCREENED = ScreenResult("0" * 64, 1, 2, 10, 0.4, 0.01, 2, 300, (0.001, 0.02), False, (Listed(3, "3.png", 0.7),))
+MODEL = ComparedModel("model.onnx", "0" * 64, "not_detected", ("why",), 0.4, 0.9)
+COMPARED = ComparisonResult(
+    ComparisonOutcome.NEW_SHORTCUT,
+    ("why",),
+    before=MODEL,
+    after=MODEL,
+    significance=0.05,
+    spaces=(ComparedSpace("pairwise", 20, 1.1, 0.2, (ComparedPair(1, 2, 1.0, 0.3, 0.3, 6.0, 0.1, 0.01, True),)),),
+)
 WHERE_ASKED_FOR = (
     DormantUnits(dormant=3, tried=2, deciding=1, searched=1, obstacle="the time was up"),
     SupportRecord(
@@ -102,6 +116,10 @@ WHERE_ASKED_FOR = (
     GuardResult(FILE, 1, 2, 0.01, 300, ("why",), after=FILE, threshold=0.4, alarms_on_clean=2, interval=(0.001, 0.02)),
     SCREENED,
     *SCREENED.listed,
+    COMPARED,
+    COMPARED.before,
+    COMPARED.spaces[0],
+    COMPARED.spaces[0].pairs[0],
     PoolRecord(num_reports=40, num_other=1, p_value=0.1, num_trimmed=8, trimmed_p_value=0.03),
     RepeatRecord(1, "none", "not_detected", target=3, source=None, calibrated_p_value=0.4),
     Transfer(TransferStatus.FOUND, num_images=30, rate=0.9, error=0.02, own_size=0.3, back_size=1.2),

@@ -144,7 +144,11 @@ def test_what_a_table_lacks_and_what_the_folder_lacks_is_counted(tmp_path: Path)
         ("t.jsonl", "{", "expected JSON in line 1"),
         ("t.jsonl", "3", "expected an object"),
         ("t.jsonl", '{"file": "a.png"}', "expected a file .* in line 1"),
-        ("t.csv", "one,two,three\n1,2,3\n", "expected class folders in data for --labels, found none"),
+        (
+            "t.csv",
+            "one,two,three\n1,2,3\n",
+            "expected class folders in data for --labels, found none, and no files and labels in t.csv: ",
+        ),
     ],
 )
 def test_tables_that_are_refused(tmp_path: Path, name: str, content: str, words: str) -> None:
