@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from backscan.scanner.cli.console import command, progress
 from backscan.scanner.cli.several_models import clean_set
 from backscan.scanner.errors import ExitCode, OptionError, UserError
 from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, guard_sheet, repair_sheet, screen_sheet
+from backscan.scanner.reports.fragile import fragile_sheet
 from backscan.scanner.results import Verdict
 
 _CLEARED = (Verdict.NOT_DETECTED.value, None)
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from backscan.scanner.aftercare.options import RepairOptions
     from backscan.scanner.cli.command_options import After
     from backscan.scanner.images.cleanset import CleanSet
-    from backscan.scanner.results import GuardResult, RepairResult, ScanResult, ScreenResult
+    from backscan.scanner.results import FragileResult, GuardResult, RepairResult, ScanResult, ScreenResult
 
 
 def repair_model(
@@ -96,6 +98,29 @@ def screen(place: Path, order: After, *, rate: float) -> ScreenResult:
     images = CleanSet.load(place, sandbox=order.sandbox)
     result = screen_images(images, report, clean, rate=rate, names=loose_pictures(place))
     deliver(screen_sheet(result), order.writing.write)
+    return result
+
+
+def list_fragile(model: Path, order: After, *, most: int, export: Path | None) -> FragileResult:
+    """List the fragile pairs of a model, write the images to train with, and the reports of it."""
+    from backscan.scanner.aftercare.augmentation import check_place
+    from backscan.scanner.aftercare.fragile import find_fragile
+
+    check_reports(order.writing.write)
+    check_spared(order)
+    report = None if order.report is None else output.read_report(order.report)
+    signature = None if report is None else report.model.signature
+    check_place(export, None if signature is None else signature.input_shape[0])
+    clean = images_for(model, order, report)
+    with progress() as observer:
+        found = find_fragile(
+            model, clean, report=report, most=most, sandbox=order.sandbox, progress=observer, command=command()
+        )
+    result = found.result
+    if export is not None:
+        found.augmentation.write(export)
+        result = replace(result, num_exported=len(found.augmentation.labels), exported_to=export.name)
+    deliver(fragile_sheet(result), order.writing.write)
     return result
 
 

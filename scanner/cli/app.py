@@ -308,6 +308,26 @@ def screen_images(
 
 @app.command()
 @_exits
+@spread
+def fragile(
+    model: command_options.Model,
+    images: command_options.Images,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    report_file: command_options.GivenReport = None,
+    most: command_options.Most = 10,
+    export: command_options.ExportedImages = None,
+) -> ExitCode:
+    """List the class pairs that a small common pattern confuses though nobody planted it, and what to train against."""
+    from backscan.scanner.cli.aftercare import list_fragile
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    list_fragile(model, order, most=most, export=export)
+    return ExitCode.NOT_DETECTED
+
+
+@app.command()
+@_exits
 def render(report_file: command_options.Report, format_: command_options.AnyFormat = "terminal") -> ExitCode:
     """Write a JSON report in another format to stdout."""
     from backscan.scanner.cli import output

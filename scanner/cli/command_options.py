@@ -201,6 +201,15 @@ Loop = Annotated[
         "and believed; 1 still detected; 4 else.",
     ),
 ]
+Most = Annotated[int, typer.Option("--most", help="Pairs that are listed.")]
+ExportedImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--export-augmentation",
+        help="New folder (PNG files with labels.csv) or .npz for images to train with: those of each pair's source "
+        "with its pattern, under their own labels.",
+    ),
+]
 GuardedFile = Annotated[Path, typer.Option("--out", help="Where the model with the score goes.")]
 RepairedFile = Annotated[
     Path, typer.Option("--out", help="Where the repaired model goes; replaced only by a repair that is believed.")

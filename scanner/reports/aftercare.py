@@ -13,7 +13,7 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.reports.markup import plain
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import counted, number, percent
-from backscan.scanner.results import GuardResult, RepairResult, ScreenResult, Verdict, to_json
+from backscan.scanner.results import FoundPattern, GuardResult, RepairResult, ScreenResult, Verdict, to_json
 
 _TEST = "no-backdoor-detected-or-repaired"
 _MOST_NAMED = 20
@@ -40,6 +40,22 @@ class Sheet:
     """Further lists by heading; empty ones are left out."""
     document: Documented | None = None
     """The result itself."""
+    figures: Sequence[Figure] = ()
+    """Pictures, for pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing and pictures beside it, with what they show."""
+
+    heading: str
+    """What it is about."""
+    pattern: FoundPattern
+    """What is drawn."""
+    pictures: Sequence[tuple[str, str]]
+    """Base64 PNG and what it shows."""
+    caption: str
+    """Below it."""
 
 
 def repair_sheet(result: RepairResult) -> Sheet:
@@ -161,15 +177,34 @@ def as_page(sheet: Sheet) -> str:
         for heading, items in sheet.lists.items()
         if items
     )
+    rest += "".join(map(_drawn, sheet.figures))
     reasons = "".join(f"<p>{_safe(sentence)}</p>" for sentence in sheet.sentences)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">\n"
         f"<title>{_safe(sheet.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"<section><h1>{_safe(sheet.title)}</h1>{reasons}</section>\n"
         f"<section><h2>What was measured</h2><table><tbody>\n{rows}</tbody></table></section>\n"
         f"{rest}</main>\n</body>\n</html>\n"
+    )
+
+
+def _drawn(figure: Figure) -> str:
+    """A figure as part of a page."""
+    from backscan.scanner.reports.plots import pattern_picture  # no other form draws
+
+    drawing = pattern_picture(figure.pattern, prefix=f"p{figure.pattern.source}-{figure.pattern.target}-")
+    pictures = "".join(
+        f'<figure><img src="data:image/png;base64,{html.escape(png)}" alt="{_safe(told)}">'
+        f"<figcaption>{_safe(told)}</figcaption></figure>"
+        for png, told in figure.pictures
+    )
+    return (
+        f'<section><h2>{_safe(figure.heading)}</h2><div class="pair"><figure class="picture">{drawing}'
+        f'<figcaption>{_safe(figure.caption)}</figcaption></figure><div class="examples">{pictures}</div></div>'
+        "</section>\n"
     )
 
 

@@ -19,6 +19,8 @@ from backscan.scanner.results import (
     DormantUnits,
     EncodedArray,
     FileRecord,
+    FragilePair,
+    FragileResult,
     GuardResult,
     IndividualSize,
     IndividualStatus,
@@ -85,6 +87,16 @@ REPAIRED = RepairResult(
     measures=RepairMeasures(200, "given", 0.9, 0.89, 0.03, 40, 1.0, 0.2, 0.1),
 )
 SCREENED = ScreenResult("0" * 64, 1, 2, 10, 0.4, 0.01, 2, 300, (0.001, 0.02), False, (Listed(3, "3.png", 0.7),))
+FRAGILE = FragileResult(
+    model=examples.detected(3).model,
+    provenance=examples.detected(3).provenance,
+    reasons=("why",),
+    pairs=(FragilePair(examples.detected(3).patterns[0], 0.7, 0.8, 4, 0.75, (), (0.5,)),),
+    goal_rate=0.8,
+    left_out=2,
+    num_exported=40,
+    exported_to="more",
+)
 WHERE_ASKED_FOR = (
     DormantUnits(dormant=3, tried=2, deciding=1, searched=1, obstacle="the time was up"),
     SupportRecord(
@@ -97,6 +109,8 @@ WHERE_ASKED_FOR = (
         rate_elsewhere=0.1,
     ),
     IndividualSize(IndividualStatus.FOUND, size=0.5, error=0.1, common_size=0.7, images=(0.0, 0.4, 0.5)),
+    FRAGILE,
+    *FRAGILE.pairs,
     REPAIRED,
     REPAIRED.measures,
     GuardResult(FILE, 1, 2, 0.01, 300, ("why",), after=FILE, threshold=0.4, alarms_on_clean=2, interval=(0.001, 0.02)),
