@@ -259,7 +259,7 @@ def _measured(
     )
     num_classes = subject.settled.facts.num_classes
     failures = [
-        *_differs(difference, attempt),
+        *differs(difference, attempt),
         *lost(measures, case.options.max_drop),
         *still_works(measures, num_classes),
     ]
@@ -267,10 +267,10 @@ def _measured(
     return replace(told, after=after_file, tensors=difference.tensors, measures=measures), failures
 
 
-def _differs(difference: Difference, attempt: Attempt) -> list[str]:
+def differs(difference: Difference, attempt: Attempt) -> list[str]:
     """What differs that must not."""
     same_tensors = set(difference.tensors) == set(attempt.answer.tensors)
-    if same_tensors and (not difference.elsewhere or attempt.nodes):
+    if same_tensors and not difference.elsewhere:
         return []
     return ["the repaired file differs in more than what the repair names"]
 

@@ -31,8 +31,7 @@ def repair_model(
     """Repair a model, and write the reports of it."""
     from backscan.scanner.aftercare.repair import repair
 
-    check_reports(order.writing.write)
-    check_spared(order, out)
+    _check_files(order, out)
     report = None if order.report is None else output.read_report(order.report)
     clean = images_for(model, order, report)
     with progress() as observer:
@@ -67,8 +66,7 @@ def add_guard(model: Path, out: Path, order: After, *, rate: float) -> GuardResu
     """
     from backscan.scanner.aftercare.guarding import guard_model
 
-    check_reports(order.writing.write)
-    check_spared(order, out)
+    _check_files(order, out)
     if order.report is None:
         raise OptionError("expected --report with a recovered pattern, found none: pass --report")
     report = output.read_report(order.report)
@@ -89,8 +87,7 @@ def screen(place: Path, order: After, *, rate: float) -> ScreenResult:
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.images.folder import loose_pictures
 
-    check_reports(order.writing.write)
-    check_spared(order)
+    _check_files(order)
     if order.images.data is None or order.report is None:
         raise OptionError("expected --data with clean images to set the threshold on, found none: pass --data")
     report = output.read_report(order.report)
@@ -106,8 +103,7 @@ def list_fragile(model: Path, order: After, *, most: int, export: Path | None) -
     from backscan.scanner.aftercare.augmentation import check_place
     from backscan.scanner.aftercare.fragile import find_fragile
 
-    check_reports(order.writing.write)
-    check_spared(order)
+    _check_files(order)
     report = None if order.report is None else output.read_report(order.report)
     signature = None if report is None else report.model.signature
     check_place(export, None if signature is None else signature.input_shape[0])
@@ -137,6 +133,19 @@ def images_for(model: Path, order: After, report: ScanResult | None) -> CleanSet
     return clean
 
 
+def _check_files(order: After, *files: Path) -> None:
+    """Refuse what could not be written, and what would be written over what is read.
+
+    Args:
+        order: Report and images that are read, and reports that are written.
+        files: What else is written.
+    """
+    from backscan.scanner.aftercare.attempt import check_spared
+
+    check_reports(order.writing.write)
+    check_spared([order.report, order.images.data, order.images.labels], [*files, *order.writing.write])
+
+
 def check_reports(files: Sequence[Path]) -> None:
     """Refuse reports that could not be written, before any work is done.
 
@@ -148,22 +157,6 @@ def check_reports(files: Sequence[Path]) -> None:
         form_of(file)
         if not file.parent.is_dir():
             raise UserError(f"expected a folder to write {file.name} to, found no {file.parent}: make it first")
-
-
-def check_spared(order: After, *files: Path) -> None:
-    """Refuse to write over what is read.
-
-    Args:
-        order: Report and images that are read, and reports that are written.
-        files: What else is written.
-
-    Raises:
-        UserError: one of them is the other.
-    """
-    read = [given for given in (order.report, order.images.data, order.images.labels) if given and given.exists()]
-    for file in (*files, *order.writing.write):
-        if file.exists() and any(map(file.samefile, read)):
-            raise UserError(f"expected a place of its own for what is written, found {file.name}, which is read too")
 
 
 def deliver(sheet: Sheet, files: Sequence[Path]) -> None:

@@ -15,15 +15,17 @@ import pytest
 from onnx import helper, numpy_helper
 
 from backscan.converters.intake.artifact import read_artifact, with_external
+from backscan.scanner.aftercare.attempt import Attempt
 from backscan.scanner.aftercare.guarding import guard_model
 from backscan.scanner.aftercare.options import RepairOptions
-from backscan.scanner.aftercare.repair import lost, repair, still_works
+from backscan.scanner.aftercare.repair import differs, lost, repair, still_works
 from backscan.scanner.cli.aftercare import exit_code
 from backscan.scanner.cli.app import main
 from backscan.scanner.errors import NoVerdictError, OptionError, ReportError, UserError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
+from backscan.scanner.process.protocol import Difference, Repaired
 from backscan.scanner.reports import render
 from backscan.scanner.reports.aftercare import FORMS, form_of, guard_sheet, repair_sheet
 from backscan.scanner.results import (
@@ -187,6 +189,14 @@ def test_a_switch_in_the_graph_is_cut_out(case: Case) -> None:
     assert result.tensors == ()
     assert result.measures is not None
     assert result.measures.changed == 0.0
+
+
+def test_a_cut_gate_changes_only_what_it_lists(case: Case) -> None:
+    answer = Repaired(b"", {}, tensors=(), nodes=("add",))
+    attempt = Attempt(read_artifact(case.model, max_bytes=1 << 20), answer)
+    assert differs(Difference((), elsewhere=False), attempt) == []
+    for other in (Difference((), elsewhere=True), Difference(("matrix",), elsewhere=False)):
+        assert differs(other, attempt) == ["the repaired file differs in more than what the repair names"]
 
 
 @pytest.mark.parametrize(("fell", "num_failures"), [(0.0, 0), (0.01, 0), (0.03, 1)])
