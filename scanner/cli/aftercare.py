@@ -58,7 +58,7 @@ def exit_code(result: RepairResult, *, loop: bool) -> ExitCode:
     return ExitCode.DETECTED if still else ExitCode.INCONCLUSIVE
 
 
-def add_guard(model: Path, out: Path, order: After, *, rate: float) -> GuardResult:
+def add_guard(model: Path, out: Path, order: After, *, rate: float, enforce: str | None) -> GuardResult:
     """Write a model with a score of a pattern, and the reports of it.
 
     Raises:
@@ -71,7 +71,7 @@ def add_guard(model: Path, out: Path, order: After, *, rate: float) -> GuardResu
         raise OptionError("expected --report with a recovered pattern, found none: pass --report")
     report = output.read_report(order.report)
     clean = images_for(model, order, report)
-    result = guard_model(model, clean, out, report, rate=rate, sandbox=order.sandbox)
+    result = guard_model(model, clean, out, report, rate=rate, sandbox=order.sandbox, enforce=enforce)
     deliver(guard_sheet(result), order.writing.write)
     return result
 

@@ -278,12 +278,13 @@ def guard(
     writing: command_options.Writing,
     protection: command_options.Protection,
     false_alarms: command_options.FalseAlarms = 0.01,
+    enforce: command_options.Enforce = None,
 ) -> ExitCode:
     """Write the model with one more output: how strongly each image carries the pattern of a report."""
     from backscan.scanner.cli.aftercare import add_guard
 
     order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
-    result = add_guard(model, out, order, rate=false_alarms)
+    result = add_guard(model, out, order, rate=false_alarms, enforce=enforce)
     return ExitCode.INCONCLUSIVE if result.threshold is None else ExitCode.NOT_DETECTED
 
 

@@ -193,6 +193,14 @@ Screened = Annotated[
 FalseAlarms = Annotated[
     float, typer.Option("--false-alarms", help="False-alarm rate on clean images that the threshold is set for.")
 ]
+Enforce = Annotated[
+    str | None,
+    typer.Option(
+        "--enforce",
+        help="Let the file act on images above the threshold: reject decides them as a class more, the last; without "
+        "as the image without the pattern.",
+    ),
+]
 Loop = Annotated[
     bool,
     typer.Option(

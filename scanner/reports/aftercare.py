@@ -112,10 +112,18 @@ def guard_sheet(result: GuardResult) -> Sheet:
         ("threshold", f"{number(result.threshold)}, set for {percent(result.rate)} false alarms"),
         ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
         ("caught with the pattern", f"{percent(result.caught)} of {result.num_planted} held-out source images"),
+        *_enforced(result),
         ("cost", f"{number(result.microseconds)} µs an image; the model takes {number(result.microseconds_without)}"),
     ]
     state = "guarded" if result.after else "not guarded"
     return Sheet(f"{state}: {result.before.name}", result.reasons, facts, {}, result)
+
+
+def _enforced(result: GuardResult) -> list[tuple[str, str]]:
+    if result.enforce is None:
+        return []
+    told = f"{percent(result.success_before)} before, {percent(result.success_after)} after"
+    return [("enforced", result.enforce), ("source images with the pattern at the target", told)]
 
 
 def _pattern(result: RepairResult) -> str:

@@ -165,6 +165,15 @@ def test_plain_fine_tuning_is_not_believed_and_overwrites_nothing(case: Case) ->
 
 
 @pytest.mark.usefixtures("second_scan")
+def test_minimax_leaves_the_pattern_without_effect(case: Case) -> None:
+    result = case.repaired(RepairOptions(method="minimax", steps=60))
+    assert result.measures is not None
+    assert result.measures.success_before == 1.0
+    assert result.measures.success_after <= 0.25
+    assert result.measures.accuracy_after > 0.95
+
+
+@pytest.mark.usefixtures("second_scan")
 def test_a_blind_repair_measures_no_pattern(case: Case) -> None:
     result = case.repaired(RepairOptions(steps=10), patterns=(), verdict=Verdict.INCONCLUSIVE)
     assert result.detector is None
@@ -249,6 +258,22 @@ def test_a_guarded_file_scores_images_and_decides_as_before(case: Case, external
     assert (case.out.parent / "repaired.onnx.data").is_file() == external
     sheet = guard_sheet(result)
     assert all("0 of 40" in form(sheet) or "of 40" in form(sheet) for form in (FORMS[".md"], FORMS[".html"]))
+
+
+@pytest.mark.parametrize("enforce", ["reject", "without"])
+def test_a_guard_that_acts_takes_the_pattern_its_effect(case: Case, enforce: str) -> None:
+    report = with_pattern(case.report, 8)
+    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False, enforce=enforce)
+    assert result.threshold is not None
+    assert (result.success_before, result.caught) == (1.0, 1.0)
+    assert result.success_after == 0.0
+    before, after = (onnxruntime.InferenceSession(file) for file in (case.model, case.out))
+    images = np.moveaxis(np.load(case.images)["x"], -1, 1)
+    decided = [each.run(["scores"], {"image": images})[0].argmax(axis=1) for each in (before, after)]
+    assert (decided[0] != decided[1]).mean() < 0.15
+    assert "enforced" in FORMS[".txt"](guard_sheet(result))
+    with pytest.raises(OptionError, match="--enforce to be one of reject, without"):
+        guard_model(case.model, case.images, case.out, report, enforce="magic")
 
 
 def with_pattern(report: ScanResult, factor: float) -> ScanResult:
