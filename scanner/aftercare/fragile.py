@@ -195,6 +195,7 @@ def _shown(subject: Subject, pair: PairResult) -> FragilePair:
 
 def _first_multiples(subject: Subject, images: NDArray[np.float32], pair: PairResult) -> NDArray[np.float64]:
     """Smallest tried multiple of the pattern at which each image is at the target, [N]; infinite where none is."""
+    assert pair.pattern is not None  # noqa: S101 - others were left out
     first = np.full(len(images), np.inf)
     for multiple in _MULTIPLES if len(images) else ():
         there = subject.decide(add(images, np.float32(multiple) * pair.pattern)) == pair.target

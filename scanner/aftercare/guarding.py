@@ -92,7 +92,8 @@ def guard_model(
         beside = f"{out.name}.data" if subject.artifact.external else ""
         request = AddScore(trial.guard.weights, trial.guard.offset, OUTPUT, beside)
         if enforce is not None:
-            request = replace(request, threshold=threshold.value, **_reaction(enforce, trial.guard, making))
+            kept, added = _reaction(enforce, trial.guard, making)
+            request = replace(request, threshold=threshold.value, kept=kept, added=added)
         attempt = Attempt(subject.artifact, subject.settled.add_score(request))
     with written(attempt, out) as place:
         given = Given(read(place), place.parent, clean)
@@ -104,15 +105,15 @@ def guard_model(
     return replace(told, reasons=(*reasons, *ENFORCE.get(enforce or "", ())), after=after)
 
 
-def _reaction(enforce: str, guard: Guard, clean: Pixels) -> dict[str, Pixels]:
-    """What is done to the pixels of a suspicious image; nothing where a class rejects it."""
+def _reaction(enforce: str, guard: Guard, clean: Pixels) -> tuple[Pixels | None, Pixels | None]:
+    """What is kept of the pixels of a suspicious image, and what is added; nothing where a class rejects it."""
     if enforce == _REJECT:
-        return {}
+        return None, None
     values, mask = guard.planted.found.values.decode(), guard.planted.found.mask
     if mask is None:
-        return {"kept": np.ones_like(values), "added": -values}
+        return np.ones_like(values), -values
     hidden = np.broadcast_to(mask.decode(), values.shape).astype(np.float32)
-    return {"kept": 1 - hidden, "added": hidden * clean.mean(axis=0)}  # what it hid is not known
+    return 1 - hidden, hidden * clean.mean(axis=0)  # what it hid is not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,4 +73,5 @@ def _moved(lesson: Lesson, course: Course, chosen: Tensor, generator: torch.Gene
 
 def _norms(values: Tensor) -> Tensor:
     """L2 norm of each, [N, 1, 1, 1]."""
-    return values.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
+    norms: Tensor = values.flatten(1).norm(dim=1).clamp_min(1e-12)
+    return norms[:, None, None, None]
