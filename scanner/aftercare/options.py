@@ -15,7 +15,7 @@ class RepairOptions:
 
     method: str | None = option(
         None,
-        "{names}; by default unlearn, or cut-gate where the scan demonstrated a switch in the graph.",
+        "{names}; by default minimax, or cut-gate where the scan demonstrated a switch in the graph.",
         SEARCH,
         choices=(_METHODS,),
     )

@@ -40,7 +40,7 @@ from backscan.scanner.results import (
 from tests.planted import shortcut
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, write_images
 
-FEW_STEPS = RepairOptions(steps=60)
+FEW_STEPS = RepairOptions(method="unlearn", steps=60)
 
 
 @pytest.fixture(scope="module")
@@ -167,15 +167,17 @@ def test_plain_fine_tuning_is_not_believed_and_overwrites_nothing(case: Case) ->
 @pytest.mark.usefixtures("second_scan")
 def test_minimax_leaves_the_pattern_without_effect(case: Case) -> None:
     result = case.repaired(RepairOptions(method="minimax", steps=60))
+    assert result.believed, result.reasons
     assert result.measures is not None
-    assert result.measures.success_before == 1.0
-    assert result.measures.success_after <= 0.25
+    assert result.measures.success_before is not None
+    assert result.measures.success_before > 0.8
+    assert result.measures.success_after == 0.0
     assert result.measures.accuracy_after > 0.95
 
 
 @pytest.mark.usefixtures("second_scan")
 def test_a_blind_repair_measures_no_pattern(case: Case) -> None:
-    result = case.repaired(RepairOptions(steps=10), patterns=(), verdict=Verdict.INCONCLUSIVE)
+    result = case.repaired(RepairOptions(method="unlearn", steps=10), patterns=(), verdict=Verdict.INCONCLUSIVE)
     assert result.detector is None
     assert result.measures is not None
     assert result.measures.success_after is None
@@ -390,5 +392,7 @@ def test_the_command_in_the_sandbox_with_external_data(
     assert (folder / "weights.bin").read_bytes() == artifact.external["weights.bin"]
     assert (folder / "repaired.onnx.data").is_file()
     onnx.checker.check_model(str(case.out))
-    assert "repaired and believed" in (folder / "repair.md").read_text()
+    written = (folder / "repair.md").read_text()
+    assert "repaired and believed" in written
+    assert "| method | minimax |" in written  # the default
     assert "repaired and believed" in shown.out
