@@ -38,11 +38,14 @@ from benchmarks.victims.images import clean_images
 from benchmarks.victims.plans import make_plans
 from benchmarks.victims.poison import Backdoor
 from benchmarks.victims.presets import PRESETS
+from benchmarks.victims.seeds import FIRST_REPORTING
 from benchmarks.victims.victims import CACHE, Victim, find
 
 _LARGEST_FILE = 1 << 30
 _MOST_MEASURED = 2000
 _LOW_SUCCESS, _SMALL_LOSS = 0.1, 0.01
+METHODS_COMPARED = ("minimax", "unlearn", "fine-pruning", "fine-tune")
+"""Methods that are measured unless others are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,11 @@ class Effort:
     """Names in `METHODS`."""
 
 
-def victims(preset: str, groups: Sequence[str], most: int, cache: Path) -> Iterator[Victim]:
-    """The attacked networks of a preset that the cache has, at most so many of a group."""
+def victims(preset: str, groups: Sequence[str], most: int, cache: Path, *, first_seed: int = 0) -> Iterator[Victim]:
+    """The attacked networks of a preset that the cache has, at most so many of a group, from a seed on."""
     for group in groups or PRESETS[preset].groups:
-        kept = (find(plan, cache=cache) for plan in make_plans(preset, group, range(300)))
+        seeds = range(first_seed, first_seed + 300)
+        kept = (find(plan, cache=cache) for plan in make_plans(preset, group, seeds))
         attacked = (victim for victim in kept if victim is not None and victim.pattern is not None)
         yield from (victim for victim, _ in zip(attacked, range(most), strict=False))
 
@@ -161,7 +165,7 @@ def _cells(rows: Sequence[dict[str, Any]], method: str) -> tuple[str, ...]:
         return f"{np.mean([row[part][name] for row in rows]):.1%}"
 
     low = [row[method]["success"] < _LOW_SUCCESS for row in rows]
-    kept = [row["before"]["accuracy"] - row[method]["accuracy"] <= _SMALL_LOSS for row in rows]
+    kept = [row["before"]["accuracy"] - row[method]["accuracy"] <= _SMALL_LOSS + 1e-9 for row in rows]
     both = [a and b for a, b in zip(low, kept, strict=True)]
     means = [mean(part, name) for name in ("success", "accuracy") for part in ("before", method)]
     return (*means, _share(low), _share(both))
@@ -184,15 +188,19 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=[name for name in METHODS if METHODS[name].function])
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for presets of photographs")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps the networks and their scans")
+    parser.add_argument("--reporting", action="store_true", help="networks of seeds that chose no method")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    effort = Effort(arguments.images, arguments.steps, tuple(arguments.method or ("unlearn", "prune", "fine-tune")))
-    kept = arguments.out and arguments.out / f"repair_{arguments.preset}.jsonl"
+    effort = Effort(arguments.images, arguments.steps, tuple(arguments.method or METHODS_COMPARED))
+    name = f"repair_{arguments.preset}{'_reporting' if arguments.reporting else ''}"
+    first_seed = FIRST_REPORTING if arguments.reporting else 0
+    kept = arguments.out and arguments.out / f"{name}.jsonl"
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
     rows = command.read_lines(kept)
     done = {row["digest"] for row in rows}
-    for victim in victims(arguments.preset, arguments.group, arguments.most, arguments.cache):
+    wanted = (arguments.preset, arguments.group, arguments.most, arguments.cache)
+    for victim in victims(*wanted, first_seed=first_seed):
         if victim.plan.digest not in done:
             rows.append(repaired(victim, effort, arguments.cache, arguments.cifar10))
             command.append_line(kept, rows[-1])
@@ -201,7 +209,7 @@ def main() -> None:
     told = f"{effort.images} images a class, {effort.steps} steps; means, and counts with 95 % intervals."
     text = page(f"Repair of attacked networks, {arguments.preset}", told, table)
     print(text)
-    command.publish(arguments.out, f"repair_{arguments.preset}", text, rows)
+    command.publish(arguments.out, name, text, rows)
 
 
 if __name__ == "__main__":

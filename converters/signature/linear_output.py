@@ -94,7 +94,13 @@ def _on_inputs(
     factor, shift = (np.array(values)[:, None, None] for values in normalisation.affine(len(weights)))
     weights = weights / factor
     offset -= float((weights * shift).sum())
-    if normalisation.channel_order == "bgr":
-        weights = weights[::-1]
+    return in_input_order(weights, signature, normalisation), offset
+
+
+def in_input_order(
+    values: NDArray[np.float64], signature: ModelSignature, normalisation: Normalisation
+) -> NDArray[np.float64]:
+    """Numbers of pixels [C, H, W], RGB, in the order of the model's own input."""
+    ordered = values[::-1] if normalisation.channel_order == "bgr" else values
     last = signature.layout in {"NHWC", "NHW"} or (is_flat(signature.layout) and normalisation.pixel_order == "hwc")
-    return np.ascontiguousarray(weights.transpose(1, 2, 0) if last else weights), offset
+    return np.ascontiguousarray(ordered.transpose(1, 2, 0) if last else ordered)

@@ -7,7 +7,7 @@ floats, and written through their scale.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from backscan.converters.errors import ArtifactError, ConverterError
-from backscan.converters.graph import attributes, constant_tensor, set_nodes
+from backscan.converters.graph import attributes, constant_tensor, consumers, set_nodes
 from backscan.converters.intake.artifact import Artifact, digest, entries, external_tensors, parse
 
 _FLOATS: Mapping[int, Any] = MappingProxyType(
@@ -147,7 +147,8 @@ def differences(before: Artifact, after: Artifact, *, but: Collection[str] = ())
     Args:
         before: A file.
         after: Another.
-        but: Names of nodes, as `parse` gives them, in which they may differ.
+        but: Names of nodes, as `parse` gives them, in which they may differ: such nodes may come, go or change, and
+            with them constants that nothing else reads.
     """
     models = [parse(artifact) for artifact in (before, after)]
     tensors = [_tensors(model.graph) for model in models]
@@ -166,7 +167,17 @@ def differences(before: Artifact, after: Artifact, *, but: Collection[str] = ())
                 del node.attribute[0].floats[:]
         for nodes in [node for node in model.graph.node if node.name in but]:
             model.graph.node.remove(nodes)
+    if but:
+        _drop_unread(models[1].graph, besides=tensors[0])
     return tuple(sorted(names)), models[0] != models[1]
+
+
+def _drop_unread(graph: onnx.GraphProto, *, besides: Container[str]) -> None:
+    """Take initialisers out that no node reads and no output is, but for those of some names."""
+    read = {*consumers(graph), *(value.name for value in graph.output)}
+    kept = [tensor for tensor in graph.initializer if tensor.name in besides or tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, TensorProto]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,22 @@ def check_places(model: Path, out: Path) -> None:
         raise UserError(f"expected --out to be a file in a folder that exists, found {out}: make the folder first")
     if out.exists() and model.exists() and out.samefile(model):
         raise UserError(f"expected --out to be another file than the model, found {out}: name a new file")
+
+
+def check_spared(read: Sequence[Path | None], files: Sequence[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        read: What is read; None is nothing.
+        files: What is written.
+
+    Raises:
+        UserError: one of them is the other.
+    """
+    kept = [each for each in read if each and each.exists()]
+    for file in files:
+        if file.exists() and any(map(file.samefile, kept)):
+            raise UserError(f"expected a place of its own for what is written, found {file.name}, which is read too")
 
 
 @contextmanager

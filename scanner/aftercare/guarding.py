@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,15 +15,29 @@ from backscan.scanner.aftercare.guard import Guard, threshold_for
 from backscan.scanner.aftercare.subject import check_digest, opened_for, places_of
 from backscan.scanner.errors import NoVerdictError, OptionError
 from backscan.scanner.pipeline.admission import as_clean_set, read
+from backscan.scanner.pipeline.reopening import Given, reopened
+from backscan.scanner.process.parent import ModelProcess
 from backscan.scanner.process.protocol import AddScore
 from backscan.scanner.results import FileRecord, GuardResult, ScanResult
 
 if TYPE_CHECKING:
-    from backscan.scanner.aftercare.guard import Pixels
+    from numpy.typing import NDArray
+
+    from backscan.scanner.aftercare.guard import Pixels, Threshold
+    from backscan.scanner.aftercare.subject import Subject
     from backscan.scanner.images.cleanset import CleanSet
+    from backscan.scanner.process.parent import SettledFile
 
 OUTPUT = "pattern_score"
 """Name of the output."""
+_REJECT = "reject"
+ENFORCE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        _REJECT: ("it decides them as a class more, the last",),
+        "without": ("it decides them as the image without the pattern",),
+    }
+)
+"""What a file can do with suspicious images, and how that is told."""
 _LARGEST_GAP = 1e-3
 """Largest difference of a score in the file from the guard's own."""
 
@@ -34,6 +50,7 @@ def guard_model(
     *,
     rate: float = 0.01,
     sandbox: bool = True,
+    enforce: str | None = None,
 ) -> GuardResult:
     """Write the model with one more output, `pattern_score` in [0, 1] for every image.
 
@@ -44,6 +61,7 @@ def guard_model(
         report: A report with a recovered pattern on images.
         rate: False-alarm rate on clean images that the threshold is set for.
         sandbox: Whether models are opened in a limited child process.
+        enforce: What the file does with images above the threshold, by name in `ENFORCE`; None only tells the score.
 
     Returns:
         Threshold, false alarms, what is caught, and the cost; nothing is written where no threshold reaches the rate.
@@ -56,49 +74,100 @@ def guard_model(
     check_places(model, out)
     if not 0 < rate < 1:
         raise OptionError(f"expected --false-alarms between 0 and 1, found {rate:g}")
+    if enforce not in (None, *ENFORCE):
+        raise OptionError(f"expected --enforce to be one of {', '.join(ENFORCE)}, found {enforce!r}")
     found = Guard(report).planted.found  # refuses a report without a pattern before anything is opened
     clean = as_clean_set(clean, report.model.class_names, sandbox=sandbox)
     if report.model.signature is not None:  # the new output must not be taken for that of the classes
         report = replace(report, config={**report.config, "output_name": report.model.signature.output_name})
     with opened_for(report, read(model), model.parent, clean, sandbox=sandbox) as subject:
         check_digest(report, subject)
-        guard = Guard(report, subject.clean.images[places_of(subject.images.drawn.optimise)])
+        making = subject.clean.images[places_of(subject.images.drawn.optimise)]
+        trial = _Trial.of(subject, Guard(report, making))
+        threshold = threshold_for(trial.guard.pattern_score(trial.ordinary), rate)
+        before = FileRecord(model.name, subject.artifact.sha256)
+        told = GuardResult(before, found.source, found.target, rate, len(trial.ordinary), (), enforce=enforce)
+        if threshold is None:
+            return replace(told, reasons=("no threshold reaches the rate: the pattern is too much like clean images",))
+        beside = f"{out.name}.data" if subject.artifact.external else ""
+        request = AddScore(trial.guard.weights, trial.guard.offset, OUTPUT, beside)
+        if enforce is not None:
+            kept, added = _reaction(enforce, trial.guard, making)
+            request = replace(request, threshold=threshold.value, kept=kept, added=added)
+        attempt = Attempt(subject.artifact, subject.settled.add_score(request))
+    with written(attempt, out) as place:
+        given = Given(read(place), place.parent, clean)
+        with reopened(report, given, ModelProcess.open_file, sandbox=sandbox) as guarded:
+            told = trial.measured(told, guarded.settled, threshold)
+            after = FileRecord(out.name, guarded.artifact.sha256)
+        keep(place, out, believed=True)
+    reasons = (f"the file has the output {OUTPUT}; images above {threshold.value:.3f} are suspicious",)
+    return replace(told, reasons=(*reasons, *ENFORCE.get(enforce or "", ())), after=after)
+
+
+def _reaction(enforce: str, guard: Guard, clean: Pixels) -> tuple[Pixels | None, Pixels | None]:
+    """What is kept of the pixels of a suspicious image, and what is added; nothing where a class rejects it."""
+    if enforce == _REJECT:
+        return None, None
+    values, mask = guard.planted.found.values.decode(), guard.planted.found.mask
+    if mask is None:
+        return np.ones_like(values), -values
+    hidden = np.broadcast_to(mask.decode(), values.shape).astype(np.float32)
+    return 1 - hidden, hidden * clean.mean(axis=0)  # what it hid is not known
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Images that made no filter, and what the file before decides on them."""
+
+    guard: Guard
+    """What scores them."""
+    ordinary: Pixels
+    """Held-out images."""
+    decisions: NDArray[np.int64]
+    """Decisions on them."""
+    carriers: Pixels
+    """Those of the sources, with the pattern."""
+    moved: NDArray[np.int64]
+    """Decisions on these."""
+
+    @classmethod
+    def of(cls, subject: Subject, guard: Guard) -> _Trial:
+        """The held-out images of a file."""
         places = places_of(subject.images.drawn.held_out)
         ordinary, labels = subject.clean.images[places], subject.labels[places]
-        decisions = subject.decide(ordinary)
-        beside = f"{out.name}.data" if subject.artifact.external else ""
-        answer = subject.settled.add_score(AddScore(guard.weights, guard.offset, OUTPUT, beside))
-        before, attempt = FileRecord(model.name, subject.artifact.sha256), Attempt(subject.artifact, answer)
-    threshold = threshold_for(guard.pattern_score(ordinary), rate)
-    told = GuardResult(before, found.source, found.target, rate, len(ordinary), ())
-    if threshold is None:
-        return replace(told, reasons=("no threshold reaches the rate: the pattern is too much like clean images",))
-    with written(attempt, out) as place:
-        with opened_for(report, read(place), place.parent, clean, sandbox=sandbox) as subject:
-            scored = subject.settled.read_score(ordinary, OUTPUT)
-            if not np.array_equal(subject.decide(ordinary), decisions):
-                raise NoVerdictError(
-                    "expected the same decisions with the output as without, found others: do not use it"
-                )
-            _check(guard, ordinary, scored.scores)
-            carriers = guard.planted.embed(ordinary[np.isin(labels, guard.planted.sources)])
-            planted = subject.settled.read_score(carriers, OUTPUT).scores if len(carriers) else carriers[:0]
-            after = FileRecord(out.name, subject.artifact.sha256)
-        keep(place, out, believed=True)
-    each = 1e6 / len(ordinary)
-    return replace(
-        told,
-        reasons=(f"the file has the output {OUTPUT}; images above {threshold.value:.3f} are suspicious",),
-        after=after,
-        threshold=threshold.value,
-        alarms_on_clean=threshold.alarms,
-        interval=threshold.interval,
-        extrapolated=threshold.extrapolated,
-        num_planted=len(carriers),
-        caught=float((planted > threshold.value).mean()) if len(carriers) else None,
-        microseconds=max(0.0, scored.seconds - scored.seconds_without) * each,
-        microseconds_without=scored.seconds_without * each,
-    )
+        carriers = guard.planted.embed(ordinary[np.isin(labels, guard.planted.sources)])
+        moved = subject.decide(carriers) if len(carriers) else np.empty(0, np.int64)
+        return cls(guard, ordinary, subject.decide(ordinary), carriers, moved)
+
+    def measured(self, told: GuardResult, settled: SettledFile, threshold: Threshold) -> GuardResult:
+        """The result with what the written file does.
+
+        Raises:
+            NoVerdictError: it scores otherwise than the guard, or decides otherwise on images that it leaves alone.
+        """
+        scored = settled.read_score(self.ordinary, OUTPUT)
+        alone = scored.scores <= threshold.value if told.enforce else np.ones(len(self.ordinary), np.bool_)
+        if not np.array_equal(settled.decisions(self.ordinary)[alone], self.decisions[alone]):
+            raise NoVerdictError("expected the same decisions with the output as without, found others: do not use it")
+        _check(self.guard, self.ordinary, scored.scores)
+        count, each = len(self.carriers), 1e6 / len(self.ordinary)
+        planted = settled.read_score(self.carriers, OUTPUT).scores if count else self.carriers[:0]
+        after = settled.decisions(self.carriers) if count else self.moved
+        shown = told.enforce is not None and count
+        return replace(
+            told,
+            threshold=threshold.value,
+            alarms_on_clean=threshold.alarms,
+            interval=threshold.interval,
+            extrapolated=threshold.extrapolated,
+            num_planted=count,
+            caught=float((planted > threshold.value).mean()) if count else None,
+            success_before=float((self.moved == told.target).mean()) if shown else None,
+            success_after=float((after == told.target).mean()) if shown else None,
+            microseconds=None if told.enforce else max(0.0, scored.seconds - scored.seconds_without) * each,
+            microseconds_without=None if told.enforce else scored.seconds_without * each,
+        )
 
 
 def _check(guard: Guard, images: Pixels, scores: Pixels) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from backscan.scanner.process.protocol import Difference
     from backscan.scanner.progress import Progress
 
-_UNLEARN, _CUT_GATE = "unlearn", "cut-gate"
+_DEFAULT, _CUT_GATE = "minimax", "cut-gate"
 _SWITCHES = ("-by-predicate", "-by-side-path")
 """How rules of findings end that are about switches in the graph."""
 
@@ -111,7 +111,7 @@ def _chosen(options: RepairOptions, report: ScanResult) -> RepairOptions:
     gates = _gates(report)
     if options.method == _CUT_GATE and not gates:
         raise OptionError("expected a report with a demonstrated switch for --method cut-gate, found none: use another")
-    return replace(options, method=options.method or (_CUT_GATE if gates else _UNLEARN))
+    return replace(options, method=options.method or (_CUT_GATE if gates else _DEFAULT))
 
 
 def _gates(report: ScanResult) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ def _repaired(case: _Case, model: Path, out: Path, command: str) -> RepairResult
     told = RepairResult(
         believed=False,
         reasons=(),
-        method=options.method or _UNLEARN,
+        method=options.method or _DEFAULT,
         before=FileRecord(artifact.name, artifact.sha256),
         provenance=provenance(seed=options.seed, command=command),
         source=planted.found.source if planted else None,
@@ -163,7 +163,7 @@ def _attempt(case: _Case, subject: Subject, out: Path) -> Attempt:
     """
     from backscan.scanner.repair import METHODS
 
-    planted, method = case.planted, case.options.method or _UNLEARN
+    planted, method = case.planted, case.options.method or _DEFAULT
     visible = planted if planted is not None and not planted.on_features else None
     if METHODS[method].needs_pattern and visible is None:
         raise OptionError(f"expected a report with a pattern on images for --method {method}, found none: use unlearn")
@@ -259,7 +259,7 @@ def _measured(
     )
     num_classes = subject.settled.facts.num_classes
     failures = [
-        *_differs(difference, attempt),
+        *differs(difference, attempt),
         *lost(measures, case.options.max_drop),
         *still_works(measures, num_classes),
     ]
@@ -267,10 +267,10 @@ def _measured(
     return replace(told, after=after_file, tensors=difference.tensors, measures=measures), failures
 
 
-def _differs(difference: Difference, attempt: Attempt) -> list[str]:
+def differs(difference: Difference, attempt: Attempt) -> list[str]:
     """What differs that must not."""
     same_tensors = set(difference.tensors) == set(attempt.answer.tensors)
-    if same_tensors and (not difference.elsewhere or attempt.nodes):
+    if same_tensors and not difference.elsewhere:
         return []
     return ["the repaired file differs in more than what the repair names"]
 

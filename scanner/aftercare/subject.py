@@ -14,11 +14,8 @@ from backscan.kernels.embedding import add, patch
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import ReportError
-from backscan.scanner.inference.verdict import dependence_reason
-from backscan.scanner.pipeline.admission import admitted_by
-from backscan.scanner.pipeline.rejudge import check_shape, cut_for, normalisation_of
-from backscan.scanner.pipeline.selection import draw_images
-from backscan.scanner.process.parent import open_process
+from backscan.scanner.pipeline.reopening import Given, Openable, acts_on_features, cut_for, reopened
+from backscan.scanner.process.parent import ModelProcess, SettledModel
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from backscan.converters import Artifact
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.pipeline.record import Images
-    from backscan.scanner.process.parent import CutFile, OpenedModel, SettledModel
+    from backscan.scanner.process.parent import CutFile
 
     Pixels = NDArray[np.float32]
 
@@ -44,7 +41,7 @@ class Planted:
     @property
     def on_features(self) -> bool:
         """Whether it acts inside the model."""
-        return self.found.mask is None and DETECTORS[self.found.detector].acts_on_features
+        return acts_on_features(self.found)
 
     def embed(self, images: Pixels) -> Pixels:
         """Images [N, C, H, W] with a pattern that acts on images."""
@@ -58,7 +55,7 @@ class Subject:
 
     artifact: Artifact
     """The file with its external data."""
-    opened: OpenedModel
+    opened: Openable[SettledModel]
     """The file and its copy."""
     settled: SettledModel
     """The same, fed with pixels."""
@@ -73,7 +70,7 @@ class Subject:
 
     def cut(self, planted: Planted) -> CutFile | None:
         """The file cut where the pattern acts; None if that is the image."""
-        return cut_for(self.settled, planted.found) if planted.on_features else None
+        return cut_for(self.settled, planted.found)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -136,27 +133,9 @@ def opened_for(
         ReportError: the report says not how the model reads images.
         NoVerdictError: the file is refused or cannot be opened.
     """
-    if result.preprocessing is None:
-        raise ReportError("expected a report that says how the model reads images, found none: scan it with --data")
-    config = ScanConfig.from_dict(result.config)
-    with open_process(sandbox=sandbox) as process:
-        artifact = admitted_by(process, artifact, folder)
-        shape = result.model.signature.input_shape if result.model.signature else clean.shape
-        opened = process.open(artifact, config, shape)
-        settled = opened.settle(normalisation_of(result))
-        if dependence_reason(result.findings) and settled.facts.signature.batch is None:
-            settled.call_alone()
-        fitted = clean.fit_to(settled.facts.signature.input_shape)
-        fitted.check_labels(settled.facts.num_classes)
-        for found in result.patterns[:1]:
-            if not 0 <= min(found.source, found.target) <= max(found.source, found.target) < settled.facts.num_classes:
-                raise ReportError(
-                    f"expected a pattern between classes 0 to {settled.facts.num_classes - 1} in the report, found one "
-                    f"from {found.source} to {found.target}: make the report again with `scanner check`"
-                )
-            if found.mask is not None or not DETECTORS[found.detector].acts_on_features:
-                check_shape(found, settled.facts.signature.input_shape)
-        yield Subject(artifact, opened, settled, fitted, draw_images(settled, fitted, config))
+    given = Given(artifact, folder, clean)
+    with reopened(result, given, ModelProcess.open, sandbox=sandbox) as again:
+        yield Subject(again.artifact, again.opened, again.settled, again.clean, again.images)
 
 
 def places_of(drawn: Mapping[int, NDArray[np.int64]]) -> NDArray[np.int64]:

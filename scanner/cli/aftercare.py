@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from backscan.scanner.cli.console import command, progress
 from backscan.scanner.cli.several_models import clean_set
 from backscan.scanner.errors import ExitCode, OptionError, UserError
 from backscan.scanner.reports.aftercare import Sheet, as_text, form_of, guard_sheet, repair_sheet, screen_sheet
+from backscan.scanner.reports.fragile import fragile_sheet
 from backscan.scanner.results import Verdict
 
 _CLEARED = (Verdict.NOT_DETECTED.value, None)
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from backscan.scanner.aftercare.options import RepairOptions
     from backscan.scanner.cli.command_options import After
     from backscan.scanner.images.cleanset import CleanSet
-    from backscan.scanner.results import GuardResult, RepairResult, ScanResult, ScreenResult
+    from backscan.scanner.results import FragileResult, GuardResult, RepairResult, ScanResult, ScreenResult
 
 
 def repair_model(
@@ -29,8 +31,7 @@ def repair_model(
     """Repair a model, and write the reports of it."""
     from backscan.scanner.aftercare.repair import repair
 
-    check_reports(order.writing.write)
-    check_spared(order, out)
+    _check_files(order, out)
     report = None if order.report is None else output.read_report(order.report)
     clean = images_for(model, order, report)
     with progress() as observer:
@@ -57,7 +58,7 @@ def exit_code(result: RepairResult, *, loop: bool) -> ExitCode:
     return ExitCode.DETECTED if still else ExitCode.INCONCLUSIVE
 
 
-def add_guard(model: Path, out: Path, order: After, *, rate: float) -> GuardResult:
+def add_guard(model: Path, out: Path, order: After, *, rate: float, enforce: str | None) -> GuardResult:
     """Write a model with a score of a pattern, and the reports of it.
 
     Raises:
@@ -65,13 +66,12 @@ def add_guard(model: Path, out: Path, order: After, *, rate: float) -> GuardResu
     """
     from backscan.scanner.aftercare.guarding import guard_model
 
-    check_reports(order.writing.write)
-    check_spared(order, out)
+    _check_files(order, out)
     if order.report is None:
         raise OptionError("expected --report with a recovered pattern, found none: pass --report")
     report = output.read_report(order.report)
     clean = images_for(model, order, report)
-    result = guard_model(model, clean, out, report, rate=rate, sandbox=order.sandbox)
+    result = guard_model(model, clean, out, report, rate=rate, sandbox=order.sandbox, enforce=enforce)
     deliver(guard_sheet(result), order.writing.write)
     return result
 
@@ -87,8 +87,7 @@ def screen(place: Path, order: After, *, rate: float) -> ScreenResult:
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.images.folder import loose_pictures
 
-    check_reports(order.writing.write)
-    check_spared(order)
+    _check_files(order)
     if order.images.data is None or order.report is None:
         raise OptionError("expected --data with clean images to set the threshold on, found none: pass --data")
     report = output.read_report(order.report)
@@ -96,6 +95,28 @@ def screen(place: Path, order: After, *, rate: float) -> ScreenResult:
     images = CleanSet.load(place, sandbox=order.sandbox)
     result = screen_images(images, report, clean, rate=rate, names=loose_pictures(place))
     deliver(screen_sheet(result), order.writing.write)
+    return result
+
+
+def list_fragile(model: Path, order: After, *, most: int, export: Path | None) -> FragileResult:
+    """List the fragile pairs of a model, write the images to train with, and the reports of it."""
+    from backscan.scanner.aftercare.augmentation import check_place
+    from backscan.scanner.aftercare.fragile import find_fragile
+
+    _check_files(order)
+    report = None if order.report is None else output.read_report(order.report)
+    signature = None if report is None else report.model.signature
+    check_place(export, None if signature is None else signature.input_shape[0])
+    clean = images_for(model, order, report)
+    with progress() as observer:
+        found = find_fragile(
+            model, clean, report=report, most=most, sandbox=order.sandbox, progress=observer, command=command()
+        )
+    result = found.result
+    if export is not None:
+        found.augmentation.write(export)
+        result = replace(result, num_exported=len(found.augmentation.labels), exported_to=export.name)
+    deliver(fragile_sheet(result), order.writing.write)
     return result
 
 
@@ -112,6 +133,19 @@ def images_for(model: Path, order: After, report: ScanResult | None) -> CleanSet
     return clean
 
 
+def _check_files(order: After, *files: Path) -> None:
+    """Refuse what could not be written, and what would be written over what is read.
+
+    Args:
+        order: Report and images that are read, and reports that are written.
+        files: What else is written.
+    """
+    from backscan.scanner.aftercare.attempt import check_spared
+
+    check_reports(order.writing.write)
+    check_spared([order.report, order.images.data, order.images.labels], [*files, *order.writing.write])
+
+
 def check_reports(files: Sequence[Path]) -> None:
     """Refuse reports that could not be written, before any work is done.
 
@@ -123,31 +157,6 @@ def check_reports(files: Sequence[Path]) -> None:
         form_of(file)
         if not file.parent.is_dir():
             raise UserError(f"expected a folder to write {file.name} to, found no {file.parent}: make it first")
-
-
-def check_spared(order: After, *files: Path) -> None:
-    """Refuse to write over what is read.
-
-    Args:
-        order: Report and images that are read, and reports that are written.
-        files: What else is written.
-
-    Raises:
-        UserError: one of them is the other.
-    """
-    check_apart((*files, *order.writing.write), (order.report, order.images.data, order.images.labels))
-
-
-def check_apart(written: Sequence[Path], given: Sequence[Path | None]) -> None:
-    """Refuse files that are written and read.
-
-    Raises:
-        UserError: one of those that are written is one of those that were given to be read.
-    """
-    read = [file for file in given if file and file.exists()]
-    for file in written:
-        if file.exists() and any(map(file.samefile, read)):
-            raise UserError(f"expected a place of its own for what is written, found {file.name}, which is read too")
 
 
 def deliver(sheet: Sheet, files: Sequence[Path]) -> None:

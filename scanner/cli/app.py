@@ -278,12 +278,13 @@ def guard(
     writing: command_options.Writing,
     protection: command_options.Protection,
     false_alarms: command_options.FalseAlarms = 0.01,
+    enforce: command_options.Enforce = None,
 ) -> ExitCode:
     """Write the model with one more output: how strongly each image carries the pattern of a report."""
     from backscan.scanner.cli.aftercare import add_guard
 
     order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
-    result = add_guard(model, out, order, rate=false_alarms)
+    result = add_guard(model, out, order, rate=false_alarms, enforce=enforce)
     return ExitCode.INCONCLUSIVE if result.threshold is None else ExitCode.NOT_DETECTED
 
 
@@ -335,6 +336,26 @@ def compare_models(
     except Interrupted:
         return _interrupted(keeping.journal)
     return CODES[result.outcome]
+
+
+@app.command()
+@_exits
+@spread
+def fragile(
+    model: command_options.Model,
+    images: command_options.Images,
+    writing: command_options.Writing,
+    protection: command_options.Protection,
+    report_file: command_options.GivenReport = None,
+    most: command_options.Most = 10,
+    export: command_options.ExportedImages = None,
+) -> ExitCode:
+    """List the class pairs that a small common pattern confuses though nobody planted it, and what to train against."""
+    from backscan.scanner.cli.aftercare import list_fragile
+
+    order = command_options.After(images, writing, ScanConfig(**protection).sandbox, report_file)
+    list_fragile(model, order, most=most, export=export)
+    return ExitCode.NOT_DETECTED
 
 
 @app.command()

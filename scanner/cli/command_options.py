@@ -203,12 +203,29 @@ Screened = Annotated[
 FalseAlarms = Annotated[
     float, typer.Option("--false-alarms", help="False-alarm rate on clean images that the threshold is set for.")
 ]
+Enforce = Annotated[
+    str | None,
+    typer.Option(
+        "--enforce",
+        help="Let the file act on images above the threshold: reject decides them as a class more, the last; without "
+        "as the image without the pattern.",
+    ),
+]
 Loop = Annotated[
     bool,
     typer.Option(
         "--check",
         help="Repair only what the first scan detects, and exit as a check of the result: 0 not detected, or repaired "
         "and believed; 1 still detected; 4 else.",
+    ),
+]
+Most = Annotated[int, typer.Option("--most", help="Pairs that are listed.")]
+ExportedImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--export-augmentation",
+        help="New folder (PNG files with labels.csv) or .npz for images to train with: those of each pair's source "
+        "with its pattern, under their own labels.",
     ),
 ]
 GuardedFile = Annotated[Path, typer.Option("--out", help="Where the model with the score goes.")]

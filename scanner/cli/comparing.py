@@ -8,10 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from backscan.scanner.aftercare.attempt import check_spared
 from backscan.scanner.aftercare.comparing import check_alike, compare
 from backscan.scanner.choices import options_of
 from backscan.scanner.cli import output, several_models
-from backscan.scanner.cli.aftercare import check_apart, check_reports, deliver
+from backscan.scanner.cli.aftercare import check_reports, deliver
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import ExitCode, OptionError, UserError
 from backscan.scanner.pipeline.heads import ALL
@@ -107,7 +108,7 @@ def compare_both(
 def _check(both: Both, order: several_models.Order, writing: Writing, keep: Path | None) -> None:
     check_reports(writing.write)
     kept = [keep / name.format(side=side) for name in _KEPT for side in ("before", "after")] if keep else []
-    check_apart((*writing.write, *kept), (*both.paths, order.images.data, order.images.labels))
+    check_spared([*both.paths, order.images.data, order.images.labels], [*writing.write, *kept])
     if keep is not None and not keep.is_dir():
         raise UserError(f"expected a folder for --scans, found no {keep}: make it first")
     if order.config.output_name == ALL:

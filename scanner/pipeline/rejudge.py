@@ -7,25 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from backscan.scanner.config import COMMONALITY, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
-from backscan.scanner.errors import AbsentNameError, OptionError, ReportError
+from backscan.scanner.errors import OptionError, ReportError
 from backscan.scanner.inference.repeats import agreed
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
-from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, dependence_reason, judge, with_findings
-from backscan.scanner.pipeline.admission import admitted_by, as_clean_set, read
+from backscan.scanner.inference.verdict import Judgement, candidates_for_replay, judge, with_findings
+from backscan.scanner.pipeline.admission import as_clean_set, read
 from backscan.scanner.pipeline.conclusion import infer_from, resting_on
 from backscan.scanner.pipeline.pairs import wanted_pairs
 from backscan.scanner.pipeline.record import model_record
+from backscan.scanner.pipeline.reopening import Given, Openable, cut_for, reopened
 from backscan.scanner.pipeline.replay import OriginalFile, replay
 from backscan.scanner.pipeline.replay_support import replay_support
-from backscan.scanner.pipeline.selection import draw_images
-from backscan.scanner.process.parent import open_process
+from backscan.scanner.process.parent import ModelProcess, SettledFile
 from backscan.scanner.results import (
     FileRecord,
-    FoundPattern,
     PairResult,
     ScanResult,
     TargetResult,
@@ -37,9 +34,8 @@ from backscan.scanner.results import (
 )
 
 if TYPE_CHECKING:
-    from backscan.converters import Artifact, Normalisation
+    from backscan.converters import Artifact
     from backscan.scanner.images.cleanset import CleanSet
-    from backscan.scanner.process.parent import CutFile, ModelProcess, OpenedFile, SettledFile
 
 
 # An option that older reports do not name, as scans behaved before there was one.
@@ -116,29 +112,18 @@ def verify(result: ScanResult, model: Path | str, clean: CleanSet | Path | str, 
     if not result.patterns or result.preprocessing is None:
         raise ReportError("expected a report with a recovered pattern, found one without: run `scanner check` first")
     _refuse_other_file(result)
-    config = ScanConfig.from_dict(result.config)
     found = result.patterns[0]
     play = _replayed_pair(result) if found.mask is None else _replayed_target(result)
     model = Path(model)
     clean = as_clean_set(clean, result.model.class_names, sandbox=sandbox)
-    artifact = read(model)
+    given, config = Given(read(model), model.parent, clean), ScanConfig.from_dict(result.config)
     same_images = result.data is not None and clean.digest == result.data.digest
-    with open_process(sandbox=sandbox) as process:
-        artifact = admitted_by(process, artifact, model.parent)
-        signature = result.model.signature
-        opened = _open(process, artifact, config, clean.shape if signature is None else signature.input_shape)
-        settled = opened.settle(normalisation_of(result))
-        if dependence_reason(result.findings) and settled.facts.signature.batch is None:
-            settled.call_alone()
-        cut = cut_for(settled, result.patterns[0])
-        check_shape(found, cut.shape if cut else settled.facts.signature.input_shape)
-        fitted = clean.fit_to(settled.facts.signature.input_shape)
-        fitted.check_labels(settled.facts.num_classes)
-        images = draw_images(settled, fitted, config)
-        if found.source not in images.drawn.optimise:
+    with reopened(result, given, ModelProcess.open_file, sandbox=sandbox) as again:
+        artifact, opened = again.artifact, again.opened
+        if found.source not in again.images.drawn.optimise:
             raise ReportError(f"expected images of class {found.source}, found too few: add images of that class")
-        file = OriginalFile(settled, cut, artifact.sha256)
-        verification = play(file, images, config, searched_on=same_images)
+        file = OriginalFile(again.settled, cut_for(again.settled, found), artifact.sha256)
+        verification = play(file, again.images, config, searched_on=same_images)
     if artifact.sha256 != result.model.sha256:
         result = _about(artifact, opened, result)
     if not same_images:
@@ -182,7 +167,7 @@ def _told(result: ScanResult, judgement: Judgement) -> ScanResult:
     return replace(result, verdict=judgement.verdict, reasons=judgement.reasons, source=source, target=target)
 
 
-def _about(artifact: Artifact, opened: OpenedFile, result: ScanResult) -> ScanResult:
+def _about(artifact: Artifact, opened: Openable[SettledFile], result: ScanResult) -> ScanResult:
     """The report as one about another file, of which it knows the replay alone."""
     record = model_record(artifact, result.model.class_names)
     searched = f"{result.model.name}, sha256 {result.model.sha256[:16]}"
@@ -213,20 +198,6 @@ def _other_images(clean: CleanSet, verification: Verification) -> str:
     )
 
 
-def _open(process: ModelProcess, artifact: Artifact, config: ScanConfig, shape: tuple[int, int, int]) -> OpenedFile:
-    """The original file alone.
-
-    Raises:
-        ReportError: it has not the output that the report is about.
-    """
-    try:
-        return process.open_file(artifact, config, shape)
-    except AbsentNameError as error:
-        raise ReportError(
-            f"expected a model with output {config.output_name!r}, as the report's had: pass the model of the report"
-        ) from error
-
-
 def _searched(result: ScanResult, config: ScanConfig) -> Searched:
     """What a report holds of its search, with every pair.
 
@@ -253,24 +224,6 @@ def _searched(result: ScanResult, config: ScanConfig) -> Searched:
                 "make the report again"
             )
     return Searched(config.detectors, num_classes, config.cut, result.pairs, result.screens, result.targets)
-
-
-def cut_for(settled: SettledFile, pattern: FoundPattern) -> CutFile | None:
-    """The file cut where the pattern of the report acts; None if that is the image.
-
-    Raises:
-        ReportError: the model cannot be cut there.
-    """
-    if pattern.mask is not None or not DETECTORS[pattern.detector].acts_on_features:
-        return None
-    expected = f"expected a model that can be cut at {pattern.space!r}, as the report's was"
-    try:
-        cut = settled.cut_file(pattern.space)
-    except AbsentNameError as error:
-        raise ReportError(f"{expected}: pass the model of the report") from error
-    if isinstance(cut, str):
-        raise ReportError(f"{expected}: {cut}")
-    return cut
 
 
 def _pair(result: ScanResult) -> PairResult:
@@ -312,40 +265,4 @@ def _replayed_target(result: ScanResult) -> Callable[..., Verification]:
     entry, found = _target(result), result.patterns[0]
     return lambda file, images, config, searched_on: replay_support(
         file, entry, found, images, config, searched_on=searched_on
-    )
-
-
-def check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
-    """Refuse a model on which patterns have another shape.
-
-    Raises:
-        ReportError: the pattern is not one of this model, or none that a search can give.
-    """
-    values = pattern.values.decode()
-    if not np.isfinite(values).all():
-        raise ReportError("expected finite numbers in the report's pattern, found others: run `scanner check` again")
-    found = values.shape
-    if found != shape:
-        on_features = pattern.mask is None and DETECTORS[pattern.detector].acts_on_features
-        places = "features" if on_features else "images"
-        raise ReportError(
-            f"expected a model of {places} {list(found)}, as the report's pattern is, found one of "
-            f"{list(shape)}: pass the model of the report"
-        )
-
-
-def normalisation_of(result: ScanResult) -> Normalisation:
-    """How pixels became model input in the scan of a report that says it."""
-    from backscan.converters import Normalisation
-
-    record = result.preprocessing
-    assert record is not None  # noqa: S101 - checked by the caller
-    return Normalisation(
-        low=record.low,
-        high=record.high,
-        mean=record.mean,
-        std=record.std,
-        channel_order=record.channel_order,
-        pixel_order=record.pixel_order,
-        standardise=record.standardise,
     )

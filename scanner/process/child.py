@@ -327,12 +327,16 @@ class ModelHost:
 
     @_answers(protocol.AddScore)
     def add_score(self, request: protocol.AddScore) -> protocol.Repaired:
-        """Give the file one more output."""
+        """Give the file one more output, and let it act on that."""
+        from backscan.converters.signature.enforced import Reaction, with_reaction
         from backscan.converters.signature.linear_output import with_linear_output
         from backscan.converters.torch_import.stored import with_locations
 
         runtime, function = self.runtime, (request.weights, request.offset)
         file = with_linear_output(self.artifact, runtime.signature, runtime.normalisation, function, request.output)
+        if request.threshold is not None:
+            reaction = Reaction(request.output, request.threshold, request.kept, request.added)
+            file = with_reaction(file, runtime.signature, runtime.normalisation, reaction)
         file = with_locations(file, request.beside) if request.beside else file
         return protocol.Repaired(file.data, dict(file.external), (), (request.output,))
 

@@ -241,6 +241,13 @@ class SettledFile:
         """
         self.line.ask(protocol.CallAlone())
 
+    def read_score(self, images: Images, output: str) -> protocol.Scored:
+        """What an output more holds for images [N, C, H, W] in [0, 1], one number each."""
+        found = self.line.ask(protocol.ReadScore(images, output))
+        if found.scores.shape != (len(images),):
+            raise disbelief("one score per image")
+        return found
+
     def cut_file(self, tensor: str) -> CutFile | str:
         """The original file cut at a tensor, for a replay; or why that cannot be.
 
@@ -254,13 +261,6 @@ class SettledFile:
 @dataclass(frozen=True, slots=True)
 class SettledModel(SettledFile):
     """The original file and its copy, fed with pixels."""
-
-    def read_score(self, images: Images, output: str) -> protocol.Scored:
-        """What an output more holds for images [N, C, H, W] in [0, 1], one number each."""
-        found = self.line.ask(protocol.ReadScore(images, output))
-        if found.scores.shape != (len(images),):
-            raise disbelief("one score per image")
-        return found
 
     def add_score(self, request: protocol.AddScore) -> protocol.Repaired:
         """The file with one more output; the opened one stays as it is.

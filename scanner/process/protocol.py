@@ -436,6 +436,12 @@ class AddScore(Request[Repaired, None]):
     """Name of the output."""
     beside: str = ""
     """Name that external data shall have; empty keeps its names."""
+    threshold: float | None = None
+    """Score above which the file acts; None only tells the score."""
+    kept: Floats | None = None
+    """Share of each pixel that is kept then, [C, H, W]; None for a class more that rejects the image."""
+    added: Floats | None = None
+    """What is added to it then, [C, H, W]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ class Method:
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "unlearn": Method("backscan.scanner.repair.training:unlearn"),
+        "minimax": Method("backscan.scanner.repair.minimax:minimax"),
         "prune": Method("backscan.scanner.repair.pruning:prune", needs_pattern=True),
+        "fine-pruning": Method("backscan.scanner.repair.pruning:fine_prune"),
         "fine-tune": Method("backscan.scanner.repair.training:fine_tune"),
         "cut-gate": Method(""),
     }

@@ -10,6 +10,7 @@ from torch import Tensor
 from backscan.converters.errors import ConverterError
 from backscan.converters.torch_import.trainable import Layer
 from backscan.scanner.repair.lesson import Lesson, Pattern, parts
+from backscan.scanner.repair.training import fine_tune
 
 _MOST_PRUNED = 0.3
 """Largest share of all channels that is tried."""
@@ -42,6 +43,34 @@ def prune(lesson: Lesson) -> dict[str, Tensor]:
         if success <= 1 / num_classes:
             break
     return best
+
+
+def fine_prune(lesson: Lesson) -> dict[str, Tensor]:
+    """Fine-Pruning, as a comparison: channels of the last layer that clean images move least go, then fine-tuning.
+
+    As many go as cost a point of accuracy at most; they are taken out again after the training.
+
+    Raises:
+        ConverterError: the model has no layer with channels.
+    """
+    layers = lesson.copy.layers()[-1:]
+    if not layers:
+        raise ConverterError("expected convolutions whose channels can be pruned, found none: use --method unlearn")
+    (strengths,) = _strengths(lesson, layers, lesson.images[:512])
+    order = [(0, int(row)) for row in strengths.mean(dim=0).argsort()]
+    least, best, gone = (
+        _accuracy(lesson, lesson.copy.weights) - _LOSS,
+        dict(lesson.copy.weights),
+        list[tuple[int, int]](),
+    )
+    most = len(order) - 1  # something has to be left
+    for count in sorted({min(most, round(len(order) * step / _TRIALS)) for step in range(1, _TRIALS)} - {0}):
+        weights = _without(lesson, layers, order[:count])
+        if _accuracy(lesson, weights) < least:
+            break
+        best, gone = weights, order[:count]
+    tuned = fine_tune(lesson, best)
+    return _without(lesson, layers, gone, tuned)
 
 
 def _driven(lesson: Lesson, layers: tuple[Layer, ...], pattern: Pattern) -> list[tuple[int, int]]:
@@ -77,9 +106,11 @@ def _strengths(lesson: Lesson, layers: tuple[Layer, ...], images: Tensor) -> lis
     return [torch.cat(each) for each in held]
 
 
-def _without(lesson: Lesson, layers: tuple[Layer, ...], gone: list[tuple[int, int]]) -> dict[str, Tensor]:
-    """The weights with the rows of some channels at 0."""
-    weights = {name: values.clone() for name, values in lesson.copy.weights.items()}
+def _without(
+    lesson: Lesson, layers: tuple[Layer, ...], gone: list[tuple[int, int]], held: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """The weights, or the given ones, with the rows of some channels at 0."""
+    weights = {name: values.clone() for name, values in (held or lesson.copy.weights).items()}
     for place, layer in enumerate(layers):
         chosen = [row for where, row in gone if where == place]
         for key in layer.tensors if chosen else ():
@@ -90,12 +121,16 @@ def _without(lesson: Lesson, layers: tuple[Layer, ...], gone: list[tuple[int, in
 
 def _rates(lesson: Lesson, weights: Mapping[str, Tensor], pattern: Pattern) -> tuple[float, float]:
     """Success of the pattern and clean accuracy on the images of the repair."""
+    moved = _decided(lesson, weights, pattern.embed(lesson.images[lesson.carriers()]))
+    success = torch.eq(moved, -1 if lesson.target is None else lesson.target).float().mean()
+    return float(success), _accuracy(lesson, weights)
 
-    def decide(images: Tensor) -> Tensor:
-        return torch.cat([lesson.copy.log_posterior(part, weights).argmax(dim=1) for part in parts(images)])
 
+def _accuracy(lesson: Lesson, weights: Mapping[str, Tensor]) -> float:
+    """Share of the images of the repair that are decided as what they are."""
+    return float(torch.eq(_decided(lesson, weights, lesson.images), lesson.labels).float().mean())
+
+
+def _decided(lesson: Lesson, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
     with torch.no_grad():
-        moved = decide(pattern.embed(lesson.images[lesson.carriers()]))
-        success = torch.eq(moved, -1 if lesson.target is None else lesson.target).float().mean()
-        accuracy = torch.eq(decide(lesson.images), lesson.labels).float().mean()
-    return float(success), float(accuracy)
+        return torch.cat([lesson.copy.log_posterior(part, weights).argmax(dim=1) for part in parts(images)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -23,19 +23,51 @@ def unlearn(lesson: Lesson) -> Weights:
     return _train(lesson, planted=True)
 
 
-def fine_tune(lesson: Lesson) -> Weights:
-    """Weights trained on the clean images alone."""
-    return _train(lesson, planted=False)
+def fine_tune(lesson: Lesson, start: Mapping[str, Tensor] | None = None) -> Weights:
+    """Weights trained on the clean images alone, from those of the file or from others."""
+    return _train(lesson, planted=False, start=start)
 
 
-def _train(lesson: Lesson, *, planted: bool) -> Weights:
-    weights = {name: held.clone().requires_grad_() for name, held in lesson.copy.weights.items()}
-    optimiser = torch.optim.Adam(weights.values(), lr=_RATE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _fall(step, lesson.steps))
-    teacher, generator = lesson.teacher(), lesson.generator()
+class Course:
+    """Weights on their way: what is learnt of each batch, in steps that shorten."""
+
+    def __init__(self, lesson: Lesson, start: Mapping[str, Tensor] | None = None) -> None:
+        held = lesson.copy.weights if start is None else start
+        self._lesson, self._teacher = lesson, lesson.teacher()
+        self.weights = {name: values.clone().requires_grad_() for name, values in held.items()}
+        """Weights by name."""
+        self._optimiser = torch.optim.Adam(self.weights.values(), lr=_RATE)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _fall(step, lesson.steps))
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Log-posteriors [N, K] of images under the weights as they are now."""
+        return self._lesson.copy.log_posterior(images, self.weights)
+
+    def learn(self, scores: Tensor, chosen: Tensor) -> None:
+        """A step towards what images are, and what the untouched copy says of them without a pattern.
+
+        Args:
+            scores: Log-posteriors [N, K], of `scores`.
+            chosen: Places of the clean images that they come from, [N].
+        """
+        loss = F.nll_loss(scores, self._lesson.labels[chosen])
+        loss = loss + F.kl_div(scores, self._teacher[chosen], log_target=True, reduction="batchmean")
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self._schedule.step()
+
+    @property
+    def learnt(self) -> Weights:
+        """The weights."""
+        return {name: held.detach() for name, held in self.weights.items()}
+
+
+def _train(lesson: Lesson, *, planted: bool, start: Mapping[str, Tensor] | None = None) -> Weights:
+    course, generator = Course(lesson, start), lesson.generator()
     everything = torch.arange(len(lesson.images), device=lesson.images.device)
     carriers = lesson.carriers() if planted else everything[:0]
-    planting = _planting(lesson, weights) if planted else None
+    planting = _planting(lesson, course.weights) if planted else None
     attacked = batches(carriers, lesson.steps, generator) if planted else iter([])
     for clean in batches(everything, lesson.steps, generator):
         images, chosen = lesson.images[clean], clean
@@ -43,14 +75,8 @@ def _train(lesson: Lesson, *, planted: bool) -> Weights:
             carrying = next(attacked)
             varied = next(planting).varied(lesson.images[carrying], generator)
             images, chosen = torch.cat([images, varied]), torch.cat([clean, carrying])
-        scores = lesson.copy.log_posterior(images, weights)
-        loss = F.nll_loss(scores, lesson.labels[chosen])
-        loss = loss + F.kl_div(scores, teacher[chosen], log_target=True, reduction="batchmean")
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-    return {name: held.detach() for name, held in weights.items()}
+        course.learn(course.scores(images), chosen)
+    return course.learnt
 
 
 def _fall(step: int, steps: int) -> float:

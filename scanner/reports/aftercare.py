@@ -13,7 +13,7 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.reports.markup import plain
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import counted, number, percent
-from backscan.scanner.results import GuardResult, RepairResult, ScreenResult, Verdict, to_json
+from backscan.scanner.results import FoundPattern, GuardResult, RepairResult, ScreenResult, Verdict, to_json
 
 _TEST = "no-backdoor-detected-or-repaired"
 _MOST_NAMED = 20
@@ -54,6 +54,22 @@ class Sheet:
     """The result itself."""
     grids: Sequence[Grid] = ()
     """Tables, after the facts."""
+    figures: Sequence[Figure] = ()
+    """Pictures, for pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing and pictures beside it, with what they show."""
+
+    heading: str
+    """What it is about."""
+    pattern: FoundPattern
+    """What is drawn."""
+    pictures: Sequence[tuple[str, str]]
+    """Base64 PNG and what it shows."""
+    caption: str
+    """Below it."""
 
 
 def repair_sheet(result: RepairResult) -> Sheet:
@@ -110,10 +126,18 @@ def guard_sheet(result: GuardResult) -> Sheet:
         ("threshold", f"{number(result.threshold)}, set for {percent(result.rate)} false alarms"),
         ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
         ("caught with the pattern", f"{percent(result.caught)} of {result.num_planted} held-out source images"),
+        *_enforced(result),
         ("cost", f"{number(result.microseconds)} µs an image; the model takes {number(result.microseconds_without)}"),
     ]
     state = "guarded" if result.after else "not guarded"
     return Sheet(f"{state}: {result.before.name}", result.reasons, facts, {}, result)
+
+
+def _enforced(result: GuardResult) -> list[tuple[str, str]]:
+    if result.enforce is None:
+        return []
+    told = f"{percent(result.success_before)} before, {percent(result.success_after)} after"
+    return [("enforced", result.enforce), ("source images with the pattern at the target", told)]
 
 
 def _pattern(result: RepairResult) -> str:
@@ -192,11 +216,13 @@ def as_page(sheet: Sheet) -> str:
         for heading, items in sheet.lists.items()
         if items
     )
+    rest += "".join(map(_drawn, sheet.figures))
     reasons = "".join(f"<p>{_safe(sentence)}</p>" for sentence in sheet.sentences)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">\n"
         f"<title>{_safe(sheet.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"<section><h1>{_safe(sheet.title)}</h1>{reasons}</section>\n"
         f"<section><h2>What was measured</h2><table><tbody>\n{rows}</tbody></table></section>\n"
@@ -211,6 +237,23 @@ def _grid(grid: Grid) -> str:
     return (
         f'<section><h2>{_safe(grid.caption)}</h2><div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>\n{rows}</tbody></table></div></section>\n"
+    )
+
+
+def _drawn(figure: Figure) -> str:
+    """A figure as part of a page."""
+    from backscan.scanner.reports.plots import pattern_picture  # no other form draws
+
+    drawing = pattern_picture(figure.pattern, prefix=f"p{figure.pattern.source}-{figure.pattern.target}-")
+    pictures = "".join(
+        f'<figure><img src="data:image/png;base64,{html.escape(png)}" alt="{_safe(told)}">'
+        f"<figcaption>{_safe(told)}</figcaption></figure>"
+        for png, told in figure.pictures
+    )
+    return (
+        f'<section><h2>{_safe(figure.heading)}</h2><div class="pair"><figure class="picture">{drawing}'
+        f'<figcaption>{_safe(figure.caption)}</figcaption></figure><div class="examples">{pictures}</div></div>'
+        "</section>\n"
     )
 
 

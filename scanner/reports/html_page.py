@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from backscan.scanner.reports import html_tables, plots
+from backscan.scanner.reports import fragile, html_tables, plots
 from backscan.scanner.reports.basis import deciding, rests_on_statistics
 from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.extent import route
@@ -131,6 +131,7 @@ def _view(result: ScanResult, index: int, *, of: int) -> dict[str, Any]:
         "by_targets": by_targets,
         "rests": rests_on_statistics(result),
         "candidates": html_tables.candidates(result),
+        "fragile": _fragile(result),
         "tables": html_tables.facts(result),
     }
 
@@ -160,6 +161,16 @@ def _pattern(result: ScanResult, found: FoundPattern, prefix: str) -> dict[str, 
         "description": description,
         "caption": caption,
         "size": pattern_in_words(result, found),
+    }
+
+
+def _fragile(result: ScanResult) -> dict[str, Any]:
+    """The pairs closest to confusion, with what they are."""
+    return {
+        "title": fragile.TITLE,
+        "note": f"{fragile.ADVICE.replace('`', '')}{fragile.left_out(result)}",
+        "columns": fragile.COLUMNS,
+        "rows": [{"chosen": False, "cells": cells} for cells in fragile.rows(result)],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from backscan.scanner.reports import fragile
 from backscan.scanner.reports.blocks import block_picture
 from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.extent import route
@@ -54,9 +55,18 @@ def _section(result: ScanResult, summary: Summary) -> Iterator[str]:
     yield from _facts("Detectors", summary.detectors)
     yield from _facts("Checks", summary.checks)
     yield from _bullets("Tested", summary.tested)
+    yield from _fragile(result)
     ended = f", {moment(result).replace('T', ' ')} UTC" if moment(result) else ""
     yield f"sha256 {code(result.model.sha256)}, backscan {code(result.provenance.version)}{ended}"
     yield from ("", block(result.provenance.command), "", "</details>", "")
+
+
+def _fragile(result: ScanResult) -> Iterator[str]:
+    if rows := fragile.rows(result):
+        yield from (f"### {fragile.TITLE}", "", f"{fragile.ADVICE}{plain(fragile.left_out(result))}", "")
+        yield from (f"| {' | '.join(fragile.COLUMNS)} |", "| --- | --- | --- |")
+        yield from (f"| {' | '.join(map(plain, cells))} |" for cells in rows)
+        yield ""
 
 
 def _facts(title: str, facts: Sequence[Fact]) -> Iterator[str]:

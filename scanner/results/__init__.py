@@ -25,6 +25,7 @@ from backscan.scanner.results.evidence import (
     GraphFinding,
     Verification,
 )
+from backscan.scanner.results.fragile import FragilePair, FragileResult, commonality_of, fragile_pairs
 from backscan.scanner.results.inference import (
     IMAGE,
     LIMITS_OF_TRANSFERABILITY,

@@ -95,8 +95,14 @@ class GuardResult:
     """Held-out source images that the recovered pattern was added to."""
     caught: float | None = None
     """Share of them above the threshold."""
+    enforce: str | None = None
+    """What the file does with suspicious images: `reject`, a class more, or `without`, the pattern taken off."""
+    success_before: float | None = None
+    """Share of images with the pattern decided as the target, before; None where nothing is enforced."""
+    success_after: float | None = None
+    """The same of the file that acts."""
     microseconds: float | None = None
-    """Time of the output, an image."""
+    """Time of the output, an image; None where the decisions need it, so that the file has none without it."""
     microseconds_without: float | None = None
     """Time of the model without it, an image."""
     schema_version: str = GUARD_SCHEMA

@@ -24,6 +24,8 @@ from backscan.scanner.results import (
     DormantUnits,
     EncodedArray,
     FileRecord,
+    FragilePair,
+    FragileResult,
     GuardResult,
     IndividualSize,
     IndividualStatus,
@@ -99,6 +101,16 @@ COMPARED = ComparisonResult(
     significance=0.05,
     spaces=(ComparedSpace("pairwise", 20, 1.1, 0.2, (ComparedPair(1, 2, 1.0, 0.3, 0.3, 6.0, 0.1, 0.01, True),)),),
 )
+FRAGILE = FragileResult(
+    model=examples.detected(3).model,
+    provenance=examples.detected(3).provenance,
+    reasons=("why",),
+    pairs=(FragilePair(examples.detected(3).patterns[0], 0.7, 0.8, 4, 0.75, (), (0.5,)),),
+    goal_rate=0.8,
+    left_out=2,
+    num_exported=40,
+    exported_to="more",
+)
 WHERE_ASKED_FOR = (
     DormantUnits(dormant=3, tried=2, deciding=1, searched=1, obstacle="the time was up"),
     SupportRecord(
@@ -111,6 +123,8 @@ WHERE_ASKED_FOR = (
         rate_elsewhere=0.1,
     ),
     IndividualSize(IndividualStatus.FOUND, size=0.5, error=0.1, common_size=0.7, images=(0.0, 0.4, 0.5)),
+    FRAGILE,
+    *FRAGILE.pairs,
     REPAIRED,
     REPAIRED.measures,
     GuardResult(FILE, 1, 2, 0.01, 300, ("why",), after=FILE, threshold=0.4, alarms_on_clean=2, interval=(0.001, 0.02)),

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from backscan.converters.errors import ConverterError
 from backscan.converters.intake.artifact import Artifact, artifact_from_bytes, read_artifact, with_external
 from backscan.converters.ort_classifier import open_runtime
 from backscan.converters.signature.signature import pixel_normalisation, read_signature
-from backscan.converters.torch_import.stored import stored_names, write_weights
+from backscan.converters.torch_import.stored import differences, stored_names, write_weights
 from backscan.converters.torch_import.trainable import TrainableClassifier, import_trainable
 from tests.exports import export
 from tests.planted import convolutional, external_weight, linear_softmax
@@ -212,3 +212,38 @@ def test_names_and_shapes_that_the_file_lacks_are_refused() -> None:
     for name, shape in (("nothing", (2,)), ("bias", (5,))):
         with pytest.raises(ConverterError, match="expected a stored tensor"):
             write_weights(artifact, {name: np.zeros(shape, np.float32)})
+
+
+def gated(threshold: float, *, constant: str = "", read_by: str = "gate") -> Artifact:
+    """Scores with a gate, which one node may read from a constant instead."""
+    arrays = {"threshold": np.array([threshold], np.float32), "other": np.ones(1, np.float32)}
+    arrays |= {constant: np.zeros(1, np.float32)} if constant else {}
+    given = {"gate": ["image", "threshold"], "scale": ["open", "other"]}
+    if constant:
+        given[read_by][1] = constant
+    nodes = [
+        helper.make_node("Sub", given["gate"], ["open"], name="gate"),
+        helper.make_node("Mul", given["scale"], ["scores"], name="scale"),
+    ]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("image", "scores")]
+    graph = helper.make_graph(
+        nodes, "gated", ends[:1], ends[1:], [numpy_helper.from_array(v, k) for k, v in arrays.items()]
+    )
+    return artifact_from_bytes("m.onnx", helper.make_model(graph).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("after", "nodes", "elsewhere"),
+    [
+        (gated(0.5), (), False),
+        (gated(0.5, constant="held"), (), True),
+        (gated(0.5, constant="held"), ("gate",), False),
+        (gated(0.5, constant="held"), ("scale",), True),
+        (gated(0.5, constant="held", read_by="scale"), ("gate",), True),
+    ],
+)
+def test_nodes_that_are_named_may_change_with_their_constants_and_nothing_else(
+    after: Artifact, nodes: tuple[str, ...], elsewhere: bool
+) -> None:
+    assert differences(gated(0.5), after, but=nodes) == ((), elsewhere)
+    assert differences(gated(0.6), after, but=nodes) == (("threshold",), elsewhere)

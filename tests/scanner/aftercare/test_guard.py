@@ -11,6 +11,7 @@ import pytest
 from backscan.kernels.embedding import add
 from backscan.scanner.aftercare.guard import Guard, threshold_for
 from backscan.scanner.aftercare.screening import screen_images
+from backscan.scanner.aftercare.subject import places_of
 from backscan.scanner.cli.app import main
 from backscan.scanner.errors import OptionError, ReportError
 from backscan.scanner.images.cleanset import CleanSet
@@ -139,6 +140,20 @@ def test_images_of_another_shape_are_refused() -> None:
 
 def as_set(images: np.ndarray) -> CleanSet:
     return CleanSet.from_arrays(np.moveaxis(images, 1, -1))
+
+
+def test_with_labels_the_threshold_is_that_of_the_guard() -> None:
+    report, labels = report_of(chessboard()), np.arange(400) % 5
+    clean = CleanSet.from_arrays(np.moveaxis(natural(400), 1, -1), labels)
+    drawn = clean.draw(labels, images_per_class=50, seed=0, num_classes=5)
+    guard = Guard(report, clean.images[places_of(drawn.optimise)])
+    expected = threshold_for(guard.pattern_score(clean.images[places_of(drawn.held_out)]), 0.05)
+    halves = threshold_for(Guard(report, clean.images[::2]).pattern_score(clean.images[1::2]), 0.05)
+    assert expected is not None
+    assert halves is not None
+    assert halves.value != expected.value
+    found = screen_images(as_set(natural(3, 7)), replace(report, config={"images_per_class": 50}), clean, rate=0.05)
+    assert found.threshold == expected.value
 
 
 def test_the_images_that_carry_it_are_listed_strongest_first() -> None:

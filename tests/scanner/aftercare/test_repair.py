@@ -15,15 +15,17 @@ import pytest
 from onnx import helper, numpy_helper
 
 from backscan.converters.intake.artifact import read_artifact, with_external
+from backscan.scanner.aftercare.attempt import Attempt
 from backscan.scanner.aftercare.guarding import guard_model
 from backscan.scanner.aftercare.options import RepairOptions
-from backscan.scanner.aftercare.repair import lost, repair, still_works
+from backscan.scanner.aftercare.repair import differs, lost, repair, still_works
 from backscan.scanner.cli.aftercare import exit_code
 from backscan.scanner.cli.app import main
 from backscan.scanner.errors import NoVerdictError, OptionError, ReportError, UserError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
+from backscan.scanner.process.protocol import Difference, Repaired
 from backscan.scanner.reports import render
 from backscan.scanner.reports.aftercare import FORMS, form_of, guard_sheet, repair_sheet
 from backscan.scanner.results import (
@@ -38,7 +40,7 @@ from backscan.scanner.results import (
 from tests.planted import shortcut
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, write_images
 
-FEW_STEPS = RepairOptions(steps=60)
+FEW_STEPS = RepairOptions(method="unlearn", steps=60)
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +165,19 @@ def test_plain_fine_tuning_is_not_believed_and_overwrites_nothing(case: Case) ->
 
 
 @pytest.mark.usefixtures("second_scan")
+def test_minimax_leaves_the_pattern_without_effect(case: Case) -> None:
+    result = case.repaired(RepairOptions(method="minimax", steps=60))
+    assert result.believed, result.reasons
+    assert result.measures is not None
+    assert result.measures.success_before is not None
+    assert result.measures.success_before > 0.8
+    assert result.measures.success_after == 0.0
+    assert result.measures.accuracy_after > 0.95
+
+
+@pytest.mark.usefixtures("second_scan")
 def test_a_blind_repair_measures_no_pattern(case: Case) -> None:
-    result = case.repaired(RepairOptions(steps=10), patterns=(), verdict=Verdict.INCONCLUSIVE)
+    result = case.repaired(RepairOptions(method="unlearn", steps=10), patterns=(), verdict=Verdict.INCONCLUSIVE)
     assert result.detector is None
     assert result.measures is not None
     assert result.measures.success_after is None
@@ -187,6 +200,14 @@ def test_a_switch_in_the_graph_is_cut_out(case: Case) -> None:
     assert result.tensors == ()
     assert result.measures is not None
     assert result.measures.changed == 0.0
+
+
+def test_a_cut_gate_changes_only_what_it_lists(case: Case) -> None:
+    answer = Repaired(b"", {}, tensors=(), nodes=("add",))
+    attempt = Attempt(read_artifact(case.model, max_bytes=1 << 20), answer)
+    assert differs(Difference((), elsewhere=False), attempt) == []
+    for other in (Difference((), elsewhere=True), Difference(("matrix",), elsewhere=False)):
+        assert differs(other, attempt) == ["the repaired file differs in more than what the repair names"]
 
 
 @pytest.mark.parametrize(("fell", "num_failures"), [(0.0, 0), (0.01, 0), (0.03, 1)])
@@ -239,6 +260,22 @@ def test_a_guarded_file_scores_images_and_decides_as_before(case: Case, external
     assert (case.out.parent / "repaired.onnx.data").is_file() == external
     sheet = guard_sheet(result)
     assert all("0 of 40" in form(sheet) or "of 40" in form(sheet) for form in (FORMS[".md"], FORMS[".html"]))
+
+
+@pytest.mark.parametrize("enforce", ["reject", "without"])
+def test_a_guard_that_acts_takes_the_pattern_its_effect(case: Case, enforce: str) -> None:
+    report = with_pattern(case.report, 8)
+    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False, enforce=enforce)
+    assert result.threshold is not None
+    assert (result.success_before, result.caught) == (1.0, 1.0)
+    assert result.success_after == 0.0
+    before, after = (onnxruntime.InferenceSession(file) for file in (case.model, case.out))
+    images = np.moveaxis(np.load(case.images)["x"], -1, 1)
+    decided = [each.run(["scores"], {"image": images})[0].argmax(axis=1) for each in (before, after)]
+    assert (decided[0] != decided[1]).mean() < 0.15
+    assert "enforced" in FORMS[".txt"](guard_sheet(result))
+    with pytest.raises(OptionError, match="--enforce to be one of reject, without"):
+        guard_model(case.model, case.images, case.out, report, enforce="magic")
 
 
 def with_pattern(report: ScanResult, factor: float) -> ScanResult:
@@ -355,5 +392,7 @@ def test_the_command_in_the_sandbox_with_external_data(
     assert (folder / "weights.bin").read_bytes() == artifact.external["weights.bin"]
     assert (folder / "repaired.onnx.data").is_file()
     onnx.checker.check_model(str(case.out))
-    assert "repaired and believed" in (folder / "repair.md").read_text()
+    written = (folder / "repair.md").read_text()
+    assert "repaired and believed" in written
+    assert "| method | minimax |" in written  # the default
     assert "repaired and believed" in shown.out
