@@ -35,6 +35,7 @@ from backscan.scanner.results import (
     find_target,
     is_possible,
 )
+from backscan.scanner.search.spaces import SPACES, change_of
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, Normalisation
@@ -137,7 +138,7 @@ def verify(result: ScanResult, model: Path | str, clean: CleanSet | Path | str, 
         images = draw_images(settled, fitted, config)
         if found.source not in images.drawn.optimise:
             raise ReportError(f"expected images of class {found.source}, found too few: add images of that class")
-        file = OriginalFile(settled, cut, artifact.sha256)
+        file = OriginalFile(settled, cut, artifact.sha256, found.space)
         verification = play(file, images, config, searched_on=same_images)
     if artifact.sha256 != result.model.sha256:
         result = _about(artifact, opened, result)
@@ -316,7 +317,7 @@ def _replayed_target(result: ScanResult) -> Callable[..., Verification]:
 
 
 def check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
-    """Refuse a model on which patterns have another shape.
+    """Refuse a model of images, or of features, of a shape on which patterns have another one.
 
     Raises:
         ReportError: the pattern is not one of this model, or none that a search can give.
@@ -324,10 +325,12 @@ def check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
     values = pattern.values.decode()
     if not np.isfinite(values).all():
         raise ReportError("expected finite numbers in the report's pattern, found others: run `scanner check` again")
+    on_features = pattern.mask is None and DETECTORS[pattern.detector].acts_on_features
+    if not on_features and pattern.mask is None:
+        shape = change_of(pattern.space).pattern_shape(shape)
     found = values.shape
     if found != shape:
-        on_features = pattern.mask is None and DETECTORS[pattern.detector].acts_on_features
-        places = "features" if on_features else "images"
+        places = "features" if on_features else "images" if pattern.space not in SPACES else "patterns"
         raise ReportError(
             f"expected a model of {places} {list(found)}, as the report's pattern is, found one of "
             f"{list(shape)}: pass the model of the report"
