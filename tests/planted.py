@@ -224,7 +224,7 @@ def led_along(ways: Images, base: Images, amplitude: float, *, source: int = 1, 
 def images_along(ways: Images, base: Images, amplitude: float) -> tuple[Images, NDArray[np.int64]]:
     """Images that `led_along` classifies rightly, and their labels: a class is the base and some of its way."""
     labels = np.repeat(np.arange(NUM_ALONG), 20)
-    noise = np.random.default_rng(0).uniform(-0.003, 0.003, (len(labels), *base.shape))
+    noise = np.random.default_rng(0).uniform(-0.001, 0.001, (len(labels), *base.shape))
     return (base + amplitude * ways[1 + labels] + noise).astype(np.float32), labels
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from backscan.scanner.results import SpaceRecord
 from backscan.scanner.search.spaces.additive import Additive
 from backscan.scanner.search.spaces.base import Change, Shape, Space, other_places, picture
+from backscan.scanner.search.spaces.colour import Colour
 from backscan.scanner.search.spaces.features import Features
 from backscan.scanner.search.spaces.image import BoxedImage, ClippedImage
 from backscan.scanner.search.spaces.multiplicative import Multiplicative
@@ -29,7 +30,13 @@ __all__ = [
     "picture",
 ]
 
-SPACES: Mapping[str, Change] = MappingProxyType({"additive": Additive(), "multiplicative": Multiplicative()})
+SPACES: Mapping[str, Change] = MappingProxyType(
+    {
+        "additive": Additive(),
+        "multiplicative": Multiplicative(),
+        "colour": Colour(),
+    }
+)
 """Ways in which a common pattern changes images, by the name that `--space` has for them."""
 
 

@@ -27,8 +27,8 @@ OTHERS = [name for name in SPACES if name != "additive"]
 def ways_of(name: str) -> tuple[np.ndarray, np.ndarray, float]:
     """What each number of a pattern changes of an image, that image, and how much of it the classes have."""
     rows, columns = np.indices(SHAPE[1:])
-    phases = np.arange(SHAPE[0])[:, None, None]
-    base = (0.5 + 0.2 * np.sin(2 * np.pi * (rows + 2 * columns) / 7 + 2 * phases)).astype(np.float32)
+    channels = np.arange(SHAPE[0])[:, None, None]  # each of a texture of its own
+    base = (0.5 + 0.2 * np.sin(2 * np.pi * ((1 + channels) * rows + 2 * columns) / 7)).astype(np.float32)
     change, step = SPACES[name], np.float32(1e-2)
     units = np.eye(int(np.prod(change.pattern_shape(SHAPE))), dtype=np.float32).reshape(
         -1, *change.pattern_shape(SHAPE)

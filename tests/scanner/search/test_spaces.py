@@ -92,9 +92,16 @@ def case(name: str) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     return torch.tensor(weights, dtype=torch.float32), torch.tensor(image, dtype=torch.float32), slope
 
 
+def of_colour(weights, image):
+    """w_d . x_c for every entry of the matrix, and the sum of w_d for the offset."""
+    mixed = np.einsum("dhw,chw->dc", weights, image)
+    return weights, image, np.concatenate([mixed, weights.sum(axis=(1, 2))[:, None]], axis=1)
+
+
 PAPER = {
     "additive": lambda weights, image: (weights, image, weights),
     "multiplicative": lambda weights, image: (weights, image, weights * image),
+    "colour": of_colour,
 }
 
 
