@@ -13,6 +13,7 @@ from backscan.scanner.search.spaces.additive import Additive
 from backscan.scanner.search.spaces.base import Change, Shape, Space, other_places, picture
 from backscan.scanner.search.spaces.colour import Colour
 from backscan.scanner.search.spaces.features import Features
+from backscan.scanner.search.spaces.frequency import Frequency
 from backscan.scanner.search.spaces.image import BoxedImage, ClippedImage
 from backscan.scanner.search.spaces.multiplicative import Multiplicative
 
@@ -35,6 +36,7 @@ SPACES: Mapping[str, Change] = MappingProxyType(
         "additive": Additive(),
         "multiplicative": Multiplicative(),
         "colour": Colour(),
+        "frequency": Frequency(),
     }
 )
 """Ways in which a common pattern changes images, by the name that `--space` has for them."""

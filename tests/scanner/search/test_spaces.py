@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 
 from backscan.scanner.results import PairStatus
@@ -98,10 +99,16 @@ def of_colour(weights, image):
     return weights, image, np.concatenate([mixed, weights.sum(axis=(1, 2))[:, None]], axis=1)
 
 
+def of_frequency(weights, image):
+    """The coefficients of the weights."""
+    return weights, image, scipy.fft.dctn(weights, axes=(1, 2), norm="ortho")[:, :3, :3]
+
+
 PAPER = {
     "additive": lambda weights, image: (weights, image, weights),
     "multiplicative": lambda weights, image: (weights, image, weights * image),
     "colour": of_colour,
+    "frequency": of_frequency,
 }
 
 
