@@ -16,6 +16,7 @@ from backscan.scanner.search.spaces.features import Features
 from backscan.scanner.search.spaces.frequency import Frequency
 from backscan.scanner.search.spaces.image import BoxedImage, ClippedImage
 from backscan.scanner.search.spaces.multiplicative import Multiplicative
+from backscan.scanner.search.spaces.sinusoidal import Sinusoidal
 
 __all__ = [
     "SPACES",
@@ -37,6 +38,7 @@ SPACES: Mapping[str, Change] = MappingProxyType(
         "multiplicative": Multiplicative(),
         "colour": Colour(),
         "frequency": Frequency(),
+        "sinusoidal": Sinusoidal(),
     }
 )
 """Ways in which a common pattern changes images, by the name that `--space` has for them."""

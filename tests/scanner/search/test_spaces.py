@@ -104,11 +104,20 @@ def of_frequency(weights, image):
     return weights, image, scipy.fft.dctn(weights, axes=(1, 2), norm="ortho")[:, :3, :3]
 
 
+def of_sinusoidal(weights, image):
+    """The product of the weights with each wave: four frequencies of nine lines, then five of twelve columns."""
+    lines, columns = np.indices(weights.shape[1:])
+    turns = [2 * np.pi * k * lines / 9 for k in (1, 2, 3, 4)] + [2 * np.pi * k * columns / 12 for k in (1, 2, 3, 4, 5)]
+    waves = np.stack([wave(turn) for turn in turns for wave in (np.sin, np.cos)]) * np.sqrt(2 / weights.size)
+    return weights, image, np.einsum("khw,chw->k", waves, weights)
+
+
 PAPER = {
     "additive": lambda weights, image: (weights, image, weights),
     "multiplicative": lambda weights, image: (weights, image, weights * image),
     "colour": of_colour,
     "frequency": of_frequency,
+    "sinusoidal": of_sinusoidal,
 }
 
 
