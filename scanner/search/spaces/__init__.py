@@ -17,6 +17,7 @@ from backscan.scanner.search.spaces.frequency import Frequency
 from backscan.scanner.search.spaces.image import BoxedImage, ClippedImage
 from backscan.scanner.search.spaces.multiplicative import Multiplicative
 from backscan.scanner.search.spaces.sinusoidal import Sinusoidal
+from backscan.scanner.search.spaces.warp import Warp
 
 __all__ = [
     "SPACES",
@@ -39,6 +40,7 @@ SPACES: Mapping[str, Change] = MappingProxyType(
         "colour": Colour(),
         "frequency": Frequency(),
         "sinusoidal": Sinusoidal(),
+        "warp": Warp(),
     }
 )
 """Ways in which a common pattern changes images, by the name that `--space` has for them."""

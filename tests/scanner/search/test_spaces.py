@@ -112,12 +112,23 @@ def of_sinusoidal(weights, image):
     return weights, image, np.einsum("khw,chw->k", waves, weights)
 
 
+def of_warp(weights, image):
+    """Where it gets lighter downwards, a displacement downwards adds light; the field is torch's bicubic."""
+    weights[:, [0, 1, 2, -3, -2, -1]], weights[:, :, [0, 1, 2, -3, -2, -1]] = 0.0, 0.0
+    image = np.broadcast_to(0.2 + 0.05 * np.arange(12)[:, None], image.shape)
+    points = torch.eye(16).reshape(16, 1, 4, 4)
+    field = torch.nn.functional.interpolate(points, (12, 12), mode="bicubic", align_corners=True).numpy()
+    down = np.einsum("phw,hw->p", field[:, 0], 0.05 * weights[0]).reshape(4, 4)
+    return weights, image, np.stack([down, 0 * down])
+
+
 PAPER = {
     "additive": lambda weights, image: (weights, image, weights),
     "multiplicative": lambda weights, image: (weights, image, weights * image),
     "colour": of_colour,
     "frequency": of_frequency,
     "sinusoidal": of_sinusoidal,
+    "warp": of_warp,
 }
 
 
