@@ -31,7 +31,7 @@ def infer(pairs: Sequence[PairResult], searched: Searched, config: ScanConfig) -
     """Whether the most extreme pair is abnormal among the others (XMK section 3.1.3)."""
     from backscan.scanner.inference.variants import infer_pairs
 
-    space = SPACES[config.space].name
+    space = SPACES[config.space].words.name
     return infer_pairs(pairs, config, searched.num_classes, detector=NAME, space=space, screen=searched.screen(NAME))
 
 

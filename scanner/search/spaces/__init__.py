@@ -53,7 +53,4 @@ def change_of(space: str) -> Change:
 
 def in_words(space: str) -> SpaceRecord | None:
     """What reports say of an entry; None of the default, which is what they say without."""
-    change = SPACES[space]
-    if space == "additive":
-        return None
-    return SpaceRecord(change.name, change.about, change.unit, change.limit, change.card_about)
+    return None if space == "additive" else SPACES[space].words

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.embedding import add
+from backscan.scanner.results import SpaceRecord
 from backscan.scanner.search.spaces.base import Array, Shape, even_grey, other_places
 
 if TYPE_CHECKING:
@@ -17,16 +18,23 @@ if TYPE_CHECKING:
 _LARGEST_SHARE = 0.5
 
 
+_WORDS = SpaceRecord(
+    name="image",
+    about="the pattern is added to the image",
+    unit="the change of pixels",
+    limit="half of black-to-white, 128 of 255 a pixel",
+    card="an even grey image",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Additive:
     """[x + v]_c with a pattern in the shape of the image."""
 
-    name: str = "image"
-    about: str = "the pattern is added to the image"
-    unit: str = "the change of pixels"
-    limit: str = "half of black-to-white, 128 of 255 a pixel"
-    card_about: str = "an even grey image"
+    words: SpaceRecord = _WORDS
+    """What reports say of it."""
     first_share: float = 0.004
+    """First step of the pilots, as a share of the largest size."""
 
     def pattern_shape(self, shape: Shape) -> Shape:
         """That of the image."""

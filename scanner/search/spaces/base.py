@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from backscan.scanner.results import SpaceRecord
+
 # Tensor methods only, here and in the spaces: what replays a pattern reads them where torch must not be imported.
 
 Array = NDArray[np.float32]
@@ -45,24 +47,8 @@ class Change(Protocol):
     """A way in which a common pattern changes images: an entry of `SPACES`. The pattern of zeros changes nothing."""
 
     @property
-    def name(self) -> str:
-        """What results call the space: its name in the table, of additive patterns `image`."""
-
-    @property
-    def about(self) -> str:
-        """What a pattern does, as a clause."""
-
-    @property
-    def unit(self) -> str:
-        """What a size is the norm of."""
-
-    @property
-    def limit(self) -> str:
-        """The largest pattern that is tried, as a clause."""
-
-    @property
-    def card_about(self) -> str:
-        """What `card` shows."""
+    def words(self) -> SpaceRecord:
+        """What results and reports say of it; its name there is that in the table, of additive patterns `image`."""
 
     @property
     def first_share(self) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.embedding import clip
+from backscan.scanner.results import SpaceRecord
 from backscan.scanner.search.spaces.base import Array, Shape
 
 if TYPE_CHECKING:
@@ -17,16 +18,23 @@ if TYPE_CHECKING:
 _LOW, _HIGH = 0.2, 0.8
 
 
+_WORDS = SpaceRecord(
+    name="colour",
+    about="the colour of every pixel passes through a common matrix and a common offset is added",
+    unit="the entries of the matrix, less 1 on its diagonal, and of the offset",
+    limit="entries of 1 everywhere",
+    card="a card of colours",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Colour:
     """[x + A x + b]_c at every pixel; the pattern is (A, b), [C, C + 1]: 3 x 4 of colour images, 1 x 2 of grey ones."""
 
-    name: str = "colour"
-    about: str = "the colour of every pixel passes through a common matrix and a common offset is added"
-    unit: str = "the entries of the matrix, less 1 on its diagonal, and of the offset"
-    limit: str = "entries of 1 everywhere"
-    card_about: str = "a card of colours"
+    words: SpaceRecord = _WORDS
+    """What reports say of it."""
     first_share: float = 0.02
+    """First step of the pilots, as a share of the largest size."""
 
     def pattern_shape(self, shape: Shape) -> Shape:
         """A row for each channel: its share of every channel, then what is added."""
@@ -54,7 +62,7 @@ class Colour:
     def shuffled(self, pattern: Array, rng: np.random.Generator) -> Array:
         """Another matrix, drawn at random: so few entries have hardly another order."""
         drawn = rng.standard_normal(pattern.shape)
-        return (drawn * np.linalg.norm(pattern) / np.linalg.norm(drawn)).astype(np.float32)
+        return np.asarray(drawn * np.linalg.norm(pattern) / np.linalg.norm(drawn), np.float32)
 
     def card(self, shape: Shape) -> Array:
         """A band of greys from dark to bright, and one in each channel's colour."""

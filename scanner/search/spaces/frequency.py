@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.embedding import add
+from backscan.scanner.results import SpaceRecord
 from backscan.scanner.search.spaces.base import Array, Shape, even_grey, evenly, half_of_range, other_places
 
 if TYPE_CHECKING:
@@ -19,16 +20,23 @@ _SHARE = 4
 """One in so many frequencies of each side is low."""
 
 
+_WORDS = SpaceRecord(
+    name="frequency",
+    about="a sum of low frequencies is added to the image, a quarter of each side's (DCT)",
+    unit="the coefficients, in L2 the change of pixels",
+    limit="in L2 half of black-to-white everywhere",
+    card="an even grey image",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Frequency:
     """[x + D_h' v D_w]_c; v are coefficients [C, k_h, k_w] on an orthonormal basis: their L2 norm is that of pixels."""
 
-    name: str = "frequency"
-    about: str = "a sum of low frequencies is added to the image, a quarter of each side's (DCT)"
-    unit: str = "the coefficients, in L2 the change of pixels"
-    limit: str = "in L2 half of black-to-white everywhere"
-    card_about: str = "an even grey image"
+    words: SpaceRecord = _WORDS
+    """What reports say of it."""
     first_share: float = 0.02
+    """First step of the pilots, as a share of the largest size."""
 
     def pattern_shape(self, shape: Shape) -> Shape:
         """A quarter of the frequencies of each side, at least one."""
@@ -55,7 +63,8 @@ class Frequency:
 
     def shuffled(self, pattern: Array, rng: np.random.Generator) -> Array:
         """Its coefficients at other frequencies, with other signs: half-waves of one frequency look much like it."""
-        return other_places(pattern, rng) * rng.choice(np.float32([-1, 1]), pattern.shape)
+        signs = rng.choice(np.array([-1, 1], np.float32), pattern.shape)
+        return np.asarray(signs * other_places(pattern, rng), np.float32)
 
     def card(self, shape: Shape) -> Array:
         """An even grey image."""

@@ -26,7 +26,7 @@ class ClippedImage:
     @property
     def name(self) -> str:
         """What results call it."""
-        return self.change.name
+        return self.change.words.name
 
     def encode(self, images: Tensor) -> Tensor:
         """The images themselves."""

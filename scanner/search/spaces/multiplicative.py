@@ -8,22 +8,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.embedding import multiply
+from backscan.scanner.results import SpaceRecord
 from backscan.scanner.search.spaces.base import Array, Shape, even_grey, other_places
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+_WORDS = SpaceRecord(
+    name="multiplicative",
+    about="every element of the image is multiplied by a common factor",
+    unit="the distances of the factors from 1",
+    limit="factors that double or black out every element",
+    card="an even grey image",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Multiplicative:
     """[x (1 + v)]_c with a pattern in the shape of the image; what is black stays black."""
 
-    name: str = "multiplicative"
-    about: str = "every element of the image is multiplied by a common factor"
-    unit: str = "the distances of the factors from 1"
-    limit: str = "factors that double or black out every element"
-    card_about: str = "an even grey image"
+    words: SpaceRecord = _WORDS
+    """What reports say of it."""
     first_share: float = 0.02
+    """First step of the pilots, as a share of the largest size."""
 
     def pattern_shape(self, shape: Shape) -> Shape:
         """That of the image."""

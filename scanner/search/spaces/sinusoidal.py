@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.embedding import add
+from backscan.scanner.results import SpaceRecord
 from backscan.scanner.search.spaces.base import Array, Shape, even_grey, evenly, half_of_range, other_places
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_WORDS = SpaceRecord(
+    name="sinusoidal",
+    about="stripes are added to all channels of the image: sines along its rows and along its columns",
+    unit="the amplitudes of the waves, in L2 the change of pixels",
+    limit="in L2 half of black-to-white everywhere",
+    card="an even grey image",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +32,10 @@ class Sinusoidal:
     The waves are orthonormal over the image and its channels, so the L2 norm of the amplitudes is that of pixels.
     """
 
-    name: str = "sinusoidal"
-    about: str = "stripes are added to all channels of the image: sines along its rows and along its columns"
-    unit: str = "the amplitudes of the waves, in L2 the change of pixels"
-    limit: str = "in L2 half of black-to-white everywhere"
-    card_about: str = "an even grey image"
+    words: SpaceRecord = _WORDS
+    """What reports say of it."""
     first_share: float = 0.02
+    """First step of the pilots, as a share of the largest size."""
 
     def pattern_shape(self, shape: Shape) -> Shape:
         """Waves from top to bottom, then those from left to right."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.scanner.results import SpaceRecord
 from backscan.scanner.search.spaces.base import Array, Shape, other_places
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ _SQUARES = 8
 _BEND = -0.75  # of the cubic between points, as image libraries choose it
 
 
+_WORDS = SpaceRecord(
+    name="warp",
+    about="every pixel is taken from beside its place, by a common smooth field",
+    unit="the displacements of a grid of 4 x 4 points, in pixels",
+    limit="a quarter of the side at every point of the grid",
+    card="a chessboard",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Warp:
     """x(p + u(p)), between pixels by lines; u is a cubic through the pattern, displacements [2, 4, 4] in pixels.
@@ -27,12 +37,10 @@ class Warp:
     The first is down, the second to the right. What would come from outside the image comes from its edge.
     """
 
-    name: str = "warp"
-    about: str = "every pixel is taken from beside its place, by a common smooth field"
-    unit: str = "the displacements of a grid of 4 x 4 points, in pixels"
-    limit: str = "a quarter of the side at every point of the grid"
-    card_about: str = "a chessboard"
+    words: SpaceRecord = _WORDS
+    """What reports say of it."""
     first_share: float = 0.02
+    """First step of the pilots, as a share of the largest size."""
 
     def pattern_shape(self, shape: Shape) -> Shape:
         """Rows, then columns, at every point; no more points than pixels."""
