@@ -333,7 +333,7 @@ def _tested(result: ScanResult) -> list[str]:
 def _searched_text(result: ScanResult, inference: Inference) -> str:
     """What one detector searched: how many pairs or classes, where, and up to what size."""
     counting = counted(inference.num_pairs, "class pair" if len(inference.values) > 1 else "class")
-    place = place_of(result, inference.space)
+    place = place_of(result, inference.space) if inference.detector == FEATURES or result.space else ""
     where = f"with detector {inference.detector}{f', {place}' if place else ''}"
     if not any(pair.detector == inference.detector for pair in result.pairs):
         return f"{counting} {where}"
