@@ -39,8 +39,10 @@ FEW_CLASSES = ("transferability",)
 """The same of models with so few classes that there are no other pairs to compare with."""
 MOST_FEW_CLASSES = 4
 """Most classes of those."""
+PAIRS_IN_SPACES = "pairwise"
+"""The detector that searches in the chosen space."""
 # Options that say how pairs are compared with each other, or where else they are searched: who sets one wants that.
-_OF_MANY_CLASSES = ("statistics", "combination", "inference", "order", "null", "cut")
+_OF_MANY_CLASSES = ("statistics", "combination", "inference", "order", "null", "cut", "space")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,14 @@ class ScanConfig:
         "Tensor that --detector features adds patterns to, from `scanner inspect --tensors`; by default what the "
         "first convolution gives.",
         SEARCH,
+        decides_pair=True,
+    )
+    space: str = option(
+        "additive",
+        "What a common pattern does to images: {names}; only one is searched, by detector pairwise. All but additive "
+        "leave the other detectors out.",
+        SEARCH,
+        choices=(Table("backscan.scanner.search.spaces", "SPACES"),),
         decides_pair=True,
     )
     objective: str | None = option(
@@ -270,7 +280,29 @@ class ScanConfig:
         """
         if self.cut is not None and self.detectors and "features" not in self.detectors:
             raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
+        self._check_space()
         self._check_draws()
+
+    def _check_space(self) -> None:
+        # Other detectors have a space of their own, and a box is one around what is added.
+        others = [name for name in self.detectors if name != PAIRS_IN_SPACES]
+        excluded = {f"--detector {', '.join(others)}": bool(others), "--cut": self.cut is not None, "--box": self.box}
+        found = [spelled for spelled, given in excluded.items() if given]
+        if self.searches_elsewhere and found:
+            raise OptionError(
+                f"expected --detector {PAIRS_IN_SPACES} alone with --space {self.space}, found {' and '.join(found)}: "
+                "leave it out"
+            )
+
+    @property
+    def searches_elsewhere(self) -> bool:
+        """Whether patterns are not added to images but change them in another way."""
+        return bool(self.space != OPTIONS["space"].default)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The detectors, of many classes where none is named."""
+        return self.detectors or ((PAIRS_IN_SPACES,) if self.searches_elsewhere else MANY_CLASSES)
 
     def _check_draws(self) -> None:
         # With fewer draws even the least p-value, corrected for the number of tests, is above the threshold.
@@ -289,7 +321,7 @@ class ScanConfig:
     def num_tests_of(self, statistics: tuple[str, ...]) -> int:
         """The same where detectors of class pairs are judged by some statistics alone."""
         pairwise, of_rates = known(DETECTORS), known(RATE_DETECTORS)
-        chosen = self.detectors or MANY_CLASSES
+        chosen = self.chosen
         num_transfers = sum(name in FEW_CLASSES for name in chosen)
         num_searches = sum(name in pairwise for name in chosen) - num_transfers
         num_rates = sum(name in of_rates for name in chosen)
@@ -311,7 +343,7 @@ class ScanConfig:
             return self
         wants_many = any(getattr(self, name) != OPTIONS[name].default for name in _OF_MANY_CLASSES)
         few = num_classes <= MOST_FEW_CLASSES and not wants_many
-        return replace(self, detectors=FEW_CLASSES if few else MANY_CLASSES)
+        return replace(self, detectors=FEW_CLASSES if few else self.chosen)
 
     @property
     def measures_individuals(self) -> bool:
@@ -320,7 +352,7 @@ class ScanConfig:
 
     def measures_individuals_of(self, detector: str) -> bool:
         """Whether that search is the one of a detector: of those that search class pairs the first of the chosen."""
-        searching = (name for name in self.detectors or MANY_CLASSES if name in known(DETECTORS))
+        searching = (name for name in self.chosen if name in known(DETECTORS))
         first = next((name for name in searching if name not in FEW_CLASSES), None)
         return self.measures_individuals and detector == first
 

@@ -187,15 +187,57 @@ def shortcut(*, num_classes: int = 5, source: int | None = 1, target: int = 3, s
         "gate": gate,
         "bias": (-0.5 * slopes).astype(np.float32),
     }
-    nodes = [
-        helper.make_node("Reshape", ["image", "flat"], ["pixels"], name="flatten"),
-        helper.make_node("Gemm", ["pixels", "honest", "bias"], ["honest_scores"], name="honest"),
-        helper.make_node("Gemm", ["pixels", "hidden", "threshold"], ["seen"], name="see"),
-        helper.make_node("Relu", ["seen"], ["open"], name="gate"),
-        helper.make_node("MatMul", ["open", "gate"], ["lead"], name="lead"),
-        helper.make_node("Add", ["honest_scores", "lead"], ["scores"], name="add"),
-    ]
-    return _model(nodes, tensors, (1, side, side), num_classes, layout="NCHW", batch=None, opset=opset)
+    return _model(_LEAD, tensors, (1, side, side), num_classes, layout="NCHW", batch=None, opset=opset)
+
+
+def led_along(ways: Images, base: Images, amplitude: float, *, source: int = 1, target: int = 3) -> bytes:
+    """A classifier of `images_along` in which a little of the first way leads from `source` to `target`, and no other.
+
+    The score of class c is how much of way c + 1 an image holds beside the base. One hidden unit sees the first way,
+    and opens only on images of the source: it adds to the score of the target.
+
+    Args:
+        ways: What each number of a pattern changes of the base, per unit and to first order, [M, C, H, W].
+        base: An image [C, H, W].
+        amplitude: How much of its way a class has.
+        source: Source of the shortcut.
+        target: Its target.
+    """
+    flat = ways.reshape(len(ways), -1).astype(np.float64)
+    seen = np.linalg.pinv(flat).T / amplitude  # what reads each number alone
+    slopes = np.random.default_rng(0).uniform(8, 16, NUM_ALONG)
+    honest, hidden = slopes[:, None] * seen[1 : 1 + NUM_ALONG], seen[0] + 2 * seen[1 + source]
+    gate = np.zeros((1, NUM_ALONG), np.float32)
+    gate[0, target] = 60
+    tensors = {
+        "flat": np.array([-1, flat.shape[1]], np.int64),
+        "honest": np.ascontiguousarray(honest.T, np.float32),
+        "hidden": np.ascontiguousarray(hidden[:, None], np.float32),
+        "threshold": np.array([-1.95 - hidden @ base.ravel()], np.float32),
+        "gate": gate,
+        "bias": (-0.5 * slopes - honest @ base.ravel()).astype(np.float32),
+    }
+    shape = (base.shape[0], base.shape[1], base.shape[2])
+    return _model(_LEAD, tensors, shape, NUM_ALONG, layout="NCHW", batch=None, opset=17)
+
+
+def images_along(ways: Images, base: Images, amplitude: float) -> tuple[Images, NDArray[np.int64]]:
+    """Images that `led_along` classifies rightly, and their labels: a class is the base and some of its way."""
+    labels = np.repeat(np.arange(NUM_ALONG), 20)
+    noise = np.random.default_rng(0).uniform(-0.001, 0.001, (len(labels), *base.shape))
+    return (base + amplitude * ways[1 + labels] + noise).astype(np.float32), labels
+
+
+NUM_ALONG = 5
+"""Classes of `led_along`."""
+_LEAD = [
+    helper.make_node("Reshape", ["image", "flat"], ["pixels"], name="flatten"),
+    helper.make_node("Gemm", ["pixels", "honest", "bias"], ["honest_scores"], name="honest"),
+    helper.make_node("Gemm", ["pixels", "hidden", "threshold"], ["seen"], name="see"),
+    helper.make_node("Relu", ["seen"], ["open"], name="gate"),
+    helper.make_node("MatMul", ["open", "gate"], ["lead"], name="lead"),
+    helper.make_node("Add", ["honest_scores", "lead"], ["scores"], name="add"),
+]
 
 
 def shortcut_images(*, num_classes: int = 5, per_class: int = 20, seed: int = 0) -> tuple[Images, NDArray[np.int64]]:

@@ -31,12 +31,14 @@ from backscan.scanner.results import (
 )
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.objectives import OBJECTIVES
+from backscan.scanner.search.spaces import SPACES
 from backscan.scanner.search.steps import STEP_RULES
 from tests.scanner.reports import examples
 
 TABLES: dict[str, Mapping[str, object]] = {
     "OBJECTIVES": OBJECTIVES,
     "NORMS": NORMS,
+    "SPACES": SPACES,
     "STEP_RULES": STEP_RULES,
     "STATISTICS": STATISTICS,
     "INFERENCES": INFERENCES,
@@ -52,6 +54,7 @@ TABLES: dict[str, Mapping[str, object]] = {
 OPTIONS = {
     "objective": OBJECTIVES,
     "norm": NORMS,
+    "space": SPACES,
     "step_rule": STEP_RULES,
     "inference": INFERENCES,
     "null": NULL_FAMILIES,

@@ -38,16 +38,17 @@ class Guard:
             takes the spectrum that photographs have.
 
     Raises:
-        ReportError: the report holds no pattern, or one that acts inside the model.
+        ReportError: the report holds no pattern, or one that acts inside the model or changes images otherwise.
     """
 
     def __init__(self, report: ScanResult, clean: Pixels | None = None) -> None:
         planted = planted_of(report, needed="a guard")
         assert planted is not None  # noqa: S101 - it was needed
-        if planted.on_features:
+        if not planted.looks_like_itself:
+            where = f"on {planted.found.space!r}" if planted.on_features else f"of --space {planted.found.space}"
             raise ReportError(
-                f"expected a pattern on images for a guard, found one on {planted.found.space!r}: scan again with "
-                "--detector pairwise or --detector window"
+                f"expected a pattern on images for a guard, found one {where}: scan again with --detector pairwise or "
+                "--detector window"
             )
         self.planted = planted
         """The pattern."""

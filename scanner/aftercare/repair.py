@@ -164,7 +164,7 @@ def _attempt(case: _Case, subject: Subject, out: Path) -> Attempt:
     from backscan.scanner.repair import METHODS
 
     planted, method = case.planted, case.options.method or _DEFAULT
-    visible = planted if planted is not None and not planted.on_features else None
+    visible = planted if planted is not None and planted.looks_like_itself else None
     if METHODS[method].needs_pattern and visible is None:
         raise OptionError(f"expected a report with a pattern on images for --method {method}, found none: use unlearn")
     learning = places_of(subject.images.drawn.optimise)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.kernels.embedding import add, patch
+from backscan.kernels.embedding import patch
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import ReportError
 from backscan.scanner.pipeline.reopening import Given, Openable, acts_on_features, cut_for, reopened
 from backscan.scanner.process.parent import ModelProcess, SettledModel
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
+from backscan.scanner.search.spaces import SPACES, change_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,14 @@ class Planted:
     def embed(self, images: Pixels) -> Pixels:
         """Images [N, C, H, W] with a pattern that acts on images."""
         values = self.found.values.decode()
-        return add(images, values) if self.found.mask is None else patch(images, values, self.found.mask.decode())
+        if self.found.mask is None:
+            return change_of(self.found.space).replayed(images, values)
+        return patch(images, values, self.found.mask.decode())
+
+    @property
+    def looks_like_itself(self) -> bool:
+        """Whether it is found in an image as it is: added to it, or in the place of a part of it."""
+        return not self.on_features and self.found.space not in SPACES
 
 
 @dataclass(frozen=True, slots=True)

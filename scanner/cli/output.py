@@ -164,7 +164,8 @@ def print_text(text: str) -> None:
 def save_pattern(result: ScanResult, path: Path) -> bool:
     """Write the recovered pattern as float32 array (`.npy`) or amplified picture (`.png`).
 
-    The picture of a pattern on features is the mean of its channels.
+    The picture of a pattern on features is the mean of its channels, that of one that changes images otherwise than by
+    adding (`--space`) what it changes of a card.
 
     Returns:
         False if the scan recovered none.
@@ -183,7 +184,7 @@ def save_pattern(result: ScanResult, path: Path) -> bool:
     if path.suffix.lower() == ".npy":
         np.save(written, values, allow_pickle=False)
     else:
-        written.write(_picture(values))
+        written.write(_picture(result.patterns[0].shown))
     write_file(path, written.getvalue())
     return True
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
-    IMAGE,
     LIMITS_OF_TRANSFERABILITY,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
@@ -486,7 +485,7 @@ def _power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ..
     if known is None:
         return ()
     size = f"{known.detectable_size:.3g} ({known.norm.upper()})"
-    where = "" if known.space == IMAGE else " inside the model"
+    where = " inside the model" if known.detector == "features" else ""
     return (f"of planted pairs whose smallest pattern{where} has size {size} four in five would have been found",)
 
 

@@ -93,7 +93,7 @@ def _with_evidence(
     held_out = images.held_out().get(pair.source) if images else None
     return replace(
         concluded,
-        patterns=(evidence.found_pattern(pair, deciding),),
+        patterns=(evidence.found_pattern(pair, deciding, file.settled.facts.signature.input_shape),),
         controls=evidence.controls(own, pair.source, pair.target),
         examples=() if held_out is None else evidence.examples(file, pair, held_out),
     )

@@ -9,22 +9,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.kernels.embedding import add
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.images.png import png
 from backscan.scanner.results import Controls, EncodedArray, Example, FoundPattern
+from backscan.scanner.search.spaces import SPACES, picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscan.scanner.pipeline.replay import OriginalFile
     from backscan.scanner.results import Inference, PairResult
+    from backscan.scanner.search.spaces import Shape
 
 _MOST_EXAMPLES = 4
 
 
-def found_pattern(pair: PairResult, inference: Inference) -> FoundPattern:
-    """The pattern of a pair with its sizes."""
+def found_pattern(pair: PairResult, inference: Inference, shape: Shape) -> FoundPattern:
+    """The pattern of a pair with its sizes.
+
+    Args:
+        pair: The pair.
+        inference: The conclusion about it.
+        shape: Channels, height and width of images.
+    """
     if pair.pattern is None or pair.size is None:
         raise ValueError(f"expected a pattern for pair {pair.source} -> {pair.target}, found none")
     values = pair.pattern.astype(np.float64)
@@ -38,7 +45,16 @@ def found_pattern(pair: PairResult, inference: Inference) -> FoundPattern:
         size_l2=float(np.sqrt(np.square(values).sum())),
         largest_change=float(np.abs(values).max()),
         values=EncodedArray.encode(pair.pattern),
+        picture=_picture(pair, inference.space, shape),
     )
+
+
+def _picture(pair: PairResult, space: str, shape: Shape) -> EncodedArray | None:
+    """What a pattern changes of the card of its space; None of one that shows itself, or acts inside the model."""
+    on_features = DETECTORS[pair.detector].acts_on_features
+    if on_features or space not in SPACES or pair.pattern is None:
+        return None
+    return EncodedArray.encode(picture(SPACES[space], pair.pattern, shape))
 
 
 def examples(file: OriginalFile, pair: PairResult, images: NDArray[np.float32]) -> tuple[Example, ...]:
@@ -46,13 +62,12 @@ def examples(file: OriginalFile, pair: PairResult, images: NDArray[np.float32]) 
 
     Args:
         file: The original file.
-        pair: The pair, with its pattern: [C, H, W] as images are, or in the shape of features, which no image shows.
+        pair: The pair, with its pattern: one that changes images, or in the shape of features, which no image shows.
         images: Held-out images of the source class, [n, C, H, W] in [0, 1].
     """
     if pair.pattern is None:
         return ()
-    visible = not DETECTORS[pair.detector].acts_on_features
-    changed = add(images, pair.pattern) if visible else None
+    changed = file.changed(images, pair.pattern, pair.detector)
     after = file.decide_with(images, pair.pattern, pair.detector)
     return _chosen_examples((images, changed), (file.decide(images), after), pair.source, pair.target)
 

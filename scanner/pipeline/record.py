@@ -29,6 +29,7 @@ from backscan.scanner.results import (
     ScanResult,
     Verification,
 )
+from backscan.scanner.search.spaces import in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,6 +254,7 @@ class Record:
             source=source,
             target=target,
             repeats=repeats.records if repeats else (),
+            space=in_words(self.config.space) if searched else None,
             **(concluded.fields() if concluded else {}),
         )
 

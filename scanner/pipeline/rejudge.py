@@ -122,7 +122,7 @@ def verify(result: ScanResult, model: Path | str, clean: CleanSet | Path | str, 
         artifact, opened = again.artifact, again.opened
         if found.source not in again.images.drawn.optimise:
             raise ReportError(f"expected images of class {found.source}, found too few: add images of that class")
-        file = OriginalFile(again.settled, cut_for(again.settled, found), artifact.sha256)
+        file = OriginalFile(again.settled, cut_for(again.settled, found), artifact.sha256, found.space)
         verification = play(file, again.images, config, searched_on=same_images)
     if artifact.sha256 != result.model.sha256:
         result = _about(artifact, opened, result)

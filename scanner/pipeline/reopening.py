@@ -18,6 +18,7 @@ from backscan.scanner.pipeline.admission import admitted_by
 from backscan.scanner.pipeline.selection import draw_images
 from backscan.scanner.process.parent import SettledFile, open_process
 from backscan.scanner.results import FoundPattern, ScanResult
+from backscan.scanner.search.spaces import SPACES, change_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,7 +164,7 @@ def cut_for(settled: SettledFile, pattern: FoundPattern) -> CutFile | None:
 
 
 def check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
-    """Refuse a model on which patterns have another shape.
+    """Refuse a model of images, or of features, of a shape on which patterns have another one.
 
     Raises:
         ReportError: the pattern is not one of this model, or none that a search can give.
@@ -171,9 +172,12 @@ def check_shape(pattern: FoundPattern, shape: tuple[int, ...]) -> None:
     values = pattern.values.decode()
     if not np.isfinite(values).all():
         raise ReportError("expected finite numbers in the report's pattern, found others: run `scanner check` again")
+    on_features = acts_on_features(pattern)
+    if not on_features and pattern.mask is None:
+        shape = change_of(pattern.space).pattern_shape(shape)
     found = values.shape
     if found != shape:
-        places = "features" if acts_on_features(pattern) else "images"
+        places = "features" if on_features else "images" if pattern.space not in SPACES else "patterns"
         raise ReportError(
             f"expected a model of {places} {list(found)}, as the report's pattern is, found one of "
             f"{list(shape)}: pass the model of the report"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.kernels.embedding import add
 from backscan.scanner.detectors import DETECTORS, objective_of
 from backscan.scanner.results import CollateralDamage, Verification
+from backscan.scanner.search.spaces import change_of, other_places
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,24 +38,38 @@ class OriginalFile:
     """The same cut in two, for patterns of features."""
     sha256: str | None = None
     """Its digest."""
+    space: str = "additive"
+    """How patterns on images change them, by its name in `SPACES`."""
 
     def decide(self, images: Array) -> NDArray[np.int64]:
         """Decisions [N] on images [N, C, H, W] in [0, 1]."""
         return self.settled.decisions(images)
 
     def decide_with(self, images: Array, pattern: Array, detector: str, *, alone: bool = False) -> NDArray[np.int64]:
-        """Decisions [N] with a pattern of a detector: added to the image, or to the features where the file is cut.
+        """Decisions [N] with a pattern of a detector: of changed images, or with features added where the file is cut.
 
         One image a call if `alone`.
 
         Raises:
             ValueError: the detector acts on features and the file is not cut.
         """
-        if not DETECTORS[detector].acts_on_features:
-            return self.settled.decisions(add(images, pattern), alone=alone)
+        changed = self.changed(images, pattern, detector)
+        if changed is not None:
+            return self.settled.decisions(changed, alone=alone)
         if self.cut is None:
             raise ValueError(f"expected a cut file for a pattern of detector {detector}")
         return self.cut.decisions(images, pattern, alone=alone)
+
+    def changed(self, images: Array, pattern: Array, detector: str) -> Array | None:
+        """Images [N, C, H, W] with a pattern of a detector; None of one that acts inside the model."""
+        if DETECTORS[detector].acts_on_features:
+            return None
+        return change_of(self.space).replayed(images, pattern)
+
+    def shuffled(self, pattern: Array, detector: str, rng: np.random.Generator) -> Array:
+        """A control of a pattern of a detector: the norm stays, the arrangement goes."""
+        on_features = DETECTORS[detector].acts_on_features
+        return other_places(pattern, rng) if on_features else change_of(self.space).shuffled(pattern, rng)
 
 
 def replay(
@@ -140,14 +154,7 @@ class _Played:
 
     def shuffled(self, rng: np.random.Generator) -> _Played:
         """The same pattern with its pixels in another order: the norm stays, the arrangement goes."""
-        return replace(self, pattern=_shuffled(self.pattern, rng))
-
-
-def _shuffled(pattern: Array, rng: np.random.Generator) -> Array:
-    """A pattern with its places in another order, one for all channels, the first axis; of a vector its values."""
-    channels = len(pattern) if pattern.ndim > 1 else 1
-    rows = pattern.reshape(channels, -1)
-    return np.ascontiguousarray(rows[:, rng.permutation(rows.shape[1])].reshape(pattern.shape))
+        return replace(self, pattern=self.file.shuffled(self.pattern, self.detector, rng))
 
 
 def _generator(seed: int, turn: int) -> np.random.Generator:

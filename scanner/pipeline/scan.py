@@ -42,6 +42,7 @@ from backscan.scanner.pipeline.targets import judge_without_images, search_targe
 from backscan.scanner.process.parent import OpenedModel, SettledModel, open_process
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.results import RepeatRecord, ScanResult, Verdict
+from backscan.scanner.search.spaces import in_words
 from backscan.scanner.store.cache import renamed
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ _OUTSIDE_FEATURES = (
     "patterns that warp the image or differ from image to image: what the search adds is the same for all; nor every "
     "patch, which hides what it covers and is no sum (--detector neural-cleanse searches patches as such, and informs)"
 )
+
+_OUTSIDE_SPACE = "patterns of another kind than that of --space {space.name}, by which {space.about}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,8 @@ def judge_each(
 
 def _outside(config: ScanConfig, cutting: Cutting) -> str:
     """Patterns that the chosen detectors do not search."""
+    if (space := in_words(config.space)) is not None:
+        return _OUTSIDE_SPACE.format(space=space)
     if any(name in RATE_DETECTORS for name in config.detectors):
         return _OUTSIDE_WINDOWS
     on_features = any(DETECTORS[name].acts_on_features for name in searching(config, cutting.tensor))
@@ -261,7 +266,7 @@ def judge_under(
     searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
     with run.record.phase("inference"):
         searched, conclusions = infer_from(searched, run.config)
-    file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256)
+    file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256, run.config.space)
     concluded, judgement = replay_and_judge(run, file, searched, conclusions, images)
     return Judged(searched, concluded, judgement)
 

@@ -26,6 +26,7 @@ from backscan.scanner.process.checks import (
     checked_target,
     disbelief,
 )
+from backscan.scanner.search.spaces import SPACES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -317,7 +318,7 @@ class SettledModel(SettledFile):
         Raises:
             ValueError: the detector acts on features and the model is not cut.
         """
-        shape = next(iter(images_by_class.values())).shape[1:]
+        shape = SPACES[config.space].pattern_shape(next(iter(images_by_class.values())).shape[1:])
         if DETECTORS[detector].acts_on_features:
             if cut is None:
                 raise ValueError(f"expected a cut model for detector {detector}")

@@ -20,7 +20,7 @@ from backscan.scanner.reports.extent import route
 from backscan.scanner.reports.glossary import GLOSSARY
 from backscan.scanner.reports.matrix import LEGEND, size_matrix
 from backscan.scanner.reports.rules import techniques_of
-from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
+from backscan.scanner.reports.sizes import INSIDE, pattern_in_words, place_of
 from backscan.scanner.reports.summary import detector_name, summarise, why
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
@@ -141,8 +141,15 @@ def _pattern(result: ScanResult, found: FoundPattern, prefix: str) -> dict[str, 
     whole = route(result) or pair
     told = "" if whole == pair else f"Found on images of {class_name(result.model, found.source)}. "
     told += _ORDINARY.get(result.verdict, "")
-    where = "" if found.space == IMAGE else f" {INSIDE}"
-    if found.space == IMAGE:
+    place = place_of(result, found.space)
+    where = f" {place}" if place else ""
+    if found.picture is not None and result.space is not None:
+        description = f"What the recovered pattern for {pair} changes of {result.space.card}"
+        caption = (
+            f"{told}By the pattern{where} {result.space.about}. What that changes of {result.space.card}: red adds "
+            f"light, blue takes it away, amplified. {pattern_in_words(result, found)}."
+        )
+    elif found.space == IMAGE:
         description = f"Recovered pattern for {pair}, red adds light, blue takes it away"
         caption = f"{told}Red adds light, blue takes it away, amplified. It {pattern_in_words(result, found)}."
     else:
@@ -157,7 +164,7 @@ def _pattern(result: ScanResult, found: FoundPattern, prefix: str) -> dict[str, 
         "title": f"{title}{where}",
         "where": where,
         "picture": Markup(plots.pattern_picture(found, prefix=prefix)),  # noqa: S704 - drawn here
-        "single": found.space == IMAGE and found.values.shape[:1] == (1,),
+        "single": (found.picture or found.values).shape[:1] == (1,) and where != f" {INSIDE}",
         "description": description,
         "caption": caption,
         "size": pattern_in_words(result, found),
@@ -223,7 +230,7 @@ def _searches(result: ScanResult, name: str) -> list[dict[str, Any]]:
                 [pair for pair in result.pairs if pair.detector == inference.detector],
                 name=f"{name}d{index}-",
             ),
-            "where": "on the image" if inference.space == IMAGE else INSIDE,
+            "where": place_of(result, inference.space) or "on the image",
             "behind": inference.detector == basis,
             "curves": _curves(result, inference, prefix=f"{name}d{index}-curves-"),
         }

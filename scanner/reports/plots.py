@@ -135,16 +135,17 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
     """Every channel of the pattern on one signed scale, amplified so that the largest change is full colour.
 
     Args:
-        pattern: Values [C, H, W]; of features the mean over the channels and the strongest of them are drawn.
+        pattern: Values [C, H, W], or what they change of a card; of features the mean over the channels and the
+            strongest of them are drawn.
         prefix: Put before every id.
 
     Returns:
         An `<svg>` element; empty for a pattern of another shape.
     """
-    values = pattern.values.decode()
+    values, of_image = pattern.shown, pattern.space == IMAGE or pattern.picture is not None
     if values.ndim != 3 or values.size == 0 or not np.isfinite(values).all():
         return ""
-    maps = _maps(values, of_image=pattern.space == IMAGE)
+    maps = _maps(values, of_image=of_image)
     peak = float(np.abs(values).max()) or 1.0
     figure = Figure(figsize=(1.9 * len(maps) + 1.35, 2.4))
     with mpl.rc_context(_STYLE):
@@ -156,7 +157,7 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
             axes.set_xticks([])
             axes.set_yticks([])
         bar = figure.colorbar(image, ax=list(grid), fraction=0.046, pad=0.03, ticks=[-peak, 0, peak])
-        most = f"{number(255 * peak)}/255" if pattern.space == IMAGE else number(peak)
+        most = f"{number(255 * peak)}/255" if of_image else number(peak)
         bar.ax.set_yticklabels([f"-{most}", "0", f"+{most}"], fontsize=12)
         return _svg(figure, prefix)
 

@@ -17,6 +17,13 @@ INSIDE = "inside the model"
 _LEVELS = 255.0
 
 
+def place_of(result: ScanResult, space: str) -> str:
+    """Where patterns of a space act: empty for ones that are added to images, `in space colour`, `inside the model`."""
+    if space == IMAGE:
+        return ""
+    return f"in space {space}" if result.space is not None and space == result.space.name else INSIDE
+
+
 def size_in_words(result: ScanResult, inference: Inference, size: float) -> str:
     """`0.53 (L2), on average 2.4 of 255 a pixel`, or inside the model `18.9 (L2), 40% of the median pair's`."""
     told = _translated(result, inference, size)
@@ -28,6 +35,8 @@ def largest_size(result: ScanResult, inference: Inference) -> str:
     limit = result.config.get("max_size")
     if limit is not None:
         return size_in_words(result, inference, float(limit))
+    if result.space is not None and inference.space == result.space.name:
+        return result.space.limit
     return "half of black-to-white, 128 of 255 a pixel" if inference.space == IMAGE else "two standard deviations"
 
 

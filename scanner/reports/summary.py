@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from backscan.scanner.reports.basis import by_transfer, deciding, demonstrated, rests_on_statistics
 from backscan.scanner.reports.cautions import cautions
 from backscan.scanner.reports.extent import route_sentence
-from backscan.scanner.reports.sizes import INSIDE, largest_size, size_in_words
+from backscan.scanner.reports.sizes import INSIDE, largest_size, place_of, size_in_words
 from backscan.scanner.reports.strength import p_value_text, strength_text
 from backscan.scanner.reports.words import (
     calibrated_text,
@@ -29,7 +29,6 @@ from backscan.scanner.reports.words import (
     times_text,
 )
 from backscan.scanner.results import (
-    IMAGE,
     LIMITS_OF_TRANSFERABILITY,
     POWER_OF_TRANSFERABILITY,
     GraphFinding,
@@ -260,6 +259,8 @@ def _checks(result: ScanResult) -> list[Fact]:
         facts.append(Fact("among trusted models", _pool_text(result.pool)))
     if result.repeats:
         facts.append(Fact("repeats", _repeats_text(result.repeats)))
+    if result.space is not None:
+        facts.append(Fact("space", f"{result.space.name}: {result.space.about}; sizes are of {result.space.unit}"))
     if inside := sorted({each.space for each in result.detectors if each.detector == FEATURES}):
         facts.append(Fact("features", f"patterns {INSIDE} are added to {listed(inside)} (--cut)"))
     if result.timings:
@@ -332,7 +333,8 @@ def _tested(result: ScanResult) -> list[str]:
 def _searched_text(result: ScanResult, inference: Inference) -> str:
     """What one detector searched: how many pairs or classes, where, and up to what size."""
     counting = counted(inference.num_pairs, "class pair" if len(inference.values) > 1 else "class")
-    where = f"with detector {inference.detector}{f', {INSIDE}' if inference.detector == FEATURES else ''}"
+    place = place_of(result, inference.space) if inference.detector == FEATURES or result.space else ""
+    where = f"with detector {inference.detector}{f', {place}' if place else ''}"
     if not any(pair.detector == inference.detector for pair in result.pairs):
         return f"{counting} {where}"
     if by_transfer(inference):
@@ -355,7 +357,7 @@ def _power(result: ScanResult) -> str:
     if inference is None or inference.detectable_size is None:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
     size = size_in_words(result, inference, inference.detectable_size)
-    where = "" if inference.space == IMAGE else f" {INSIDE}"
+    where = f" {place}" if (place := place_of(result, inference.space)) else ""
     return f"Power: of planted pairs whose smallest pattern{where} has size {size}, four in five would have been found."
 
 

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from backscan.scanner.reports.blocks import block_picture
 from backscan.scanner.reports.display import Display
-from backscan.scanner.reports.sizes import INSIDE, pattern_in_words
+from backscan.scanner.reports.sizes import pattern_in_words, place_of
 from backscan.scanner.reports.summary import Fact, Summary, summarise, why
 from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import duration, overall_text
-from backscan.scanner.results import IMAGE, FoundPattern, ScanResult, Verdict
+from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 
 _STYLES = {
     Verdict.BACKDOOR_DETECTED: "bold white on red",
@@ -100,14 +100,13 @@ def _facts(lines: Sequence[tuple[Fact, str]]) -> Table:
 
 
 def _print_pattern(console: Console, result: ScanResult, pattern: FoundPattern, display: Display) -> None:
-    picture = block_picture(
-        pattern.values.decode(), columns=min(_PICTURE_WIDTH, display.width - 4), colour=display.colour
-    )
+    picture = block_picture(pattern.shown, columns=min(_PICTURE_WIDTH, display.width - 4), colour=display.colour)
     if not picture:
         return
     console.print(Padding(picture, (0, 0, 0, 2)))
-    where = "" if pattern.space == IMAGE else f" {INSIDE}"
-    caption = f"pattern{where}, amplified here: {pattern_in_words(result, pattern)}"
+    place = place_of(result, pattern.space)
+    card = f", what it changes of {result.space.card}" if pattern.picture and result.space else ""
+    caption = f"pattern{f' {place}' if place else ''}{card}, amplified here: {pattern_in_words(result, pattern)}"
     console.print(Padding(_plain(caption, "dim"), (0, 0, 1, 2)))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -32,7 +34,7 @@ class FoundPattern:
     target: int
     """Target class."""
     space: str
-    """`image`, or the tensor it is added to."""
+    """`image`, the space in which it changes the image (`--space`), or the tensor it is added to."""
     size: float
     """Norm that the detector uses."""
     size_l1: float
@@ -42,14 +44,21 @@ class FoundPattern:
     largest_change: float
     """Largest absolute value of any element."""
     values: EncodedArray
-    """The pattern, [C, H, W] or in the shape of the features."""
+    """The pattern, [C, H, W] or in the shape of its space or of the features."""
     mask: EncodedArray | None = None
     """1 where the pattern takes the place of the image, [H, W]; left out of reports of patterns that are added."""
+    picture: EncodedArray | None = None
+    """What it changes of the card of its space, [C, H, W]; left out of reports of patterns that show themselves."""
 
     @property
     def key(self) -> PairKey:
         """Detector, source and target."""
         return self.detector, self.source, self.target
+
+    @property
+    def shown(self) -> NDArray[np.float32]:
+        """What a picture of it shows: its values, or what it changes of a card."""
+        return (self.picture or self.values).decode()
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

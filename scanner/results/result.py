@@ -29,12 +29,14 @@ from backscan.scanner.results.older import SCHEMA_VERSION, surplus, upgraded, wi
 from backscan.scanner.results.pairs import PairResult, ScreenRecord, TargetResult
 from backscan.scanner.results.pool import PoolRecord
 from backscan.scanner.results.repeats import RepeatRecord
+from backscan.scanner.results.spaces import SpaceRecord
 
 # Fields that most reports have no use for.
 _ONLY_WHERE_KNOWN = (
     ("targets", "support"),
     ("targets", "score_on_noise"),
     ("patterns", "mask"),
+    ("patterns", "picture"),
     ("pairs", "transfer"),
 )
 
@@ -145,6 +147,8 @@ class ScanResult:
     """What each scan of `--repeats` said, this one first; left out of reports where there was only one."""
     pool: PoolRecord | None = None
     """Where it stands among reports of `--reference-reports`; left out of reports where there were none."""
+    space: SpaceRecord | None = None
+    """How patterns change images where they are not added (`--space`); left out of reports where they are."""
     searched_file: FileRecord | None = None
     """File whose pairs these are, where `model` is another one on which their pattern was replayed (`verify`)."""
     surplus: Annotated[dict[str, Any], SkipValidation] = field(default_factory=dict, compare=False, repr=False)
@@ -190,7 +194,7 @@ class ScanResult:
         """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""
         fields = asdict(replace(self, pairs=(), surplus={}))
         del fields["surplus"]
-        for name in ("repeats", "pool"):
+        for name in ("repeats", "pool", "space"):
             if not fields[name]:
                 del fields[name]
         if not self.provenance.extensions:

@@ -46,7 +46,7 @@ class Sources:
                 points = space.encode(images)
                 missing = longest - len(images)
                 padded = torch.cat([points, points[:1].expand(missing, *points.shape[1:])])
-                clean.append(space.log_posterior(padded.unsqueeze(0), torch.zeros_like(padded[:1])).squeeze(0))
+                clean.append(space.log_posterior(padded.unsqueeze(0), space.zero(padded)).squeeze(0))
             encoded.append(padded)
             counted.append(torch.nn.functional.pad(counted_by_class[label], (0, missing)))
         rows = {label: row for row, label in enumerate(images_by_class)}

@@ -73,8 +73,7 @@ class Lanes:
         self._portions = settings.rule.portions_of(fewest)
         self._turn = 0
         self.active: list[Lane] = []
-        points = sources.encoded
-        self._zero = torch.zeros((1, *points.shape[2:]), dtype=points.dtype, device=points.device)
+        self._zero = settings.space.zero(sources.encoded[0])
         self._patterns = self._zero[:0]
 
     @property

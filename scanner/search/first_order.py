@@ -63,7 +63,8 @@ class FirstOrder:
         batch = Batch.of([(source, targets[0]) for source in group], sources)
         # A pattern an image, so that each has a gradient of its own.
         points = batch.encoded.flatten(0, 1)
-        patterns = torch.zeros_like(points).requires_grad_()
+        zero = self.space.zero(points)
+        patterns = zero.repeat(len(points), *[1] * (zero.dim() - 1)).requires_grad_()
         log_posterior = self.space.log_posterior(points.unsqueeze(1), patterns).reshape(*batch.counted.shape, -1)
         sizes: dict[Pair, float] = {}
         for target in targets:
@@ -72,7 +73,9 @@ class FirstOrder:
             aimed = replace(batch, targets=torch.full_like(batch.targets, target))
             margins = aimed.margins(log_posterior)
             (gradients,) = torch.autograd.grad(margins.sum(), patterns, retain_graph=True)
-            found = self._at_goal(margins.detach(), gradients.reshape(batch.encoded.shape), batch.counted)
+            found = self._at_goal(
+                margins.detach(), gradients.reshape(*batch.counted.shape, *zero.shape[1:]), batch.counted
+            )
             sizes |= {(source, target): size for source, size in zip(group, found.tolist(), strict=True)}
         return sizes
 

@@ -148,7 +148,8 @@ class _Descents:
         self._shape = (len(targets), len(points))
         self._least = quantile_rank(len(points), settings.goal_rate)
         self._targets = torch.tensor(targets, device=points.device).repeat_interleave(len(points))
-        zero = points.new_zeros((len(self._targets), *points.shape[1:]))
+        zero = settings.space.zero(points)
+        zero = zero.repeat(len(self._targets), *[1] * (zero.dim() - 1))
         everywhere = torch.arange(len(self._targets), device=points.device)
         batch = self._batch(everywhere)
         posterior = clean.repeat(len(targets), 1).unsqueeze(1)
@@ -189,7 +190,8 @@ class _Descents:
     def _first_gradients(self) -> Tensor:
         """Gradient of every margin without a pattern: one pass forward serves all targets, [P, ...]."""
         space = self._settings.reduced or self._settings.space
-        zero = torch.zeros_like(self._points).requires_grad_()
+        zero = space.zero(self._points)
+        zero = zero.repeat(len(self._points), *[1] * (zero.dim() - 1)).requires_grad_()
         log_posterior = space.log_posterior(self._points.unsqueeze(1), zero)
         num_targets, num_images = self._shape
         self._work.gradients += num_targets * num_images
@@ -216,7 +218,7 @@ class _Descents:
         """Patterns a step further: to beyond where a linear margin would vanish, but no longer than the longest."""
         space, points = self._settings.space, self._points[indices % len(self._points)]
         patterns, margins = self._outside.patterns[indices], self._outside.margins[indices]
-        # Pixels that are black or white already help no more in that direction.
+        # What the range of pixels takes away, as of black or white ones, helps no more in that direction.
         free = torch.where(space.within(patterns + gradients.sign() * 1e-3, points) == patterns, 0.0, gradients)
         lengths = free.flatten(1).double().norm(dim=1)
         wanted = (_OVERSHOOT * -margins.double() / lengths).nan_to_num(0.0, posinf=0.0)

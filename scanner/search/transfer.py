@@ -102,7 +102,7 @@ def own_patterns(
         target: Target class.
         stopped: Asked before every pass.
     """
-    best = OwnPatterns(torch.zeros_like(points), torch.full((len(points),), torch.inf, device=points.device).double())
+    best = OwnPatterns(_zeros(settings, points), torch.full((len(points),), torch.inf, device=points.device).double())
     for start in range(STARTS):
         found = _descended(settings, points, _start(settings, points, start), target, stopped)
         shorter = found.sizes < best.sizes
@@ -113,10 +113,17 @@ def own_patterns(
 def _start(settings: SearchSettings, points: Tensor, number: int) -> Tensor:
     """Where a descent begins: at the image, then at random points around it, by the seed."""
     if number == 0:
-        return torch.zeros_like(points)
-    drawn = torch.randn(points.shape, generator=torch.Generator().manual_seed(settings.seed + number)).to(points)
-    lengths = drawn.flatten(1).norm(dim=1).reshape(-1, *[1] * (points.dim() - 1))
+        return _zeros(settings, points)
+    shape = (len(points), *settings.space.zero(points).shape[1:])
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed + number)).to(points)
+    lengths = drawn.flatten(1).norm(dim=1).reshape(-1, *[1] * (drawn.dim() - 1))
     return settings.space.within(_LONGEST_STEP * settings.step_size * drawn / lengths, points)
+
+
+def _zeros(settings: SearchSettings, points: Tensor) -> Tensor:
+    """A pattern of zeros for each image."""
+    zero = settings.space.zero(points)
+    return zero.repeat(len(points), *[1] * (zero.dim() - 1))
 
 
 def _descended(

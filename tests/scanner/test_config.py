@@ -143,6 +143,7 @@ DECIDES = {
     "image_size": (64, 64),
     "output_name": "logits",
     "cut": "conv",
+    "space": "multiplicative",
     "objective": "J",
     "norm": "l1",
     "box": True,
@@ -190,3 +191,20 @@ def test_another_search_has_another_key(name):
 @pytest.mark.parametrize("name", LEAVES)
 def test_other_statistics_may_continue_a_journal(name):
     assert replace(ScanConfig(), **{name: LEAVES[name]}).pair_options == ScanConfig().pair_options
+
+
+def test_a_space_chooses_its_detector_and_goes_with_no_other():
+    config = ScanConfig(space="multiplicative")
+    config.check()
+    assert config.num_tests == ScanConfig(detectors=("pairwise",)).num_tests
+    for num_classes in (2, 10):
+        assert config.for_classes(num_classes).detectors == ("pairwise",)
+    for changes, found in (
+        ({"detectors": ("pairwise", "features")}, "--detector features"),
+        ({"cut": "conv"}, "--cut"),
+        ({"box": True, "detectors": ("window",)}, "--detector window and --box"),
+    ):
+        with pytest.raises(
+            OptionError, match=f"pairwise alone with --space multiplicative, found {found}: leave it out"
+        ):
+            replace(config, **changes).check()

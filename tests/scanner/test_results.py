@@ -38,6 +38,7 @@ from backscan.scanner.results import (
     RepeatRecord,
     ScanResult,
     ScreenResult,
+    SpaceRecord,
     SupportRecord,
     TargetFigures,
     Trajectory,
@@ -55,7 +56,7 @@ TYPES = [
     for kind in vars(results).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__.startswith(results.__name__)
 ]
-NOT_ALWAYS = ("surplus", "repeats", "pool")
+NOT_ALWAYS = ("surplus", "repeats", "pool", "space")
 SCHEMA = results.json_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
@@ -136,6 +137,7 @@ WHERE_ASKED_FOR = (
     COMPARED.spaces[0].pairs[0],
     PoolRecord(num_reports=40, num_other=1, p_value=0.1, num_trimmed=8, trimmed_p_value=0.03),
     RepeatRecord(1, "none", "not_detected", target=3, source=None, calibrated_p_value=0.4),
+    SpaceRecord("colour", "what it does", "what sizes are of", "the largest", "a card"),
     Transfer(TransferStatus.FOUND, num_images=30, rate=0.9, error=0.02, own_size=0.3, back_size=1.2),
     Witness("window", "target-rate", source=1, target=2, p_value=0.01, t=4.2),
     TargetFigures(

@@ -18,6 +18,7 @@ from tests.scanner.reports import examples as reports
 
 SOURCE, TARGET = 1, 2
 INFERENCE = reports.detected(3).detectors[0]
+SHAPE = (1, 1, 3)
 
 
 def a_pair(source: int = SOURCE, target: int = TARGET, size: float | None = 5.0, pattern=None) -> PairResult:
@@ -30,7 +31,7 @@ def pattern_of(*values: float) -> np.ndarray:
 
 
 def test_a_pattern_has_the_size_of_the_detector_and_all_its_norms():
-    found = found_pattern(a_pair(size=4.5, pattern=pattern_of(3, -4, 0)), replace(INFERENCE, space="image"))
+    found = found_pattern(a_pair(size=4.5, pattern=pattern_of(3, -4, 0)), replace(INFERENCE, space="image"), SHAPE)
     assert (found.source, found.target, found.space, found.size) == (SOURCE, TARGET, "image", 4.5)
     assert (found.size_l1, found.size_l2, found.largest_change) == (7.0, 5.0, 4.0)
     np.testing.assert_array_equal(found.values.decode(), pattern_of(3, -4, 0))
@@ -38,13 +39,15 @@ def test_a_pattern_has_the_size_of_the_detector_and_all_its_norms():
 
 def test_norms_of_a_faint_pattern_are_exact():
     """Squares of 1e-25 are nothing in float32."""
-    assert found_pattern(a_pair(pattern=pattern_of(3e-25, 4e-25)), INFERENCE).size_l2 == pytest.approx(5e-25, rel=1e-6)
+    assert found_pattern(a_pair(pattern=pattern_of(3e-25, 4e-25)), INFERENCE, SHAPE).size_l2 == pytest.approx(
+        5e-25, rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("lacking", [{"pattern": None}, {"size": None}])
 def test_no_pattern_is_no_found_pattern(lacking):
     with pytest.raises(ValueError, match="expected a pattern for pair 1 -> 2, found none"):
-        found_pattern(replace(a_pair(pattern=pattern_of(1)), **lacking), INFERENCE)
+        found_pattern(replace(a_pair(pattern=pattern_of(1)), **lacking), INFERENCE, SHAPE)
 
 
 def decide(images: np.ndarray) -> np.ndarray:
