@@ -74,7 +74,9 @@ DETECTORS: Mapping[str, Detector] = Extensible(
 
 TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
     {
-        "margin": TargetDetector(margin.search, margin.infer, needs_images=False),
+        "margin": TargetDetector(
+            margin.search, margin.infer, needs_images=False, images_passed=lambda *_: margin.STARTS * margin.STEPS
+        ),
         "neural-cleanse": TargetDetector(neural_cleanse.search, neural_cleanse.infer),
         "tabor": TargetDetector(tabor.search, tabor.infer),
     },

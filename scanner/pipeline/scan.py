@@ -22,7 +22,7 @@ from backscan.scanner.pipeline.admission import as_clean_set, audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.costs import estimate_search
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
-from backscan.scanner.pipeline.pairs import PairSearch, open_journal, wanted_pairs
+from backscan.scanner.pipeline.pairs import PairSearch, open_journal, refuse_absent
 from backscan.scanner.pipeline.preparation import (
     call_alone,
     compare,
@@ -233,7 +233,7 @@ def judge_repeatedly(
         config, searches = replace(run.config, seed=run.config.seed + number), others + run.config.repeats - number
         own, again = replace(run, config=config), f"{name} repeat {number}" if number else name
         with sparing(spending.for_others(searches)):
-            judged.append(judge_under(own, again, settled, clean, cutting, journal, repeats=searches))
+            judged.append(judge_under(own, again, settled, clean, cutting, journal, searches=searches))
         repeats.append(judged[-1].repeat(config.seed, name))
         if run.record.out_of_time:
             if missing := run.config.repeats - number - 1:
@@ -251,12 +251,12 @@ def judge_under(
     cutting: Cutting,
     journal: Journal | None,
     *,
-    repeats: int = 1,
+    searches: int = 1,
 ) -> Judged:
     """Steps 9 to 12 under one of the preprocessings that explain the images equally well; so many are still to come."""
     images = run.record.take(split_images(run, settled, clean))
-    wanted_pairs(run.config, settled.facts.num_classes)  # classes that the model lacks are refused before it is timed
-    costs = estimate_search(run, settled, cutting, images, repeats=repeats)
+    refuse_absent(run.config, settled.facts.num_classes)  # before it is timed
+    costs = estimate_search(run, settled, cutting, images, searches=searches)
     pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
     searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
     with run.record.phase("inference"):
