@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backscan.scanner.choices.registered import Extensible
-from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, tabor, transferability, window
+from backscan.scanner.detectors import features, margin, neural_cleanse, pairwise, reach, tabor, transferability, window
 from backscan.scanner.detectors.base import Examination, Searched
 from backscan.scanner.detectors.pair_search import Detector
 from backscan.scanner.detectors.targets import RateDetector, TargetDetector
@@ -87,7 +87,9 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
 
 
 RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
-    {"window": RateDetector(window.search, window.infer)}, table="RATE_DETECTORS", made=_decides_by_rates
+    {"window": RateDetector(window.search, window.infer), "reach": RateDetector(reach.search, reach.infer)},
+    table="RATE_DETECTORS",
+    made=_decides_by_rates,
 )
 """Detectors of target classes that decide, by how often images follow what takes the place of a part of them."""
 

@@ -11,7 +11,7 @@ median rate is as wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -117,16 +117,12 @@ class Plan:
     @classmethod
     def of(cls, examination: Examination) -> Plan:
         """The plan for a model: its sources, and the range of its images."""
-        import torch
-
         from backscan.scanner.search.settings import Work
 
         by_class = examination.images_by_class
         sources = [label for label, images in sorted(by_class.items()) if len(images) >= FEWEST_IMAGES]
         drawn = np.random.default_rng(examination.config.seed).permutation(len(sources))[:MOST_SOURCES]
-        every = torch.stack([torch.stack(_extremes(images)) for images in by_class.values()])  # [S, 2, C]
-        bounds = every[:, 0].amin(dim=0).unsqueeze(1), every[:, 1].amax(dim=0).unsqueeze(1)
-        return cls(examination, tuple(sources[index] for index in sorted(drawn)), bounds, Work())
+        return cls(examination, tuple(sources[index] for index in sorted(drawn)), range_of(by_class.values()), Work())
 
     def results(self, targets: Sequence[int], side: int) -> list[TargetResult]:
         """What a window of some side does towards some targets; none of those for which the time was up."""
@@ -273,6 +269,14 @@ def _median_rate(plan: Plan, side: int) -> float | None:
         if max(rates) < _LEAST_MEDIAN or min(rates) > _MOST_MEDIAN:
             break
     return float(np.median(rates))
+
+
+def range_of(classes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Least and largest value of each channel of some images, [C, 1] each."""
+    import torch
+
+    every = torch.stack([torch.stack(_extremes(images)) for images in classes])  # [S, 2, C]
+    return every[:, 0].amin(dim=0).unsqueeze(1), every[:, 1].amax(dim=0).unsqueeze(1)
 
 
 def _extremes(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, window
+from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, reach, window
 from backscan.scanner.detectors.pair_search import PILOT_IMAGES, PILOT_PAIRS
 from backscan.scanner.search import effort
 from backscan.scanner.search.effort import Passes
@@ -59,6 +59,8 @@ def seconds_by_detector(config: ScanConfig, sizes: Sizes, speed: Speed, *, scree
     for name in config.detectors:
         if name in DETECTORS:
             found[name] = _of_pairs(config, name, sizes, speed, screened=screened)
+        elif name == reach.NAME:
+            found[name] = seconds_of(_of_reach(sizes), speed)
         elif name in RATE_DETECTORS:
             found[name] = _of_windows(config, sizes, speed)
         elif (detector := TARGET_DETECTORS.get(name)) is not None:
@@ -106,6 +108,13 @@ def _of_windows(config: ScanConfig, sizes: Sizes, speed: Speed) -> float:
     one += Passes(forwards=counted + window.OTHER_PLACES * window.IMAGES_ELSEWHERE)
     targets = _num_targets(config, sizes) + _FURTHER_SIDES * min(window.PILOTS, _num_targets(config, sizes))
     return targets * seconds_of(one, speed)
+
+
+def _of_reach(sizes: Sizes) -> Passes:
+    """Looks at all targets; windows are climbed only where something stands out, which nobody knows before."""
+    height, width = sizes.shape[1:]
+    num_searching = sum(window.split(count) for count in sizes.images)
+    return effort.of_reach(height, width, window.first_side(height, width), num_searching)
 
 
 def _num_targets(config: ScanConfig, sizes: Sizes) -> int:

@@ -6,13 +6,14 @@ A gate gives a `Stop` in place of its value where nothing more can be said; `Rec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backscan.converters.sandbox.clock import clock, keeping, sparing, time_limit
-from backscan.scanner.config import ScanConfig
+from backscan.scanner.config import SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
@@ -58,6 +59,11 @@ _OUTSIDE_IMAGES = (
 _OUTSIDE_WINDOWS = (
     "patterns that blend or warp the image, and those that replace more of it than a window of a quarter of its side, "
     "or pixels far apart"
+)
+_OUTSIDE_REACH = (
+    "class pairs by themselves: of so many classes each is tested as a target of all others together, so that an "
+    "attack from one class alone may be missed, and so may patterns that are added, blended or warp the image; --screen on "
+    "looks at every pair"
 )
 _OUTSIDE_FEATURES = (
     "patterns that warp the image or differ from image to image: what the search adds is the same for all; nor every "
@@ -161,7 +167,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     if clean is None:
         run.record.leave_out(_OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
         return judge_without_images(run, opened)
-    run = run.for_classes(opened.facts.num_classes)
+    run = run.for_classes(opened.facts.num_classes, math.prod(opened.facts.signature.input_shape))
     fitted = fit_images(run, clean, opened)
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])
@@ -208,6 +214,8 @@ def judge_each(
 
 def _outside(config: ScanConfig, cutting: Cutting) -> str:
     """Patterns that the chosen detectors do not search."""
+    if config.detectors == SO_MANY_CLASSES:
+        return _OUTSIDE_REACH
     if any(name in RATE_DETECTORS for name in config.detectors):
         return _OUTSIDE_WINDOWS
     on_features = any(DETECTORS[name].acts_on_features for name in searching(config, cutting.tensor))

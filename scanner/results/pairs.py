@@ -208,6 +208,8 @@ class TargetResult:
     """Gradient steps taken."""
     support: SupportRecord | None = None
     """What takes the place of the image, of detectors that search for that; left out of reports where there is none."""
+    nearness: float | None = None
+    """How near the target is to images where the last layer sees them, by detector `reach`; left out likewise."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields."""

@@ -31,7 +31,7 @@ from backscan.scanner.results.pool import PoolRecord
 from backscan.scanner.results.repeats import RepeatRecord
 
 # Fields that most reports have no use for.
-_ONLY_WHERE_KNOWN = (("targets", "support"), ("patterns", "mask"), ("pairs", "transfer"))
+_ONLY_WHERE_KNOWN = (("targets", "support"), ("targets", "nearness"), ("patterns", "mask"), ("pairs", "transfer"))
 
 
 class Verdict(StrEnum):

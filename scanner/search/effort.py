@@ -146,3 +146,31 @@ def of_window(height: int, width: int, side: int) -> Passes:
 
 def _places(length: int, side: int, stride: int) -> int:
     return -(-max(0, length - side) // stride) + 1
+
+
+PROBED = 6
+"""Images, of as many classes, on which windows of random content are tried."""
+_SMALL, _CONTENT, _CONTENT_LARGE = 128 * 128, 6, 4
+
+
+def content_per_place(height: int, width: int) -> int:
+    """Random contents in each place: fewer in large images, whose passes cost more."""
+    return _CONTENT if height * width <= _SMALL else _CONTENT_LARGE
+
+
+FEATURED = 400
+"""Most images whose features in the last layer are looked at."""
+CLIMBED = (Stage(9, steps=1, first=0.3, last=0.3), Stage(18, steps=4, first=0.3, last=0.05))
+"""Stages in which the window of one target is climbed from random content that leads there."""
+CLIMBED_KEPT = (3, 1)
+"""Places in each of these."""
+REACH_COUNTED = 100
+"""Most images on which such a window is counted."""
+
+
+def of_reach(height: int, width: int, side: int, num_images: int) -> Passes:
+    """Random windows for all targets, and the features of some images."""
+    stride = stride_of(height, width)
+    places = _places(height, side, stride) * _places(width, side, stride)
+    probed = PROBED * (places * content_per_place(height, width) + 1)
+    return Passes(forwards=probed + min(FEATURED, num_images))
