@@ -83,7 +83,9 @@ def _judged(
     found = list(reach.search(examination))
     [conclusion] = reach.infer(found, examination.config, _SUBJECT.num_classes)
     values = np.array([[entry.value, entry.nearness] for entry in found], np.float64).T
-    ranks = [None if planted is None else int((row > row[planted]).sum()) + 1 for row in values]
+    ranks = [
+        None if planted is None or np.isnan(row[planted]) else int((row > row[planted]).sum()) + 1 for row in values
+    ]
     return Row(
         seed,
         planted,

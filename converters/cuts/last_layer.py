@@ -14,6 +14,7 @@ from backscan.converters.torch_import.classifier import TorchClassifier
 
 _NEAR = 1e-3
 """Difference from the scores of the copy, as a share of the largest, up to which a layer gives them."""
+_MOST_FEATURES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class LastLayer:
     """A row for every class, [K, F]."""
     bias: Tensor
     """[K]."""
-    module: nn.Linear
+    module: nn.Module
     """The layer in the network."""
 
     def features(
@@ -63,32 +64,46 @@ class LastLayer:
 
 
 def last_layer(classifier: TorchClassifier, images: Tensor) -> LastLayer | None:
-    """The linear layer whose output is the scores of a copy, as tried with images [N, C, H, W]; None without one."""
-    num_classes = classifier.signature.num_scores
-    layers = [
-        module
-        for module in classifier.network.modules()
-        if isinstance(module, nn.Linear) and module.out_features == num_classes
-    ]
-    scores, given = _given(classifier, layers, images)
-    most = float(scores.abs().max().clamp_min(1e-12))
-    for module in reversed(layers):
-        own = given.get(module)
-        if own is not None and own.shape == scores.shape and float((own - scores).abs().max()) <= _NEAR * most:
-            bias = module.weight.new_zeros(num_classes) if module.bias is None else module.bias
-            return LastLayer(module.weight.detach(), bias.detach(), module)
+    """The layer that makes the scores of a copy from a row of features, linearly; None without one.
+
+    Its weights are what it makes of every single feature, whatever operator it is.
+
+    Args:
+        classifier: The copy.
+        images: A few images [N, C, H, W] on which the layer has to give the scores, and its weights as well.
+    """
+    scores, calls = _calls(classifier, images)
+    tolerance = _NEAR * float(scores.abs().max().clamp_min(1e-12))
+    for module, (features, others, given) in reversed(calls.items()):
+        if given.shape != scores.shape or features.dim() != 2 or features.shape[1] > _MOST_FEATURES:
+            continue
+        if float((given.float() - scores).abs().max()) > tolerance or features.shape == given.shape:
+            continue  # a softmax, or what else comes behind the layer
+        with torch.no_grad():
+            bias = module(features.new_zeros((1, features.shape[1])), *others)[0]
+            weight = (module(torch.eye(features.shape[1]).to(features), *others) - bias).T
+        if float((features @ weight.T + bias - given).abs().max()) <= tolerance:
+            return LastLayer(weight.float(), bias.float(), module)
     return None
 
 
-def _given(
-    classifier: TorchClassifier, layers: Sequence[nn.Linear], images: Tensor
-) -> tuple[Tensor, dict[nn.Module, Tensor]]:
-    """The scores of images, and what each of some layers gave, in float32."""
-    given: dict[nn.Module, Tensor] = {}
-    handles = [layer.register_forward_hook(lambda own, _, out: given.update({own: out.float()})) for layer in layers]
+_Call = tuple[Tensor, tuple[object, ...], Tensor]
+"""What a module took first, what beside that, and what it gave."""
+
+
+def _calls(classifier: TorchClassifier, images: Tensor) -> tuple[Tensor, dict[nn.Module, _Call]]:
+    """The scores of images, and the last call of every module inside that takes and gives a tensor."""
+    calls: dict[nn.Module, _Call] = {}
+
+    def keep(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+        if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            calls[module] = (inputs[0], inputs[1:], output)
+
+    leaves = (module for module in classifier.network.modules() if not any(module.children()))
+    handles = [module.register_forward_hook(keep) for module in leaves]
     try:
         with torch.no_grad():
-            return classifier.logits(images), given
+            return classifier.logits(images), calls
     finally:
         for handle in handles:
             handle.remove()

@@ -8,7 +8,6 @@ some targets drawn at random; they are what is replayed on the original file.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.kernels.spacings import FEWEST_VALUES
 from backscan.scanner.detectors import window
 from backscan.scanner.inference.reach import infer_reach, stand_out, worth_windows
 from backscan.scanner.search import effort
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NAME = "reach"
 _IMAGES_PER_PASS = 32
+_SIDES_FURTHER = 2
 
 
 def search(examination: Examination) -> Iterator[TargetResult]:
@@ -103,7 +104,13 @@ class _Look:
     @property
     def gains(self) -> list[float | None]:
         """How far random windows bring each target, [K]; None of targets that are not wanted."""
-        return _finite(self.probes.largest, self.wanted)
+        return _compared(self.probes.largest, self.examination)
+
+    @property
+    def side(self) -> int:
+        """Side of the windows that are climbed: larger than the random ones, as those may show a part of a trigger."""
+        tried = window.sides(*self.examination.classifier.signature.input_shape[1:])
+        return tried[min(tried.index(self.probes.side) + _SIDES_FURTHER, len(tried) - 1)]
 
     def window(self, target: int) -> SupportRecord | None:
         """The window that is climbed towards a target from the random ones that lead there best; None if no time."""
@@ -131,7 +138,8 @@ class _Look:
             examination.stopped,
             images_at_once=examination.images_at_once,
         )
-        supports = self.probes.supports(self.probes.best(target), climb.images.shape[3])
+        shape = (climb.images.shape[2], climb.images.shape[3])
+        supports = self.probes.supports(self.probes.best(target), shape, self.side)
         for stage, kept in zip(effort.CLIMBED, effort.CLIMBED_KEPT, strict=True):
             supports, scores = climb.ascend(supports[:kept], stage)
             supports = supports[scores.argsort(descending=True, stable=True)]
@@ -159,7 +167,7 @@ class _Look:
                 decided = self.examination.classifier.log_posterior(covered).argmax(dim=1)
             hits.append(int((decided == target).sum()))
         return SupportRecord(
-            side=self.probes.side,
+            side=self.side,
             pixels=tuple(support.pixels[0].tolist()),
             content=EncodedArray.encode(support.content[0].cpu().numpy()),
             sources=tuple(sources),
@@ -181,9 +189,23 @@ def _nearness(examination: Examination, images: Tensor, threads: int) -> list[fl
         return nothing
     portions = torch.split(images, examination.images_per_pass(_IMAGES_PER_PASS))
     features = layer.features(examination.classifier, portions, threads=threads, stopped=examination.stopped)
-    wanted = range(examination.num_classes) if examination.config.targets is None else examination.config.targets
-    return _finite(nearness(layer, features), set(wanted)) if len(features) else nothing
+    return _compared(nearness(layer, features), examination) if len(features) else nothing
 
 
-def _finite(values: Tensor, wanted: set[int]) -> list[float | None]:
-    return [value if math.isfinite(value) and label in wanted else None for label, value in enumerate(values.tolist())]
+def _compared(values: Tensor, examination: Examination) -> list[float | None]:
+    """The values of the wanted targets as they are compared, [K]: in median deviations from the median of their kind.
+
+    Classes whose images the model is asked about lie otherwise among these than classes of which there are none.
+    """
+    found, chosen = values.numpy(force=True).astype(np.float64), examination.config.targets
+    usable = np.isfinite(found)
+    usable &= True if chosen is None else np.isin(np.arange(len(found)), chosen)
+    asked = np.isin(np.arange(len(found)), list(examination.images_by_class))
+    kinds = [kind for kind in (usable & asked, usable & ~asked) if kind.any()]
+    scales = [float(np.median(np.abs(found[kind] - np.median(found[kind])))) for kind in kinds]
+    # The spread of a few says little, so theirs is that of the others.
+    widest = scales[int(np.argmax([kind.sum() for kind in kinds]))] if kinds else 1.0
+    for kind, scale in zip(kinds, scales, strict=True):
+        own = scale if kind.sum() >= FEWEST_VALUES else widest
+        found[kind] = (found[kind] - np.median(found[kind])) / max(own, 1e-12)
+    return [float(value) if there else None for value, there in zip(found, usable, strict=True)]

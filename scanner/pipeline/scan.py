@@ -61,9 +61,9 @@ _OUTSIDE_WINDOWS = (
     "or pixels far apart"
 )
 _OUTSIDE_REACH = (
-    "class pairs by themselves: of so many classes each is tested as a target of all others together, so that an "
-    "attack from one class alone may be missed, and so may patterns that are added, blended or warp the image; --screen on "
-    "looks at every pair"
+    "class pairs by themselves: of so many classes each is tested as a target of all others together, so that "
+    "an attack from one class alone may be missed, and so may patterns that are added, blended or warp the image; "
+    "--screen on looks at every pair"
 )
 _OUTSIDE_FEATURES = (
     "patterns that warp the image or differ from image to image: what the search adds is the same for all; nor every "

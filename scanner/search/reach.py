@@ -56,10 +56,16 @@ class Probes:
             tuple(c for c in grid for _ in range(content_per_place(*shape))), side, *bounds, seed, torch.empty(0)
         )
 
-    def supports(self, chosen: list[int], width: int) -> Supports:
-        """Some of the windows with their content, in images of some width."""
-        pixels = window_pixels([self.corners[index] for index in chosen], self.side, width).to(self.low.device)
-        return Supports(pixels, torch.stack([self._content(index) for index in chosen]))
+    def supports(self, chosen: list[int], shape: tuple[int, int], side: int | None = None) -> Supports:
+        """Some of the windows with their content, in images of some height and width; larger ones, if wanted."""
+        side = side or self.side
+        more = (side - self.side) // 2
+        corners = [
+            (min(max(row - more, 0), shape[0] - side), min(max(column - more, 0), shape[1] - side))
+            for row, column in (self.corners[index] for index in chosen)
+        ]
+        pixels = window_pixels(corners, side, shape[1]).to(self.low.device)
+        return Supports(pixels, torch.stack([self._content(index, side) for index in chosen]))
 
     def ask(
         self,
@@ -90,7 +96,7 @@ class Probes:
         def gains(chosen: list[int]) -> Tensor:
             if stopped():
                 return clean.new_full((len(chosen), clean.shape[1]), -torch.inf).double()
-            moved = self.supports(chosen, images.shape[3]).on(images)
+            moved = self.supports(chosen, (images.shape[2], images.shape[3])).on(images)
             with torch.no_grad():
                 found = margins(classifier.log_posterior(moved.flatten(0, 1))).reshape(len(chosen), *clean.shape)
             gained = ((found - clean) / scale).double() * others
@@ -113,12 +119,12 @@ class Probes:
                 found.setdefault(self.corners[index], index)
         return list(found.values())
 
-    def _content(self, index: int) -> Tensor:
+    def _content(self, index: int, side: int) -> Tensor:
         """Blocks of the lowest and the highest value of each channel, [C, side * side]."""
         rng = np.random.default_rng((self.seed, _PURPOSE, index))
         blocks = _BLOCKS[index % len(_BLOCKS)]
         drawn = rng.integers(0, 2, (len(self.low), blocks, blocks)).astype(np.float32)
-        place = np.arange(self.side) * blocks // self.side
+        place = np.arange(side) * blocks // side
         chosen = torch.from_numpy(drawn[:, place][:, :, place].reshape(len(self.low), -1)).to(self.low.device)
         return self.low + chosen * (self.high - self.low)
 
