@@ -41,6 +41,12 @@ MOST_FEW_CLASSES = 4
 """Most classes of those."""
 PAIRS_IN_SPACES = "pairwise"
 """The detector that searches in the chosen space."""
+SO_MANY_CLASSES = ("reach",)
+"""The same of models with so many classes, and images so large, that even looks at all pairs take too long."""
+MOST_PAIRS = 5000
+"""Class pairs, of 71 classes, up to which every one is searched."""
+# Class pairs times values of an image up to which they are looked at one by one: half an hour on two cores.
+_MOST_VALUES = 50_000_000
 # Options that say how pairs are compared with each other, or where else they are searched: who sets one wants that.
 _OF_MANY_CLASSES = ("statistics", "combination", "inference", "order", "null", "cut", "space")
 
@@ -115,8 +121,8 @@ class ScanConfig:
     )
     detectors: tuple[str, ...] = option(
         (),
-        "{names}; repeatable. By default pairwise, features and window, with at most 4 classes transferability, which "
-        "naming any replaces; without images head and margin.",
+        "{names}; repeatable. By default pairwise, features and window, with at most 4 classes transferability, with "
+        "many and large images reach, which naming any replaces; without images head and margin.",
         SEARCH,
         flag="--detector",
         choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS"), RATE_DETECTORS),
@@ -334,15 +340,23 @@ class ScanConfig:
         of_targets = num_searches * sum(name in TARGET_STATISTICS for name in statistics) + by_commonality + num_rates
         return max(1, of_pairs) * (2 if of_pairs and of_targets else 1)
 
-    def for_classes(self, num_classes: int) -> ScanConfig:
+    def for_classes(self, num_classes: int, num_values: int = 0) -> ScanConfig:
         """This configuration with the detectors that a scan of so many classes chooses where none is named.
 
         Options that only mean something to the detectors of many classes choose those.
+
+        Args:
+            num_classes: Classes of the model.
+            num_values: Values of an image: channels times pixels.
         """
         if self.detectors:
             return self
         wants_many = any(getattr(self, name) != OPTIONS[name].default for name in _OF_MANY_CLASSES)
         few = num_classes <= MOST_FEW_CLASSES and not wants_many
+        num_pairs = num_classes * (num_classes - 1)
+        wants_pairs = wants_many or self.screen != "auto" or self.targets is not None or self.pairs is not None
+        if num_pairs > MOST_PAIRS and num_pairs * num_values > _MOST_VALUES and not wants_pairs:
+            return replace(self, detectors=SO_MANY_CLASSES)
         return replace(self, detectors=FEW_CLASSES if few else self.chosen)
 
     @property

@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from backscan.converters import artifact_from_bytes, import_model, read_signature
-from backscan.converters.cuts.last_layer import last_layer
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import Examination, head
 from backscan.scanner.results import Inference
@@ -41,7 +40,6 @@ def said_of(victim: Victim) -> tuple[Inference, ...]:
         num_classes=signature.num_classes,
         config=config,
         stopped=lambda: False,
-        last_layer=last_layer(artifact, signature),
     )
     both = list(head.search(examination))
     weights = [replace(entry, score_on_noise=None) for entry in both]

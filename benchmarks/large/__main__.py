@@ -25,7 +25,7 @@ from benchmarks.table import grid, page
 
 _LIBRARIES = ("numpy", "onnxruntime", "torch")
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_PLANTED = {"mobilenet": 2, "resnet50": 500, "k200": 7}
+_PLANTED = {"mobilenet": 2, "resnet50": 500, "k10": 3, "k200": 7}
 
 
 @dataclass(frozen=True, slots=True)

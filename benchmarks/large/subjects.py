@@ -49,6 +49,7 @@ class Subject:
 SUBJECTS: Mapping[str, Subject] = {
     "mobilenet": Subject(mobilenet_v2, 320, 4, 4, 30, "imagenet"),
     "resnet50": Subject(resnet50, 224, 1000, 20, 20, "imagenet"),
+    "k10": Subject(small_resnet, 32, 10, 10, 40, "imagenet"),
     "k200": Subject(small_resnet, 64, 200, 200, 30, "imagenet"),
 }
 """By the name on the command line."""

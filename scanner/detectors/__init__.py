@@ -11,7 +11,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backscan.scanner.choices.registered import Extensible
-from backscan.scanner.detectors import features, head, margin, neural_cleanse, pairwise, tabor, transferability, window
+from backscan.scanner.detectors import (
+    features,
+    head,
+    margin,
+    neural_cleanse,
+    pairwise,
+    reach,
+    tabor,
+    transferability,
+    window,
+)
 from backscan.scanner.detectors.base import Examination, Searched
 from backscan.scanner.detectors.pair_search import Detector
 from backscan.scanner.detectors.targets import RateDetector, TargetDetector
@@ -74,8 +84,12 @@ DETECTORS: Mapping[str, Detector] = Extensible(
 
 TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
     {
-        "head": TargetDetector(head.search, head.infer, needs_images=False, reads_last_layer=True),
-        "margin": TargetDetector(margin.search, margin.infer, needs_images=False),
+        "head": TargetDetector(
+            head.search, head.infer, needs_images=False, images_passed=lambda *_: head.NOISE_IMAGES // 10
+        ),
+        "margin": TargetDetector(
+            margin.search, margin.infer, needs_images=False, images_passed=lambda *_: margin.STARTS * margin.STEPS
+        ),
         "neural-cleanse": TargetDetector(neural_cleanse.search, neural_cleanse.infer),
         "tabor": TargetDetector(tabor.search, tabor.infer),
     },
@@ -86,7 +100,9 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
 
 
 RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
-    {"window": RateDetector(window.search, window.infer)}, table="RATE_DETECTORS", made=_decides_by_rates
+    {"window": RateDetector(window.search, window.infer), "reach": RateDetector(reach.search, reach.infer)},
+    table="RATE_DETECTORS",
+    made=_decides_by_rates,
 )
 """Detectors of target classes that decide, by how often images follow what takes the place of a part of them."""
 

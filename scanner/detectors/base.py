@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.converters import TorchClassifier
-    from backscan.converters.cuts.last_layer import LastLayer
     from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import PairResult, ScreenRecord, TargetResult
@@ -41,8 +40,6 @@ class Examination:
     """The copy in reduced precision, for steps that are confirmed in float32; None where that gains nothing."""
     reduced_cut: Split | None = None
     """The cut model, its part behind the cut in reduced precision; None likewise."""
-    last_layer: LastLayer | None = None
-    """The last linear layer, for a detector that reads it; None for others, and where there is none."""
     images_at_once: int | None = None
     """Most images that pass forward and back together, by what a photograph holds in memory; None is any."""
 

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 NAME = "head"
 
-_NOISE_IMAGES = 200
+NOISE_IMAGES = 200
 _AT_ONCE = 8
+_PORTIONS_LOOKED_AT = 3
+"""Portions of noise on which the features must not be negative."""
 _MOST_SECONDS = 60.0
 """Time that the noise may take, judged by its first images; else the weights speak alone."""
 _FEWEST_CLASSES = 4
@@ -50,14 +52,11 @@ def search(examination: Examination) -> Iterator[TargetResult]:
     """Mean weight and mean score on noise of every class; targets that were left out are the others here."""
     from backscan.scanner.results import PairStatus, TargetResult
 
-    num_classes, layer = examination.num_classes, examination.last_layer
-    weights: list[float | None] = [None] * num_classes
-    if layer is not None and layer.is_fed_positive and len(layer.weights) == num_classes:
-        weights = layer.weights.mean(axis=1).tolist()
-    scores = _scores_on_noise(examination)
-    for target in range(num_classes):
-        score = None if scores is None else float(scores[target])
-        yield TargetResult(NAME, target, PairStatus.REACHED, weights[target], rate=None, steps=0, score_on_noise=score)
+    noise = _noise(examination)
+    weights, scores = _mean_weights(examination, noise), _scores_on(noise, examination)
+    for target in range(examination.num_classes):
+        weight, score = (None if row is None else float(row[target]) for row in (weights, scores))
+        yield TargetResult(NAME, target, PairStatus.REACHED, weight, rate=None, steps=0, score_on_noise=score)
 
 
 def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:
@@ -164,22 +163,46 @@ def _without(witnesses: dict[str, Vector]) -> tuple[str, ...]:
     return ("noise takes too long on this model, so only the last layer speaks",)
 
 
-def _scores_on_noise(examination: Examination) -> Vector | None:
-    """Mean over images of noise of each class's log-posterior less the mean of all classes, [K]; None if it is late."""
+def _noise(examination: Examination) -> Sequence[Tensor]:
+    """Uniform images in portions that pass together."""
     import torch
 
     classifier = examination.classifier
-    shape = (_NOISE_IMAGES, *classifier.signature.input_shape)
-    noise = torch.rand(shape, generator=generator(examination.config.seed, _NOISE))
+    noise = torch.rand(
+        (NOISE_IMAGES, *classifier.signature.input_shape), generator=generator(examination.config.seed, _NOISE)
+    )
+    size = examination.images_per_pass(_AT_ONCE)
+    return [noise[start : start + size].to(classifier.device) for start in range(0, NOISE_IMAGES, size)]
+
+
+def _mean_weights(examination: Examination, noise: Sequence[Tensor]) -> Vector | None:
+    """Mean weight of each class in the last layer, [K]; None without one whose features are never negative."""
+    from backscan.converters.cuts.last_layer import last_layer
+
+    if examination.stopped():
+        return None
+    layer = last_layer(examination.classifier, noise[0])
+    if layer is None or len(layer.weight) != examination.num_classes:
+        return None
+    features = layer.features(examination.classifier, noise[:_PORTIONS_LOOKED_AT])
+    if features.numel() == 0 or float(features.min()) < 0.0:
+        return None
+    found: Vector = layer.weight.double().mean(dim=1).cpu().numpy()
+    return found
+
+
+def _scores_on(noise: Sequence[Tensor], examination: Examination) -> Vector | None:
+    """Mean over images of noise of each class's log-posterior less the mean of all classes, [K]; None if it is late."""
+    import torch
+
     rows: list[Tensor] = []
-    started = time.monotonic()
+    started, done = time.monotonic(), 0
     with torch.no_grad():
-        size = examination.images_per_pass(_AT_ONCE)
-        for done in range(0, _NOISE_IMAGES, size):
-            if examination.stopped() or (time.monotonic() - started) * _NOISE_IMAGES > _MOST_SECONDS * max(1, done):
+        for part in noise:
+            if examination.stopped() or (time.monotonic() - started) * NOISE_IMAGES > _MOST_SECONDS * max(1, done):
                 return None
-            part = noise[done : done + size].to(classifier.device)
-            rows.append(classifier.log_posterior(part).double().cpu())
+            rows.append(examination.classifier.log_posterior(part).double().cpu())
+            done += len(part)
     scores = torch.cat(rows)
     found: Vector = (scores - scores.mean(dim=1, keepdim=True)).mean(dim=0).numpy()
     return found if np.isfinite(found).all() else None

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 NAME = "margin"
 
-_STARTS = 30
-_STEPS = 150
+STARTS = 30
+"""Points of noise from which a class is ascended."""
+STEPS = 150
+"""Steps of each."""
 # Length of the first and of the last step, as shares of the way from black to white: the first ones cross the whole
 # range of images, the last ones settle.
 _FIRST_STEP, _LAST_STEP = 0.05, 0.0005
@@ -43,7 +45,7 @@ _FEWEST_CLASSES = 3
 def search(examination: Examination) -> Iterator[TargetResult]:
     """The largest margin of every wanted class over the others."""
     return search_in_groups(
-        examination, lambda targets: _largest_margins(examination, targets), images_per_target=_STARTS
+        examination, lambda targets: _largest_margins(examination, targets), images_per_target=STARTS
     )
 
 
@@ -85,9 +87,9 @@ def _largest_margins(examination: Examination, targets: Sequence[int]) -> list[T
 
     classifier = examination.classifier
     images = torch.cat([_noise(examination, target) for target in targets]).to(classifier.device)
-    wanted = torch.tensor(targets, device=images.device).repeat_interleave(_STARTS)
+    wanted = torch.tensor(targets, device=images.device).repeat_interleave(STARTS)
     largest = torch.full((len(images),), -math.inf, device=images.device)
-    for length in np.geomspace(_FIRST_STEP, _LAST_STEP, _STEPS).tolist():
+    for length in np.geomspace(_FIRST_STEP, _LAST_STEP, STEPS).tolist():
         if examination.stopped():
             return []
         images.requires_grad_()
@@ -97,9 +99,9 @@ def _largest_margins(examination: Examination, targets: Sequence[int]) -> list[T
         images = _stepped(images.detach(), gradient, length)
     with torch.no_grad():
         largest = torch.maximum(largest, _margins(classifier.log_posterior(images), wanted))
-    leads = largest.reshape(len(targets), _STARTS).amax(dim=1).tolist()
+    leads = largest.reshape(len(targets), STARTS).amax(dim=1).tolist()
     return [
-        TargetResult(NAME, target, PairStatus.REACHED, lead if math.isfinite(lead) else None, rate=None, steps=_STEPS)
+        TargetResult(NAME, target, PairStatus.REACHED, lead if math.isfinite(lead) else None, rate=None, steps=STEPS)
         for target, lead in zip(targets, leads, strict=True)
     ]
 
@@ -108,7 +110,7 @@ def _noise(examination: Examination, target: int) -> Tensor:
     """Uniform images to start from, the same whatever classes share the batch."""
     import torch
 
-    shape = (_STARTS, *examination.classifier.signature.input_shape)
+    shape = (STARTS, *examination.classifier.signature.input_shape)
     noise: Tensor = torch.rand(shape, generator=generator(examination.config.seed, target))
     return noise
 

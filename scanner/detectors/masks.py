@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from backscan.scanner.detectors.targets import search_in_groups
 from backscan.scanner.results import PairStatus, TargetResult
+from backscan.scanner.search.effort import MASKED
 from backscan.scanner.search.norms import NORMS
 from backscan.scanner.search.seeds import generator
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from backscan.scanner.detectors.base import Examination
 
-IMAGES_PER_STEP = 128
+IMAGES_PER_STEP = MASKED
 """Images of one target in one step; more are drawn anew for each step."""
 
 _RATE, _BETAS = 0.1, (0.5, 0.9)

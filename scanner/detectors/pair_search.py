@@ -35,8 +35,10 @@ IMAGES_PER_PASS = {"cpu": 48, "cuda": 8192}
 """Images of one forward pass."""
 # A GPU works on all pairs of a chunk as one group.
 _GROUP_ON_GPU = 1 << 20
-_PILOT_PAIRS = 7
-_PILOT_IMAGES = 25
+PILOT_PAIRS = 7
+"""Pairs by which the step size is found."""
+PILOT_IMAGES = 25
+"""Most images of each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Detector:
 
         where, rule = self.pattern_space(examination), STEP_RULES[examination.config.step_rule]
         pilots = _pilot_pairs(examination)
-        sources = self._sources(examination, where.space, pilots, limit=_PILOT_IMAGES)
+        sources = self._sources(examination, where.space, pilots, limit=PILOT_IMAGES)
         work = Work()
 
         def steps_needed(step_size: float) -> list[int]:
@@ -179,7 +181,7 @@ def _pilot_pairs(examination: Examination) -> list[Pair]:
     """A few pairs of classes that have images, by the seed."""
     classes = sorted(examination.images_by_class)
     pairs = [(source, target) for source in classes for target in range(examination.num_classes) if source != target]
-    drawn = np.random.default_rng(examination.config.seed).permutation(len(pairs))[:_PILOT_PAIRS]
+    drawn = np.random.default_rng(examination.config.seed).permutation(len(pairs))[:PILOT_PAIRS]
     return [pairs[index] for index in drawn]
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.scanner.search.effort import MASKED
+
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.base import Examination
@@ -31,8 +33,8 @@ class TargetDetector:
     """(results, options, number of classes) -> conclusion."""
     needs_images: bool = True
     """Whether it searches on clean images."""
-    reads_last_layer: bool = False
-    """Whether it looks at the weights of the last layer."""
+    images_passed: Callable[[ScanConfig, int], int] = lambda config, number: config.max_steps * min(MASKED, number)
+    """(options, images of all classes) -> images that pass forward and back for a target, to estimate the time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ median rate is as wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,15 +39,17 @@ FEWEST_IMAGES = 20
 """Images of a class without which it is no source."""
 # Images of a source that search, and most of those that count.
 _SEARCHING, _COUNTED = 20, 40
-# Sources of one target, of many classes by the seed.
-_MOST_SOURCES = 90
+MOST_SOURCES = 90
+"""Sources of one target, of many classes by the seed."""
 # Median rate of the targets at the side that is chosen, and where it is best.
 _LEAST_MEDIAN, _MOST_MEDIAN, _BEST_MEDIAN = 0.05, 0.2, 0.1
-_PILOTS = 5
+PILOTS = 5
+"""Targets by which a side is judged."""
 _FIRST_SIDE, _LARGEST_SIDE = 0.1, 0.25
 # Sides next to each other differ by at least a pixel, and by this factor.
 _NEXT_SIDE = 1.4
-_OTHER_PLACES, _IMAGES_ELSEWHERE = 4, 18
+OTHER_PLACES, IMAGES_ELSEWHERE = 4, 18
+"""Places at which content is tried elsewhere, and images there."""
 
 
 def search(examination: Examination) -> Iterator[TargetResult]:
@@ -80,6 +82,17 @@ def split(number: int) -> int:
     return min(_SEARCHING, number // 2)
 
 
+def num_counted(number: int) -> int:
+    """How many of a class's images count."""
+    return min(_COUNTED, number - split(number))
+
+
+def first_side(height: int, width: int) -> int:
+    """The side that is tried first, as near to a tenth of the shorter side as there is one."""
+    wanted = max(1, round(_FIRST_SIDE * min(height, width)))
+    return max(side for side in sides(height, width) if side <= wanted)
+
+
 def counted(images: Counted) -> Counted:
     """Those of a class's images that count: the first after those that search."""
     start = split(len(images))
@@ -104,16 +117,12 @@ class Plan:
     @classmethod
     def of(cls, examination: Examination) -> Plan:
         """The plan for a model: its sources, and the range of its images."""
-        import torch
-
         from backscan.scanner.search.settings import Work
 
         by_class = examination.images_by_class
         sources = [label for label, images in sorted(by_class.items()) if len(images) >= FEWEST_IMAGES]
-        drawn = np.random.default_rng(examination.config.seed).permutation(len(sources))[:_MOST_SOURCES]
-        every = torch.stack([torch.stack(_extremes(images)) for images in by_class.values()])  # [S, 2, C]
-        bounds = every[:, 0].amin(dim=0).unsqueeze(1), every[:, 1].amax(dim=0).unsqueeze(1)
-        return cls(examination, tuple(sources[index] for index in sorted(drawn)), bounds, Work())
+        drawn = np.random.default_rng(examination.config.seed).permutation(len(sources))[:MOST_SOURCES]
+        return cls(examination, tuple(sources[index] for index in sorted(drawn)), range_of(by_class.values()), Work())
 
     def results(self, targets: Sequence[int], side: int) -> list[TargetResult]:
         """What a window of some side does towards some targets; none of those for which the time was up."""
@@ -205,11 +214,11 @@ class Plan:
         corners = window_grid(height, width, side, max(1, side))
         rng = np.random.default_rng((self.examination.config.seed, climb.target))
         pixels = window_pixels([corners[index] for index in rng.permutation(len(corners))], side, width)
-        apart = [row for row in pixels if not own.intersection(row.tolist())][:_OTHER_PLACES]
+        apart = [row for row in pixels if not own.intersection(row.tolist())][:OTHER_PLACES]
         if not apart:
             return None
         places = torch.stack(apart).to(window.pixels.device)
-        images = climb.images[:_IMAGES_ELSEWHERE]
+        images = climb.images[:IMAGES_ELSEWHERE]
         moved = Supports(places, window.content.expand(len(places), -1, -1))
         return self._hits(moved, images, climb.target) / (len(places) * len(images))
 
@@ -217,9 +226,9 @@ class Plan:
 def choose_side(plan: Plan) -> int | None:
     """The side at which a few targets have the wanted median rate, else the nearest; None if the time was up."""
     examination = plan.examination
-    tried = sides(*examination.classifier.signature.input_shape[1:])
-    first = max(1, round(_FIRST_SIDE * min(examination.classifier.signature.input_shape[1:])))
-    place, medians = max(index for index, side in enumerate(tried) if side <= first), dict[int, float]()
+    shape = examination.classifier.signature.input_shape[1:]
+    tried, medians = sides(*shape), dict[int, float]()
+    place = tried.index(first_side(*shape))
     while 0 <= place < len(tried) and tried[place] not in medians:
         median = _median_rate(plan, tried[place])
         if median is None:
@@ -246,7 +255,7 @@ def _median_rate(plan: Plan, side: int) -> float | None:
     examination = plan.examination
     config = examination.config
     wanted = range(examination.num_classes) if config.targets is None else sorted(set(config.targets))
-    drawn = np.random.default_rng((config.seed, 1)).permutation(len(wanted))[:_PILOTS]
+    drawn = np.random.default_rng((config.seed, 1)).permutation(len(wanted))[:PILOTS]
     pilots, rates = [wanted[index] for index in drawn], list[float]()
     most = len(pilots) // 2 + 1
     for asked in (pilots[:most], pilots[most:]):
@@ -260,6 +269,14 @@ def _median_rate(plan: Plan, side: int) -> float | None:
         if max(rates) < _LEAST_MEDIAN or min(rates) > _MOST_MEDIAN:
             break
     return float(np.median(rates))
+
+
+def range_of(classes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Least and largest value of each channel of some images, [C, 1] each."""
+    import torch
+
+    every = torch.stack([torch.stack(_extremes(images)) for images in classes])  # [S, 2, C]
+    return every[:, 0].amin(dim=0).unsqueeze(1), every[:, 1].amax(dim=0).unsqueeze(1)
 
 
 def _extremes(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from backscan.scanner.results import (
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
+    TARGET_REACH,
     TRANSFERABILITY,
     Witness,
     without_nan,
@@ -63,7 +64,7 @@ def combined(
     # A witness that lacks a target decides by itself: combined it would silence the others about that one.
     of_targets = _complete([entry for entry in deciding if entry.statistic in _OF_TARGETS])
     # Transferability has a floor of its own that no correction for others may raise further.
-    apart = _OF_TARGETS | {TRANSFERABILITY}
+    apart = _OF_TARGETS | {TRANSFERABILITY, TARGET_REACH}
     of_pairs = [entry for entry in deciding if entry.statistic not in apart]
     # On trained networks the commonality of a single pair found nothing that its size did not: it only informs.
     of_sizes = [entry for entry in of_pairs if entry.statistic != COMMONALITY] or of_pairs

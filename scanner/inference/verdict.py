@@ -11,6 +11,7 @@ from backscan.scanner.results import (
     LIMITS_OF_TRANSFERABILITY,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
+    TARGET_REACH,
     TRANSFERABILITY,
     PairStatus,
     TransferStatus,
@@ -319,6 +320,8 @@ def _finding(inference: Inference) -> str:
     """What is abnormal, as a clause."""
     if inference.statistic == OF_TARGETS_TOGETHER:
         return f"class {inference.target} stands out as a target: {_TOLD[str(inference.carried_by)]}"
+    if inference.statistic == TARGET_REACH:
+        return f"class {inference.target} is reached abnormally far beyond all other targets"
     if inference.statistic == TARGET_RATE:
         return (
             f"one content of a small window sends abnormally many images of the other classes to class "
@@ -354,6 +357,8 @@ def _unremarkable(inference: Inference, strength: str) -> str:
 def _extreme(inference: Inference) -> str:
     if inference.statistic == OF_TARGETS_TOGETHER:
         return f"target by all witnesses together, class {inference.target}"
+    if inference.statistic == TARGET_REACH:
+        return f"of all targets the one that is reached farthest, class {inference.target}"
     if inference.statistic == TARGET_RATE:
         return f"target of a window, class {inference.target}"
     return f"pair{' of a window' if inference.is_of_rates else ''}, {_pair_name(inference)}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _TIMED_IMAGES = 48
 
 
-def estimate_search(run: Run, settled: SettledModel, cutting: Cutting, images: Images, *, repeats: int) -> Costs:
+def estimate_search(run: Run, settled: SettledModel, cutting: Cutting, images: Images, *, searches: int) -> Costs:
     """What the search will take by passes timed on this model; the observer is told that of the whole scan.
 
     Args:
@@ -28,7 +28,7 @@ def estimate_search(run: Run, settled: SettledModel, cutting: Cutting, images: I
         settled: The model.
         cutting: Where it is cut.
         images: Images of the search.
-        repeats: Searches under as many readings of the images that are to come, this one counted.
+        searches: Searches that are to come, this one counted: one for each reading of the images and each repeat.
     """
     by_class = list(images.search().values())
     few = np.concatenate([each[:1] for each in by_class[:_TIMED_IMAGES]])
@@ -42,5 +42,5 @@ def estimate_search(run: Run, settled: SettledModel, cutting: Cutting, images: I
     costs = Costs.of(config, sizes, speed, screened=screened)
     time = clock()
     spent = now() - (time.began if time.is_limited else run.record.began)
-    run.record.progress.estimate(spent + repeats * costs.total, repeats * costs.total)
+    run.record.progress.estimate(spent + searches * costs.total, searches * costs.total)
     return costs

@@ -1,6 +1,6 @@
 """How long a search will take, before it starts: images that pass the model, by what each detector does, times a pass.
 
-The counts are those of searches on small networks (`docs/speed.md`); what a pass costs is measured on this model.
+What a search passes is told by itself (`search/effort.py`); what a pass costs is measured on this model.
 """
 
 from __future__ import annotations
@@ -9,29 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, searching_targets
+from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, reach, window
+from backscan.scanner.detectors.pair_search import PILOT_IMAGES, PILOT_PAIRS
+from backscan.scanner.search import effort
+from backscan.scanner.search.effort import Passes
 from backscan.scanner.search.screening import NUM_DRAWN, num_chosen
+from backscan.scanner.search.steps import STEP_RULES
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.process.protocol import Speed
 
-# Steps of a pair, each over a portion of its images, and how often all of them pass forward beside that.
-_STEPS, _FORWARDS = 18, 4
-_FEWEST_IN_PORTION, _MOST_PORTIONS = 10, 10
-# Pilots: 7 pairs of 25 images, at a few step sizes.
-_PILOT_PAIRS, _PILOT_IMAGES, _PILOT_STEPS = 7, 25, 20
-# Images of an individual size, and their passes.
-_INDIVIDUALS, _INDIVIDUAL_STEPS, _INDIVIDUAL_FORWARDS = 25, 4.4, 1.6
-# Passes of one way of transferability, of at most 30 images each way.
-_TRANSFER_IMAGES, _TRANSFER_STEPS, _TRANSFER_FORWARDS = 30, 22, 60
-# Windows: places of the first grid, rounds of neighbours, and targets that are searched at other sides first.
-_PLACES_A_SIDE, _LEAST_STRIDE, _LOOK_IMAGES, _NEIGHBOURS = 9, 4, 9, 27
-_FURTHER_TARGETS, _MOST_SOURCES, _MOST_COUNTED = 6, 90, 40
-# Images of a first estimate, each passed back once for every target.
-_LOOK = 10
-# Steps of a detector of targets that informs, over all images.
-_TARGET_STEPS = 300
+# Sides of windows that are tried before one is chosen, as a rule, beside that.
+_FURTHER_SIDES = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +59,34 @@ def seconds_by_detector(config: ScanConfig, sizes: Sizes, speed: Speed, *, scree
     for name in config.detectors:
         if name in DETECTORS:
             found[name] = _of_pairs(config, name, sizes, speed, screened=screened)
+        elif name == reach.NAME:
+            found[name] = seconds_of(_of_reach(sizes), speed)
         elif name in RATE_DETECTORS:
             found[name] = _of_windows(config, sizes, speed)
-        elif (detector := searching_targets(name)) is not None:
-            images = sum(sizes.images) if detector.needs_images else 1
-            found[name] = _num_targets(config, sizes) * _TARGET_STEPS * images * speed.gradient
+        elif (detector := TARGET_DETECTORS.get(name)) is not None:
+            passed = detector.images_passed(config, sum(sizes.images))
+            found[name] = _num_targets(config, sizes) * seconds_of(Passes(passed), speed)
     return found
 
 
 def seconds_a_pair(config: ScanConfig, detector: str, num_images: float, speed: Speed) -> float:
     """Seconds of one pair, with all that is measured beside its pattern."""
-    portions = max(1.0, min(_MOST_PORTIONS, num_images // _FEWEST_IN_PORTION))
-    gradients, forwards = _STEPS * num_images / portions, _FORWARDS * num_images
+    passes = effort.of_pair(num_images, STEP_RULES[config.step_rule].portions_of(int(num_images)))
     if DETECTORS[detector].measures is not None:
-        some = min(_TRANSFER_IMAGES, num_images)
-        gradients, forwards = gradients + _TRANSFER_STEPS * some, forwards + _TRANSFER_FORWARDS * some
-    if config.measures_individuals_of(detector) and num_images >= _INDIVIDUALS:
-        gradients += _INDIVIDUALS * _INDIVIDUAL_STEPS
-        forwards += _INDIVIDUALS * _INDIVIDUAL_FORWARDS
-    return gradients * speed.gradient + forwards * speed.forward
+        passes += effort.of_transfers(num_images)
+    if config.measures_individuals_of(detector):
+        passes += effort.of_individuals(num_images)
+    return seconds_of(passes, speed)
+
+
+def seconds_of(passes: Passes, speed: Speed) -> float:
+    """Seconds of some passes."""
+    return max(0.0, passes.gradients * speed.gradient + passes.forwards * speed.forward)
 
 
 def seconds_of_look(sizes: Sizes, speed: Speed) -> float:
     """Seconds of a first estimate of all pairs."""
-    return sizes.num_pairs * min(_LOOK, sizes.mean_images) * max(0.0, speed.gradient - speed.forward)
+    return seconds_of(effort.of_look(sizes.num_pairs, sizes.mean_images), speed)
 
 
 def _of_pairs(config: ScanConfig, name: str, sizes: Sizes, speed: Speed, *, screened: bool) -> float:
@@ -100,23 +94,27 @@ def _of_pairs(config: ScanConfig, name: str, sizes: Sizes, speed: Speed, *, scre
     if screened:
         look = seconds_of_look(sizes, speed)
         number = min(number, NUM_DRAWN + num_chosen(sizes.num_classes, len(sizes.images)))
-    pilots = _PILOT_PAIRS * min(_PILOT_IMAGES, sizes.mean_images) * _PILOT_STEPS * speed.gradient
+    pilots = seconds_of(effort.of_pilots(PILOT_PAIRS, min(PILOT_IMAGES, sizes.mean_images)), speed)
     return pilots + look + number * seconds_a_pair(config, name, sizes.mean_images, speed)
 
 
 def _of_windows(config: ScanConfig, sizes: Sizes, speed: Speed) -> float:
-    sources = [count for count in sizes.images if count >= 20][:_MOST_SOURCES]
+    sources = sorted(count for count in sizes.images if count >= window.FEWEST_IMAGES)[: window.MOST_SOURCES]
     if not sources:
         return 0.0
     height, width = sizes.shape[1:]
-    stride = max(_LEAST_STRIDE, -(-max(height, width) // _PLACES_A_SIDE))
-    places, rounds = (-(-height // stride)) * (-(-width // stride)), max(1, (stride // 2).bit_length())
-    near = _NEIGHBOURS * _LOOK_IMAGES * rounds
-    counted = sum(min(_MOST_COUNTED, count - count // 2) for count in sources)
-    gradients = _LOOK_IMAGES * places + near + 648
-    forwards = _LOOK_IMAGES * places + near + 300 + counted
-    targets = _num_targets(config, sizes) + _FURTHER_TARGETS
-    return targets * (gradients * speed.gradient + forwards * speed.forward)
+    counted = sum(window.num_counted(count) for count in sources)
+    one = effort.of_window(height, width, window.first_side(height, width))
+    one += Passes(forwards=counted + window.OTHER_PLACES * window.IMAGES_ELSEWHERE)
+    targets = _num_targets(config, sizes) + _FURTHER_SIDES * min(window.PILOTS, _num_targets(config, sizes))
+    return targets * seconds_of(one, speed)
+
+
+def _of_reach(sizes: Sizes) -> Passes:
+    """Looks at all targets; windows are climbed only where something stands out, which nobody knows before."""
+    height, width = sizes.shape[1:]
+    num_searching = sum(window.split(count) for count in sizes.images)
+    return effort.of_reach(height, width, window.first_side(height, width), num_searching)
 
 
 def _num_targets(config: ScanConfig, sizes: Sizes) -> int:

@@ -122,14 +122,14 @@ class PairSearch:
         are those that need few steps, and take part as pairs that were chosen. The record says that the time was up.
         """
         config, num_classes, take = self.run.config, self.settled.facts.num_classes, self.run.record.take
-        wanted = wanted_pairs(config, num_classes)
-        self._leave_out_others(len(wanted))
-        todo = [pair for pair in wanted if pair[0] in self.images_by_class]
+        self._leave_out_others(num_wanted(config, num_classes))
+        todo = wanted_pairs(config, num_classes, sorted(self.images_by_class))
         detectors = searching(config, self.cutting.tensor)
         is_screened = screening.is_screened(config, num_classes, statistic=OF_SOME_PAIRS)
         # Of many classes most may have no images: one sentence says so, and no million results.
         listed = not (is_screened and screening.has_many(num_classes))
-        without = [pair for pair in wanted if listed and pair[0] not in self.images_by_class]
+        empty_classes = [c for c in range(num_classes) if c not in self.images_by_class] if listed else ()
+        without = wanted_pairs(config, num_classes, empty_classes)
         empty = tuple(without_images(name, pair) for name in detectors for pair in without)
         found = Searched(config.detectors, num_classes, self.cutting.tensor, self._ordered(empty))
         planned = {name: len(todo) for name in detectors}
@@ -338,8 +338,8 @@ def _unfinished(planned: Mapping[str, int], results: Sequence[PairResult]) -> di
     return {name: count - done[name] for name, count in planned.items() if count > done[name]}
 
 
-def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
-    """Pairs to search, in order.
+def refuse_absent(config: ScanConfig, num_classes: int) -> None:
+    """Refuse options that name classes or pairs that there are not.
 
     Raises:
         OptionError: a class that the model does not have, or no pair that both options want.
@@ -351,15 +351,27 @@ def wanted_pairs(config: ScanConfig, num_classes: int) -> list[Pair]:
             f"expected classes 0 to {num_classes - 1} in --pairs and --targets, found {named_classes(unknown)}: "
             "correct them"
         )
-    every = [(source, target) for source in range(num_classes) for target in range(num_classes) if source != target]
-    wanted = [
-        pair
-        for pair in every
-        if (config.pairs is None or pair in config.pairs) and (config.targets is None or pair[1] in config.targets)
-    ]
-    if every and not wanted:
+    if num_classes > 1 and not num_wanted(config, num_classes):
         raise OptionError("expected a pair with a target of --targets in --pairs, found none: pass one of the two")
-    return wanted
+
+
+def num_wanted(config: ScanConfig, num_classes: int) -> int:
+    """How many pairs are to be searched, whether or not their sources have images."""
+    if config.pairs is not None:
+        return len(wanted_pairs(config, num_classes, sorted({source for source, _ in config.pairs})))
+    return (num_classes if config.targets is None else len(set(config.targets))) * (num_classes - 1)
+
+
+def wanted_pairs(config: ScanConfig, num_classes: int, sources: Sequence[int] | None = None) -> list[Pair]:
+    """Pairs to search, in order; of some sources alone, where a thousand classes would be a million pairs."""
+    targets = range(num_classes) if config.targets is None else sorted(set(config.targets))
+    pairs = None if config.pairs is None else set(config.pairs)
+    return [
+        (source, target)
+        for source in (range(num_classes) if sources is None else sources)
+        for target in targets
+        if source != target and (pairs is None or (source, target) in pairs)
+    ]
 
 
 def chunks(pairs: Sequence[Pair], device: str, *, bytes_a_source: int) -> Iterator[list[Pair]]:

@@ -279,7 +279,7 @@ class Run:
     resume: bool = False
     """Whether the journal is of an interrupted scan that goes on."""
 
-    def for_classes(self, num_classes: int) -> Run:
-        """The run with the detectors that are chosen for so many classes where none is named."""
-        self.record.config = self.config.for_classes(num_classes)
+    def for_classes(self, num_classes: int, num_values: int) -> Run:
+        """The run with the detectors that are chosen for so many classes and values of an image where none is named."""
+        self.record.config = self.config.for_classes(num_classes, num_values)
         return replace(self, config=self.record.config)

@@ -6,13 +6,14 @@ A gate gives a `Stop` in place of its value where nothing more can be said; `Rec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backscan.converters.sandbox.clock import clock, keeping, sparing, time_limit
-from backscan.scanner.config import ScanConfig
+from backscan.scanner.config import SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
@@ -22,7 +23,7 @@ from backscan.scanner.pipeline.admission import as_clean_set, audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.costs import estimate_search
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
-from backscan.scanner.pipeline.pairs import PairSearch, open_journal, wanted_pairs
+from backscan.scanner.pipeline.pairs import PairSearch, open_journal, refuse_absent
 from backscan.scanner.pipeline.preparation import (
     call_alone,
     compare,
@@ -59,6 +60,11 @@ _OUTSIDE_IMAGES = (
 _OUTSIDE_WINDOWS = (
     "patterns that blend or warp the image, and those that replace more of it than a window of a quarter of its side, "
     "or pixels far apart"
+)
+_OUTSIDE_REACH = (
+    "class pairs by themselves: of so many classes each is tested as a target of all others together, so that "
+    "an attack from one class alone may be missed, and so may patterns that are added, blended or warp the image; "
+    "--screen on looks at every pair"
 )
 _OUTSIDE_FEATURES = (
     "patterns that warp the image or differ from image to image: what the search adds is the same for all; nor every "
@@ -164,7 +170,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     if clean is None:
         run.record.leave_out(_OUTSIDE_IMAGES, _ALWAYS_OUTSIDE)
         return judge_without_images(run, opened)
-    run = run.for_classes(opened.facts.num_classes)
+    run = run.for_classes(opened.facts.num_classes, math.prod(opened.facts.signature.input_shape))
     fitted = fit_images(run, clean, opened)
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])
@@ -211,6 +217,8 @@ def judge_each(
 
 def _outside(config: ScanConfig, cutting: Cutting) -> str:
     """Patterns that the chosen detectors do not search."""
+    if config.detectors == SO_MANY_CLASSES:
+        return _OUTSIDE_REACH
     if (space := in_words(config.space)) is not None:
         return _OUTSIDE_SPACE.format(space=space)
     if any(name in RATE_DETECTORS for name in config.detectors):
@@ -238,7 +246,7 @@ def judge_repeatedly(
         config, searches = replace(run.config, seed=run.config.seed + number), others + run.config.repeats - number
         own, again = replace(run, config=config), f"{name} repeat {number}" if number else name
         with sparing(spending.for_others(searches)):
-            judged.append(judge_under(own, again, settled, clean, cutting, journal, repeats=searches))
+            judged.append(judge_under(own, again, settled, clean, cutting, journal, searches=searches))
         repeats.append(judged[-1].repeat(config.seed, name))
         if run.record.out_of_time:
             if missing := run.config.repeats - number - 1:
@@ -256,12 +264,12 @@ def judge_under(
     cutting: Cutting,
     journal: Journal | None,
     *,
-    repeats: int = 1,
+    searches: int = 1,
 ) -> Judged:
     """Steps 9 to 12 under one of the preprocessings that explain the images equally well; so many are still to come."""
     images = run.record.take(split_images(run, settled, clean))
-    wanted_pairs(run.config, settled.facts.num_classes)  # classes that the model lacks are refused before it is timed
-    costs = estimate_search(run, settled, cutting, images, repeats=repeats)
+    refuse_absent(run.config, settled.facts.num_classes)  # before it is timed
+    costs = estimate_search(run, settled, cutting, images, searches=searches)
     pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
     searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
     with run.record.phase("inference"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backscan.scanner.config import SO_MANY_CLASSES
 from backscan.scanner.pipeline.pairs import named_classes
 from backscan.scanner.pipeline.record import Images, Stop
 from backscan.scanner.results import DataRecord, Verdict
@@ -21,9 +22,11 @@ def split_images(run: Run, settled: SettledFile, clean: CleanSet) -> Images | St
         images = run.record.take(draw_images(settled, clean, run.config))
     without = [label for label in range(settled.facts.num_classes) if label not in images.drawn.optimise]
     if without:
-        run.record.leave_out(
-            f"attacks from {named_classes(without)}: too few images of {'it' if len(without) == 1 else 'them'}"
-        )
+        told = f"attacks from {named_classes(without)}: too few images of {'it' if len(without) == 1 else 'them'}"
+        if run.config.detectors == SO_MANY_CLASSES:
+            num_sources = len(images.drawn.optimise)
+            told += f"; all {settled.facts.num_classes} are tested as targets, from the {num_sources} with images"
+        run.record.leave_out(told)
     if not images.drawn.optimise:
         return Stop(Verdict.INCONCLUSIVE, ("no class has enough images to search with: add images of each class",))
     return images

@@ -55,10 +55,10 @@ def for_search() -> float | None:
     return max(0.0, time.left_for_work() - concluding(time)) if time.is_limited else None
 
 
-def for_others(repeats: int) -> float:
-    """Seconds that are left to the other repeats of a search, of so many that are to come; 0 without a limit."""
+def for_others(searches: int) -> float:
+    """Seconds that are left to the other searches, of so many that are to come; 0 without a limit."""
     time = clock()
-    return time.left() * (repeats - 1) / repeats if time.is_limited else 0.0
+    return time.left() * (searches - 1) / searches if time.is_limited else 0.0
 
 
 def most_images(number: int, seconds_per_image: float, *, fewest: int, share: float = IMAGES_SHARE) -> int:

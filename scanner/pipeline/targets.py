@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.converters.sandbox.clock import clock, keeping
-from backscan.scanner.detectors import Searched, conclude, searching_targets
+from backscan.converters.sandbox.clock import clock, keeping, now
+from backscan.scanner.detectors import RATE_DETECTORS, Searched, conclude, searching_targets
 from backscan.scanner.errors import TimeUpError
 from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.inference.verdict import dependence_reason
@@ -56,13 +56,16 @@ def search_targets(
         if detector is None or (detector.needs_images and len(images_by_class) < 2):
             continue
         searched: list[TargetResult] = []
-        left = spending.for_search()
+        left, started = spending.for_search(), now()
         seconds = None if left is None else left * shares.get(name, 1.0)
         with run.record.phase("targets"), _within_time(run):
             settled.search_targets(name, images_by_class, config, seconds=seconds, on_target=searched.append)
         if len(searched) < num_wanted and clock().is_limited:
             run.record.out_of_time = True
             run.record.leave_out(f"{num_wanted - len(searched)} target classes with detector {name}: the time was up")
+        elif name in RATE_DETECTORS and seconds is not None and now() - started >= seconds:
+            run.record.out_of_time = True
+            run.record.leave_out(f"some of what detector {name} passes for all targets: the time was up")
         results += sorted(searched, key=lambda result: result.target)
     return tuple(results)
 

@@ -94,6 +94,7 @@ def checked_target(result: TargetResult, num_classes: int, image_shape: tuple[in
         0 <= result.target < num_classes
         and (result.value is None or np.isfinite(result.value))
         and (result.score_on_noise is None or np.isfinite(result.score_on_noise))
+        and (result.nearness is None or np.isfinite(result.nearness))
         and (result.rate is None or 0.0 <= result.rate <= 1.0)
         and (result.support is None or _is_possible_support(result.support, num_classes, image_shape))
     )

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from backscan.converters import Artifact, CutCandidate, IntakeReport, OrtClassifier, TorchClassifier
-    from backscan.converters.cuts.last_layer import LastLayer
     from backscan.converters.cuts.split import OrtCut, Split
     from backscan.converters.signature.labels import Labels
     from backscan.scanner.detectors import Examination
@@ -297,16 +296,12 @@ class ModelHost:
     def search_targets(self, request: protocol.SearchTargets) -> Generator[TargetResult, None, int]:
         """Search every target class; the answer says whether the time was enough."""
         from backscan.scanner.detectors import searching_targets
-        from backscan.scanner.detectors.targets import TargetDetector
 
         self._allow(request.seconds)
         detector = searching_targets(request.detector)
         if detector is None:
             raise RuntimeError("expected a detector of target classes")
-        examination = self._examine(request)
-        if isinstance(detector, TargetDetector) and detector.reads_last_layer:
-            examination = replace(examination, last_layer=self._last_layer())
-        return (yield from _counted(detector.search(examination)))
+        return (yield from _counted(detector.search(self._examine(request))))
 
     @_answers(protocol.Repair)
     def repair(self, request: protocol.Repair) -> protocol.Repaired:
@@ -508,16 +503,6 @@ class ModelHost:
             reduced_cut=known.reduced_cut,
             images_at_once=known.images_at_once,
         )
-
-    def _last_layer(self) -> LastLayer | None:
-        """The last linear layer of the file; None where there is none, or it cannot be read."""
-        from backscan.converters.cuts.last_layer import last_layer
-        from backscan.converters.errors import ConverterError
-
-        try:
-            return last_layer(self.artifact, self.copy.signature)
-        except ConverterError:
-            return None
 
     def _known_of(self, images: Mapping[int, Tensor]) -> _Known:
         """What the copy makes of source images, found once for all detectors that get the same ones."""

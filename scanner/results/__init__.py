@@ -35,6 +35,7 @@ from backscan.scanner.results.inference import (
     POWER_OF_TRANSFERABILITY,
     RATE_STATISTICS,
     TARGET_RATE,
+    TARGET_REACH,
     TRANSFERABILITY,
     Curve,
     Inference,

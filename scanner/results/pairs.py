@@ -211,6 +211,8 @@ class TargetResult:
     """What takes the place of the image, of detectors that search for that; left out of reports where there is none."""
     score_on_noise: float | None = None
     """Mean log-posterior on noise less that of all classes, of `head`; left out of reports where there is none."""
+    nearness: float | None = None
+    """How near the target is to images where the last layer sees them, by detector `reach`; left out likewise."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields."""

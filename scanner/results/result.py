@@ -35,6 +35,7 @@ from backscan.scanner.results.spaces import SpaceRecord
 _ONLY_WHERE_KNOWN = (
     ("targets", "support"),
     ("targets", "score_on_noise"),
+    ("targets", "nearness"),
     ("patterns", "mask"),
     ("patterns", "picture"),
     ("pairs", "transfer"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from backscan.scanner.search.batch import Batch
+from backscan.scanner.search.effort import LOOK_IMAGES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from backscan.scanner.search.batch import Sources
     from backscan.scanner.search.spaces import Space
 
-NUM_IMAGES = 10
+NUM_IMAGES = LOOK_IMAGES
 """Images of a source class, the first of those it is searched with."""
 # Of pairs that do not come nearer to the target; finite, as journals hold no infinity.
 FARTHEST = 1e9

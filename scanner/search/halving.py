@@ -15,6 +15,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from backscan.scanner.search.effort import (
+    KEPT,
+    LAST,
+    LAST_KEPT,
+    LOOK,
+    NARROW,
+    NEAR,
+    NEAR_KEPT,
+    SMALL_SIDE,
+    STEEPEST,
+    Stage,
+    stride_of,
+    strides_near,
+)
 from backscan.scanner.search.supports import Corner, Supports, window_grid, window_pixels
 
 if TYPE_CHECKING:
@@ -25,36 +39,7 @@ if TYPE_CHECKING:
 
 # Images of one pass: the cache of a CPU core holds their activations, a GPU is kept busy.
 _IMAGES_PER_PASS = {"cpu": 64, "cuda": 4096}
-# Places a side of the first grid: a stride of four pixels on small images, wider on larger ones.
-_PLACES_A_SIDE = 9
-_LEAST_STRIDE = 4
-# Windows so small that a grid leaves pixels out get the places with the steepest gradient beside it.
-_SMALL_SIDE = 2
-_STEEPEST = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One round of the halving."""
-
-    images: int
-    """Images by which places are compared, the first of all."""
-    steps: int
-    """Steps of the content."""
-    first: float
-    """Length of the first step, as a share of the range."""
-    last: float
-    """Length of the last one."""
-    climbing: int | None = None
-    """Images that the steps look at; None are those by which places are compared."""
-
-
-# Of a hundred places most are left after the first look, so few images give their content its direction.
-_LOOK = Stage(9, steps=1, first=0.5, last=0.5, climbing=3)
-_NARROW, _KEPT = Stage(9, steps=3, first=0.3, last=0.1), 12
-_NEAR, _NEAR_KEPT = Stage(9, steps=1, first=0.25, last=0.25), 3
-_LAST, _LAST_KEPT = Stage(27, steps=6, first=0.3, last=0.05), 2
-STEPS = _LOOK.steps + _NARROW.steps + _NEAR.steps + _LAST.steps
+STEPS = LOOK.steps + NARROW.steps + NEAR.steps + LAST.steps
 """Gradient steps of the content that is found, if its place has one round of neighbours."""
 
 
@@ -94,7 +79,7 @@ class Climb:
         images_at_once: int | None = None,
     ) -> Climb:
         """The climb towards a target, with the scale of its margin."""
-        seen = images[: _LAST.images]
+        seen = images[: LAST.images]
         with torch.no_grad():
             margins = margin(classifier.log_posterior(seen), target)
         work.forwards += len(seen)
@@ -167,30 +152,28 @@ def margin(log_posterior: Tensor, target: int) -> Tensor:
 def find_window(climb: Climb, side: int) -> Supports | None:
     """The window of some side, and its content, that sends most images to the target; None if the time was up."""
     height, width = climb.images.shape[2:]
-    stride = max(_LEAST_STRIDE, -(-max(height, width) // _PLACES_A_SIDE))
+    stride = stride_of(height, width)
     corners = window_grid(height, width, side, stride)
-    if side <= _SMALL_SIDE:
+    if side <= SMALL_SIDE:
         corners = list(dict.fromkeys((*corners, *_steepest(climb, side))))
     supports = climb.grey(window_pixels(corners, side, width).to(climb.images.device))
-    for stage, kept in ((_LOOK, _KEPT), (_NARROW, _NEAR_KEPT)):
+    for stage, kept in ((LOOK, KEPT), (NARROW, NEAR_KEPT)):
         if climb.stopped():
             return None
         supports, corners = _best(*climb.ascend(supports, stage), corners, kept)
-    step = stride // 2
-    while step >= 1 and (step > 1 or side <= _SMALL_SIDE):
+    for step in strides_near(stride, side):
         if climb.stopped():
             return None
         supports, corners = _neighbours(supports, corners, step, side, (height, width))
-        supports, corners = _best(*climb.ascend(supports, _NEAR), corners, _NEAR_KEPT)
-        step //= 2
-    supports, scores = climb.ascend(supports[:_LAST_KEPT], _LAST)
+        supports, corners = _best(*climb.ascend(supports, NEAR), corners, NEAR_KEPT)
+    supports, scores = climb.ascend(supports[:LAST_KEPT], LAST)
     return supports[scores.argmax().unsqueeze(0)]
 
 
 def _steepest(climb: Climb, side: int) -> list[Corner]:
     """Corners of the small windows in which clean images change the score fastest."""
-    sums = torch.nn.functional.avg_pool2d(climb.steepness(_LOOK.images)[None, None], side, stride=1)[0, 0]
-    places = sums.flatten().argsort(descending=True, stable=True)[:_STEEPEST].tolist()
+    sums = torch.nn.functional.avg_pool2d(climb.steepness(LOOK.images)[None, None], side, stride=1)[0, 0]
+    places = sums.flatten().argsort(descending=True, stable=True)[:STEEPEST].tolist()
     return [divmod(place, sums.shape[1]) for place in places]
 
 

@@ -20,6 +20,7 @@ from backscan.kernels import quantile_rank
 from backscan.scanner.results import PairStatus
 from backscan.scanner.search.batch import Batch
 from backscan.scanner.search.crossing import measure
+from backscan.scanner.search.effort import INDIVIDUALS
 from backscan.scanner.search.settings import Work
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from backscan.scanner.search.batch import Sources
     from backscan.scanner.search.settings import SearchSettings
 
-NUM_IMAGES = 25
-"""Images of a source, the first of those that count: at fewer a quantile is mostly noise, and there is none."""
+NUM_IMAGES = INDIVIDUALS
+"""Images of a source, the first of those that count."""
 MOST_STEPS = 12
 """Steps of one image; most arrive in two or three."""
 _LONGEST_STEP = 4.0  # in steps of the common search: a third of what the median pair needs

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.config import PRESETS
+from backscan.scanner.config import MOST_PAIRS, PRESETS
 from backscan.scanner.errors import OptionError
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import Pair
 
-# From here on (72 classes) at most a seventh of the pairs is searched, and an estimate costs less than a tenth of a
+# Beyond `MOST_PAIRS` (72 classes) at most a seventh of the pairs is searched; an estimate costs less than a tenth of a
 # search. With fewer pairs that saves too little to give up the other statistics and what an estimate does not show.
-_MOST_PAIRS_UNSCREENED = 5000
 # Enough for the shape of the null: benchmarks/levels/many_classes.py gives what more would buy.
 NUM_DRAWN = 300
 """Pairs that are drawn at random."""
@@ -51,7 +50,7 @@ def is_screened(config: ScanConfig, num_classes: int, *, statistic: str) -> bool
 
 def has_many(num_classes: int) -> bool:
     """Whether a model has more classes than are searched pair by pair."""
-    return num_classes * (num_classes - 1) > _MOST_PAIRS_UNSCREENED
+    return num_classes * (num_classes - 1) > MOST_PAIRS
 
 
 def _obstacle(config: ScanConfig, statistic: str) -> str:

@@ -20,6 +20,7 @@ import torch
 from backscan.kernels import transferability
 from backscan.scanner.results import Transfer, TransferStatus
 from backscan.scanner.search.batch import Batch
+from backscan.scanner.search.effort import TRANSFER_HALVINGS, TRANSFER_STARTS, TRANSFERRED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,19 +28,16 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Pair
     from backscan.scanner.search.settings import SearchSettings, Work
 
-NUM_IMAGES = 30
-"""Images of a class that have a pattern each, the first that are decided as their class."""
+NUM_IMAGES = TRANSFERRED
+"""Images of a class that have a pattern each."""
 FEWEST_IMAGES = 20
 """Images of both classes without which nothing is measured."""
 SHARE_OF_WAY_BACK = 0.6
 """Size at which patterns are compared, as a share of the median size of the way back; `docs/method.md` says why."""
-STARTS = 3
-"""Descents of one image: from itself, then from random points, as a shortcut may have no slope where the image is."""
 MOST_STEPS = 12
 """Steps of one descent."""
 _LONGEST_STEP = 4.0  # in steps of the common search
 _OVERSHOOT = 1.1
-_HALVINGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,8 @@ def transfers(
         results = pool.map(lambda pair: _transfer(settings, points, own, pair), measured)
         found = dict(zip(measured, results, strict=True))
     for way in ways:
-        work.gradients += STARTS * MOST_STEPS * len(points[way[0]])
-        work.forwards += (STARTS * _HALVINGS + len(points[way[0]])) * len(points[way[0]])
+        work.gradients += TRANSFER_STARTS * MOST_STEPS * len(points[way[0]])
+        work.forwards += (TRANSFER_STARTS * TRANSFER_HALVINGS + len(points[way[0]])) * len(points[way[0]])
     if stopped():
         return {}
     return {pair: found.get(pair, Transfer(TransferStatus.FEW_IMAGES)) for pair in pairs}
@@ -103,7 +101,7 @@ def own_patterns(
         stopped: Asked before every pass.
     """
     best = OwnPatterns(_zeros(settings, points), torch.full((len(points),), torch.inf, device=points.device).double())
-    for start in range(STARTS):
+    for start in range(TRANSFER_STARTS):
         found = _descended(settings, points, _start(settings, points, start), target, stopped)
         shorter = found.sizes < best.sizes
         best.patterns[shorter], best.sizes[shorter] = found.patterns[shorter], found.sizes[shorter]
@@ -225,7 +223,7 @@ def _shrunk(settings: SearchSettings, points: Tensor, patterns: Tensor, target: 
     low, high = torch.zeros((2, len(points)), dtype=patterns.dtype, device=patterns.device)
     high = high + 1.0
     shape = (-1, *[1] * (patterns.dim() - 1))
-    for _ in range(_HALVINGS):
+    for _ in range(TRANSFER_HALVINGS):
         middle = (low + high) / 2
         arrived = _margins(settings, points, middle.reshape(shape) * patterns, target) >= 0.0
         low, high = torch.where(arrived, low, middle), torch.where(arrived, middle, high)

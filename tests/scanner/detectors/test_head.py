@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
 from backscan.converters import artifact_from_bytes, import_model, read_signature
-from backscan.converters.cuts.last_layer import LastLayer, last_layer
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import Examination, head
 from backscan.scanner.inference.target_test import target_test
@@ -20,9 +20,34 @@ CONFIG = ScanConfig(threads=1, bootstrap_draws=999)
 CLASSES = 6
 WEIGHT, BIAS = planted.linear_parameters(CLASSES, (1, 5, 5), seed=3)
 WEIGHT[2] += 0.5
+FILTERS = np.random.default_rng(1).normal(size=(4, 1, 3, 3)).astype(np.float32)
+LAST = np.random.default_rng(2).normal(size=(5, 4)).astype(np.float32)
 
 
-def examination(layer: LastLayer | None, **options: object) -> Examination:
+def network(*, positive: bool) -> bytes:
+    """A convolution, a ReLU or nothing, a pool and a last layer with weights `LAST`."""
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["image", "filters"], ["maps"]),
+        node("Relu" if positive else "Identity", ["maps"], ["on"]),
+        node("GlobalAveragePool", ["on"], ["pool"]),
+        node("Flatten", ["pool"], ["flat"]),
+        node("Gemm", ["flat", "last"], ["scores"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 5, 5])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 5])],
+        [numpy_helper.from_array(FILTERS, "filters"), numpy_helper.from_array(LAST, "last")],
+    )
+    data: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return data
+
+
+def examination(**options: object) -> Examination:
     """A linear model of 25 pixels whose class 2 likes bright images."""
     artifact = artifact_from_bytes("m.onnx", planted.linear_softmax(parameters=(WEIGHT, BIAS)))
     classifier = import_model(artifact, read_signature(artifact))
@@ -33,7 +58,6 @@ def examination(layer: LastLayer | None, **options: object) -> Examination:
         num_classes=CLASSES,
         config=replace(CONFIG, **options),
         stopped=lambda: False,
-        last_layer=layer,
     )
 
 
@@ -63,7 +87,7 @@ def test_comparison_with_the_others_is_that_of_the_test_of_targets():
 
 def test_scores_on_noise_are_the_means_of_a_linear_model():
     """Uniform noise has the mean .5, so that the mean score of a class is its bias and half of its weights."""
-    given = examination(None)
+    given = examination()
     found = np.array([entry.score_on_noise for entry in head.search(given)])
     expected = (WEIGHT.reshape(CLASSES, -1) / 2).sum(axis=1) + BIAS
     centred = WEIGHT.reshape(CLASSES, -1) - WEIGHT.reshape(CLASSES, -1).mean(axis=0)
@@ -74,21 +98,26 @@ def test_scores_on_noise_are_the_means_of_a_linear_model():
     assert head.infer(tuple(head.search(given)), CONFIG, CLASSES).target == 2
 
 
-def test_mean_weights_count_where_features_are_positive():
-    layer = LastLayer(np.arange(12.0).reshape(CLASSES, 2), is_fed_positive=True)
-    assert [entry.value for entry in head.search(examination(layer))] == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5]
-    signed = replace(layer, is_fed_positive=False)
-    assert {entry.value for entry in head.search(examination(signed))} == {None}
-    (remark, why) = head.infer(tuple(head.search(examination(signed))), CONFIG, CLASSES).remarks
-    assert (remark.startswith("class 2 stands out most: score on noise t ="), "only noise" in why) == (True, True)
-
-
-def test_layer_of_a_planted_network_is_read():
-    artifact = artifact_from_bytes("m.onnx", planted.convolutional())
+@pytest.mark.parametrize("positive", [True, False])
+def test_mean_weights_count_where_features_are_not_negative(positive):
+    """The layer behind the pooled features of a convolution, which a ReLU has left positive or nothing has."""
+    artifact = artifact_from_bytes("m.onnx", network(positive=positive))
     signature = read_signature(artifact)
-    layer = last_layer(artifact, signature)
-    assert layer is not None
-    assert layer.weights.shape[0] == signature.num_classes
+    given = replace(examination(), classifier=import_model(artifact, signature), num_classes=5)
+    found = list(head.search(given))
+    if positive:
+        np.testing.assert_allclose([entry.value for entry in found], LAST.mean(axis=1), rtol=1e-5)
+    else:
+        assert {entry.value for entry in found} == {None}
+    told = head.infer(found, CONFIG, 5).remarks
+    assert ("only noise" in told[-1]) is not positive
+
+
+def test_a_layer_that_is_the_whole_model_and_not_behind_a_relu_counts_as_its_pixels_do():
+    """A linear model of pixels, which are never negative either."""
+    given = examination()
+    weights = WEIGHT.reshape(CLASSES, -1).mean(axis=1)
+    np.testing.assert_allclose([entry.value for entry in head.search(given)], weights, rtol=1e-4)
 
 
 def test_level_on_normal_numbers_and_power_on_a_class_that_stands_out():
@@ -123,6 +152,6 @@ def test_too_little_is_said(weights, scores):
 
 def test_noise_that_takes_too_long_is_left_out(monkeypatch):
     monkeypatch.setattr(head, "_MOST_SECONDS", -1.0)
-    assert {entry.score_on_noise for entry in head.search(examination(None))} == {None}
-    stopped = replace(examination(None), stopped=lambda: True)
+    assert {entry.score_on_noise for entry in head.search(examination())} == {None}
+    stopped = replace(examination(), stopped=lambda: True)
     assert {entry.score_on_noise for entry in head.search(stopped)} == {None}

@@ -28,6 +28,7 @@ from backscan.scanner.results import (
     TargetResult,
     Verdict,
 )
+from backscan.scanner.search.effort import of_window
 from backscan.scanner.search.halving import Climb, find_window
 from backscan.scanner.search.settings import Work
 from backscan.scanner.search.supports import Supports, window_grid, window_pixels
@@ -101,6 +102,16 @@ def test_a_planted_window_is_found_at_its_place():
     assert found.pixels[0].tolist() == window_pixels([CORNER], SIDE, SHAPE[2])[0].tolist()
     high = torch.cat(list(given.images_by_class.values())).amax(dim=(0, 2, 3))
     torch.testing.assert_close(found.content[0], high[:, None].expand(-1, SIDE * SIDE))
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_the_estimate_of_time_counts_what_the_search_passes(side):
+    climbing = climb(examination(GAIN), TARGET)
+    find_window(climbing, side)
+    told = of_window(*SHAPE[1:], side)
+    # Places that are found twice, as those at an edge, are searched once.
+    assert 0.8 * told.gradients <= climbing.work.gradients <= told.gradients
+    assert 0.8 * told.forwards <= climbing.work.forwards <= told.forwards
 
 
 def test_its_target_stands_out_by_images_that_the_search_did_not_see():

@@ -17,7 +17,7 @@ from backscan.scanner.errors import OptionError, TimeUpError
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import pairs as search_module
 from backscan.scanner.pipeline.estimate import Costs
-from backscan.scanner.pipeline.pairs import PairSearch, chunks, named_classes, wanted_pairs
+from backscan.scanner.pipeline.pairs import PairSearch, chunks, named_classes, num_wanted, refuse_absent, wanted_pairs
 from backscan.scanner.pipeline.record import Cutting, Record, Run
 from backscan.scanner.process.protocol import Preparation
 from backscan.scanner.progress import SilentProgress
@@ -69,7 +69,10 @@ def test_every_ordered_pair_is_wanted():
     ],
 )
 def test_targets_and_pairs_limit_the_search(options, expected):
-    assert wanted_pairs(ScanConfig(**options), NUM_CLASSES) == expected
+    config = ScanConfig(**options)
+    assert wanted_pairs(config, NUM_CLASSES) == expected
+    assert num_wanted(config, NUM_CLASSES) == len(expected)
+    assert wanted_pairs(config, NUM_CLASSES, [1, 3]) == [pair for pair in expected if pair[0] in (1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +81,12 @@ def test_targets_and_pairs_limit_the_search(options, expected):
 )
 def test_a_class_that_the_model_lacks_is_named(options, unknown):
     with pytest.raises(OptionError, match=f"expected classes 0 to 3 in --pairs and --targets, found {unknown}:"):
-        wanted_pairs(ScanConfig(**options), NUM_CLASSES)
+        refuse_absent(ScanConfig(**options), NUM_CLASSES)
 
 
 def test_pairs_and_targets_without_a_common_pair_are_refused():
     with pytest.raises(OptionError, match="expected a pair with a target of --targets in --pairs, found none"):
-        wanted_pairs(ScanConfig(pairs=((0, 1),), targets=(2,)), NUM_CLASSES)
+        refuse_absent(ScanConfig(pairs=((0, 1),), targets=(2,)), NUM_CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,16 @@ def test_a_limit_never_clears(conclusions):
     assert found.reasons[1:] == (CLEARED.reasons if conclusions else ())
 
 
+def test_looks_at_many_targets_cost_no_more_with_more_of_them():
+    speed, config = Speed(0.01, 0.03, 1000), QUICK.__class__(detectors=("reach",))
+    few, many = (
+        Costs.of(config, Sizes(number, [16] * 20, (3, 224, 224)), speed, screened=True) for number in (200, 1000)
+    )
+    assert few.total == many.total
+    # Nine places a side, where the last one may lie at the edge, four contents, six images; then features.
+    assert 6 * 4 * 81 + 160 <= many.total / 0.01 <= 6 * 4 * 100 + 170
+
+
 def test_what_a_scan_costs_grows_with_what_it_does():
     speed, shape = Speed(0.01, 0.03, 1000), (3, 32, 32)
     config = QUICK.__class__(detectors=("pairwise", "features", "window"))

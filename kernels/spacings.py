@@ -1,0 +1,73 @@
+"""Whether the largest of many values lie too far beyond those next to them, for a tail that falls off exponentially.
+
+With an exponential tail the normalised spacings i (x_(i) - x_(i+1)) of the largest values are independent and alike
+(Renyi 1953), so the first of them over the mean of the others has an F distribution. Only the tail is looked at: what
+the bulk of the values does, and how wide it is, plays no part. A tail that falls off faster, as the normal one, has
+wider spacings further in, which makes p too large and never too small.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+FEWEST_VALUES = 10
+"""Values below which nothing is said of their tail."""
+MOST_OUTLYING = 3
+"""Largest values that are judged together."""
+_SHARE, _LEAST = 10, 10  # the tenth of the values, but ten of them or half
+
+
+def spacings_in_tail(size: int) -> int:
+    """How many spacings are looked at of so many values."""
+    return min(size - 1, max(size // _SHARE, min(_LEAST, size // 2)))
+
+
+def spacings_test(values: Vector, num_draws: int, seed: int) -> tuple[float, int]:
+    """How likely the largest values lie as far out as they do, and how many of them do so most.
+
+    Args:
+        values: Finite, in any order, [K], K at least 10.
+        num_draws: Simulated tails that calibrate the choice of how many.
+        seed: Seed of the draws.
+
+    Returns:
+        The p-value of the least of the p-values of the one, two and three largest together, at least 1 / (draws + 1);
+        and the number of largest values that has it.
+
+    Raises:
+        ValueError: too few values.
+    """
+    if len(values) < FEWEST_VALUES:
+        raise ValueError(f"expected at least {FEWEST_VALUES} values to compare, found {len(values)}")
+    number = spacings_in_tail(len(values))
+    largest = np.sort(values)[::-1][: number + 1]
+    spacings = np.arange(1, number + 1) * (largest[:-1] - largest[1:])
+    by_number = _log_p(spacings[None])[0]
+    as_small = int(np.searchsorted(_null(number, num_draws, seed), by_number.min() + 1e-12, side="right"))
+    return (1 + as_small) / (num_draws + 1), int(by_number.argmin()) + 1
+
+
+@lru_cache(maxsize=8)
+def _null(number: int, num_draws: int, seed: int) -> Vector:
+    """Least log p-values of exponential tails, ascending [B]."""
+    rng = np.random.default_rng(np.random.SeedSequence((seed, number)))
+    return np.sort(_log_p(rng.standard_exponential((num_draws, number))).min(axis=1))
+
+
+def _log_p(spacings: Matrix) -> Matrix:
+    """Logarithms of the p-values of the first j normalised spacings against the others, [B, 3]; 0 where all agree."""
+    from scipy.special import fdtrc
+
+    found = []
+    for j in range(1, min(MOST_OUTLYING, spacings.shape[1] - 1) + 1):
+        first, rest = spacings[:, :j].mean(axis=1), spacings[:, j:].mean(axis=1)
+        ratio = np.divide(first, rest, out=np.where(first > 0.0, np.inf, 0.0), where=rest > 0.0)
+        p = fdtrc(2 * j, 2 * (spacings.shape[1] - j), np.minimum(ratio, 1e12))
+        found.append(np.log(np.maximum(p, 1e-300)))
+    return np.stack(found, axis=1)
