@@ -625,7 +625,7 @@ def test_every_scan_says_what_was_not_tested_and_how_much_it_could_see(run):
     for model in ("attacked.onnx", "ordinary.onnx"):
         out = " ".join(check(run, model).stdout.split())
         assert "not tested" in out
-        assert re.search(r"a planted pair whose smallest pattern has size up to \S+ \(L2\)", out)
+        assert re.search(r"of planted pairs whose smallest pattern has size \S+ \(L2\)", out)
 
 
 def test_the_command_that_repeats_the_scan_is_recorded(run, monkeypatch):
