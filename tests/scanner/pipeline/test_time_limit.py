@@ -6,7 +6,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from backscan.scanner.errors import TimeUpError
 from backscan.scanner.images.cleanset import CleanSet
@@ -105,11 +108,16 @@ def test_a_scan_that_is_done_in_time_is_a_whole_one(tmp_path, monkeypatch):
 
 
 def test_a_real_limit_is_kept(tmp_path):
-    # Pairs that never arrive, and a process that has to be ended while it searches or before.
-    endless = replace(QUICK, sandbox=True, goal_rate=1.0, max_steps=1_000_000, max_size=1e9, time_limit=6.0)
-    model, images = write_model(tmp_path), write_images(tmp_path)
+    """Pairs towards a class that no image reaches, and a process that is ended while it searches or before."""
+    endless = replace(QUICK, sandbox=True, max_steps=1_000_000, max_size=1e9, time_limit=6.0)
+    model, images = write_model(tmp_path), write_images(tmp_path, keep={4: 0})
+    graph = onnx.load(model)
+    (bias,) = (tensor for tensor in graph.graph.initializer if tensor.name == "bias")
+    far = numpy_helper.to_array(bias) - [0, 0, 0, 0, 10_000]
+    bias.CopyFrom(numpy_helper.from_array(far.astype(np.float32), "bias"))
+    onnx.save(graph, model)
     started = time.monotonic()
-    result = scan(model, images, replace(endless, pairs=((0, 1), (1, 0), (2, 0), (0, 2))))
+    result = scan(model, images, replace(endless, pairs=((0, 4), (1, 4), (2, 4), (3, 4))))
     taken = time.monotonic() - started
     assert result.verdict in (Verdict.INCONCLUSIVE, Verdict.NO_VERDICT)
     assert any("the time limit of 6 s" in reason for reason in result.reasons)
