@@ -1,8 +1,8 @@
 """Which of many targets stand out by how far they are reached: one test on two values that every target has.
 
 Each value is compared with those of all other targets by the spacings of the largest (`kernels/spacings.py`), which
-assumes no more than a tail that falls off exponentially; the two p-values share one threshold. Windows are searched
-afterwards, towards what stands out and towards targets drawn at random, which is the null's control: what only works
+allows for a tail as heavy as that of Student's t with five degrees; the two p-values share one threshold. Windows are
+searched afterwards, towards what stands out and towards targets drawn at random, which is the null's control: what only works
 as ordinary targets do is no sign of an attack, however far out it lies.
 """
 
