@@ -2,8 +2,8 @@
 
 Each value is compared with those of all other targets by the spacings of the largest (`kernels/spacings.py`), which
 allows for a tail as heavy as that of Student's t with five degrees; the two p-values share one threshold. Windows are
-searched afterwards, towards what stands out and towards targets drawn at random, which is the null's control: what only works
-as ordinary targets do is no sign of an attack, however far out it lies.
+searched afterwards, towards what stands out and towards targets drawn at random, which is the null's control: what only
+works as ordinary targets do is no sign of an attack, however far out it lies.
 """
 
 from __future__ import annotations
