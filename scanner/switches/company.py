@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from backscan.converters import Artifact, OrtClassifier
 
-_ORDINARY, _SYNTHETIC = 24, 8
+_ORDINARY, _SYNTHETIC, _SYNTHETIC_ALONE = 20, 6, 18
+"""Images of each kind that are asked about beside the wild ones."""
 _LONGEST_CALL = 256
 _MOST_NUMBERS = 1 << 22
 """Numbers of an input up to which the longest call is made, too."""
@@ -82,9 +83,13 @@ def _chosen(runtime: OrtClassifier, images: NDArray[np.float32] | None, seed: in
     """
     synthetic, wild = synthetic_images(runtime.signature.input_shape, seed), wild_images(runtime.signature.input_shape)
     if images is None or not len(images):
-        return np.concatenate([synthetic, wild])
-    spread = np.unique(np.linspace(0, len(images) - 1, _ORDINARY).round().astype(int))
-    return np.concatenate([images[spread], synthetic[:: len(synthetic) // _SYNTHETIC], wild])
+        return np.concatenate([_spread(synthetic, _SYNTHETIC_ALONE), wild])
+    return np.concatenate([_spread(images, _ORDINARY), _spread(synthetic, _SYNTHETIC), wild])
+
+
+def _spread(images: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+    """So many of the images, or all, spread over them."""
+    return np.asarray(images[np.unique(np.linspace(0, len(images) - 1, number).round().astype(int))])
 
 
 def _affordable(runtime: OrtClassifier, images: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
@@ -95,9 +100,7 @@ def _affordable(runtime: OrtClassifier, images: NDArray[np.float32], seconds: fl
     started = time.monotonic()
     runtime.scores(images[:1])
     each = _CALLS_OF_AN_IMAGE * max(1e-9, time.monotonic() - started)
-    number = min(len(images), max(_FEWEST, int(seconds / each)))
-    chosen: NDArray[np.float32] = images[np.unique(np.linspace(0, len(images) - 1, number).round().astype(int))]
-    return chosen
+    return _spread(images, min(len(images), max(_FEWEST, int(seconds / each))))
 
 
 @np.errstate(invalid="ignore")  # infinity minus infinity, which counts as equal below
