@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.scanner.results import DEPENDS_ON_CALL, GraphFinding
-from backscan.scanner.switches.findings import synthetic_images
+from backscan.scanner.switches.findings import spread, synthetic_images
 from backscan.scanner.switches.wild import wild_images
 
 if TYPE_CHECKING:
@@ -83,13 +83,8 @@ def _chosen(runtime: OrtClassifier, images: NDArray[np.float32] | None, seed: in
     """
     synthetic, wild = synthetic_images(runtime.signature.input_shape, seed), wild_images(runtime.signature.input_shape)
     if images is None or not len(images):
-        return np.concatenate([_spread(synthetic, _SYNTHETIC_ALONE), wild])
-    return np.concatenate([_spread(images, _ORDINARY), _spread(synthetic, _SYNTHETIC), wild])
-
-
-def _spread(images: NDArray[np.float32], number: int) -> NDArray[np.float32]:
-    """So many of the images, or all, spread over them."""
-    return np.asarray(images[np.unique(np.linspace(0, len(images) - 1, number).round().astype(int))])
+        return np.concatenate([spread(synthetic, _SYNTHETIC_ALONE), wild])
+    return np.concatenate([spread(images, _ORDINARY), spread(synthetic, _SYNTHETIC), wild])
 
 
 def _affordable(runtime: OrtClassifier, images: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
@@ -100,7 +95,7 @@ def _affordable(runtime: OrtClassifier, images: NDArray[np.float32], seconds: fl
     started = time.monotonic()
     runtime.scores(images[:1])
     each = _CALLS_OF_AN_IMAGE * max(1e-9, time.monotonic() - started)
-    return _spread(images, min(len(images), max(_FEWEST, int(seconds / each))))
+    return spread(images, min(len(images), max(_FEWEST, int(seconds / each))))
 
 
 @np.errstate(invalid="ignore")  # infinity minus infinity, which counts as equal below

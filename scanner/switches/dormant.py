@@ -17,7 +17,7 @@ import numpy as np
 
 from backscan.converters.errors import ConverterError
 from backscan.scanner.results import DORMANT_UNIT, DormantUnits, GraphFinding
-from backscan.scanner.switches.findings import reason_of, synthetic_images
+from backscan.scanner.switches.findings import reason_of, spread, synthetic_images
 from backscan.scanner.switches.units import FEWEST_CLASSES, SHARE, Dormant, Mover, Unit, dormant_units, sent
 from backscan.scanner.switches.waking import wake
 
@@ -278,8 +278,7 @@ class _Trial:
 def _watched(images: Images, cost: int) -> Images:
     """Images on which units must stand still, spread over those given."""
     count = int(np.clip(_NUMBERS_WATCHED // max(1, cost), _FEWEST_WATCHED, _MOST_WATCHED))
-    rows = np.unique(np.linspace(0, len(images) - 1, count).round().astype(int))
-    return np.asarray(images[rows])
+    return spread(images, count)
 
 
 def _one_of_each(decisions: NDArray[np.int64], count: int, num_classes: int) -> NDArray[np.intp]:

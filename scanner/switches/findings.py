@@ -80,9 +80,14 @@ def try_switches(
         return ()
     if images is None or not len(images):
         images = synthetic_images(probe.signature.input_shape, seed)
-    chosen = images[np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))]
+    chosen = spread(images, _MAX_IMAGES)
     deadline = time.monotonic() + seconds
     return _judge(switches, Trial(probe, switches, chosen, decisions, deadline=deadline), len(chosen), deadline)
+
+
+def spread(images: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+    """So many of some images [N, C, H, W], or all of fewer, spread over them."""
+    return np.asarray(images[np.unique(np.linspace(0, len(images) - 1, number).round().astype(int))])
 
 
 def synthetic_images(shape: tuple[int, int, int], seed: int) -> NDArray[np.float32]:
