@@ -170,6 +170,14 @@ class ScanConfig:
         choices=(Table("backscan.scanner.search.steps", "STEP_RULES"),),
         decides_pair=True,
     )
+    precision: str = option(
+        "auto",
+        "What steps compute in: auto is bfloat16 where the processor multiplies it; elsewhere bfloat16 rounds to it "
+        "after every layer, to find what such a processor finds.",
+        SEARCH,
+        choices=("auto", "float32", "bfloat16"),
+        decides_pair=True,
+    )
     mask_weight: float = option(
         1.5,
         "Factor by which Neural Cleanse and TABOR adapt the weight of the mask; 1 keeps it.",

@@ -3,11 +3,14 @@
 Layers before and including the first one with weights stay in float32, because a planted pattern may be 5e-3 a pixel,
 below what bfloat16 tells apart in a normalised image; so does the last, because decisions compare logits that differ
 little. Weights and activations between are rounded to 8 bits of mantissa; sums are float32 in hardware.
+
+Where the processor has no bfloat16 the same rounding can be had around every layer in float32: slower than float32, but
+one machine can then measure what either kind of processor finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import TypeVar
 
@@ -44,6 +47,25 @@ class _Float32(nn.Module):
         return result
 
 
+class _Rounded(nn.Module):
+    """A module that computes in float32 on what it was given, its weights and its result rounded to bfloat16."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = deepcopy(module)
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.dtype == torch.float32:
+                tensor.data = tensor.data.bfloat16().float()
+
+    def forward(self, *tensors: Tensor | None) -> Tensor:
+        """Apply the module to its tensors, rounded."""
+        rounded = [None if tensor is None else _narrowed(tensor) for tensor in tensors]
+        device = next(tensor.device.type for tensor in tensors if tensor is not None)
+        with torch.autocast(device, enabled=False):
+            result: Tensor = self.module(*(_widened(tensor) for tensor in rounded))
+        return _narrowed(result)
+
+
 class _Reduced(nn.Module):
     """A network whose weighted layers compute in bfloat16."""
 
@@ -58,30 +80,33 @@ class _Reduced(nn.Module):
         return scores.float()
 
 
-def reduce_precision(classifier: TorchClassifier, images: Tensor) -> TorchClassifier | None:
+def reduce_precision(classifier: TorchClassifier, images: Tensor, *, rounded: bool = False) -> TorchClassifier | None:
     """The classifier in bfloat16, sharing its weights, where that is faster and does not change what it computes.
 
     Args:
         classifier: A classifier in float32.
         images: Probe [N, C, H, W] in [0, 1]; a few dozen.
+        rounded: Whether a processor without bfloat16 is to round what passes to it, which is slower.
 
     Returns:
         The twin, or None: the processor has no bfloat16, the network is too shallow to gain, has steps that are not
         its own gradient's (rounding would move them), or the two disagree on the probe.
     """
-    return None if classifier.has_surrogates else reduce_part(classifier, images)
+    return None if classifier.has_surrogates else reduce_part(classifier, images, rounded=rounded)
 
 
-def reduce_part(part: Part, points: Tensor) -> Part | None:
+def reduce_part(part: Part, points: Tensor, *, rounded: bool = False) -> Part | None:
     """A classifier, or its part behind a cut, in bfloat16: as `reduce_precision`, which looks for surrogates as well.
 
     Args:
         part: The whole or a part, in float32.
         points: What it takes, [N, ...]; a few dozen.
+        rounded: As of `reduce_precision`.
     """
-    if not has_bfloat16(points.device) or not isinstance(part.network, Rows):
+    in_hardware = has_bfloat16(points.device)
+    if not (in_hardware or rounded) or not isinstance(part.network, Rows):
         return None
-    reduced = _twin(part.network)
+    reduced = _twin(part.network, None if in_hardware else _Rounded)
     if reduced is None:
         return None
     twin = twin_with(part, network=reduced)
@@ -96,7 +121,8 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in probes)
 
 
-def _twin(rows: Rows) -> nn.Module | None:
+def _twin(rows: Rows, between: Callable[[nn.Module], nn.Module] | None) -> nn.Module | None:
+    """The network in bfloat16, its weighted layers between the ends as something else if they are to be."""
     network = rows.network
     if not isinstance(network, fx.GraphModule):
         return None
@@ -109,6 +135,8 @@ def _twin(rows: Rows) -> nn.Module | None:
         str(node.target): network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
     }
     parts |= {name: _Float32(module) for name, module in parts.items() if name in exact}
+    if between is not None:
+        parts |= {name: between(parts[name]) for name in weighted - exact}
     constants = {str(node.target): getattr(network, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
     return _Reduced(twin_with(rows, network=fx.GraphModule({**parts, **constants}, graph).eval()))
 
@@ -147,6 +175,10 @@ def _probe(part: Part, points: Tensor) -> tuple[Tensor, Tensor]:
     best = part.logits(points + pattern).topk(min(2, part.signature.num_scores), dim=1)
     (gradient,) = torch.autograd.grad((best.values[:, 0] - best.values[:, -1]).sum(), pattern)
     return best.indices[:, 0], gradient
+
+
+def _narrowed(tensor: Tensor) -> Tensor:
+    return tensor.bfloat16() if tensor.dtype == torch.float32 else tensor
 
 
 def _widened(tensor: Tensor | None) -> Tensor | None:

@@ -30,8 +30,8 @@ FEWEST_IMAGES = 20
 _MOST_NODES = 3
 # Share of a class that is decided as another from which on the boundary between few classes leans.
 _LEANS = 0.05
-# Up to this many times the significance a p-value is borderline.
-_NEAR = 4.0
+NEAR = 4.0
+"""Up to this many times the significance a p-value is borderline."""
 _MOST_PAIRS = 10
 
 
@@ -215,7 +215,7 @@ def _borderline(
         if entry.part_of and (own := entry.p_value if published else entry.calibrated_p_value) is not None
         if own <= significance
     ]
-    if p_value > _NEAR * significance and not below:
+    if p_value > NEAR * significance and not below:
         return ()
     alone = f" ({'; '.join(below)} alone)" if below else ""
     return (f"this is borderline{alone}: more images (--images-per-class) or --repeats 3 show whether it holds",)

@@ -37,6 +37,18 @@ def provenance(*, seed: int, command: str) -> Provenance:
     )
 
 
+def precision_of(wanted: str, *, has_bfloat16: bool) -> str:
+    """What steps compute in where the model allows it.
+
+    Args:
+        wanted: `--precision`.
+        has_bfloat16: Whether the processor or GPU multiplies it.
+    """
+    if wanted == "float32" or (wanted == "auto" and not has_bfloat16):
+        return "float32"
+    return "bfloat16" if has_bfloat16 else "float32 rounded to bfloat16"
+
+
 def _installed() -> dict[str, str]:
     versions = {}
     for name in _LIBRARIES:

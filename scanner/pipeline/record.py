@@ -13,6 +13,7 @@ from backscan.scanner.detectors import Searched
 from backscan.scanner.images.cleanset import Draw
 from backscan.scanner.images.preprocessing import Settlement
 from backscan.scanner.inference.verdict import Judgement, with_findings
+from backscan.scanner.pipeline.provenance import precision_of
 from backscan.scanner.process.parent import CutModel, OpenedModel
 from backscan.scanner.results import (
     Controls,
@@ -171,6 +172,8 @@ class Record:
     """When the scan began, on the monotonic clock."""
     out_of_time: bool = False
     """Whether the time limit ended a part of the search."""
+    decided_in_float32: bool = False
+    """Whether a search in bfloat16 came so near the threshold that another in float32 decides."""
     seconds_per_image: float = 0.0
     """What an image through the file costs, measured where there is a time limit."""
     _values: dict[type, Any] = field(default_factory=dict)
@@ -210,6 +213,11 @@ class Record:
         finally:
             self._timings[name] = self._timings.get(name, 0.0) + time.monotonic() - started
 
+    def _precision(self, opened: OpenedModel) -> str:
+        """What steps computed in, as far as the model allowed it."""
+        found = precision_of(self.config.precision, has_bfloat16=opened.facts.has_bfloat16)
+        return f"{found}, then float32 as that was near the threshold" if self.decided_in_float32 else found
+
     def result(self, judgement: Judgement, *, interrupted: bool = False) -> ScanResult:
         """The result: what was kept, and a judgement, with what the graph adds to it unless the user ended the scan."""
         if SEARCH_PHASE not in self._timings:
@@ -229,7 +237,12 @@ class Record:
         provenance = self.provenance
         if opened:
             model = replace(model, num_classes=opened.facts.num_classes, signature=opened.facts.signature)
-            provenance = replace(provenance, device=opened.facts.device, protections=opened.protections)
+            provenance = replace(
+                provenance,
+                device=opened.facts.device,
+                precision=self._precision(opened),
+                protections=opened.protections,
+            )
         return ScanResult(
             verdict=judgement.verdict,
             reasons=judgement.reasons,

@@ -17,7 +17,7 @@ from backscan.scanner.config import SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
-from backscan.scanner.inference.verdict import Judgement
+from backscan.scanner.inference.verdict import NEAR, Judgement, corrected_p_value
 from backscan.scanner.pipeline import spending
 from backscan.scanner.pipeline.admission import as_clean_set, audit, read
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
@@ -34,8 +34,8 @@ from backscan.scanner.pipeline.preparation import (
     settle,
     several_labels,
 )
-from backscan.scanner.pipeline.provenance import provenance
-from backscan.scanner.pipeline.record import Concluded, Cutting, Record, Repeats, Run, Stop, Stopped
+from backscan.scanner.pipeline.provenance import precision_of, provenance
+from backscan.scanner.pipeline.record import Concluded, Cutting, Images, Record, Repeats, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
 from backscan.scanner.pipeline.spending import limited
@@ -86,6 +86,13 @@ class Judged:
     """The verdict."""
     repeats: tuple[RepeatRecord, ...] = ()
     """What each of several scans said."""
+
+    def p_value(self, *, published: bool) -> float | None:
+        """The p-value that the verdict rests on, or what would have been it."""
+        conclusion = self.concluded.conclusion
+        if conclusion is None:
+            return None
+        return corrected_p_value(conclusion, self.concluded.detectors, published=published)
 
     def repeat(self, seed: int, preprocessing: str) -> RepeatRecord:
         """What is recorded of it, as one of several scans."""
@@ -270,13 +277,34 @@ def judge_under(
     images = run.record.take(split_images(run, settled, clean))
     refuse_absent(run.config, settled.facts.num_classes)  # before it is timed
     costs = estimate_search(run, settled, cutting, images, searches=searches)
-    pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
-    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
+    search = PairSearch(run, settled, cutting, images.search(), journal, name, costs)
+    pairs = search.search()
+    targets = search_targets(run, settled, pairs.detectors, images.search(), costs.shares)
+    judged = judge_searched(run, settled, cutting, images, replace(pairs, targets=targets))
+    if not depends_on_precision(run, settled, judged):
+        return judged
+    run.record.decided_in_float32 = True
+    exact = replace(run, config=replace(run.config, precision="float32"))
+    pairs = replace(search, run=exact, label=f"{name} float32").search()
+    return judge_searched(exact, settled, cutting, images, replace(pairs, targets=targets))
+
+
+def judge_searched(run: Run, settled: SettledModel, cutting: Cutting, images: Images, searched: Searched) -> Judged:
+    """Steps 11 and 12 with the pairs and targets of one search."""
     with run.record.phase("inference"):
         searched, conclusions = infer_from(searched, run.config)
     file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256, run.config.space)
     concluded, judgement = replay_and_judge(run, file, searched, conclusions, images)
     return Judged(searched, concluded, judgement)
+
+
+def depends_on_precision(run: Run, settled: SettledModel, judged: Judged) -> bool:
+    """Whether pairs were searched in bfloat16 with a result so near the threshold that the rounding may decide."""
+    reduced = precision_of(run.config.precision, has_bfloat16=settled.facts.has_bfloat16) != "float32"
+    if not reduced or run.record.out_of_time or not any(pair.steps for pair in judged.searched.pairs):
+        return False
+    p_value, significance = judged.p_value(published=run.config.published_p), run.config.significance
+    return p_value is not None and significance / NEAR <= p_value <= NEAR * significance
 
 
 def agreed(run: Run, settlement: Settlement, judgements: Sequence[Judgement]) -> Judgement:

@@ -127,6 +127,7 @@ class ModelHost:
             num_classes=signature.num_classes,
             provider=self._runtime.providers[0],
             device=device,
+            has_bfloat16=_has_bfloat16(device, opened=not request.runtime_only),
             warnings=warnings,
             outputs_beside=outputs_beside(artifact, signature),
             not_searched=self._labels.notes,
@@ -490,7 +491,7 @@ class ModelHost:
             label: torch.from_numpy(np.ascontiguousarray(array)).to(device)
             for label, array in request.images_by_class.items()
         }
-        known = self._known_of(images)
+        known = self._known_of(images, request.config.precision)
         return Examination(
             classifier=self.copy,
             images_by_class=known.images,  # those of an earlier detector, where they are the same
@@ -504,25 +505,25 @@ class ModelHost:
             images_at_once=known.images_at_once,
         )
 
-    def _known_of(self, images: Mapping[int, Tensor]) -> _Known:
+    def _known_of(self, images: Mapping[int, Tensor], precision: str) -> _Known:
         """What the copy makes of source images, found once for all detectors that get the same ones."""
         from backscan.converters.cuts.bfloat16 import reduce_precision
         from backscan.scanner.process.passes import images_at_once
 
-        same = self._known is not None and self._known.is_of(self.copy, self._split, images)
+        same = self._known is not None and self._known.is_of(self.copy, self._split, images, precision)
         if self._known is not None and same:
             return self._known
         decisions = Decisions(self.copy, images)
         if self._deadline == float("inf"):  # else classes that the time does not reach cost nothing
             decisions.find_all(self._threads)
         reduced = reduced_cut = None
-        if images:
-            probe = _spread(list(images.values()))
-            reduced = reduce_precision(self.copy, probe)
+        if images and precision != "float32":
+            probe, rounded = _spread(list(images.values())), precision == "bfloat16"
+            reduced = reduce_precision(self.copy, probe, rounded=rounded)
             if reduced is not None and self._split is not None:
-                reduced_cut = _reduced(self._split, probe)
+                reduced_cut = _reduced(self._split, probe, rounded=rounded)
         most = images_at_once(self.copy, next(iter(images.values()))[:1]) if images else None
-        self._known = _Known(self.copy, self._split, dict(images), decisions, reduced, reduced_cut, most)
+        self._known = _Known(self.copy, self._split, dict(images), decisions, reduced, reduced_cut, precision, most)
         return self._known
 
 
@@ -542,15 +543,18 @@ class _Known:
     """The copy in reduced precision, where that gains something."""
     reduced_cut: Split | None
     """The cut copy, likewise."""
+    precision: str
+    """What steps were to compute in."""
     images_at_once: int | None
     """Most images of a pass by their memory; None is any."""
 
-    def is_of(self, copy: TorchClassifier, split: Split | None, images: Mapping[int, Tensor]) -> bool:
-        """Whether that was the copy, and those the images."""
+    def is_of(self, copy: TorchClassifier, split: Split | None, images: Mapping[int, Tensor], precision: str) -> bool:
+        """Whether that was the copy, and those the images and the precision."""
         import torch
 
         own = self.images
         same = copy is self.copy and split is self.split and own.keys() == images.keys()
+        same = same and precision == self.precision
         return same and all(torch.equal(each, images[label]) for label, each in own.items())
 
 
@@ -575,7 +579,7 @@ def _as_record(kind: type[T], thing: object) -> T:
     return kind(**{entry.name: getattr(thing, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
 
 
-def _reduced(parts: Split, images: Tensor) -> Split | None:
+def _reduced(parts: Split, images: Tensor, *, rounded: bool) -> Split | None:
     """A cut model with the part behind the cut in reduced precision, if that gains something."""
     import torch
 
@@ -583,7 +587,7 @@ def _reduced(parts: Split, images: Tensor) -> Split | None:
 
     with torch.no_grad():
         features = parts.front(images)
-    back = reduce_part(parts.back, features)
+    back = reduce_part(parts.back, features, rounded=rounded)
     return None if back is None else replace(parts, back=back)
 
 
@@ -611,6 +615,17 @@ def _disagreement(parts: Split, runtime: OrtClassifier, images: NDArray[np.float
     if agreement >= _LEAST_AGREEMENT:
         return ""
     return f"the model cut at '{parts.cut}' decides as the file on {agreement:.1%} of {len(images)} images only"
+
+
+def _has_bfloat16(device: str, *, opened: bool) -> bool:
+    """Whether the processor or GPU multiplies bfloat16; torch is not asked where nothing is searched."""
+    if not opened:
+        return False
+    import torch
+
+    from backscan.converters.cuts.bfloat16 import has_bfloat16
+
+    return has_bfloat16(torch.device("cpu" if device == "cpu" else "cuda"))
 
 
 def _prepare_torch(wanted: str) -> tuple[str, str]:

@@ -82,6 +82,8 @@ class Opened:
     """Execution provider that onnxruntime really uses."""
     device: str
     """Where the torch copy runs."""
+    has_bfloat16: bool = False
+    """Whether that multiplies bfloat16."""
     warnings: tuple[str, ...] = field(default=())
     """What the import could not do exactly."""
     outputs_beside: tuple[str, ...] = field(default=())

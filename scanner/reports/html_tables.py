@@ -114,6 +114,7 @@ def facts(result: ScanResult) -> list[dict[str, Any]]:
         "python": provenance.python,
         "platform": provenance.platform,
         "device": provenance.device,
+        **({"precision": provenance.precision} if provenance.precision else {}),
         "seed": provenance.seed,
         "protections": provenance.protections,
         **provenance.libraries,

@@ -71,6 +71,9 @@ class Provenance:
     """Command that repeats the scan."""
     protections: tuple[str, ...] = ()
     """What limited the process that opened the model."""
+    precision: str = ""
+    """What steps computed in where the model allows it: `float32`, `bfloat16`, or `float32 rounded to bfloat16`; empty
+    where no model was opened, and in older reports."""
     extensions: tuple[str, ...] = ()
     """What the program registered beside the tables, with its import path; left out of reports where there is none."""
 
@@ -198,8 +201,9 @@ class ScanResult:
         for name in ("repeats", "pool", "space"):
             if not fields[name]:
                 del fields[name]
-        if not self.provenance.extensions:
-            del fields["provenance"]["extensions"]
+        for name in ("precision", "extensions"):
+            if not fields["provenance"][name]:
+                del fields["provenance"][name]
         fields["pairs"] = [pair.to_dict() for pair in self.pairs]
         for part, name in _ONLY_WHERE_KNOWN:
             fields[part] = _without_unknown(fields[part], name)

@@ -148,6 +148,7 @@ DECIDES = {
     "norm": "l1",
     "box": True,
     "step_rule": "plain",
+    "precision": "float32",
     "goal_rate": 0.5,
     "max_size": 1.0,
     "max_steps": 9,

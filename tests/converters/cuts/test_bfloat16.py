@@ -81,6 +81,17 @@ def test_without_the_hardware_there_is_none(deep, monkeypatch):
     assert reduce_precision(deep, images()) is None
 
 
+def test_without_the_hardware_it_is_rounded_where_that_is_asked_for(deep, monkeypatch):
+    """As near to what autocast computes as sums in another order leave it, and far nearer than float32 is."""
+    in_hardware = reduce_precision(deep, images()).logits(images())
+    monkeypatch.setattr("backscan.converters.cuts.bfloat16.has_bfloat16", lambda _: False)
+    before = deep.logits(images())
+    rounded = reduce_precision(deep, images(), rounded=True).logits(images())
+    apart, from_exact = ((rounded - other).abs().mean() for other in (in_hardware, before))
+    assert apart < 0.2 * from_exact
+    assert torch.equal(deep.logits(images()), before)
+
+
 class Cancelling(torch.nn.Module):
     """Adds a number between two layers and takes it away again: beside a large one, bfloat16 keeps little."""
 

@@ -237,6 +237,27 @@ def test_repeats_that_disagree_are_inconclusive(monkeypatch):
     assert (again.verdict, again.reasons[0]) == (Verdict.INCONCLUSIVE, result.reasons[0])
 
 
+@pytest.mark.parametrize(("significance", "searches"), [(0.01, 1), (0.05, 2), (0.3, 2), (0.5, 1)])
+def test_near_the_threshold_float32_decides(significance, searches, monkeypatch):
+    """An unattacked model with a p between a quarter of the significance and four times it."""
+    precisions = []
+
+    def search(self):
+        precisions.append(self.run.config.precision)
+        return original(self)
+
+    original = PairSearch.search
+    monkeypatch.setattr(PairSearch, "search", search)
+    config = replace(QUICK, precision="bfloat16", significance=significance)
+    scanned.cache_clear()
+    result = scanned(model=UNATTACKED, config=config)
+    p_value = result.calibrated_p_value
+    assert precisions == ["bfloat16", "float32"][:searches], p_value
+    assert result.provenance.precision.endswith("then float32 as that was near the threshold") == (searches == 2)
+    assert p_value == scanned(model=UNATTACKED).calibrated_p_value
+    assert ScanResult.from_dict(result.to_dict()) == result
+
+
 def test_two_classes_are_inconclusive():
     result = scanned(model=(("num_classes", 2), ("target", 0)))
     assert result.verdict is Verdict.INCONCLUSIVE

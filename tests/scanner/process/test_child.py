@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize
 
 from backscan.converters import ConverterError
@@ -17,6 +18,8 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.process.child import ModelHost
 from backscan.scanner.process.protocol import decode, encode
 from backscan.scanner.results import PairResult, PairStatus
+from benchmarks.victims.export import to_onnx
+from benchmarks.victims.networks import digit_net, initialise
 from tests import planted
 from tests.scanner.process.messages import message
 
@@ -199,6 +202,18 @@ def test_pilots_end_when_the_time_is_up():
     )["answer"]
     assert answer["step_size"] > 0
     assert search(host, [(0, 1)], answer["step_size"], seconds=None)[1] == {"answer": 1}
+
+
+def test_precision_is_that_of_the_request_and_not_of_the_one_before():
+    """The copy is the same and so are the images: what was made of them for bfloat16 must not serve float32."""
+    network = initialise(digit_net((1, 8, 8), 4), torch.Generator().manual_seed(0))
+    host = opened(to_onnx(network, (1, 8, 8)))
+    images = {label: np.random.default_rng(label).random((6, 1, 8, 8), np.float32) for label in range(4)}
+    seen = []
+    for precision in ("bfloat16", "float32", "bfloat16"):
+        prepared(host, images, precision=precision)
+        seen.append(host.examination.reduced is not None)
+    assert seen == [True, False, True]
 
 
 def test_no_time_is_no_result():
