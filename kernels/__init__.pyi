@@ -13,7 +13,7 @@ from .bootstrap import (
 from .confusion import size_offset
 from .embedding import add
 from .nulls import NULL_FAMILIES, FitStatus, NullFamily
-from .order import log_order_p_value, log_sf_of_order_p_value, order_p_value, quantile_rank, quantile_with_error
+from .order import log_order_p_value, order_p_value, quantile_rank, quantile_with_error
 from .outliers import largest_together, null_of_largest
 from .rates import judge_rates
 from .transfer import transferability
@@ -35,7 +35,6 @@ __all__ = [
     "largest_sums",
     "largest_together",
     "log_order_p_value",
-    "log_sf_of_order_p_value",
     "normal_scores",
     "null_of_agreement",
     "null_of_largest",

@@ -122,10 +122,6 @@ class NullFamily:
         """Distribution function G_R at one value."""
         return -math.expm1(self._log_sf_at(value, parameters))
 
-    def quantile(self, log_sf: float, parameters: Parameters) -> float:
-        """The value at which the logarithm of the survival function is `log_sf` (negative)."""
-        return float(self.quantiles(np.array([log_sf], dtype=np.float64), parameters)[0])
-
     def sample_largest(self, rng: Generator, parameters: Parameters, num_values: int, num_draws: int) -> Vector:
         """The largest of `num_values` draws from one fit, drawn `num_draws` times by inversion, [B]."""
         log_sfs = np.log(-np.expm1(np.log(rng.random(num_draws)) / num_values))

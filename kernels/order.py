@@ -52,20 +52,6 @@ def log_order_p_value(log_sf_largest: ArrayLike, num_pairs: int) -> NDArray[np.f
     return np.where(log_sf < -40.0 - math.log(num_pairs), math.log(num_pairs) + log_sf, tail)
 
 
-def log_sf_of_order_p_value(log_p: float, num_pairs: int) -> float:
-    """The logarithm of the null survival function at which `log_order_p_value` gives `log_p`.
-
-    Args:
-        log_p: Logarithm of a p-value, at most 0.
-        num_pairs: Number of class pairs, at least 1.
-    """
-    if log_p >= 0.0:
-        return 0.0
-    if log_p < -40.0:
-        return log_p - math.log(num_pairs)
-    return math.log(-math.expm1(math.log1p(-math.exp(log_p)) / num_pairs))
-
-
 def anomaly_indices(values: ArrayLike) -> NDArray[np.float64]:
     """How many deviations each value lies below the median, by the median absolute deviation (Neural Cleanse).
 

@@ -172,7 +172,7 @@ def table(lines: Sequence[dict[str, Any]]) -> Table:
     unsettled = sum("inconclusive" in row[2] for row in rows)
     return Table(
         "Verdicts of the same network",
-        "Three seeds of the scan, each with 100 images a class and with 50 (digits: all of some 35, and 25), in float32. "
+        "Three seeds of the scan, each with 100 images a class and 50 (digits: all of some 35, and 25), in float32. "
         f"The same verdict and target in all six: {same} of {len(rows)}; inconclusive in any: {unsettled}. The same in "
         f"bfloat16 as in float32, both image counts: {precise} of {len(rows)}.",
         ("network", "planted", "said", "p", "same in all six", "same in bfloat16"),
