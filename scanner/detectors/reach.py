@@ -3,13 +3,14 @@
 Every target has two values, from the same passes for all: how far windows of random content bring it nearer, and how
 near it is to the images where the last layer sees them (`search/reach.py`). The test compares them with those of all
 other targets (`inference/reach.py`). Only where something stands out are windows climbed, towards that and towards
-some targets drawn at random; they are what is replayed on the original file.
+some targets drawn at random; they are what is replayed on the original file. Their side is the largest that was tried
+at which windows do not work towards those that were drawn as well.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 NAME = "reach"
 _IMAGES_PER_PASS = 32
 _SIDES_FURTHER = 2
+# Median rate of the drawn targets above which windows of that side tell nothing.
+_MOST_MEDIAN = 0.2
 
 
 def search(examination: Examination) -> Iterator[TargetResult]:
@@ -44,11 +47,10 @@ def search(examination: Examination) -> Iterator[TargetResult]:
     look = _Look.at(examination)
     standing = stand_out([look.gains, look.nearness], examination.config.seed)
     worth, drawn = worth_windows(standing, examination.num_classes, examination.config)
-    with ThreadPoolExecutor(look.threads) as pool:
-        windows = dict(zip((*worth, *drawn), pool.map(look.window, (*worth, *drawn)), strict=True))
+    windows = look.windows(worth, drawn) if drawn else {}
     for target in sorted(look.wanted):
         support, value, near = windows.get(target), look.gains[target], look.nearness[target]
-        rate = None if support is None else sum(support.hits) / max(1, sum(support.counts))
+        rate = None if support is None else _rate(support)
         steps = 0 if support is None else sum(stage.steps for stage in effort.CLIMBED)
         yield TargetResult(NAME, target, PairStatus.REACHED, value, rate, steps, support, nearness=near)
 
@@ -107,12 +109,35 @@ class _Look:
         return _compared(self.probes.largest, self.examination)
 
     @property
-    def side(self) -> int:
-        """Side of the windows that are climbed: larger than the random ones, as those may show a part of a trigger."""
-        tried = window.sides(*self.examination.classifier.signature.input_shape[1:])
-        return tried[min(tried.index(self.probes.side) + _SIDES_FURTHER, len(tried) - 1)]
+    def sides(self) -> list[int]:
+        """Sides of the windows that are climbed, the largest first.
 
-    def window(self, target: int) -> SupportRecord | None:
+        That is larger than the random ones, as those may show a part of a trigger.
+        """
+        tried = window.sides(*self.examination.classifier.signature.input_shape[1:])
+        return tried[tried.index(self.probes.side) + _SIDES_FURTHER :: -1]
+
+    def windows(self, worth: Sequence[int], drawn: Sequence[int]) -> dict[int, SupportRecord | None]:
+        """The windows towards the targets that stand out and those that were drawn, all of one side.
+
+        The drawn ones alone decide the side, so that it is chosen without regard to what stands out.
+        """
+        with ThreadPoolExecutor(self.threads) as pool:
+            for side in self.sides:
+                few, others = drawn[: window.PILOTS], drawn[window.PILOTS :]
+                found = self._climbed(pool, few, side)
+                if _too_large(found) and side != self.sides[-1]:
+                    continue
+                found |= self._climbed(pool, others, side)
+                if not _too_large(found) or side == self.sides[-1]:
+                    break
+            return found | self._climbed(pool, worth, side)
+
+    def _climbed(self, pool: ThreadPoolExecutor, targets: Sequence[int], side: int) -> dict[int, SupportRecord | None]:
+        """The windows of some side towards some targets."""
+        return dict(zip(targets, pool.map(lambda target: self.window(target, side), targets), strict=True))
+
+    def window(self, target: int, side: int) -> SupportRecord | None:
         """The window that is climbed towards a target from the random ones that lead there best; None if no time."""
         from backscan.scanner.search.halving import Climb
         from backscan.scanner.search.reach import spread_over
@@ -139,13 +164,13 @@ class _Look:
             images_at_once=examination.images_at_once,
         )
         shape = (climb.images.shape[2], climb.images.shape[3])
-        supports = self.probes.supports(self.probes.best(target), shape, self.side)
+        supports = self.probes.supports(self.probes.best(target), shape, side)
         for stage, kept in zip(effort.CLIMBED, effort.CLIMBED_KEPT, strict=True):
             supports, scores = climb.ascend(supports[:kept], stage)
             supports = supports[scores.argsort(descending=True, stable=True)]
-        return None if examination.stopped() else self._counted(target, supports[:1])
+        return None if examination.stopped() else self._counted(target, supports[:1], side)
 
-    def _counted(self, target: int, support: Supports) -> SupportRecord:
+    def _counted(self, target: int, support: Supports, side: int) -> SupportRecord:
         """A window with its rates on images that no look has seen, of as many classes as the count allows."""
         import torch
 
@@ -167,13 +192,24 @@ class _Look:
                 decided = self.examination.classifier.log_posterior(covered).argmax(dim=1)
             hits.append(int((decided == target).sum()))
         return SupportRecord(
-            side=self.side,
+            side=side,
             pixels=tuple(support.pixels[0].tolist()),
             content=EncodedArray.encode(support.content[0].cpu().numpy()),
             sources=tuple(sources),
             hits=tuple(hits),
             counts=tuple(len(asked[label]) for label in sources),
         )
+
+
+def _rate(support: SupportRecord) -> float:
+    """Share of the images that were asked which go to the target."""
+    return sum(support.hits) / max(1, sum(support.counts))
+
+
+def _too_large(found: Mapping[int, SupportRecord | None]) -> bool:
+    """Whether windows work towards most of the drawn targets; not where the time was up."""
+    rates = [_rate(support) for support in found.values() if support is not None]
+    return bool(rates) and float(np.median(rates)) > _MOST_MEDIAN
 
 
 def _nearness(examination: Examination, images: Tensor, threads: int) -> list[float | None]:

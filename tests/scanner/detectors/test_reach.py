@@ -17,12 +17,13 @@ from backscan.converters.cuts.last_layer import last_layer
 from backscan.converters.torch_import.classifier import TorchClassifier
 from backscan.scanner.config import MANY_CLASSES, SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import Examination, reach
+from backscan.scanner.detectors import window as window_detector
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.reach import NUM_CONTROLS, infer_reach, stand_out
 from backscan.scanner.pipeline.rejudge import infer
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import RENDERERS, render
-from backscan.scanner.results import PairStatus, ScanResult, SupportRecord, TargetResult, Verdict
+from backscan.scanner.results import EncodedArray, PairStatus, ScanResult, SupportRecord, TargetResult, Verdict
 from backscan.scanner.search.reach import margins, nearness
 from tests import planted
 
@@ -78,6 +79,28 @@ def test_of_an_unattacked_one_nothing_stands_out_and_no_window_is_climbed():
     [conclusion] = reach.infer(found, CONFIG, NUM_CLASSES)
     assert conclusion.p_value > 0.2
     assert all(entry.support is None for entry in found)
+
+
+@pytest.mark.parametrize(("works_from", "side"), [(99, 3), (3, 2), (2, 1), (1, 1)])
+def test_windows_are_as_large_as_they_can_be_without_working_towards_the_drawn_targets(works_from, side, monkeypatch):
+    """What stands out is climbed once, at the side that is chosen: it has no part in the choice."""
+    climbed = []
+
+    def window(_look: object, target: int, side: int) -> SupportRecord:
+        climbed.append((target, side))
+        works = target in worth or side >= works_from
+        nothing = EncodedArray.encode(np.zeros((3, 0), np.float32))
+        return SupportRecord(side, (), nothing, sources=(0,), hits=(9 if works else 0,), counts=(10,))
+
+    look = reach._Look.at(examination(GAIN))
+    worth, drawn = [TARGET], list(range(NUM_CONTROLS))
+    monkeypatch.setattr(reach._Look, "window", window)
+    found = look.windows(worth, drawn)
+    assert look.sides == [3, 2, 1]
+    assert found.keys() == {*worth, *drawn}
+    assert {record.side for record in found.values()} == {side}
+    assert [each for each in climbed if each[0] == TARGET] == [(TARGET, side)]
+    assert len(climbed) == len(set(climbed)) <= 1 + NUM_CONTROLS + window_detector.PILOTS * (3 - side)
 
 
 def test_wanted_targets_alone_are_compared():
