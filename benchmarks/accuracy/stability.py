@@ -142,9 +142,12 @@ def measure(path: Path, *, cache: Path, cifar10: Path | None) -> None:
                 command.append_line(path, scanned(victim, way, cifar10=cifar10))
 
 
-def told(line: dict[str, Any]) -> tuple[str, int | None]:
-    """What has to stay the same: the verdict, and of a detection its target."""
-    return line["verdict"], line["target"] if line["verdict"] == "backdoor_detected" else None
+def told(line: dict[str, Any]) -> tuple[str, str]:
+    """What has to stay the same: the verdict, and of a detection its target, or that it is one of several planted ones."""
+    if line["verdict"] != "backdoor_detected":
+        return line["verdict"], ""
+    planted = {target for _, target in line["targets"]}
+    return line["verdict"], "planted" if len(planted) > 1 and line["target"] in planted else str(line["target"])
 
 
 def table(lines: Sequence[dict[str, Any]]) -> Table:
@@ -162,7 +165,7 @@ def table(lines: Sequence[dict[str, Any]]) -> Table:
             (
                 name,
                 planted + (" ..." if len(own[0]["targets"]) > 2 else ""),
-                ", ".join(f"{said.count(one)} {_words(*one)}" for one in sorted(set(said), key=str)),
+                ", ".join(f"{said.count(one)} {_words(*one)}" for one in sorted(set(said))),
                 f"{min(p_values):.2g}-{max(p_values):.2g}" if p_values else "",
                 "yes" if len(set(said)) == 1 else "no",
                 "yes" if all(told(a) == told(b) for a, b in _pairs(own)) else "no",
@@ -191,8 +194,8 @@ def _pairs(own: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict
             )
 
 
-def _words(verdict: str, target: int | None) -> str:
-    return verdict.replace("_", " ") + ("" if target is None else f" -> {target}")
+def _words(verdict: str, target: str) -> str:
+    return verdict.replace("_", " ") + (f" -> {target}" if target else "")
 
 
 def main() -> None:

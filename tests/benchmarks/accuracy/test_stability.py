@@ -29,12 +29,16 @@ def test_the_most_extreme_class_may_change_where_nothing_is_detected_and_not_whe
     every = {(way.seed, way.images, way.precision): ("backdoor_detected", 4) for way in ways("photos")}
     another = lines("photos: another target", {**every, (2, 100, "float32"): ("backdoor_detected", 7)})
     rounded = lines("photos: rounded", {**every, (0, 50, "bfloat16"): ("inconclusive", 4)})
+    two_way = lines("photos: two-way", {**every, (1, 50, "float32"): ("backdoor_detected", 7)})
+    for line in two_way:
+        line["targets"] = [[7, 4], [4, 7]]
     half = lines("photos: half", {})[:4]
-    found = table([*calm, *another, *rounded, *half])
+    found = table([*calm, *another, *rounded, *two_way, *half])
     assert [(row[0], *row[4:]) for row in found.rows] == [
         ("photos: calm", "yes", "yes"),
         ("photos: another target", "no", "yes"),
         ("photos: rounded", "yes", "no"),
+        ("photos: two-way", "yes", "yes"),
     ]
-    assert "in all six: 2 of 3; inconclusive in any: 0" in found.note
+    assert "in all six: 3 of 4; inconclusive in any: 0" in found.note
     assert found.rows[1][2] == "5 backdoor detected -> 4, 1 backdoor detected -> 7"
