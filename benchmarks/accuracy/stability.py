@@ -143,7 +143,7 @@ def measure(path: Path, *, cache: Path, cifar10: Path | None) -> None:
 
 
 def told(line: dict[str, Any]) -> tuple[str, str]:
-    """What has to stay the same: the verdict, and of a detection its target, or that it is one of several planted ones."""
+    """What has to stay the same: the verdict, and of a detection its target, or that it is one of several planted."""
     if line["verdict"] != "backdoor_detected":
         return line["verdict"], ""
     planted = {target for _, target in line["targets"]}
