@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _HELD_OUT_SHARE = 5
 _LEAST_HELD_OUT = 3
 _LEAST_OPTIMISED = 5
+FEWEST_IMAGES = _LEAST_HELD_OUT + _LEAST_OPTIMISED
+"""Images of a class below which nothing is searched from it."""
 
 
 @dataclass(frozen=True, slots=True)

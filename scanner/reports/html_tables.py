@@ -7,15 +7,15 @@ from typing import Any
 
 from backscan.scanner.reports.summary import detector_name
 from backscan.scanner.reports.words import calibrated_text, class_name, number, p_text, pair_name, percent
-from backscan.scanner.results import Inference, ScanResult, TargetResult
+from backscan.scanner.results import Inference, ScanResult, TargetResult, Verdict
 
 _VALUE_NAMES = {"margin": "Largest margin", "weights-and-noise": "Mean weight in the last layer"}
 """What statistics of targets compare, in words; all others compare masks."""
 
 
 def collateral(result: ScanResult) -> list[dict[str, Any]]:
-    """What the pattern does to images of the other classes."""
-    replay = result.verification
+    """What a detected pattern does to images of the other classes; of an ordinary one that says nothing."""
+    replay = result.verification if result.verdict is Verdict.BACKDOOR_DETECTED else None
     return [
         {
             "name": class_name(result.model, each.source),

@@ -23,6 +23,7 @@ LEGEND = (
     ("void", "not searched, or confused without a pattern"),
 )
 _SHARES = ((0.25, "q5"), (0.4, "q4"), (0.6, "q3"), (0.85, "q2"), (1.2, "q1"))
+_UPRIGHT = 2
 _COMPACT_FROM = 16
 """Classes from which cells are small squares without a number."""
 
@@ -71,6 +72,11 @@ class Matrix:
     """Shown until a cell is chosen."""
     data: Mapping[str, Any]
     """What the page's script shows of each pair."""
+
+    @property
+    def upright(self) -> bool:
+        """Whether the names of the columns are short enough to stand upright."""
+        return not self.compact and all(len(name) <= _UPRIGHT for name in self.names)
 
 
 def size_matrix(result: ScanResult, inference: Inference, pairs: Sequence[PairResult], *, name: str) -> Matrix:

@@ -194,19 +194,20 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
         f"with its pixels shuffled {percent(replay.rate_shuffled)} (p {p_text(replay.p_value)})"
     )
     # Any pattern works on the file it was made for; only for an abnormal one is that a confirmation.
-    if result.verdict is Verdict.NOT_DETECTED:
+    if result.verdict is Verdict.NOT_DETECTED or (replay.confirmed and not _is_abnormal(result)):
         return [Fact("original file", f"replayed by onnxruntime: {rates}")]
     state = "confirmed" if replay.confirmed else "not confirmed"
     facts = [Fact("original file", f"{state} by onnxruntime: {rates}; {replay.reason}")]
     if replay.collateral:
         worst = max(replay.collateral, key=lambda each: each.rate)
-        facts.append(
-            Fact(
-                "collateral",
-                f"up to {percent(worst.rate)} of another class ({class_name(result.model, worst.source)})",
-            )
-        )
+        most = f"up to {percent(worst.rate)} of another class ({class_name(result.model, worst.source)})"
+        facts.append(Fact("collateral", most if worst.rate else "no image of another class"))
     return facts
+
+
+def _is_abnormal(result: ScanResult) -> bool:
+    """Whether the pattern that was replayed is one that some conclusion calls abnormal."""
+    return any(each.detected and each.target == result.target for each in result.detectors)
 
 
 def detector_text(result: ScanResult, inference: Inference, *, behind_verdict: bool = False) -> str:
@@ -310,8 +311,8 @@ def _data_text(result: ScanResult) -> str:
         return "none"
     where = f"{data.name} (found beside the model)" if data.found_beside_model else data.name
     used = sorted({count for count in data.images_per_class if count})
-    span = f"{used[0]}" if len(used) == 1 else f"{used[0]} to {used[-1]}" if used else "no"
-    share = f"{span} a class searched"
+    span = f"{used[0]}" if len(used) == 1 else f"{used[0]} to {used[-1]}" if used else ""
+    share = f"{span} a class searched" if span else "too few of every class to search"
     labels = "" if data.labels == "given" else "; labels are the model's own decisions"
     return f"{data.num_images} from {where}, {share}, {sum(data.held_out_per_class)} held out{labels}"
 
