@@ -150,6 +150,7 @@ def scan(
         except Stopped as end:
             judgement = end.stop
         except NoVerdictError as error:
+            record.out_of_time |= isinstance(error, TimeUpError)
             judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
         except AbsentNameError as error:
             left = record.result(Judgement(Verdict.NO_VERDICT, (str(error),)))
@@ -190,7 +191,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     take(Repeats(judged[0].repeats))
     judgement = agreed(run, settlement, [each.judgement for each in judged])
     if run.record.out_of_time:
-        return limited(judgement, judged[0].concluded.detectors, run.config)
+        return limited(judgement, judged[0].concluded.detectors, run.record.time())
     return judgement
 
 
@@ -271,7 +272,7 @@ def judge_under(
     refuse_absent(run.config, settled.facts.num_classes)  # before it is timed
     costs = estimate_search(run, settled, cutting, images, searches=searches)
     pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
-    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
+    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs))
     with run.record.phase("inference"):
         searched, conclusions = infer_from(searched, run.config)
     file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256, run.config.space)
