@@ -190,8 +190,9 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     take(judged[0].concluded)
     take(Repeats(judged[0].repeats))
     judgement = agreed(run, settlement, [each.judgement for each in judged])
-    if run.record.out_of_time:
-        return limited(judgement, judged[0].concluded.detectors, run.record.time())
+    time = run.record.time()
+    if time is not None and time.ended_the_scan:
+        return limited(judgement, judged[0].concluded.detectors, time)
     return judgement
 
 

@@ -104,6 +104,8 @@ def size_matrix(result: ScanResult, inference: Inference, pairs: Sequence[PairRe
                     found=(source, target) == found,
                     first=(source, target) == enter,
                 )
+                if source != target or (source, target) in by_pair
+                else Cell("", "", "", first=(source, target) == enter)
                 for target in range(num_classes)
             ),
         )
@@ -123,7 +125,7 @@ def size_matrix(result: ScanResult, inference: Inference, pairs: Sequence[PairRe
 
 def _cell(pair: PairResult | None, median: float, *, found: bool, first: bool) -> Cell:
     if pair is None:
-        return Cell("", "", "", first)
+        return Cell("", "void", "", first)
     key = f"{pair.source}-{pair.target}"
     if pair.size is None:
         return Cell("none", "void", key, first)
