@@ -10,11 +10,11 @@ from backscan.scanner.reports.summary import detector_name
 from backscan.scanner.reports.words import calibrated_text, class_name, number, p_text, pair_name, percent
 from backscan.scanner.results import TARGET_REACH, Inference, ScanResult, TargetResult, Verdict
 
-_MOST_TARGETS = 40
+_MOST_TARGETS = 25
 _VALUE_NAMES = {
     "margin": "Largest margin",
     "weights-and-noise": "Mean weight in the last layer",
-    TARGET_REACH: "Reach",
+    TARGET_REACH: "By windows",
 }
 """What statistics of targets compare, in words; all others compare masks."""
 
@@ -81,8 +81,8 @@ def _standing_out(inference: Inference, entries: Sequence[TargetResult]) -> Sequ
     sign = -1.0 if inference.is_of_rates or inference.statistic in _VALUE_NAMES else 1.0  # masks are small
 
     def place(entry: TargetResult) -> tuple[bool, float]:
-        known = entry.value if entry.value is not None else entry.rate
-        return entry.target != inference.target, math.inf if known is None else sign * known
+        known = [sign * each for each in (entry.value, entry.nearness) if each is not None]
+        return entry.target != inference.target, min(known, default=math.inf if entry.rate is None else -entry.rate)
 
     return sorted(entries, key=place)[:_MOST_TARGETS]
 
@@ -99,6 +99,7 @@ def _target_table(result: ScanResult, inference: Inference, entries: Sequence[Ta
     columns = {
         "Target": [f"{_name(result, each)}{' (most extreme)' * (each.target == inference.target)}" for each in entries],
         _value_name(inference): [number(each.value) if each.value is not None else "" for each in entries],
+        "In the last layer": [number(each.nearness) if each.nearness is not None else "" for each in entries],
         "Index": _indices(inference, entries),
         "Images that go there": [percent(each.rate) if each.rate is not None else "" for each in entries],
         "Search": [each.status.value.replace("_", " ") for each in entries],

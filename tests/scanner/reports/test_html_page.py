@@ -182,11 +182,11 @@ def test_of_very_many_targets_those_that_stand_out_are_listed() -> None:
     found = not_detected()
     conclusion = replace(found.detectors[0], detector="reach", statistic="target-reach", source=None, target=77)
     targets = tuple(
-        TargetResult("reach", target, PairStatus.REACHED, value=float(target % 90), rate=None, steps=0)
+        TargetResult("reach", target, PairStatus.REACHED, value=float(target % 90), rate=None, steps=0, nearness=-1.0)
         for target in range(1000)
     )
     [table] = html_tables.targets(replace(found, detectors=(conclusion,), targets=targets))
-    assert table["columns"] == ["Target", "Reach", "Search"]
+    assert table["columns"] == ["Target", "By windows", "In the last layer", "Search"]
     assert table["rows"][0]["chosen"]
     assert [row["cells"][1] for row in table["rows"][1:3]] == ["89", "89"]
     assert len(table["rows"]) + table["others"] == 1000
