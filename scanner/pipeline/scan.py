@@ -19,7 +19,7 @@ from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import spending
-from backscan.scanner.pipeline.admission import as_clean_set, audit, read
+from backscan.scanner.pipeline.admission import as_clean_set, audit, read, refuse_other_kinds
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.costs import estimate_search
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
@@ -129,6 +129,7 @@ def scan(
         Interrupted: Ctrl-C; carries what is finished.
     """
     config = ScanConfig() if config is None else config
+    refuse_other_kinds(model, config)
     config.check()
     with time_limit(config.time_limit), keeping(spending.reporting(clock())):
         spending.make_ready()
