@@ -63,8 +63,8 @@ def read_folder(path: Path, labelling: Labelling, decoding: Decoding) -> ReadIma
     """Read all image files, class by class in order of class number, each class in order of file names.
 
     Args:
-        path: Folder with one subfolder per class (searched in depth), perhaps beneath `train/`, `val/` or `test/`, or all
-            of it beneath `data/`; with a table of files and labels; with parquet files; or with image files only.
+        path: Folder with one subfolder per class (searched in depth), perhaps beneath `train/`, `val/` or `test/`, or
+            `data/`; with a table of files and labels; with parquet files; or with image files only.
         labelling: Class numbers of the subfolders, or labels of the pictures.
         decoding: Where pictures are decoded.
 
