@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from axe_core_python.selenium import Axe
+from axe_core_python.selenium import Axe  # type: ignore[import-untyped]
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 

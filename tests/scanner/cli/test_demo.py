@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -15,12 +16,13 @@ import pytest
 from backscan.scanner.cli.demo import BACKDOORED, UNATTACKED, run_demo
 from backscan.scanner.progress import SilentProgress
 from backscan.scanner.reports import render
+from backscan.scanner.results import ScanResult
 from benchmarks.screenshots.browser import BROWSER, DESK, DRIVER, TELEPHONE, cut, opened, take, view
 
 SEED = 1  # the shipped pair is of seed 0
 
 
-def test_shipped_models_give_the_true_verdicts(tmp_path):
+def test_shipped_models_give_the_true_verdicts(tmp_path: Path) -> None:
     shown = run_demo(SilentProgress())
     assert shown.right, shown.text
     assert "planted" in shown.text
@@ -29,9 +31,9 @@ def test_shipped_models_give_the_true_verdicts(tmp_path):
         assert cut_on_pages(shown.results, tmp_path) == []
 
 
-def cut_on_pages(results, folder):
+def cut_on_pages(results: Sequence[ScanResult], folder: Path) -> list[str]:
     """Picture the pages of real scans at both widths; what of them does not fit."""
-    kept, found = Path(os.environ.get("BACKSCAN_SCREENSHOTS", folder)), []
+    kept, found = Path(os.environ.get("BACKSCAN_SCREENSHOTS", folder)), list[str]()
     with opened() as browser:
         for result, width in itertools.product(results, (DESK, TELEPHONE)):
             page = folder / f"{result.verdict.value}.html"

@@ -145,7 +145,7 @@ def test_a_limit_never_clears(conclusions):
     assert found.reasons[1:] == (CLEARED.reasons if conclusions else ())
 
 
-def test_a_detector_that_the_clock_left_too_little_needs_no_more_images():
+def test_a_detector_that_the_clock_left_too_little_needs_no_more_images() -> None:
     left = (LeftToSearch("pairwise", "class pair", 90, 90),)
     doubts = ("detector pairwise: expected at least 3 classes with enough images", "detector features: no null")
     judged = Judgement(Verdict.INCONCLUSIVE, doubts)
