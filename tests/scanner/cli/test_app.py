@@ -194,7 +194,8 @@ def functions_of(module: ModuleType) -> set[str]:
 
 
 # Not on the way of a scan that has a verdict, windows, and no time limit or cache.
-_ASIDE = {"limited", "renamed", "searching", "dataclass", "replace", "judge_without_images", "scan", "refuse_other_kinds"}
+_ASIDE = {"limited", "renamed", "searching", "dataclass", "replace", "judge_without_images", "scan"}
+_ASIDE |= {"refuse_other_kinds"}
 STEPS = [
     *((pipeline, name) for name in sorted(functions_of(pipeline) - _ASIDE)),
     *((conclusion, name) for name in ("conclude", "replay", "judge")),
