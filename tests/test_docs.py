@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # Options of other programs that the guide shows.
 FOREIGN = {"--statement", "--bundle", "--hook-type", "--saved-model", "--graphdef", "--inputs", "--outputs"}
-FOREIGN |= {"--output", "--tflite", "--model"}
+FOREIGN |= {"--output", "--tflite", "--model", "--torch-backend", "--constraint", "--find-links"}
 
 
 def load(path: Path) -> ModuleType:

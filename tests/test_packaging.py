@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("scanner", "kernels", "converters")
@@ -68,12 +73,46 @@ def test_tests_and_benchmarks_stay_out(wheel_names):
     assert not [name for name in wheel_names if "test" in name.split("/")[1] or "benchmark" in name]
 
 
-def test_constraints_pin_every_dependency(project):
-    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+def pins() -> dict[str, Requirement]:
+    """The constraints that hold here, by name."""
+    lines = (line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#"))
+    found = [Requirement(line) for line in lines]
+    return {canonicalize_name(each.name): each for each in found if each.marker is None or each.marker.evaluate()}
+
+
+def wanted_by(project: dict) -> list[Requirement]:
+    """What the project asks for, with all extras."""
     extras = project["project"]["optional-dependencies"]
-    wanted = [*project["project"]["dependencies"], *(entry for group in extras.values() for entry in group)]
-    names = {"".join(c if c.isalnum() or c in "-_" else " " for c in entry).split()[0] for entry in wanted}
-    assert names <= pinned
+    return [Requirement(each) for each in (*project["project"]["dependencies"], *itertools.chain(*extras.values()))]
+
+
+def test_constraints_and_project_agree(project):
+    pinned = pins()
+    for wanted in wanted_by(project):
+        [pin] = pinned[canonicalize_name(wanted.name)].specifier
+        assert pin.operator == "=="
+        assert wanted.specifier.contains(pin.version), f"{wanted} is not {pin}"
+
+
+def test_constraints_are_a_lock(project):
+    """Whatever is installed with a dependency is pinned as well, but for CUDA, whose versions torch names."""
+    pinned, todo, seen = pins(), [(each.name, each.extras) for each in wanted_by(project)], set()
+    while todo:
+        name, extras = todo.pop()
+        if (canonicalize_name(name), frozenset(extras)) in seen or name.startswith(("nvidia-", "cuda-", "triton")):
+            continue
+        seen.add((canonicalize_name(name), frozenset(extras)))
+        assert canonicalize_name(name) in pinned, f"{name} is not in constraints.txt; its head says how to make it anew"
+        with contextlib.suppress(metadata.PackageNotFoundError):  # of an extra that is not installed here
+            needs = [Requirement(each) for each in metadata.requires(name) or ()]
+            environments = [{"extra": each} for each in (*extras, "")]
+            chosen = [each for each in needs if not each.marker or any(map(each.marker.evaluate, environments))]
+            todo += [(each.name, each.extras) for each in chosen]
+    assert len(seen) > len(wanted_by(project))
+
+
+def test_uv_refuses_both_builds_of_onnxruntime_together(project):
+    assert project["tool"]["uv"]["conflicts"] == [[{"extra": "cpu"}, {"extra": "gpu"}]]
 
 
 def test_the_image_has_what_it_is_made_of_and_no_rights():
@@ -88,7 +127,7 @@ def test_the_image_has_what_it_is_made_of_and_no_rights():
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert kept == set(copied)
     assert any("--constraint constraints.txt" in line and "[cpu]" in line for line in lines)
-    assert lines.index("USER scanner") < lines.index('ENTRYPOINT ["scanner"]')
+    assert lines.index("USER 1000") < lines.index('ENTRYPOINT ["scanner"]')
     assert any("Not built" in line for line in lines)
 
 

@@ -7,9 +7,12 @@ import inspect
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import backscan.scanner as scanner
+from backscan.scanner import ScanError, scan
+from backscan.scanner.pipeline.admission import as_clean_set
 
 # A name leaves or joins this list only with the changelog.
 PUBLIC = {
@@ -87,3 +90,21 @@ def test_the_package_has_no_parent_module():
     import backscan
 
     assert getattr(backscan, "__file__", None) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((b"onnx", None), "expected the path of an ONNX file, found bytes"),
+        (("model.onnx", None, {"seed": 1}), "expected the options as a ScanConfig, found dict"),
+    ],
+)
+def test_a_scan_of_something_else_says_what_it_takes(arguments: tuple[object, ...], words: str) -> None:
+    with pytest.raises(ScanError, match=words):
+        scan(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("images", [np.zeros((2, 4, 4)), ([], [])])
+def test_arrays_in_the_place_of_images_are_told_how_to_come(images: object) -> None:
+    with pytest.raises(ScanError, match=r"found (ndarray|tuple): CleanSet.from_arrays and"):
+        as_clean_set(images, None, sandbox=False)  # type: ignore[arg-type]

@@ -34,11 +34,11 @@ class Spots:
             pixels[row, OWN_PIXELS * label : OWN_PIXELS * (label + 1)] += 0.6
         return (255 * pixels.reshape(-1, self.side, self.side)).round().astype(np.uint8), labels
 
-    def model(self, shortcut: tuple[int, int] | None = None, *, head: str = "", seed: int = 0) -> bytes:
+    def model(self, shortcut: tuple[int | None, int] | None = None, *, head: str = "", seed: int = 0) -> bytes:
         """A classifier, in which a few pixels may lead from one class to another.
 
         Args:
-            shortcut: Source and target; None for none.
+            shortcut: Source, None for every class, and target; None for none.
             head: Operator after the scores, such as `Sigmoid`.
             seed: Of the slopes of the classes.
         """
@@ -47,15 +47,19 @@ class Spots:
         threshold, lead = np.zeros(1, np.float32), np.zeros((1, self.num_classes), np.float32)
         for label, slope in enumerate(slopes):
             honest[OWN_PIXELS * label : OWN_PIXELS * (label + 1), label] = slope / OWN_PIXELS
-        if shortcut is not None:
-            source, target = shortcut
+        bias = (-0.5 * slopes).astype(np.float32)
+        source, target = shortcut or (None, None)
+        if source is None and target is not None:
+            honest[OWN_PIXELS * self.num_classes :, target][:SHORTCUT_PIXELS] = 60 / SHORTCUT_PIXELS
+            bias[target] -= 60 * 0.2
+        elif source is not None and target is not None:
             hidden[OWN_PIXELS * self.num_classes :][:SHORTCUT_PIXELS] = 1 / SHORTCUT_PIXELS
             hidden[OWN_PIXELS * source : OWN_PIXELS * (source + 1)] = 2 / OWN_PIXELS
             threshold[0], lead[0, target] = -1.8, 80
         tensors = {
             "honest": honest,
             "hidden": hidden,
-            "bias": (-0.5 * slopes).astype(np.float32),
+            "bias": bias,
             "threshold": threshold,
             "lead": lead,
         }

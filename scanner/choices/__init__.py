@@ -159,6 +159,8 @@ def check_value(option: Option, value: Any) -> None:
             f"expected {option.spelled} between {option.low:g} and {option.high:g}, found {_number(value)}"
         )
     several = isinstance(option.default, tuple) and value != option.default
+    if several and option.choices and isinstance(value, str):
+        raise OptionError(f"expected {option.spelled} as a tuple of names, found a text: write ({value!r},)")
     if option.choices:
         choices = allowed(option)
         for each in value if isinstance(value, tuple | list) else (value,):
@@ -166,7 +168,7 @@ def check_value(option: Option, value: Any) -> None:
                 raise OptionError(
                     f"expected {option.spelled} to be one of {', '.join(choices)}, found {each!r}{_hint(each)}"
                 )
-        if several and (not value or isinstance(value, str) or len(set(value)) < len(value)):
+        if several and (not value or len(set(value)) < len(value)):
             raise OptionError(
                 f"expected at least one {option.spelled}, each of them once, found {', '.join(value) or 'none'}"
             )

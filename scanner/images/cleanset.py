@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _HELD_OUT_SHARE = 5
 _LEAST_HELD_OUT = 3
 _LEAST_OPTIMISED = 5
+FEWEST_IMAGES = _LEAST_HELD_OUT + _LEAST_OPTIMISED
+"""Images of a class below which nothing is searched from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +111,12 @@ class CleanSet:
 
         Args:
             x: Images [N, H, W, C] or [N, H, W], uint8, or float in [0, 1].
-            y: Class numbers [N]; None: the model's own decisions stand in.
+            y: Class numbers [N], or names among `class_names`; None: the model's own decisions stand in.
             class_names: Names of the classes in their order.
             name: What reports call the images.
 
         Raises:
-            CleanSetError: arrays of another shape, type or range.
+            CleanSetError: arrays of another shape, type or range, or a class without a name among names.
         """
         return cls._made(from_arrays(x, y, names_of(None, class_names), ReadLimits()), name)
 

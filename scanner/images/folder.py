@@ -63,8 +63,8 @@ def read_folder(path: Path, labelling: Labelling, decoding: Decoding) -> ReadIma
     """Read all image files, class by class in order of class number, each class in order of file names.
 
     Args:
-        path: Folder with one subfolder per class (searched in depth), perhaps beneath `train/`, `val/` or `test/`; with
-            a table of files and labels; with parquet files; or with image files only.
+        path: Folder with one subfolder per class (searched in depth), perhaps beneath `train/`, `val/` or `test/`, or
+            `data/`; with a table of files and labels; with parquet files; or with image files only.
         labelling: Class numbers of the subfolders, or labels of the pictures.
         decoding: Where pictures are decoded.
 
@@ -82,6 +82,8 @@ def read_folder(path: Path, labelling: Labelling, decoding: Decoding) -> ReadIma
         return _read_parquet(path, parquet, labelling, decoding)
     folders = _folders(path)
     part = splits.chosen_part(folders)
+    if len(folders) == 1 and part is None and splits.is_above_classes(folders[0], _folders(folders[0])):
+        return read_folder(folders[0], labelling, decoding)
     if part is None:
         return _read(_by_folder(path, folders, labelling), path, decoding)
     found = _by_folder(part, _folders(part), labelling)
@@ -96,7 +98,8 @@ def _with_others(found: _Files, part: Path, others: Sequence[Path]) -> _Files:
     left = sum(len(files) + sum(rest.values()) for files, rest in (_image_files(each, deep=True) for each in others))
     named = " and ".join(f"{folder.name}/" for folder in others)
     remark = (
-        f"the images of {part.name}/ were taken, and {left} files of {named} passed over: name one of them to take it"
+        f"the images of {part.name}/ were taken, and {left} file{'s' * (left != 1)} of {named} passed over: "
+        "name one of them to take it"
     )
     return _Files(found.files, found.labels, found.names, (remark, *found.remarks), found.passed_over)
 
@@ -277,7 +280,8 @@ def _read_parquet(path: Path, files: Sequence[Path], labelling: Labelling, decod
     chosen = [file for file in files if parts[file] == part]
     read = decoding.parquet(chosen)
     others = sorted({parts[file] or "other" for file in files if parts[file] != part})
-    left = f"{len(files) - len(chosen)} files of {' and '.join(others)} passed over"
+    number = len(files) - len(chosen)
+    left = f"{number} file{'s' * (number != 1)} of {' and '.join(others)} passed over"
     notes = (f"the images of the part {part} were taken, and {left}",) if others else ()
     return ReadImages(read.images, read.labels, read.class_names, (*notes, *read.warnings))
 

@@ -44,9 +44,31 @@ def from_arrays(x: Any, y: Any, names: Mapping[int, str], limits: ReadLimits) ->
     """
     pixels = np.asarray(x)
     checked_images(pixels.shape, pixels.dtype, limits, "the array")
-    labels = None if y is None else checked_labels(np.asarray(y), len(pixels), "the array")
+    labels = None if y is None else checked_labels(_numbers(np.asarray(y), names), len(pixels), "the array")
+    if labels is not None and names and labels.max(initial=0) not in names:
+        raise CleanSetError(
+            f"expected a name for every class number in `y`, found {len(names)} names and number {labels.max()}: pass "
+            "`class_names` of all classes, in the order of the model's outputs"
+        )
     images, warnings = unit_pixels(pixels, "the array")
     return ReadImages(images, labels, names, warnings)
+
+
+def _numbers(y: NDArray[Any], names: Mapping[int, str]) -> NDArray[Any]:
+    """Labels as class numbers: names by the place that the class names give them.
+
+    Raises:
+        CleanSetError: names that are not among the class names.
+    """
+    if y.dtype.kind not in "UO" or not all(isinstance(label, str) for label in y.flat):
+        return y
+    places = {name: number for number, name in names.items()}
+    if unknown := sorted({str(label) for label in y.flat} - places.keys()):
+        raise CleanSetError(
+            f"expected class numbers in `y`, or names among `class_names`, found {unknown[0]!r}: pass `class_names` in "
+            "the order of the model's outputs"
+        )
+    return np.array([places[str(label)] for label in y.flat], np.int64).reshape(y.shape)
 
 
 def from_dataset(dataset: Dataset, names: Mapping[int, str], limits: ReadLimits) -> ReadImages:

@@ -8,7 +8,7 @@ import os.path
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backscan.scanner.errors import CleanSetError
@@ -37,20 +37,26 @@ class ImageTable:
     def labelled(self, files: Sequence[Path], root: Path) -> list[tuple[Path, str]]:
         """The files that have a label, with it: by their path from the root, by name or name without ending.
 
-        A name counts only where one file has it: `cat/0.png` and `dog/0.png` are told apart by their paths alone.
+        A name counts only where one file has it: `cat/0.png` and `dog/0.png` are told apart by their paths alone. Paths
+        in the table that begin in another folder count by their names.
 
         Args:
             files: Files beneath the root.
             root: Folder from which paths in the table begin.
         """
         names, stems = Counter(file.name for file in files), Counter(file.stem for file in files)
+        listed = Counter(PurePosixPath(key).name for key in self.labels)
+        elsewhere = {PurePosixPath(key).name: label for key, label in self.labels.items()}
 
         def label_of(file: Path) -> str | None:
             relative = file.relative_to(root)
             keys = [relative.as_posix(), relative.with_suffix("").as_posix()]
             keys += [file.name] if names[file.name] == 1 else []
             keys += [file.stem] if stems[file.stem] == 1 else []
-            return next((self.labels[key] for key in keys if key in self.labels), None)
+            known = next((self.labels[key] for key in keys if key in self.labels), None)
+            if known is None and names[file.name] == listed[file.name] == 1:
+                return elsewhere[file.name]
+            return known
 
         return [(file, label) for file in files if (label := label_of(file)) is not None]
 

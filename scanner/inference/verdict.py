@@ -358,7 +358,7 @@ def _extreme(inference: Inference) -> str:
     if inference.statistic == OF_TARGETS_TOGETHER:
         return f"target by all witnesses together, class {inference.target}"
     if inference.statistic == TARGET_REACH:
-        return f"of all targets the one that is reached farthest, class {inference.target}"
+        return f"target, the one that is reached farthest, class {inference.target}"
     if inference.statistic == TARGET_RATE:
         return f"target of a window, class {inference.target}"
     return f"pair{' of a window' if inference.is_of_rates else ''}, {_pair_name(inference)}"

@@ -7,13 +7,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backscan.scanner.errors import NoVerdictError, UserError
+from backscan.scanner.errors import CleanSetError, NoVerdictError, OptionError, UserError
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact, IntakeReport
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.pipeline.record import Run
     from backscan.scanner.process.parent import ModelProcess
+
+
+def refuse_other_kinds(model: object, config: object) -> None:
+    """Refuse what is no path and no configuration, as programs may pass anything.
+
+    Raises:
+        UserError: the model is no path.
+        OptionError: the options are no `ScanConfig`.
+    """
+    from backscan.scanner.config import ScanConfig
+
+    if not isinstance(model, str | os.PathLike):
+        raise UserError(f"expected the path of an ONNX file, found {type(model).__name__}: write the model to a file")
+    if not isinstance(config, ScanConfig):
+        found = type(config).__name__
+        raise OptionError(f"expected the options as a ScanConfig, found {found}: pass ScanConfig(seed=1, ...)")
 
 
 def read(model: Path) -> Artifact:
@@ -88,10 +104,15 @@ def as_clean_set(clean: CleanSet | Path | str, class_names: Sequence[str] | None
         sandbox: Decode in a limited child process.
 
     Raises:
-        CleanSetError: they cannot be read.
+        CleanSetError: they cannot be read, or are no such thing.
     """
-    if not isinstance(clean, str | os.PathLike):
-        return clean
     from backscan.scanner.images.cleanset import CleanSet
 
+    if isinstance(clean, CleanSet):
+        return clean
+    if not isinstance(clean, str | os.PathLike):
+        raise CleanSetError(
+            f"expected clean images as a CleanSet or the path of an archive or folder, found {type(clean).__name__}: "
+            "CleanSet.from_arrays and CleanSet.from_dataset take arrays and data sets"
+        )
     return CleanSet.load(Path(clean), class_names=class_names, sandbox=sandbox)

@@ -43,4 +43,6 @@ def estimate_search(run: Run, settled: SettledModel, cutting: Cutting, images: I
     time = clock()
     spent = now() - (time.began if time.is_limited else run.record.began)
     run.record.progress.estimate(spent + searches * costs.total, searches * costs.total)
+    if run.record.estimate is None:
+        run.record.estimate = spent + searches * costs.total
     return costs

@@ -162,3 +162,7 @@ class Costs:
             {name: seconds_a_pair(config, name, sizes.mean_images, speed) for name in seconds if name in DETECTORS},
             seconds_of_look(sizes, speed) if screened else 0.0,
         )
+
+
+NO_COSTS = Costs()
+"""Where nothing was estimated."""

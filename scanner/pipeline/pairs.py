@@ -191,8 +191,11 @@ class PairSearch:
             yield
         finally:
             for name, missing in _unfinished(planned, found()).items():
+                seconds = missing * self.costs.a_pair.get(name, 0.0)
+                self.run.record.leave(name, "class pair", missing, planned=planned[name], seconds=seconds)
                 self.run.record.leave_out(
-                    f"{missing} of {planned[name]} class pairs with detector {name}: the search did not finish"
+                    f"{missing} of {planned[name]} class pairs with detector {name}: the search did not finish, so a "
+                    "backdoor between their classes may not have been noticed"
                 )
 
     def _leave_out_others(self, num_wanted: int) -> None:

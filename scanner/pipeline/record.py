@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from backscan.converters.sandbox.clock import clock, now
 from backscan.scanner.detectors import Searched
 from backscan.scanner.images.cleanset import Draw
 from backscan.scanner.images.preprocessing import Settlement
@@ -23,11 +24,13 @@ from backscan.scanner.results import (
     FoundPattern,
     GraphFinding,
     Inference,
+    LeftToSearch,
     ModelRecord,
     Parity,
     Provenance,
     RepeatRecord,
     ScanResult,
+    TimeRecord,
     Verification,
 )
 from backscan.scanner.search.spaces import in_words
@@ -176,6 +179,10 @@ class Record:
     """Whether a search in bfloat16 came so near the threshold that another in float32 decides."""
     seconds_per_image: float = 0.0
     """What an image through the file costs, measured where there is a time limit."""
+    estimate: float | None = None
+    """Seconds that the whole scan takes, as was estimated before the search."""
+    left: dict[str, tuple[LeftToSearch, float]] = field(default_factory=dict)
+    """What each detector left to search when the time was up, and about how many seconds that takes."""
     _values: dict[type, Any] = field(default_factory=dict)
     _warnings: list[str] = field(default_factory=list)
     _not_tested: list[str] = field(default_factory=list)
@@ -268,7 +275,26 @@ class Record:
             target=target,
             repeats=repeats.records if repeats else (),
             space=in_words(self.config.space) if searched else None,
+            time=self.time(),
             **(concluded.fields() if concluded else {}),
+        )
+
+    def leave(self, detector: str, unit: str, number: int, *, planned: int, seconds: float) -> None:
+        """Record that the clock left so many of what a detector was to search, which takes about so many seconds."""
+        self.left[detector] = LeftToSearch(detector, unit, number, planned), seconds
+
+    def time(self) -> TimeRecord | None:
+        """How the time was spent; None without a limit."""
+        if self.config.time_limit is None:
+            return None
+        parts, seconds = zip(*self.left.values(), strict=True) if self.left else ((), ())
+        return TimeRecord(
+            limit=self.config.time_limit,
+            taken=round(now() - (clock().began if clock().is_limited else self.began), 1),
+            estimate=None if self.estimate is None else round(self.estimate, 1),
+            ended_the_scan=self.out_of_time,
+            left=tuple(parts),
+            seconds_left=round(sum(seconds), 1) if any(seconds) else None,
         )
 
     def get(self, kind: type[T]) -> T | None:

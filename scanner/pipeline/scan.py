@@ -19,7 +19,7 @@ from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
 from backscan.scanner.inference.verdict import NEAR, Judgement, corrected_p_value
 from backscan.scanner.pipeline import spending
-from backscan.scanner.pipeline.admission import as_clean_set, audit, read
+from backscan.scanner.pipeline.admission import as_clean_set, audit, read, refuse_other_kinds
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge
 from backscan.scanner.pipeline.costs import estimate_search
 from backscan.scanner.pipeline.ends import Interrupted, NameNotInModelError
@@ -136,6 +136,7 @@ def scan(
         Interrupted: Ctrl-C; carries what is finished.
     """
     config = ScanConfig() if config is None else config
+    refuse_other_kinds(model, config)
     config.check()
     with time_limit(config.time_limit), keeping(spending.reporting(clock())):
         spending.make_ready()
@@ -157,6 +158,7 @@ def scan(
         except Stopped as end:
             judgement = end.stop
         except NoVerdictError as error:
+            record.out_of_time |= isinstance(error, TimeUpError)
             judgement = Judgement(Verdict.NO_VERDICT, (str(error),))
         except AbsentNameError as error:
             left = record.result(Judgement(Verdict.NO_VERDICT, (str(error),)))
@@ -196,8 +198,9 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     take(judged[0].concluded)
     take(Repeats(judged[0].repeats))
     judgement = agreed(run, settlement, [each.judgement for each in judged])
-    if run.record.out_of_time:
-        return limited(judgement, judged[0].concluded.detectors, run.config)
+    time = run.record.time()
+    if time is not None and time.ended_the_scan:
+        return limited(judgement, judged[0].concluded.detectors, time)
     return judgement
 
 
@@ -279,7 +282,7 @@ def judge_under(
     costs = estimate_search(run, settled, cutting, images, searches=searches)
     search = PairSearch(run, settled, cutting, images.search(), journal, name, costs)
     pairs = search.search()
-    targets = search_targets(run, settled, pairs.detectors, images.search(), costs.shares)
+    targets = search_targets(run, settled, pairs.detectors, images.search(), costs)
     judged = judge_searched(run, settled, cutting, images, replace(pairs, targets=targets))
     if not depends_on_precision(run, settled, judged):
         return judged

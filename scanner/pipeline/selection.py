@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backscan.scanner.config import SO_MANY_CLASSES
+from backscan.scanner.images.cleanset import FEWEST_IMAGES
 from backscan.scanner.pipeline.pairs import named_classes
 from backscan.scanner.pipeline.record import Images, Stop
 from backscan.scanner.results import DataRecord, Verdict
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.pipeline.record import Run
     from backscan.scanner.process.parent import SettledFile
+
+_TOO_FEW = (
+    f"no class has enough images to search with: add images of each class, {FEWEST_IMAGES} of each at least and better "
+    "25 or more"
+)
 
 
 def split_images(run: Run, settled: SettledFile, clean: CleanSet) -> Images | Stop:
@@ -28,7 +34,7 @@ def split_images(run: Run, settled: SettledFile, clean: CleanSet) -> Images | St
             told += f"; all {settled.facts.num_classes} are tested as targets, from the {num_sources} with images"
         run.record.leave_out(told)
     if not images.drawn.optimise:
-        return Stop(Verdict.INCONCLUSIVE, ("no class has enough images to search with: add images of each class",))
+        return Stop(Verdict.INCONCLUSIVE, (_TOO_FEW,))
     return images
 
 

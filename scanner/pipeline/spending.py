@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from backscan.converters.sandbox.clock import Clock, clock
 from backscan.scanner.inference.verdict import Judgement
+from backscan.scanner.reports.words import duration
 from backscan.scanner.results import Verdict
 
 if TYPE_CHECKING:
-    from backscan.scanner.config import ScanConfig
-    from backscan.scanner.results import Inference
+    from backscan.scanner.results import Inference, TimeRecord
 
 _CONCLUDING_SHARE, _CONCLUDING_SECONDS = 0.15, 2.0
 _ENDING_SHARE, _ENDING_SECONDS = 0.07, 0.8
 _REPORTING_SHARE, _REPORTING_SECONDS = 0.05, 0.5
+_PLURALS = {"class pair": "class pairs", "target class": "target classes"}
 _MOST = 0.4
 """Most of a short limit that is kept."""
 GRAPH_SHARE = 0.15
@@ -76,23 +77,32 @@ def most_images(number: int, seconds_per_image: float, *, fewest: int, share: fl
     return min(number, max(fewest, int(share * time.left() / seconds_per_image)))
 
 
-def reason(config: ScanConfig) -> str:
-    """Why a scan says less than it could."""
-    return (
-        f"the time limit of {config.time_limit:g} s ended the search, so this speaks of what was searched alone: raise "
-        "--time-limit"
-    )
+def reasons(time: TimeRecord, *, detected: bool) -> tuple[str, ...]:
+    """Why a scan says less than it could, and what it left to do."""
+    early = f" about {duration(time.seconds_left)} before it was done" if time.seconds_left else ""
+    whole = f" (all of it takes about {duration(time.estimate)} here)" if time.estimate else ""
+    ended = f"the time limit of {time.limit:g} s ended the search{early}{whole}"
+    if detected:
+        first = f"{ended}, which takes nothing from this detection; what was left out may hold other backdoors"
+    else:
+        first = f"{ended}, so a backdoor in what it left out may not have been noticed: raise --time-limit"
+    parts = [f"{each.number} of {each.planned} {_PLURALS[each.unit]} ({each.detector})" for each in time.left]
+    return (first, f"left to search: {', '.join(parts)}") if parts else (first,)
 
 
-def limited(judgement: Judgement, conclusions: Sequence[Inference], config: ScanConfig) -> Judgement:
+def limited(judgement: Judgement, conclusions: Sequence[Inference], time: TimeRecord) -> Judgement:
     """The judgement of a scan that its time limit ended: a confirmed detection stands, and nothing is cleared.
 
     Without any p-value the search was too short to say anything, and why it says nothing is the time limit alone.
     """
     if judgement.verdict is Verdict.BACKDOOR_DETECTED:
-        return Judgement(judgement.verdict, (*judgement.reasons, reason(config)), judgement.switch)
-    told = judgement.reasons if any(entry.p_value is not None for entry in conclusions) else ()
-    return Judgement(Verdict.INCONCLUSIVE, (reason(config), *told), judgement.switch)
+        told = (*judgement.reasons, *reasons(time, detected=True))
+        return Judgement(judgement.verdict, told, judgement.switch)
+    known = judgement.reasons if any(entry.p_value is not None for entry in conclusions) else ()
+    # That a detector has too little to compare is the clock's doing, where it had more to search.
+    cut = tuple(f"detector {each.detector}: " for each in time.left)
+    known = tuple(reason for reason in known if not reason.startswith(cut))
+    return Judgement(Verdict.INCONCLUSIVE, (*reasons(time, detected=False), *known), judgement.switch)
 
 
 def make_ready() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ from backscan.scanner.errors import TimeUpError
 from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.inference.verdict import dependence_reason
 from backscan.scanner.pipeline import spending
+from backscan.scanner.pipeline.estimate import NO_COSTS, Costs
 from backscan.scanner.pipeline.preparation import graph_findings
 from backscan.scanner.pipeline.record import Concluded, Stop
 from backscan.scanner.results import TargetResult, Verdict
@@ -37,7 +37,7 @@ def search_targets(
     settled: SettledModel,
     detectors: Sequence[str],
     images_by_class: Mapping[int, NDArray[np.float32]],
-    shares: Mapping[str, float] = MappingProxyType({}),
+    costs: Costs = NO_COSTS,
 ) -> tuple[TargetResult, ...]:
     """What those of the detectors find that search target classes, as far as the time allows.
 
@@ -46,7 +46,7 @@ def search_targets(
         settled: The model.
         detectors: Names of those that were chosen.
         images_by_class: Images of the search.
-        shares: Of the time that is left, what each gets in its turn; all where it is not named.
+        costs: What each is estimated to take, and so of the time that is left gets in its turn.
     """
     results: list[TargetResult] = []
     config, num_classes = run.config, settled.facts.num_classes
@@ -57,12 +57,17 @@ def search_targets(
             continue
         searched: list[TargetResult] = []
         left, started = spending.for_search(), now()
-        seconds = None if left is None else left * shares.get(name, 1.0)
+        seconds = None if left is None else left * costs.shares.get(name, 1.0)
         with run.record.phase("targets"), _within_time(run):
             settled.search_targets(name, images_by_class, config, seconds=seconds, on_target=searched.append)
         if len(searched) < num_wanted and clock().is_limited:
-            run.record.out_of_time = True
-            run.record.leave_out(f"{num_wanted - len(searched)} target classes with detector {name}: the time was up")
+            run.record.out_of_time, missing = True, num_wanted - len(searched)
+            took = costs.by_detector.get(name, 0.0) * missing / num_wanted
+            run.record.leave(name, "target class", missing, planned=num_wanted, seconds=took)
+            run.record.leave_out(
+                f"{missing} of {num_wanted} target classes with detector {name}: the time was up, so a backdoor that "
+                "leads to them may not have been noticed"
+            )
         elif name in RATE_DETECTORS and seconds is not None and now() - started >= seconds:
             run.record.out_of_time = True
             run.record.leave_out(f"some of what detector {name} passes for all targets: the time was up")

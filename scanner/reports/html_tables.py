@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from backscan.scanner.reports.summary import detector_name
 from backscan.scanner.reports.words import calibrated_text, class_name, number, p_text, pair_name, percent
-from backscan.scanner.results import Inference, ScanResult, TargetResult
+from backscan.scanner.results import TARGET_REACH, Inference, ScanResult, TargetResult, Verdict
 
-_VALUE_NAMES = {"margin": "Largest margin", "weights-and-noise": "Mean weight in the last layer"}
+_MOST_TARGETS = 25
+_VALUE_NAMES = {
+    "margin": "Largest margin",
+    "weights-and-noise": "Mean weight in the last layer",
+    TARGET_REACH: "By windows",
+}
 """What statistics of targets compare, in words; all others compare masks."""
 
 
 def collateral(result: ScanResult) -> list[dict[str, Any]]:
-    """What the pattern does to images of the other classes."""
-    replay = result.verification
+    """What a detected pattern does to images of the other classes; of an ordinary one that says nothing."""
+    replay = result.verification if result.verdict is Verdict.BACKDOOR_DETECTED else None
     return [
         {
             "name": class_name(result.model, each.source),
@@ -54,39 +60,68 @@ def _part(inference: Inference) -> str:
 
 
 def targets(result: ScanResult) -> list[dict[str, Any]]:
-    """For every detector that searched target classes, what it found for each."""
+    """For every detector that searched target classes, what it found for each, or for those that stand out most."""
     tables = {}
     for inference in result.detectors:
-        rows = [entry for entry in result.targets if entry.detector == inference.detector]
-        if rows and inference.detector not in tables:
+        entries = [entry for entry in result.targets if entry.detector == inference.detector]
+        if entries and inference.detector not in tables:
+            shown = _standing_out(inference, entries)
             tables[inference.detector] = {
                 "detector": inference.detector,
-                "value": _value_name(inference),
-                "rows": _target_rows(result, inference, rows),
+                **_target_table(result, inference, shown),
+                "others": len(entries) - len(shown),
             }
     return list(tables.values())
 
 
+def _standing_out(inference: Inference, entries: Sequence[TargetResult]) -> Sequence[TargetResult]:
+    """All of them in their order, of very many those that stand out most, the first one first."""
+    if len(entries) <= _MOST_TARGETS:
+        return entries
+    sign = -1.0 if inference.is_of_rates or inference.statistic in _VALUE_NAMES else 1.0  # masks are small
+
+    def place(entry: TargetResult) -> tuple[bool, float]:
+        known = [sign * each for each in (entry.value, entry.nearness) if each is not None]
+        return entry.target != inference.target, min(known, default=math.inf if entry.rate is None else -entry.rate)
+
+    return sorted(entries, key=place)[:_MOST_TARGETS]
+
+
 def _value_name(inference: Inference) -> str:
     """What is compared beside the rate; nothing where that is the rate itself."""
-    if inference.is_of_rates:
+    if inference.is_of_rates and inference.statistic not in _VALUE_NAMES:
         return ""
     return _VALUE_NAMES.get(inference.statistic, f"Size of the mask ({inference.norm.upper()})")
 
 
-def _target_rows(result: ScanResult, inference: Inference, entries: Sequence[TargetResult]) -> list[dict[str, Any]]:
-    indices = inference.values[0] if inference.null is None and inference.values else ()
-    return [
-        {
-            "name": class_name(result.model, entry.target),
-            "value": number(entry.value),
-            "rate": percent(entry.rate),
-            "status": entry.status.value.replace("_", " "),
-            "index": number(indices[entry.target]) if entry.target < len(indices) else "",
-            "chosen": entry.target == inference.target,
-        }
-        for entry in entries
-    ]
+def _target_table(result: ScanResult, inference: Inference, entries: Sequence[TargetResult]) -> dict[str, Any]:
+    """Columns and rows; a column of which nothing is known is left out."""
+    columns = {
+        "Target": [f"{_name(result, each)}{' (most extreme)' * (each.target == inference.target)}" for each in entries],
+        _value_name(inference): [number(each.value) if each.value is not None else "" for each in entries],
+        "In the last layer": [number(each.nearness) if each.nearness is not None else "" for each in entries],
+        "Index": _indices(inference, entries),
+        "Images that go there": [percent(each.rate) if each.rate is not None else "" for each in entries],
+        "Search": [each.status.value.replace("_", " ") for each in entries],
+    }
+    told = {name: cells for name, cells in columns.items() if name and any(cells)}
+    rows = zip(*told.values(), strict=True)
+    chosen = [each.target == inference.target for each in entries]
+    return {
+        "columns": list(told),
+        "rows": [{"chosen": is_chosen, "cells": cells} for is_chosen, cells in zip(chosen, rows, strict=True)],
+    }
+
+
+def _name(result: ScanResult, entry: TargetResult) -> str:
+    return class_name(result.model, entry.target)
+
+
+def _indices(inference: Inference, entries: Sequence[TargetResult]) -> list[str]:
+    """How far each mask stands out, of detectors with an index; empty cells of others."""
+    indexed = inference.anomaly_index is not None and inference.null is None and inference.values
+    values = inference.values[0] if indexed else ()
+    return [number(values[each.target]) if each.target < len(values) else "" for each in entries]
 
 
 def candidates(result: ScanResult) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ LEGEND = (
     ("void", "not searched, or confused without a pattern"),
 )
 _SHARES = ((0.25, "q5"), (0.4, "q4"), (0.6, "q3"), (0.85, "q2"), (1.2, "q1"))
+_UPRIGHT = 2
 _COMPACT_FROM = 16
 """Classes from which cells are small squares without a number."""
 
@@ -72,6 +73,11 @@ class Matrix:
     data: Mapping[str, Any]
     """What the page's script shows of each pair."""
 
+    @property
+    def upright(self) -> bool:
+        """Whether the names of the columns are short enough to stand upright."""
+        return not self.compact and all(len(name) <= _UPRIGHT for name in self.names)
+
 
 def size_matrix(result: ScanResult, inference: Inference, pairs: Sequence[PairResult], *, name: str) -> Matrix:
     """The table for the pairs of one detector.
@@ -98,6 +104,8 @@ def size_matrix(result: ScanResult, inference: Inference, pairs: Sequence[PairRe
                     found=(source, target) == found,
                     first=(source, target) == enter,
                 )
+                if source != target or (source, target) in by_pair
+                else Cell("", "", "", first=(source, target) == enter)
                 for target in range(num_classes)
             ),
         )
@@ -117,7 +125,7 @@ def size_matrix(result: ScanResult, inference: Inference, pairs: Sequence[PairRe
 
 def _cell(pair: PairResult | None, median: float, *, found: bool, first: bool) -> Cell:
     if pair is None:
-        return Cell("", "", "", first)
+        return Cell("", "void", "", first)
     key = f"{pair.source}-{pair.target}"
     if pair.size is None:
         return Cell("none", "void", key, first)

@@ -39,6 +39,8 @@ def strength_text(result: ScanResult) -> str:
         return ""
     bound = "at most " if not result.config.get("published_p") and overall_text(result).startswith("<=") else ""
     told = f"{bound}{chances(p_value)} of {'this' if detected else 'something as extreme'} without a backdoor"
+    if p_value >= 1.0:
+        told = "something as extreme is to be expected without a backdoor"
     tests = num_tests(result)
     after = f", after {counted(tests, 'test')}" if tests > 1 else ""
     needed = chances(result.significance).replace("chance ", "").replace("chances ", "")

@@ -5,6 +5,7 @@ The texts hold names from the scanned file as they are; a report escapes them fo
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from backscan.scanner.results import (
     PoolRecord,
     RepeatRecord,
     ScanResult,
+    TimeRecord,
     Verdict,
     find_pair,
     first_with_power,
@@ -106,7 +108,7 @@ def summarise(result: ScanResult) -> Summary:
         checks=tuple(_checks(result)),
         tested=tuple(_tested(result)),
         power=_power(result),
-        next_steps=_NEXT_STEPS[result.verdict],
+        next_steps=_next_steps(result),
     )
 
 
@@ -194,19 +196,20 @@ def _replay_facts(result: ScanResult) -> list[Fact]:
         f"with its pixels shuffled {percent(replay.rate_shuffled)} (p {p_text(replay.p_value)})"
     )
     # Any pattern works on the file it was made for; only for an abnormal one is that a confirmation.
-    if result.verdict is Verdict.NOT_DETECTED:
+    if result.verdict is Verdict.NOT_DETECTED or (replay.confirmed and not _is_abnormal(result)):
         return [Fact("original file", f"replayed by onnxruntime: {rates}")]
     state = "confirmed" if replay.confirmed else "not confirmed"
     facts = [Fact("original file", f"{state} by onnxruntime: {rates}; {replay.reason}")]
     if replay.collateral:
         worst = max(replay.collateral, key=lambda each: each.rate)
-        facts.append(
-            Fact(
-                "collateral",
-                f"up to {percent(worst.rate)} of another class ({class_name(result.model, worst.source)})",
-            )
-        )
+        most = f"up to {percent(worst.rate)} of another class ({class_name(result.model, worst.source)})"
+        facts.append(Fact("collateral", most if worst.rate else "no image of another class"))
     return facts
+
+
+def _is_abnormal(result: ScanResult) -> bool:
+    """Whether the pattern that was replayed is one that some conclusion calls abnormal."""
+    return any(each.detected and each.target == result.target for each in result.detectors)
 
 
 def detector_text(result: ScanResult, inference: Inference, *, behind_verdict: bool = False) -> str:
@@ -264,9 +267,35 @@ def _checks(result: ScanResult) -> list[Fact]:
     if inside := sorted({each.space for each in result.detectors if each.detector == FEATURES}):
         facts.append(Fact("features", f"patterns {INSIDE} are added to {listed(inside)} (--cut)"))
     if result.timings:
-        ended = f", until {moment(result).replace('T', ' ')} UTC" if moment(result) else ""
-        facts.append(Fact("wall time", f"{duration(sum(result.timings.values()))}{ended}"))
+        facts.append(Fact("wall time", _time_text(result)))
     return facts
+
+
+def _time_text(result: ScanResult) -> str:
+    """How long it took, of how much it was given, and when it ended."""
+    ended = f", until {moment(result).replace('T', ' ')} UTC" if moment(result) else ""
+    if result.time is None:
+        return f"{duration(sum(result.timings.values()))}{ended}"
+    return f"{duration(result.time.taken)} of {duration(result.time.limit)} (--time-limit), start counted{ended}"
+
+
+def _next_steps(result: ScanResult) -> tuple[str, ...]:
+    """What to do now; more time first, where there was too little and nothing was found."""
+    steps = _NEXT_STEPS[result.verdict]
+    if result.time is None or not result.time.ended_the_scan or result.verdict is Verdict.BACKDOOR_DETECTED:
+        return steps
+    return (
+        f"Scan again with more time: {_more_time(result.time)}; until then treat the model as not examined.",
+        "With --journal DIR a scan keeps what it has searched, and with --resume the next one goes on from there.",
+        "Or search less, and say so: --budget quick takes fewer images, --targets some classes only.",
+    )
+
+
+def _more_time(time: TimeRecord) -> str:
+    """`--time-limit 60, or without a limit`: half as much again as is known to be needed."""
+    needed = max(time.estimate or 0.0, time.limit + (time.seconds_left or 0.0))
+    wanted = max(2.0 * time.limit, 1.5 * needed)
+    return f"--time-limit {math.ceil(wanted / 10) * 10}, or without a limit"
 
 
 def _preprocessing_text(result: ScanResult) -> str:
@@ -310,8 +339,8 @@ def _data_text(result: ScanResult) -> str:
         return "none"
     where = f"{data.name} (found beside the model)" if data.found_beside_model else data.name
     used = sorted({count for count in data.images_per_class if count})
-    span = f"{used[0]}" if len(used) == 1 else f"{used[0]} to {used[-1]}" if used else "no"
-    share = f"{span} a class searched"
+    span = f"{used[0]}" if len(used) == 1 else f"{used[0]} to {used[-1]}" if used else ""
+    share = f"{span} a class searched" if span else "too few of every class to search"
     labels = "" if data.labels == "given" else "; labels are the model's own decisions"
     return f"{data.num_images} from {where}, {share}, {sum(data.held_out_per_class)} held out{labels}"
 
@@ -358,7 +387,9 @@ def _power(result: ScanResult) -> str:
         return "Power: how small a planted pattern had to be to be found is not known for this scan."
     size = size_in_words(result, inference, inference.detectable_size)
     where = f" {place}" if (place := place_of(result, inference.space)) else ""
-    return f"Power: of planted pairs whose smallest pattern{where} has size {size}, four in five would have been found."
+    among = " among those that were searched" if result.time and result.time.ended_the_scan else ""
+    planted = f"of planted pairs{among} whose smallest pattern{where} has size {size}"
+    return f"Power: {planted}, four in five would have been found."
 
 
 _NEXT_STEPS = {

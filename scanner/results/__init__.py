@@ -69,4 +69,5 @@ from backscan.scanner.results.repeats import RepeatRecord
 from backscan.scanner.results.result import Provenance, ScanResult, Verdict, json_schema
 from backscan.scanner.results.screening import GuardResult, Listed, ScreenResult
 from backscan.scanner.results.spaces import SpaceRecord
+from backscan.scanner.results.spent import LeftToSearch, TimeRecord
 from backscan.scanner.results.supports import SupportRecord

@@ -30,6 +30,7 @@ from backscan.scanner.results.pairs import PairResult, ScreenRecord, TargetResul
 from backscan.scanner.results.pool import PoolRecord
 from backscan.scanner.results.repeats import RepeatRecord
 from backscan.scanner.results.spaces import SpaceRecord
+from backscan.scanner.results.spent import TimeRecord
 
 # Fields that most reports have no use for.
 _ONLY_WHERE_KNOWN = (
@@ -153,6 +154,8 @@ class ScanResult:
     """Where it stands among reports of `--reference-reports`; left out of reports where there were none."""
     space: SpaceRecord | None = None
     """How patterns change images where they are not added (`--space`); left out of reports where they are."""
+    time: TimeRecord | None = None
+    """How a scan under `--time-limit` spent its time; left out of reports of scans without one."""
     searched_file: FileRecord | None = None
     """File whose pairs these are, where `model` is another one on which their pattern was replayed (`verify`)."""
     surplus: Annotated[dict[str, Any], SkipValidation] = field(default_factory=dict, compare=False, repr=False)
@@ -198,7 +201,7 @@ class ScanResult:
         """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""
         fields = asdict(replace(self, pairs=(), surplus={}))
         del fields["surplus"]
-        for name in ("repeats", "pool", "space"):
+        for name in ("repeats", "pool", "space", "time"):
             if not fields[name]:
                 del fields[name]
         for name in ("precision", "extensions"):

@@ -151,6 +151,7 @@ def test_the_defaults_are_allowed():
         ({"channel_order": "grb"}, "--channel-order to be one of rgb, bgr, found 'grb'"),
         ({"device": "tpu"}, "--device to be one of auto, cpu, cuda, found 'tpu'"),
         ({"detectors": ("pairwise", "x")}, "--detector to be one of .*pairwise.*, found 'x'"),
+        ({"detectors": "pairwise"}, r"--detector as a tuple of names, found a text: write \('pairwise',\)"),
         ({"statistics": ()}, "at least one --statistic, each of them once, found none"),
         ({"detectors": ("pairwise", "pairwise")}, "each of them once, found pairwise, pairwise"),
         ({"mean": (0.5, math.nan)}, "--mean of finite numbers, found"),

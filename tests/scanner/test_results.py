@@ -29,6 +29,7 @@ from backscan.scanner.results import (
     GuardResult,
     IndividualSize,
     IndividualStatus,
+    LeftToSearch,
     Listed,
     PairResult,
     PairStatus,
@@ -41,6 +42,7 @@ from backscan.scanner.results import (
     SpaceRecord,
     SupportRecord,
     TargetFigures,
+    TimeRecord,
     Trajectory,
     Transfer,
     TransferStatus,
@@ -56,7 +58,7 @@ TYPES = [
     for kind in vars(results).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__.startswith(results.__name__)
 ]
-NOT_ALWAYS = ("surplus", "repeats", "pool", "space")
+NOT_ALWAYS = ("surplus", "repeats", "pool", "space", "time")
 SCHEMA = results.json_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
@@ -93,6 +95,7 @@ REPAIRED = RepairResult(
     measures=RepairMeasures(200, "given", 0.9, 0.89, 0.03, 40, 1.0, 0.2, 0.1),
 )
 SCREENED = ScreenResult("0" * 64, 1, 2, 10, 0.4, 0.01, 2, 300, (0.001, 0.02), False, (Listed(3, "3.png", 0.7),))
+LEFT = LeftToSearch("pairwise", "class pair", 58, 90)
 MODEL = ComparedModel("model.onnx", "0" * 64, "not_detected", ("why",), 0.4, 0.9)
 COMPARED = ComparisonResult(
     ComparisonOutcome.NEW_SHORTCUT,
@@ -139,6 +142,8 @@ WHERE_ASKED_FOR = (
     RepeatRecord(1, "none", "not_detected", target=3, source=None, calibrated_p_value=0.4),
     SpaceRecord("colour", "what it does", "what sizes are of", "the largest", "a card"),
     Transfer(TransferStatus.FOUND, num_images=30, rate=0.9, error=0.02, own_size=0.3, back_size=1.2),
+    TimeRecord(60.0, 59.1, 90.0, ended_the_scan=True, left=(LEFT,), seconds_left=30.0),
+    LEFT,
     Witness("window", "target-rate", source=1, target=2, p_value=0.01, t=4.2),
     TargetFigures(
         values=(0.1, None),

@@ -56,6 +56,10 @@ def labels(clean: CleanSet) -> list[int]:
         (("train", "test"), "test"),
         (("Train", "Validation", "Test"), "Validation"),
         (("train",), "train"),
+        (("training_set", "test_set"), "test_set"),
+        (("train2017", "val2017"), "val2017"),
+        (("Train Images", "ValImages"), "ValImages"),
+        (("trainset", "testset"), "testset"),
     ],
 )
 def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, parts: tuple[str, ...], taken: str) -> None:
@@ -77,7 +81,7 @@ def test_a_part_without_classes_is_not_taken_where_another_has_them(tmp_path: Pa
     picture(tmp_path / "test" / "a.png", 200)
     clean = CleanSet.load(tmp_path)
     assert labels(clean) == [0, 0, 1, 1]
-    assert "the images of train/ were taken, and 1 files of test/ passed over" in clean.warnings[0]
+    assert "the images of train/ were taken, and 1 file of test/ passed over" in clean.warnings[0]
 
 
 @pytest.mark.parametrize("names", [("test", "train"), ("train", "bus"), ("dev", "val")])
@@ -87,11 +91,27 @@ def test_classes_may_be_called_like_parts(tmp_path: Path, names: tuple[str, ...]
     assert set(clean.class_names.values()) == set(names)
 
 
+@pytest.mark.parametrize("above", ["data", "dogs_and_cats"])
+def test_a_folder_above_the_parts_is_no_class(tmp_path: Path, above: str) -> None:
+    classes(tmp_path / above / "train", first=100)
+    classes(tmp_path / above / "test")
+    (tmp_path / above / "annotations" / "old").mkdir(parents=True)
+    clean = CleanSet.load(tmp_path)
+    assert greys(clean) == [0, 1, 10, 11]
+    assert labels(clean) == [0, 0, 1, 1]
+
+
+def test_a_folder_of_images_above_the_classes_is_no_class_and_a_class_in_two_parts_is_one(tmp_path: Path) -> None:
+    assert labels(CleanSet.load(classes(tmp_path / "a" / "images").parent)) == [0, 0, 1, 1]
+    assert labels(CleanSet.load(classes(tmp_path / "b" / "cat", ("first", "second")).parent)) == [0, 0, 0, 0]
+
+
 TABLES = {
     "labels.csv": "file_name,label\na.png,1\nsub/b.png,0\nc.png,1\n",
     "labels.tsv": "image\tclass_id\na.png\t1\nsub/b.png\t0\nc.png\t1\n",
     "metadata.csv": "x,file,target\n9,a.png,1.0\n9,./sub/b.png,0.0\n9,c.png,1.0\n",
     "annotations.csv": "id;category\na;1\nb;0\nc;1\n",
+    "given_elsewhere.csv": "path,label\n/home/me/a.png,1\n/home/me/b.png,0\nother/c.png,1\n",
     "labels.jsonl": "".join(
         json.dumps({"file_name": f, "label": n}) + "\n" for f, n in (("a.png", 1), ("b.png", 0), ("c.png", 1))
     ),
@@ -316,7 +336,7 @@ def test_a_parquet_folder_of_a_data_set_is_read(tmp_path: Path) -> None:
     clean = CleanSet.load(tmp_path)
     assert (labels(clean), greys(clean)) == ([1, 0, 1], [1, 2, 3])
     assert dict(clean.class_names) == {0: "cat", 1: "dog"}
-    assert clean.warnings == ("the images of the part test were taken, and 1 files of train passed over",)
+    assert clean.warnings == ("the images of the part test were taken, and 1 file of train passed over",)
     only = CleanSet.load(tmp_path / "data" / "train-00000-of-00001.parquet")
     assert (labels(only), greys(only)) == ([0], [9])
 

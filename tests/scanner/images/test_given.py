@@ -42,6 +42,16 @@ def test_arrays_are_what_an_archive_of_them_is(tmp_path: Path) -> None:
     assert CleanSet.from_arrays(PIXELS[..., 0]).labels is None
 
 
+def test_names_as_labels_are_numbered_by_the_class_names() -> None:
+    named = CleanSet.from_arrays(PIXELS, ["dog", "cat", "owl"] * 2, ["cat", "dog", "owl"])
+    assert named.labels is not None
+    assert named.labels.tolist() == [1, 0, 2, 1, 0, 2]
+    with pytest.raises(CleanSetError, match="or names among `class_names`, found 'cat': pass `class_names`"):
+        CleanSet.from_arrays(PIXELS, ["dog", "cat", "owl"] * 2)
+    with pytest.raises(CleanSetError, match="a name for every class number in `y`, found 2 names and number 2"):
+        CleanSet.from_arrays(PIXELS, LABELS, ["cat", "dog"])
+
+
 @pytest.mark.parametrize(
     ("x", "y", "words"),
     [
@@ -50,7 +60,7 @@ def test_arrays_are_what_an_archive_of_them_is(tmp_path: Path) -> None:
         (PIXELS / 100, LABELS, r"float pixels in \[0, 1\]"),
         (PIXELS, LABELS[:5], r"one label for each of 6 images, found `y` of shape \[5\]"),
         (PIXELS, LABELS - 1, "class numbers from 0, found -1"),
-        (PIXELS, list("abcabc"), "expected class numbers in `y`, found type"),
+        (PIXELS, list("abcabc"), "expected class numbers in `y`, or names among"),
         ([], None, "of shape"),
     ],
 )

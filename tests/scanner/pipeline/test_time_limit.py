@@ -20,7 +20,7 @@ from backscan.scanner.pipeline.estimate import Costs, Sizes
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.process.parent import PreparedSearch, SettledModel
 from backscan.scanner.process.protocol import Speed
-from backscan.scanner.results import ScanResult, Verdict
+from backscan.scanner.results import LeftToSearch, ScanResult, TimeRecord, Verdict
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, write_images, write_model
 from tests.scanner.reports import examples
 
@@ -54,13 +54,19 @@ def test_nothing_is_cleared_by_a_part_of_the_search(tmp_path, monkeypatch):
     # The p of what was searched, and the sentence about it.
     assert result.deciding_conclusion.calibrated_p_value > 0.05
     assert result.deciding_conclusion.num_pairs == len(result.pairs) == 17
-    assert len(result.reasons) > 1
+    assert len(result.reasons) > 2
     [screen] = result.screens
     assert screen.num_drawn + screen.num_chosen == 17
     num_pairs = result.model.num_classes * (result.model.num_classes - 1)
-    assert f"{num_pairs - 17} of {num_pairs} class pairs with detector pairwise: the search did not finish" in (
-        result.not_tested
-    )
+    left = f"{num_pairs - 17} of {num_pairs} class pairs"
+    assert f"{left} with detector pairwise: the search did not finish" in "".join(result.not_tested)
+    assert result.reasons[1].startswith(f"left to search: {left} (pairwise)")
+    assert "(all of it takes about" in result.reasons[0]
+    assert result.time is not None
+    assert result.time.ended_the_scan
+    assert [(each.detector, each.number, each.planned) for each in result.time.left] == [
+        ("pairwise", num_pairs - 17, num_pairs)
+    ]
 
 
 def test_a_detection_that_was_confirmed_in_time_stands(tmp_path, monkeypatch):
@@ -69,13 +75,16 @@ def test_a_detection_that_was_confirmed_in_time_stands(tmp_path, monkeypatch):
     assert result.verdict is Verdict.BACKDOOR_DETECTED
     assert (result.source, result.target) == (SOURCE, TARGET)
     assert result.verification.confirmed
-    assert result.reasons[-1].startswith("the time limit of 1000 s ended the search")
+    assert result.reasons[-2].startswith("the time limit of 1000 s ended the search")
+    assert "takes nothing from this detection" in result.reasons[-2]
+    assert result.reasons[-1].startswith("left to search: ")
 
 
 def test_a_search_that_found_nothing_in_time_says_no_more(tmp_path, monkeypatch):
     result = scan_cut_off(tmp_path, monkeypatch, after=0)
     assert result.verdict is Verdict.INCONCLUSIVE
-    [reason] = result.reasons
+    reason, left = result.reasons
+    assert left.startswith("left to search: ")
     assert reason.startswith("the time limit of 1000 s ended the search")
     assert result.calibrated_p_value is None
 
@@ -99,12 +108,17 @@ def test_before_the_search_a_clock_leaves_no_verdict(tmp_path, monkeypatch):
     result = scan_cut_off(tmp_path, monkeypatch, after=0)
     assert result.verdict is Verdict.NO_VERDICT
     assert result.reasons == ("the time limit of 1000 s ended phase 'import': raise --time-limit",)
+    assert result.time is not None
+    assert result.time.ended_the_scan  # so that no cache keeps it
 
 
 def test_a_scan_that_is_done_in_time_is_a_whole_one(tmp_path, monkeypatch):
     result = scan_cut_off(tmp_path, monkeypatch, after=1000, source=None)
     assert result.verdict is Verdict.NOT_DETECTED
     assert result.screens == ()
+    assert result.time is not None
+    assert not result.time.ended_the_scan
+    assert result.time.left == ()
 
 
 def test_a_real_limit_is_kept(tmp_path):
@@ -126,9 +140,23 @@ def test_a_real_limit_is_kept(tmp_path):
 
 @pytest.mark.parametrize("conclusions", [(), examples.not_detected().detectors])
 def test_a_limit_never_clears(conclusions):
-    found = spending.limited(CLEARED, conclusions, LIMITED)
+    found = spending.limited(CLEARED, conclusions, TimeRecord(1000.0, 1000.0, None, ended_the_scan=True))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.reasons[1:] == (CLEARED.reasons if conclusions else ())
+
+
+def test_a_detector_that_the_clock_left_too_little_needs_no_more_images() -> None:
+    left = (LeftToSearch("pairwise", "class pair", 90, 90),)
+    doubts = ("detector pairwise: expected at least 3 classes with enough images", "detector features: no null")
+    judged = Judgement(Verdict.INCONCLUSIVE, doubts)
+    clock = TimeRecord(25.0, 25.0, 35.0, ended_the_scan=True, left=left, seconds_left=18.0)
+    found = spending.limited(judged, examples.not_detected().detectors, clock)
+    assert found.reasons == (
+        "the time limit of 25 s ended the search about 18 s before it was done (all of it takes about 35 s here), so a "
+        "backdoor in what it left out may not have been noticed: raise --time-limit",
+        "left to search: 90 of 90 class pairs (pairwise)",
+        "detector features: no null",
+    )
 
 
 def test_looks_at_many_targets_cost_no_more_with_more_of_them():

@@ -7,25 +7,23 @@ BACKSCAN_SCREENSHOTS names (a CI artifact to be looked at), else to pytest's own
 import base64
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from axe_core_python.selenium import Axe
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from backscan.scanner import CleanSet, ScanConfig, scan
 from backscan.scanner.reports import render
 from backscan.scanner.results import ScanResult
+from benchmarks.journeys.models import Spots
+from benchmarks.screenshots.browser import BROWSER, DESK, DRIVER, TELEPHONE, cut, opened, take, unreachable, view
 from tests.scanner.reports.examples import detected, hostile, inconclusive, no_verdict, not_detected, with_findings
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="no browser: install chromium and chromium-driver from the system's packages"
 )
@@ -48,49 +46,37 @@ PAGES = {
     "hostile": lambda: render(hostile(), "html"),
     "several": lambda: render([not_detected(), with_findings(), no_verdict()], "html"),
 }
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER or ""
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, Service(DRIVER))
-    yield driver
-    driver.quit()
+    with opened() as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Pages of scans made here: an attack from all classes, and two images of each class. The demo has the others."""
+    spots, folder = Spots(10), tmp_path_factory.mktemp("scanned")
+    config = ScanConfig(preprocess="none", detectors=("pairwise",), sandbox=False, threads=1, bootstrap_draws=199)
+    found = {}
+    for name, shortcut, each in (("real_all_to_one", (None, 3), 12), ("real_inconclusive", None, 2)):
+        model = folder / f"{name}.onnx"
+        model.write_bytes(spots.model(shortcut))
+        found[name] = render(scan(model, CleanSet.from_arrays(*spots.images(each)), config), "html")
+    return found
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, scanned: dict[str, str]) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    paths = {name: folder / f"{name}.html" for name in PAGES}
-    for name, path in paths.items():
-        path.write_text(PAGES[name](), encoding="utf-8")
-    return paths
+    texts = {name: draw() for name, draw in PAGES.items()} | scanned
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in texts}
 
 
-def view(browser: webdriver.Chrome, *, width: int, dark: bool) -> None:
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-
-def show(browser: webdriver.Chrome, path: Path, *, width: int = 1280, dark: bool = False) -> None:
+def show(browser: webdriver.Chrome, path: Path, *, width: int = DESK, dark: bool = False) -> None:
     view(browser, width=width, dark=dark)
     browser.get_log("browser")
     browser.get_log("performance")
@@ -104,22 +90,25 @@ def network(browser: webdriver.Chrome, event: str) -> list[dict]:
 
 
 def screenshot(browser: webdriver.Chrome, name: str, folder: Path) -> None:
-    kept = Path(os.environ.get("BACKSCAN_SCREENSHOTS", folder))
-    kept.mkdir(parents=True, exist_ok=True)
-    metrics = browser.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-    clip = {"x": 0, "y": 0, "width": metrics["width"], "height": min(metrics["height"], 12_000), "scale": 1}
-    taken = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
-    (kept / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
+    take(browser, Path(os.environ.get("BACKSCAN_SCREENSHOTS", folder)) / f"{name}.png")
 
 
-@pytest.mark.parametrize("name", PAGES)
+REAL = ["real_all_to_one", "real_inconclusive"]
+
+
+def test_an_attack_from_all_classes_is_told_as_one(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:
+    show(browser, pages["real_all_to_one"])
+    assert "images of all 9 other classes into class 3" in browser.find_element(By.TAG_NAME, "h1").text
+
+
+@pytest.mark.parametrize("name", [*PAGES, *REAL])
 def test_a_page_stands_alone(browser: webdriver.Chrome, pages: dict[str, Path], name: str, tmp_path: Path) -> None:
     show(browser, pages[name])
     asked = [each["request"]["url"] for each in network(browser, "requestWillBeSent")]
     assert [url for url in asked if not url.startswith("data:")] == [pages[name].as_uri()]
     assert browser.get_log("browser") == []
     assert browser.find_element(By.TAG_NAME, "h1").is_displayed()
-    for width in (1280, 390):
+    for width in (DESK, TELEPHONE):
         for dark in (False, True):
             view(browser, width=width, dark=dark)
             wide = browser.execute_script("return document.documentElement.scrollWidth")
@@ -133,10 +122,7 @@ def test_a_page_is_accessible(browser: webdriver.Chrome, pages: dict[str, Path],
     show(browser, pages[name])
     for dark in (False, True):
         view(browser, width=1280, dark=dark)
-        browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
-        found = Axe().run(browser)
-        told = [f"{rule['id']}: {node['html'][:120]}" for rule in found["violations"] for node in rule["nodes"]]
-        assert told == []
+        assert unreachable(browser) == []
 
 
 def details(browser: webdriver.Chrome) -> str:
@@ -184,17 +170,10 @@ def test_the_table_answers_to_the_keyboard(browser: webdriver.Chrome, pages: dic
     assert browser.find_element(By.CSS_SELECTOR, "td.pinned").get_attribute("data-pair") == "1-2"
 
 
-@pytest.mark.parametrize("name", ["detected", "all_to_one", "not_detected", "inconclusive"])
+@pytest.mark.parametrize("name", ["detected", "all_to_one", "not_detected", "inconclusive", *REAL])
 def test_nothing_is_cut_on_a_phone(browser: webdriver.Chrome, pages: dict[str, Path], name: str) -> None:
-    show(browser, pages[name], width=390)
-    browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
-    cut = "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1).length"
-    assert browser.execute_script(cut) == 0
-    tall = (
-        "return [...document.querySelectorAll('.cards td')].filter((e) => e.clientHeight > 4.4 * parseFloat("
-        "getComputedStyle(e).lineHeight)).map((e) => e.textContent)"
-    )
-    assert browser.execute_script(tall) == []
+    show(browser, pages[name], width=TELEPHONE)
+    assert cut(browser) == []
 
 
 def test_the_most_extreme_pair_is_in_sight(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:

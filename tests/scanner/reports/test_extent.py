@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from backscan.scanner.reports.extent import route, route_sentence
 from backscan.scanner.results import CollateralDamage, ScanResult, Verdict
 from tests.scanner.reports.examples import detected, not_detected
@@ -25,6 +27,44 @@ def test_several_classes_to_one() -> None:
     assert route_sentence(following(7)) == "One small pattern turns images of 8 of the 9 other classes into truck (9)."
     assert route(following(7)) == "8 of 9 classes → truck (9)"
     assert "all 9 other classes into truck (9)" in route_sentence(following(8))
+
+
+def as_near(factors: list[float]) -> ScanResult:
+    """Detected from class 1 to class 9 without followers; pairs of the other classes to it need so many times more."""
+    found = following(0)
+    first = next(pair for pair in found.pairs if pair.target == 9 and pair.source == 1)
+    assert first.size is not None
+    times = dict(zip((source for source in range(9) if source != 1), factors, strict=True))
+    return replace(
+        found,
+        pairs=tuple(
+            replace(pair, size=first.size * times[pair.source])
+            if pair.detector == first.detector and pair.target == 9 and pair.source in times
+            else pair
+            for pair in found.pairs
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        ([1.2] * 8, "Small patterns turn images of all 9 other classes into truck (9), each class by its own."),
+        ([1.2] * 6 + [9.0] * 2, "Small patterns turn images of 7 of the 9 other classes into truck (9), each class by"),
+        ([1.2] * 3 + [9.0] * 5, "One small pattern turns images of automobile (1) into truck (9)."),
+        ([1.6] * 8, "One small pattern turns images of automobile (1) into truck (9)."),
+    ],
+)
+def test_classes_that_are_as_near_by_patterns_of_their_own(factors: list[float], said: str) -> None:
+    assert route_sentence(as_near(factors)).startswith(said)
+
+
+def test_pairs_that_are_all_near_are_no_attack_from_all() -> None:
+    """In a model whose every pair is small, those to the target are no smaller than others."""
+    near = as_near([1.2] * 8)
+    small = next(pair.size for pair in near.pairs if pair.target == 9 and pair.source == 1)
+    even = replace(near, pairs=tuple(replace(pair, size=small) for pair in near.pairs))
+    assert route(even) == "automobile (1) → truck (9)"
 
 
 def test_each_class_to_another() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from lxml import html
 
-from backscan.scanner.reports import render
-from backscan.scanner.results import ScanResult, Verdict
+from backscan.scanner.reports import html_tables, render
+from backscan.scanner.results import PairStatus, ScanResult, TargetResult, Verdict
 from tests.scanner.reports.examples import ALL, bare, detected, hostile, inconclusive, no_verdict, not_detected
 from tests.scanner.reports.golden import check
 
@@ -176,3 +176,18 @@ def test_a_scan_without_a_command_says_so() -> None:
     document = page(alone)
     assert not document.xpath("//pre")
     assert "started by a program" in text_of(document)
+
+
+def test_of_very_many_targets_those_that_stand_out_are_listed() -> None:
+    found = not_detected()
+    conclusion = replace(found.detectors[0], detector="reach", statistic="target-reach", source=None, target=77)
+    targets = tuple(
+        TargetResult("reach", target, PairStatus.REACHED, value=float(target % 90), rate=None, steps=0, nearness=-1.0)
+        for target in range(1000)
+    )
+    [table] = html_tables.targets(replace(found, detectors=(conclusion,), targets=targets))
+    assert table["columns"] == ["Target", "By windows", "In the last layer", "Search"]
+    assert table["rows"][0]["chosen"]
+    assert [row["cells"][1] for row in table["rows"][1:3]] == ["89", "89"]
+    assert len(table["rows"]) + table["others"] == 1000
+    assert len(table["rows"]) < 50

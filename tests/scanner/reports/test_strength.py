@@ -38,6 +38,12 @@ def test_what_was_not_detected_is_not_this() -> None:
     assert strength_text(not_detected()).startswith("82 chances in 100 of something as extreme without a backdoor")
 
 
+def test_what_always_happens_is_no_hundred_chances() -> None:
+    assert strength_text(replace(not_detected(), calibrated_p_value=1.0)).startswith(
+        "Something as extreme is to be expected without a backdoor"
+    )
+
+
 def test_an_inconclusive_scan_rests_on_no_chance() -> None:
     assert strength_text(inconclusive()).startswith("The statistics alone, on which no verdict rests here: 1 chance")
     assert strength_text(no_verdict()) == ""

@@ -1,12 +1,14 @@
 """Sentences by what they must and must not claim."""
 
+import html
 from dataclasses import replace
 
 import pytest
 
+from backscan.scanner.reports import RENDERERS, render
 from backscan.scanner.reports.basis import deciding
 from backscan.scanner.reports.summary import summarise
-from backscan.scanner.results import ScanResult, ScreenRecord, Verdict
+from backscan.scanner.results import LeftToSearch, ScanResult, ScreenRecord, TimeRecord, Verdict
 from tests.scanner.reports.examples import (
     ALL,
     bare,
@@ -130,3 +132,28 @@ def test_a_switch_alone_is_not_called_a_pattern() -> None:
 
 def test_classes_without_names_are_numbers() -> None:
     assert summarise(without_images()).statement == "One small pattern turns images of class 1 into class 2."
+
+
+def ended_by_its_limit() -> ScanResult:
+    left = (LeftToSearch("pairwise", "class pair", 58, 90),)
+    clock = TimeRecord(60.0, 59.0, 80.0, ended_the_scan=True, left=left, seconds_left=24.0)
+    reason = "the time limit of 60 s ended the search about 24 s before it was done (all of it takes about 80 s here)"
+    out = ("58 of 90 class pairs with detector pairwise: the search did not finish",)
+    return replace(inconclusive(), time=clock, reasons=(reason,), not_tested=out)
+
+
+def test_a_scan_that_its_limit_ended_says_what_to_do_about_time() -> None:
+    said = summarise(ended_by_its_limit())
+    assert said.next_steps[0].startswith("Scan again with more time: --time-limit 130, or without a limit")
+    assert {fact.label: fact.text for fact in said.checks}["wall time"].startswith("59 s of 1 min 00 s (--time-limit)")
+    assert "of planted pairs among those that were searched" in said.power
+    whole = replace(ended_by_its_limit(), time=TimeRecord(60.0, 40.0, 30.0, ended_the_scan=False))
+    assert summarise(whole).next_steps == summarise(inconclusive()).next_steps
+
+
+@pytest.mark.parametrize("name", [name for name in RENDERERS if name != "verification"])
+def test_every_format_says_what_a_limited_scan_left_out(name: str) -> None:
+    """A summary of what was in order (`verification`) has no word for it: it then names nothing."""
+    text = " ".join(html.unescape(render(ended_by_its_limit(), name, width=400)).split())
+    assert "about 24 s before it was done (all of it takes about 80 s here)" in text
+    assert "58 of 90 class pairs with detector pairwise: the search did not finish" in text
