@@ -14,6 +14,7 @@ import backscan.scanner as scanner
 # A name leaves or joins this list only with the changelog.
 PUBLIC = {
     "scan": "pipeline.scan",
+    "scan_models": "fleet.scanning",
     "infer": "pipeline.rejudge",
     "verify": "pipeline.rejudge",
     "render": "reports",

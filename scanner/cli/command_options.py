@@ -17,6 +17,7 @@ from backscan.scanner.choices import (
     RUNNING,
     SEARCH,
     STATISTICS,
+    Table,
     alternatives,
     names,
     option,
@@ -99,6 +100,18 @@ class Keeping:
         "versions.",
         RUNNING,
         flag="--cache",
+    )
+    executor: str = option(
+        "local",
+        "Where models are scanned: {names}; ray starts workers on this machine, ray://HOST:PORT joins a cluster.",
+        RUNNING,
+        choices=(Table("backscan.scanner.fleet.executors", "EXECUTORS"),),
+        shown=True,
+    )
+    max_retries: int | None = option(
+        None,
+        "How often in a row a model may lose its worker without a finished pair; 3 by default. With --executor ray.",
+        RUNNING,
     )
 
 
