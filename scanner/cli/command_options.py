@@ -130,8 +130,8 @@ class Files:
 
     report: tuple[Path, ...] = option(
         (),
-        "Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json, .spdx.json, "
-        ".intoto.json or .svr.intoto.json; `-` is JSON on stdout; repeatable.",
+        "Write a report, format by suffix: .json, .html, .fleet.html (a row for each of many models), .md, .sarif, "
+        ".junit.xml, .cdx.json, .spdx.json, .intoto.json or .svr.intoto.json; `-` is JSON on stdout; repeatable.",
         OUTPUT,
         from_found_file=True,
     )

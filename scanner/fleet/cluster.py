@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Iterator
@@ -75,12 +74,11 @@ def joined(address: str) -> Iterator[Cluster]:
         if ray.is_initialized() and not address:
             yield Cluster(ray)
             return
-        with _token(own=not (address or os.environ.get("RAY_ADDRESS"))):
-            _join(ray, address)
-            try:
-                yield Cluster(ray)
-            finally:
-                ray.shutdown()
+        _join(ray, address)
+        try:
+            yield Cluster(ray)
+        finally:
+            ray.shutdown()
 
 
 class _WithoutRay:
@@ -111,20 +109,6 @@ def _reports_alone_on_stdout() -> Iterator[None]:
     finally:
         if sys.stdout is alone:
             sys.stdout = stream
-
-
-@contextmanager
-def _token(*, own: bool) -> Iterator[None]:
-    """What members of a cluster know each other by; for one of our own a new one, which no file keeps."""
-    name = "RAY_AUTH_TOKEN"
-    if not own or name in os.environ:
-        yield
-        return
-    os.environ[name] = secrets.token_hex(32)
-    try:
-        yield
-    finally:
-        del os.environ[name]
 
 
 def _join(ray: Any, address: str) -> None:
