@@ -1,4 +1,4 @@
-"""The page of a fleet: a row for each model, the worst first, each with a way to its whole report where there is one."""
+"""The page of a fleet: a row for each model, the worst first, each leading to its whole report where that is."""
 
 from __future__ import annotations
 
