@@ -60,7 +60,11 @@ def main() -> None:
     parser.add_argument("--local", type=int, default=5, help="models that this process scans as well")
     parser.add_argument("--detector", action="append", default=[], help="of the scans; repeatable, by default theirs")
     options = parser.parse_args()
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_worker_niceness": "0",  # as this process has, which is measured beside it
+    }
     with TemporaryDirectory(prefix="fleet-") as scratch:
         models, images = make_fleet(Path(scratch), options.models)
         config = ScanConfig(

@@ -110,7 +110,8 @@ class Keeping:
     )
     max_retries: int | None = option(
         None,
-        "How often in a row a model may lose its worker without a finished pair; 3 by default. With --executor ray.",
+        "With --executor ray: how often in a row a model may lose its worker without a finished chunk of pairs; 3 by "
+        "default.",
         RUNNING,
     )
 

@@ -121,6 +121,7 @@ def _join(ray: Any, address: str) -> None:
         elif own:
             ray.init(own, **quiet)
         else:  # nobody else on the network may give it work
+            os.environ.setdefault("RAY_worker_niceness", "0")  # as a scan in this process has
             ray.init("local", include_dashboard=False, _node_ip_address=_THIS_MACHINE, **quiet)
     except Exception as error:  # Ray's own, those of gRPC, of sockets
         where = f"at {address or own}" if address or own else "to start on this machine"

@@ -78,9 +78,9 @@ class _Job:
     attempts: int = 0
     """How often it was begun."""
     lost: int = 0
-    """How often in a row its worker was lost with nothing new in the journal."""
+    """How often in a row its worker was lost without having finished a chunk of pairs."""
     has_news: bool = False
-    """Whether the worker that has it sent anything of a journal."""
+    """Whether the worker that has it finished a chunk of pairs."""
 
     @property
     def attempt(self) -> str:
@@ -231,7 +231,7 @@ class Fleet:
                 (self._progress.warn if event.is_warning else self._progress.message)(f"{job.name}: {event.text}")
             else:
                 job.journal.take([event])
-                job.has_news = True
+                job.has_news |= event.lasts
 
     def _outcome(self, ref: Any, job: _Job) -> Outcome | None:
         """What became of a model; None if it is to be begun again."""
@@ -249,7 +249,7 @@ class Fleet:
             self._progress.warn(f"{job.name}: its worker was lost ({how}): it goes on from its journal on another one")
             return None
         reason = (
-            f"its worker was lost {job.lost} times without a finished pair ({how}): scan it by itself "
+            f"its worker was lost {job.lost} times without a finished chunk of pairs ({how}): scan it by itself "
             "(--executor local), or on nodes with more memory"
         )
         return Outcome((unfinished(job.path, job.name, self._order, Verdict.NO_VERDICT, reason),))

@@ -66,7 +66,7 @@ class Workers:
     address: str = ""
     """The cluster to join; empty: one of this machine, for the time of the scans."""
     max_retries: int = 3
-    """How often in a row a model may lose its worker without anything new in its journal."""
+    """How often in a row a model may lose its worker without a finished chunk of pairs."""
 
 
 Scans = Iterator[tuple[Path, Iterator["ScanResult"]]]

@@ -31,7 +31,8 @@ class Failure:
         """An error as data."""
         kind = type(error).__name__ if isinstance(error, ScanError) else ""
         message = str(error) if kind else f"{type(error).__name__}: {error}"
-        return cls(kind, message, getattr(error, "result", None), getattr(error, "field", ""), "" if kind else trace)
+        left = error.result if isinstance(error, NameNotInModelError) else None
+        return cls(kind, message, left, getattr(error, "field", ""), "" if kind else trace)
 
     @property
     def is_of_one_model(self) -> bool:

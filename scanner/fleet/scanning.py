@@ -40,7 +40,7 @@ def scan_models(
         journal: Folder where finished pairs are kept.
         resume: Continue the scans whose journals lie there.
         executor: `local`, `ray`, or `ray://HOST:PORT` to join a cluster.
-        max_retries: How often in a row a model may lose its worker without anything new in its journal.
+        max_retries: How often in a row a model may lose its worker without a finished chunk of pairs.
 
     Returns:
         The results in the order of the models. A model that cannot be scanned gives the verdict `no_verdict`.

@@ -18,6 +18,7 @@ from backscan.scanner.fleet.ledger import Event, Said
 from backscan.scanner.fleet.one_model import scan_heads
 from backscan.scanner.fleet.order import Order
 from backscan.scanner.fleet.outcome import Failure, Outcome
+from backscan.scanner.pipeline.ends import Interrupted
 from backscan.scanner.pipeline.provenance import version
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.store.journal_mirror import JournalTail, unpack
@@ -102,6 +103,8 @@ def scan_parcel(
             with _sending(journal, post):
                 for result in scan_heads(model, order, journal, name=task.name):
                     results.append(_as_ordered(result, task.config))  # noqa: PERF401 - those before a failure stay
+        except Interrupted as end:  # this process is to end, and the model to go on elsewhere
+            raise KeyboardInterrupt from end
         except Exception as error:
             failure = Failure.of(error, traceback.format_exc())
             left = failure.result and _as_ordered(failure.result, task.config)

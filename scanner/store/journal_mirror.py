@@ -27,6 +27,8 @@ _HEADER, _LINES = "header.json", "pairs.jsonl"
 # Files of a journal, perhaps in the folder of one of several outputs: nothing else is read or written.
 _KNOWN = re.compile(rf"(?:[0-9a-f]{{8}}/)?(?:{_HEADER}|{_LINES}|patterns/[A-Za-z0-9_=-]+/\d+-\d+\.npy)")
 _MAX_BYTES = 1 << 34
+# Lines after which something is never searched again: a finished chunk, finished estimates. Pairs alone may be.
+_LASTING = (b'"kind": "chunk"', b'"kind": "looks"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Change:
     """The file, relative to the journal."""
     data: bytes
     """Whole lines that it has more; of other files all that it holds."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a scan that goes on from here has less to do."""
+        return self.path.endswith(_LINES) and any(mark in self.data for mark in _LASTING)
 
 
 class JournalTail:

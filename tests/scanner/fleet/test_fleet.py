@@ -28,6 +28,8 @@ from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.store.journal_mirror import Change
 from tests.scanner.reports import examples
 
+CHUNK = b'{"kind": "chunk", "chunk": "%d"}\n'
+
 
 class RayError(Exception):
     """A worker, node or object that was lost."""
@@ -166,13 +168,13 @@ def test_a_lost_worker_is_told_and_the_next_one_gets_the_journal(paths: list[Pat
     def lose_the_first(name: str, post: Callable[..., None]) -> Outcome:
         begun.append(name)
         if len(begun) <= 4:  # each time with something new, so more often than workers may be lost in a row
-            post(Change("pairs.jsonl", b"line %d\n" % len(begun)))
+            post(Change("pairs.jsonl", CHUNK % len(begun)))
             raise RayError("killed")
         return scan(name, post)
 
     ray, heard = FakeRay(lose_the_first), Heard()
     assert names(fleet(ray, tmp_path, heard).scans(paths[:1])) == ["a.onnx"]
-    assert ray.kept["pairs.jsonl"] == b"line 1\nline 2\nline 3\nline 4\n"
+    assert ray.kept["pairs.jsonl"] == b"".join(CHUNK % number for number in (1, 2, 3, 4))
     assert len(heard.warnings) == 4
     assert heard.warnings[0].startswith("a.onnx: its worker was lost (RayError)")
 
@@ -194,12 +196,13 @@ def test_what_a_lost_worker_sends_later_is_not_taken(paths: list[Path], tmp_path
 def test_a_model_that_ends_workers_has_no_verdict_and_the_others_go_on(paths: list[Path], tmp_path: Path) -> None:
     def end_the_first(name: str, post: Callable[..., None]) -> Outcome:
         if name == "a.onnx":
+            post(Change("pairs.jsonl", b'{"kind": "pair"}\n'))  # which the next one would search again
             raise RayError("out of memory")
         return scan(name, post)
 
     found = [each for _, results in fleet(FakeRay(end_the_first), tmp_path).scans(paths[:2]) for each in results]
     assert [each.verdict for each in found] == [Verdict.NO_VERDICT, Verdict.BACKDOOR_DETECTED]
-    assert "lost 3 times without a finished pair (RayError)" in found[0].reasons[0]
+    assert "lost 3 times without a finished chunk of pairs (RayError)" in found[0].reasons[0]
 
 
 @pytest.mark.parametrize(
