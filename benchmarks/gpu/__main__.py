@@ -31,7 +31,7 @@ from backscan.converters import import_model, read_artifact, read_signature
 from benchmarks import command
 from benchmarks.gpu.ceiling import convolutions, convolutions_seconds, product_tflops
 from benchmarks.gpu.scans import agreement, scanned
-from benchmarks.gpu.ways import LAUNCHES, PRECISIONS, images_a_second, precision
+from benchmarks.gpu.ways import LAUNCHES, PRECISIONS, Measuring, images_a_second, precision
 from benchmarks.large.subjects import SUBJECTS, Made, make
 from benchmarks.provenance import circumstances
 from benchmarks.table import grid, page
@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=450.0, help="when the last part ends")
     parser.add_argument("--folder", type=Path, help="where the networks are kept; by default nowhere")
     options = parser.parse_args()
+    if options.small:
+        Measuring.enough_seconds = 0.02
     found = Found(options, time.monotonic() + options.seconds)
     with TemporaryDirectory(prefix="gpu-") as scratch:
         folder = options.folder or Path(scratch)
@@ -94,7 +96,7 @@ def main() -> None:
 
 def _agree(found: Found, folder: Path) -> None:
     made = make("tiny", folder, target=_PLANTED["tiny"])
-    compared = agreement(made, SUBJECTS["tiny"].preprocess, found.options.device, images=20)
+    compared = agreement(made, SUBJECTS["tiny"].preprocess, found.options.device, images=10)
     found.keep("agreement", asdict(compared) | {"agrees": compared.agrees})
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.gpu.ways import PRECISIONS, precision, seconds_each
 
@@ -18,6 +21,9 @@ def product_tflops(name: str, device: str, *, side: int) -> float:
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     with precision(name, device):
         return 2 * side**3 / seconds_each(lambda: left @ right, device) / 1e12
+
+
+_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +51,33 @@ class Layer:
         return 2.0 * self.shape[0] * rows * columns * self.weight[0] * self.weight[1] * self.weight[2] * self.weight[3]
 
 
+class _Seen(TorchFunctionMode):
+    """Counts convolutions, whatever module calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: Counter[Layer] = Counter()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call, and count what is a convolution in two dimensions."""
+        given = kwargs or {}
+        if func in (F.conv2d, torch.conv2d):
+            called = dict(zip(_ARGUMENTS, args, strict=False)) | given
+            pairs = (_pair(called.get("stride", 1)), _pair(called.get("padding", 0)))
+            shapes = (tuple(called["input"].shape), tuple(called["weight"].shape))
+            self.layers[Layer(*shapes, *pairs, called.get("groups", 1))] += 1
+        return func(*args, **given)
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
 def convolutions(network: nn.Module, images: Tensor) -> Counter[Layer]:
     """The convolutions of a pass of images, with how often each is called."""
-    found: Counter[Layer] = Counter()
-
-    def see(module: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        assert not isinstance(module.padding, str)
-        found[
-            Layer(tuple(given[0].shape), tuple(module.weight.shape), module.stride, module.padding, module.groups)
-        ] += 1
-
-    hooks = [each.register_forward_hook(see) for each in network.modules() if isinstance(each, nn.Conv2d)]
-    with torch.no_grad():
+    with torch.no_grad(), _Seen() as seen:
         network(images)
-    for hook in hooks:
-        hook.remove()
-    return found
+    return seen.layers
 
 
 def convolutions_seconds(layers: Counter[Layer], name: str, device: str, *, gradient: bool) -> float:

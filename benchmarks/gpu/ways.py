@@ -11,9 +11,14 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-_ENOUGH_SECONDS = 0.6
-"""What a measurement takes at least, after the first passes."""
 _WARM = 3
+
+
+class Measuring:
+    """How long is measured, for the whole process."""
+
+    enough_seconds = 0.6
+    """What a measurement takes at least, after the first passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,9 @@ def seconds_each(step: Callable[[], object], device: str) -> float:
             step()
         _finish(device)
         seconds = time.perf_counter() - began
-        if seconds >= _ENOUGH_SECONDS:
+        if seconds >= Measuring.enough_seconds:
             return seconds / count
-        count = max(count + 1, int(1.2 * count * _ENOUGH_SECONDS / max(seconds, 1e-6)))
+        count = max(count + 1, int(1.2 * count * Measuring.enough_seconds / max(seconds, 1e-6)))
 
 
 def _finish(device: str) -> None:

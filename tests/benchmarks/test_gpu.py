@@ -33,7 +33,7 @@ def test_a_precision_ends_where_it_began(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.backends.cuda.matmul.allow_tf32 == before
     with ways.precision("bfloat16", "cpu"):
         assert (product @ product).dtype == torch.bfloat16
-    monkeypatch.setattr(ways, "_ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(ways.Measuring, "enough_seconds", 0.0)
     layers = convolutions(nn.Conv2d(1, 1, 3), torch.rand(1, 1, 5, 5))
     assert convolutions_seconds(layers, "float32", "cpu", gradient=True) > 0.0
 
