@@ -47,7 +47,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt $(shell find scanner kernels converters -type f -not -name '*.pyc')
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cpu,dev,docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[cpu,ray,dev,docs]'
 	touch $@
 
 clean:

@@ -6,6 +6,7 @@ from .aftercare.screening import screen_images
 from .choices.registered import register_detector, register_objective, register_operator, register_statistic
 from .config import PRESETS, ScanConfig
 from .errors import ScanError
+from .fleet.scanning import scan_models
 from .images.cleanset import CleanSet
 from .pipeline.rejudge import infer, verify
 from .pipeline.scan import scan
@@ -30,6 +31,7 @@ __all__ = [
     "register_statistic",
     "render",
     "scan",
+    "scan_models",
     "screen_images",
     "verify",
 ]

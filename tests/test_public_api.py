@@ -17,6 +17,7 @@ from backscan.scanner.pipeline.admission import as_clean_set
 # A name leaves or joins this list only with the changelog.
 PUBLIC = {
     "scan": "pipeline.scan",
+    "scan_models": "fleet.scanning",
     "infer": "pipeline.rejudge",
     "verify": "pipeline.rejudge",
     "render": "reports",

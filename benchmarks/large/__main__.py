@@ -115,7 +115,7 @@ def main() -> None:
     parser = command.parser(__doc__, out="the table and its JSON")
     parser.add_argument("--folder", type=Path, required=True, help="where the networks are, or are put")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of a scan; 0 is any")
-    parser.add_argument("--subject", choices=SUBJECTS, action="append", help="only this one; repeatable")
+    parser.add_argument("--subject", choices=_PLANTED, action="append", help="only this one; repeatable")
     parser.add_argument("--planted", action="store_true", help="plant a target in each")
     parser.add_argument("--option", action="append", default=[], help="a further option of the scan; repeatable")
     parser.add_argument("--seed", type=int, default=0)
@@ -126,7 +126,7 @@ def main() -> None:
     made_by += "".join(f" --option={option}" for option in arguments.option)
     heading = f"`{made_by}`, {circumstances(_LIBRARIES)}. Seconds are those of the process, from its start to its end."
     rows: list[Timed] = []
-    for name in arguments.subject or SUBJECTS:
+    for name in arguments.subject or _PLANTED:
         target = _PLANTED[name] if arguments.planted else None
         made = make(name, arguments.folder, seed=arguments.seed, target=target)
         rows.append(timed(name, made, arguments.limit, arguments.option))

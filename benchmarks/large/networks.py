@@ -111,6 +111,13 @@ def resnet50(num_classes: int) -> Network:
     return Network(nn.Sequential(*layers, *_residual(64, _STAGES, expansion=4)), 2048, num_classes)
 
 
+def resnet20(num_classes: int) -> Network:
+    """ResNet-20 for images of 32 x 32, 64 features."""
+    stages = ((16, 3, 1), (32, 3, 2), (64, 3, 2))
+    layers = [convolution(3, 16, 3), nn.ReLU()]
+    return Network(nn.Sequential(*layers, *_residual(16, stages, expansion=1)), 64, num_classes)
+
+
 def small_resnet(num_classes: int) -> Network:
     """A ResNet of eight layers for images of 64 x 64, 256 features."""
     stages = ((32, 1, 2), (64, 1, 2), (256, 1, 2))

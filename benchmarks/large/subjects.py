@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.large.networks import Network, calibrate, mobilenet_v2, resnet50, small_resnet
+from benchmarks.large.networks import Network, calibrate, mobilenet_v2, resnet20, resnet50, small_resnet
 from benchmarks.victims.datasets import digits, synthetic
 from benchmarks.victims.export import to_onnx
 
@@ -51,6 +51,9 @@ SUBJECTS: Mapping[str, Subject] = {
     "resnet50": Subject(resnet50, 224, 1000, 20, 20, "imagenet"),
     "k10": Subject(small_resnet, 32, 10, 10, 40, "imagenet"),
     "k200": Subject(small_resnet, 64, 200, 200, 30, "imagenet"),
+    "resnet20": Subject(resnet20, 32, 10, 10, 125, "imagenet"),
+    "k43": Subject(resnet20, 32, 43, 43, 40, "imagenet"),
+    "tiny": Subject(small_resnet, 16, 5, 5, 30, "imagenet"),
 }
 """By the name on the command line."""
 

@@ -145,7 +145,7 @@ def check(
     from backscan.scanner.cli import output, several_models
     from backscan.scanner.cli.baseline import read_baseline
     from backscan.scanner.cli.exit_code import FAIL_ON
-    from backscan.scanner.cli.model_paths import expand
+    from backscan.scanner.fleet.model_paths import expand
 
     config = _configure(preset, chosen, keeping.budget)
     if keeping.resume and keeping.journal is None:

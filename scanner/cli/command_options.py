@@ -17,6 +17,7 @@ from backscan.scanner.choices import (
     RUNNING,
     SEARCH,
     STATISTICS,
+    Table,
     alternatives,
     names,
     option,
@@ -100,6 +101,19 @@ class Keeping:
         RUNNING,
         flag="--cache",
     )
+    executor: str = option(
+        "local",
+        "Where models are scanned: {names}; ray starts workers on this machine, ray://HOST:PORT joins a cluster.",
+        RUNNING,
+        choices=(Table("backscan.scanner.fleet.executors", "EXECUTORS"),),
+        shown=True,
+    )
+    max_retries: int | None = option(
+        None,
+        "With --executor ray: how often in a row a model may lose its worker without a finished chunk of pairs; 3 by "
+        "default.",
+        RUNNING,
+    )
 
 
 @dataclass(frozen=True)  # no slots, which two parents cannot both have
@@ -117,8 +131,8 @@ class Files:
 
     report: tuple[Path, ...] = option(
         (),
-        "Write a report, format by suffix: .json, .html, .md, .sarif, .junit.xml, .cdx.json, .spdx.json, "
-        ".intoto.json or .svr.intoto.json; `-` is JSON on stdout; repeatable.",
+        "Write a report, format by suffix: .json, .html, .fleet.html (a row for each of many models), .md, .sarif, "
+        ".junit.xml, .cdx.json, .spdx.json, .intoto.json or .svr.intoto.json; `-` is JSON on stdout; repeatable.",
         OUTPUT,
         from_found_file=True,
     )

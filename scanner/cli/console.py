@@ -12,6 +12,9 @@ import typer
 
 from backscan.scanner.errors import ExitCode
 
+# A report is the same on every executor, so what chose one is no part of the command that repeats it.
+_WHERE = ("--executor", "--max-retries")
+
 
 class Settings:
     """Options that stand before the command."""
@@ -52,6 +55,16 @@ def progress(about: str = "") -> Any:
 
 
 def command() -> str:
-    """The command that repeats this run from its beginning: a resumed scan reports what an uninterrupted one does."""
+    """The command that repeats this run from its beginning, wherever it was scanned and whether or not resumed."""
     given = [argument for argument in sys.argv[1:] if argument != "--resume"]
-    return shlex.join(["scanner", *given, *Settings.configured])
+    return shlex.join(["scanner", *_without([*given, *Settings.configured], _WHERE)])
+
+
+def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Arguments without some options and the values that follow them."""
+    kept, is_value = list[str](), False
+    for each in arguments:
+        if not is_value and each not in options and each.partition("=")[0] not in options:
+            kept.append(each)
+        is_value = each in options and not is_value
+    return kept

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from backscan.scanner.errors import OptionError, ReportError, UserError
 from backscan.scanner.reports import RENDERERS, format_of, render
@@ -111,7 +112,7 @@ def write_reports(results: Sequence[ScanResult], files: Sequence[Path]) -> None:
     """
     failures = []
     for file in files:
-        text = render(_shown(results), format_of(file))
+        text = render(_shown(results), format_of(file), page=_page_beside(file, files))
         if str(file) == "-":
             print_text(text)
             continue
@@ -121,6 +122,14 @@ def write_reports(results: Sequence[ScanResult], files: Sequence[Path]) -> None:
             failures.append(error)
     if failures:
         raise failures[0]
+
+
+def _page_beside(file: Path, files: Sequence[Path]) -> str:
+    """The page with whole reports that is written in the same run, as a link from this file; empty without one."""
+    pages = [each for each in files if str(each) != "-" and format_of(each) == "html"]
+    if not pages or str(file) == "-":
+        return ""
+    return quote(os.path.relpath(pages[0].absolute(), file.absolute().parent).replace(os.sep, "/"))
 
 
 def _shown(results: Sequence[ScanResult]) -> ScanResult | Sequence[ScanResult]:

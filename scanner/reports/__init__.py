@@ -51,6 +51,7 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
         "terminal": Renderer((), _module("terminal"), "a result to read in five seconds"),
         "json": Renderer((".json",), _module("json_doc"), "everything, for `infer`, `verify`, `render` and scripts"),
         "html": Renderer((".html",), _module("html_page"), "one page with pictures, for people"),
+        "fleet": Renderer((".fleet.html",), _module("fleet_page"), "one page with a row for each of many models"),
         "markdown": Renderer((".md",), _module("markdown"), "a comment for a pull request"),
         "sarif": Renderer((".sarif",), _module("sarif"), "findings for code scanning dashboards"),
         "junit": Renderer((".junit.xml",), _module("junit"), "a test suite for a pipeline's test tab"),
@@ -64,7 +65,14 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
 )
 
 
-def render(result: ScanResult | Sequence[ScanResult], format: str, *, width: int = 100, colour: bool = False) -> str:  # noqa: A002
+def render(
+    result: ScanResult | Sequence[ScanResult],
+    format: str,  # noqa: A002
+    *,
+    width: int = 100,
+    colour: bool = False,
+    page: str = "",
+) -> str:
     """One report of one scan or of several.
 
     Args:
@@ -72,6 +80,7 @@ def render(result: ScanResult | Sequence[ScanResult], format: str, *, width: int
         format: Name in `RENDERERS`.
         width: Columns of the display; files ignore it.
         colour: Whether the display takes colour sequences; files ignore it.
+        page: Where the page with the whole report of each of these models is, for formats that lead there.
 
     Raises:
         OptionError: `format` is no name in `RENDERERS`.
@@ -79,7 +88,7 @@ def render(result: ScanResult | Sequence[ScanResult], format: str, *, width: int
     if format not in RENDERERS:
         raise OptionError(f"expected --format to be one of {', '.join(RENDERERS)}, found {format!r}")
     results = (result,) if isinstance(result, ScanResult) else tuple(result)
-    return RENDERERS[format].render(results, Display(width=width, colour=colour))
+    return RENDERERS[format].render(results, Display(width=width, colour=colour, page=page))
 
 
 def format_of(path: str | PathLike[str]) -> str:

@@ -11,3 +11,5 @@ class Display:
     """Columns."""
     colour: bool = False
     """Whether escape sequences for colours may be written."""
+    page: str = ""
+    """Where the page with the whole report of each model is, relative to this one; empty where there is none."""

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from backscan.scanner.reports import fragile, html_tables, plots
 from backscan.scanner.reports.basis import deciding, rests_on_statistics
@@ -19,15 +13,14 @@ from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.extent import route
 from backscan.scanner.reports.glossary import GLOSSARY
 from backscan.scanner.reports.matrix import LEGEND, size_matrix
+from backscan.scanner.reports.page import dated, filled
 from backscan.scanner.reports.rules import techniques_of
 from backscan.scanner.reports.sizes import INSIDE, pattern_in_words, place_of
 from backscan.scanner.reports.summary import detector_name, summarise, why
-from backscan.scanner.reports.text import printable
 from backscan.scanner.reports.words import (
     calibrated_text,
     class_name,
     counted,
-    moment,
     overall_text,
     p_text,
     pair_name,
@@ -39,63 +32,21 @@ _ORDINARY = {
     Verdict.NOT_DETECTED: "Every model has a smallest pattern that changes its decisions; this one is not abnormal. ",
     Verdict.INCONCLUSIVE: "Every model has a smallest pattern that changes its decisions; nothing rests on this one. ",
 }
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(results: Sequence[ScanResult], display: Display) -> str:
     """The page of one scan or of several; nothing in it needs the network and no name can become markup."""
     del display  # a file
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    scans = [_view(result, index, of=len(results)) for index, result in enumerate(results)]
-    page: str = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=_title(results),
-            version=results[0].provenance.version if results else "",
-            script=Markup(script),  # noqa: S704 - ours, from the package
-            script_digest=f"sha256-{digest}",
-            scans=scans,
-            dated=_dated(results),
-            legend=LEGEND,
-            glossary=GLOSSARY,
-            counted=counted,
-        )
-    )
-    return page
-
-
-def _dated(results: Sequence[ScanResult]) -> str:
-    """When the scans ended, from the first to the last."""
-    days = sorted({moment(each).replace("T", " ") for each in results if moment(each)})
-    return f"{' to '.join(dict.fromkeys((days[0], days[-1])))} UTC" if days else ""
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["options"] = _options
-    return environment
-
-
-def _options(text: str) -> Markup:
-    """Text whose command-line options are not broken across lines: `--` alone at the end of one reads as a dash."""
-    whole = re.sub(r"--[a-z][a-z-]*", r'<span class="option">\g<0></span>', str(escape(printable(text))))
-    return Markup(whole)  # noqa: S704 - escaped just before
-
-
-def _visible(value: object) -> object:
-    """Names from the file without characters that reorder or hide text; markup is ours and stays."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value)
+    values = {
+        "title": _title(results),
+        "version": results[0].provenance.version if results else "",
+        "scans": [_view(result, index, of=len(results)) for index, result in enumerate(results)],
+        "dated": dated(results),
+        "legend": LEGEND,
+        "glossary": GLOSSARY,
+        "counted": counted,
+    }
+    return filled("page.html", "page.js", values)
 
 
 def _title(results: Sequence[ScanResult]) -> str:

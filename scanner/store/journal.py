@@ -9,27 +9,28 @@ off, or damaged in any other way, is as if it had not been written. A chunk with
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from backscan.scanner.errors import JournalMismatchError, OptionError, UserError
+from backscan.scanner.errors import JournalMismatchError, OptionError
 from backscan.scanner.results import PairResult, PairStatus, is_possible
 from backscan.scanner.store.files import read_bytes
 from backscan.scanner.store.journal_files import (
     MAX_LINE_BYTES,
     MAX_PATTERN_BYTES,
-    odd_file,
+    lock,
     read_pattern,
+    refuse_odd_files,
     replace_file,
+    told_if_unwritable,
     whole_lines,
     write_pattern,
 )
@@ -74,13 +75,13 @@ class Journal:
             OptionError: There is a journal and `resume` is not set, or another scan is using it.
             UserError: The folder cannot be written.
         """
-        _refuse_odd_files(folder)
-        with _told_if_unwritable(folder):
+        refuse_odd_files(folder)
+        with told_if_unwritable(folder):
             (folder / "patterns").mkdir(parents=True, exist_ok=True)
             # No buffer: what a full disk did not take would be written again, and fail again, on closing.
             lines = (folder / "pairs.jsonl").open("a+b", buffering=0)
         try:
-            _lock(lines, folder)
+            lock(lines, folder)
             is_new = _open_header(folder, {"format": FORMAT, **key}, resume=resume)
             journal = cls(folder, lines, is_new=is_new)
             journal._read()
@@ -111,7 +112,7 @@ class Journal:
             UserError: The disk is full or gone.
         """
         name = _chunk_name(section, pairs)
-        with _told_if_unwritable(self._folder):
+        with told_if_unwritable(self._folder):
             self._append({"kind": "looks", "chunk": name, "sizes": list(sizes)})
         self._estimates[name] = list(sizes)
 
@@ -122,7 +123,7 @@ class Journal:
             UserError: The disk is full or gone.
         """
         name = _chunk_name(section, pairs)
-        with _told_if_unwritable(self._folder):
+        with told_if_unwritable(self._folder):
             digest = self._keep_pattern(section, result)
             self._append(
                 {"kind": "pair", "section": section, "chunk": name, "result": result.to_dict(), "pattern": digest}
@@ -139,7 +140,7 @@ class Journal:
         for result in results:
             if (result.source, result.target) not in self._written.get(name, {}):
                 self.add(section, pairs, result)
-        with _told_if_unwritable(self._folder):
+        with told_if_unwritable(self._folder):
             self._append({"kind": "chunk", "chunk": name, "pairs": [list(pair) for pair in pairs]})
         self._chunks[name] = list(results)
 
@@ -215,35 +216,11 @@ class Journal:
             return None
 
 
-def _refuse_odd_files(folder: Path) -> None:
-    """Refuse a journal with a link, pipe or device in it: a journal can come from somebody else.
-
-    Raises:
-        UserError: Something in the folder is neither a folder nor a plain file with one name.
-    """
-    with _told_if_unwritable(folder):
-        odd = odd_file(folder)
-    if odd is not None:
-        raise UserError(
-            f"expected plain files and folders in the journal {folder}, found {odd.name}, which is a link or a device: "
-            "name another folder"
-        )
-
-
-def _lock(lines: FileIO, folder: Path) -> None:
-    try:
-        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OptionError(
-            f"another scan is writing the journal {folder}: wait for it or name another folder"
-        ) from error
-
-
 def _open_header(folder: Path, key: Mapping[str, object], *, resume: bool) -> bool:
     """Write the header of a new journal, or compare that of an old one; whether it is new."""
     path = folder / "header.json"
     if not path.exists():
-        with _told_if_unwritable(folder):
+        with told_if_unwritable(folder):
             replace_file(path, json.dumps(key, indent=1).encode() + b"\n")
         return True
     if not resume:
@@ -298,15 +275,3 @@ def _unseal(line: bytes) -> dict[str, Any] | None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-@contextlib.contextmanager
-def _told_if_unwritable(folder: Path) -> Iterator[None]:
-    """Tell of a full disk or a folder without access as something that the user can mend."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write the journal in {folder} ({error.strerror}): make room or check the folder, then repeat the "
-            "command with --resume"
-        ) from error

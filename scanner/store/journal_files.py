@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from backscan.scanner.errors import OptionError, UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,3 +108,44 @@ def read_pattern(data: bytes) -> NDArray[np.float32]:
 def _product(shape: tuple[int, ...]) -> int:
     """Numbers that a shape holds; exact, where numpy's own product would wrap around."""
     return int(np.prod(np.array(shape, object)))
+
+
+def refuse_odd_files(folder: Path) -> None:
+    """Refuse a journal with a link, pipe or device in it: a journal can come from somebody else.
+
+    Raises:
+        UserError: Something in the folder is neither a folder nor a plain file with one name.
+    """
+    with told_if_unwritable(folder):
+        odd = odd_file(folder)
+    if odd is not None:
+        raise UserError(
+            f"expected plain files and folders in the journal {folder}, found {odd.name}, which is a link or a device: "
+            "name another folder"
+        )
+
+
+def lock(lines: FileIO, folder: Path) -> None:
+    """Keep other scans from a journal as long as its lines are open.
+
+    Raises:
+        OptionError: Another scan is writing it.
+    """
+    try:
+        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OptionError(
+            f"another scan is writing the journal {folder}: wait for it or name another folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def told_if_unwritable(folder: Path) -> Iterator[None]:
+    """Tell of a full disk or a folder without access as something that the user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write the journal in {folder} ({error.strerror}): make room or check the folder, then repeat the "
+            "command with --resume"
+        ) from error

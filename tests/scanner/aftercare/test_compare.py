@@ -233,8 +233,8 @@ def test_mistakes_end_before_any_scan(
 
 def test_models_are_scanned_and_their_reports_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = iter([scan(1), scan(2, times={PAIR: 0.3})])
-    monkeypatch.setattr("backscan.scanner.cli.several_models.scan_one", lambda *_: next(made))
-    monkeypatch.setattr("backscan.scanner.cli.several_models.clean_set", lambda *_, **__: None)
+    monkeypatch.setattr("backscan.scanner.fleet.one_model.scan_one", lambda *_: next(made))
+    monkeypatch.setattr("backscan.scanner.fleet.one_model.images_of", lambda *_, **__: None)
     models = [tmp_path / name for name in ("a.onnx", "b.onnx")]
     for model in models:
         model.write_bytes(b"")

@@ -27,6 +27,7 @@ from backscan.scanner.cli.console import Settings
 from backscan.scanner.cli.demo import Demonstration
 from backscan.scanner.config import OPTIONS
 from backscan.scanner.errors import NoVerdictError, UserError
+from backscan.scanner.fleet import one_model
 from backscan.scanner.pipeline import conclusion, targets
 from backscan.scanner.pipeline import scan as pipeline
 from backscan.scanner.pipeline.ends import Interrupted
@@ -162,7 +163,7 @@ def test_2_a_command_line_that_cannot_be_read(run, arguments):
 
 
 def test_mistakes_in_where_to_write_are_told_before_the_work(run, monkeypatch):
-    monkeypatch.setattr(several_models, "scan_one", lambda *_: pytest.fail("a scan began"))
+    monkeypatch.setattr(one_model, "scan_one", lambda *_: pytest.fail("a scan began"))
     for arguments in (["--report", "x.pdf"], ["--report", "missing/x.json"], ["--format", "yaml"]):
         assert check(run, "attacked.onnx", *arguments).exit_code == 2
 
@@ -404,14 +405,14 @@ def test_an_option_that_one_of_several_models_has_not_leaves_that_one_without_a_
 
 
 def test_a_failure_loses_no_finished_scan(run, monkeypatch):
-    scan_one = several_models.scan_one
+    scan_one = one_model.scan_one
 
     def fail_on_the_second(path: Path, *arguments: Any) -> ScanResult:
         if path.name == "attacked.onnx":
             raise UserError("expected more, found less: add it")
         return scan_one(path, *arguments)
 
-    monkeypatch.setattr(several_models, "scan_one", fail_on_the_second)
+    monkeypatch.setattr(one_model, "scan_one", fail_on_the_second)
     done = check(run, "ordinary.onnx", "attacked.onnx", "--report", "out.json")
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == "scanner: expected more, found less: add it"
@@ -685,7 +686,6 @@ def test_help_begins_with_the_dozen_that_most_scans_need():
 def test_time_counts_from_the_process_only_where_it_was_started_for_the_command(monkeypatch):
     """A second command in one process, or one of a program, has all of its time."""
     monkeypatch.setattr(Settings, "owns_process", False)
-    assert several_models._began(first=True) is None
+    assert several_models._began() is None
     monkeypatch.setattr(Settings, "owns_process", True)
-    assert several_models._began(first=True) == pytest.approx(process_began(), abs=1.0)
-    assert several_models._began(first=False) is None
+    assert several_models._began() == pytest.approx(process_began(), abs=1.0)

@@ -9,7 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from backscan.scanner.cli import app, several_models
+from backscan.scanner.cli import app
+from backscan.scanner.fleet import one_model
 from backscan.scanner.reports import render
 from backscan.scanner.results import ScanResult
 from tests.scanner.reports.examples import detected, inconclusive, no_verdict, not_detected
@@ -29,7 +30,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
         return replace(result, model=replace(result.model, name=path.name))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(several_models, "scan_one", scan)
+    monkeypatch.setattr(one_model, "scan_one", scan)
     return lambda *arguments: CliRunner().invoke(app.app, [str(each) for each in arguments])
 
 

@@ -45,6 +45,9 @@ PAGES = {
     "detected_43": lambda: render(detected(43), "html"),
     "hostile": lambda: render(hostile(), "html"),
     "several": lambda: render([not_detected(), with_findings(), no_verdict()], "html"),
+    "fleet": lambda: render(
+        [not_detected(), hostile(), inconclusive(), no_verdict(), detected()], "fleet", page="several.html"
+    ),
 }
 
 
@@ -116,7 +119,7 @@ def test_a_page_stands_alone(browser: webdriver.Chrome, pages: dict[str, Path], 
             screenshot(browser, f"{name}-{width}-{'dark' if dark else 'light'}", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["detected", "several"])
+@pytest.mark.parametrize("name", ["detected", "several", "fleet"])
 def test_a_page_is_accessible(browser: webdriver.Chrome, pages: dict[str, Path], name: str) -> None:
     """axe-core's rules: contrast, names, roles, headings, landmarks, keyboard."""
     show(browser, pages[name])
@@ -170,10 +173,44 @@ def test_the_table_answers_to_the_keyboard(browser: webdriver.Chrome, pages: dic
     assert browser.find_element(By.CSS_SELECTOR, "td.pinned").get_attribute("data-pair") == "1-2"
 
 
-@pytest.mark.parametrize("name", ["detected", "all_to_one", "not_detected", "inconclusive", *REAL])
+@pytest.mark.parametrize("name", ["detected", "all_to_one", "not_detected", "inconclusive", "fleet", *REAL])
 def test_nothing_is_cut_on_a_phone(browser: webdriver.Chrome, pages: dict[str, Path], name: str) -> None:
     show(browser, pages[name], width=TELEPHONE)
     assert cut(browser) == []
+
+
+def verdicts(browser: webdriver.Chrome) -> list[str]:
+    """Verdicts of the rows that are shown, in their order."""
+    rows = browser.find_elements(By.CSS_SELECTOR, "#models tbody tr")
+    return [row.get_attribute("data-verdict") or "" for row in rows if row.is_displayed()]
+
+
+WORST_FIRST = ["backdoor_detected", "backdoor_detected", "no_verdict", "inconclusive", "not_detected"]
+
+
+def test_models_are_sorted_by_a_heading(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:
+    show(browser, pages["fleet"])
+    assert verdicts(browser) == WORST_FIRST
+    head = browser.find_element(By.CSS_SELECTOR, "th[data-order='verdict']")
+    head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    assert verdicts(browser) == WORST_FIRST[::-1]
+    assert head.get_attribute("aria-sort") == "descending"
+    browser.find_element(By.CSS_SELECTOR, "th[data-order='p'] button").click()
+    assert head.get_attribute("aria-sort") is None
+    shown = browser.find_elements(By.CSS_SELECTOR, "#models tbody tr")
+    given = [row.get_attribute("data-p") or "" for row in shown]
+    numbers = [float(each) for each in given if each]
+    assert numbers == sorted(numbers)
+    assert given[-1] == "", "what has no p stands last"
+
+
+def test_models_are_filtered_by_verdict_and_words(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:
+    show(browser, pages["fleet"], width=390)
+    browser.find_element(By.CSS_SELECTOR, "input[value='backdoor_detected']").click()
+    assert verdicts(browser) == WORST_FIRST[2:]
+    assert browser.find_element(By.ID, "shown").text == "3 of 5 shown"
+    browser.find_element(By.ID, "words").send_keys("NO backdoor")
+    assert verdicts(browser) == ["not_detected"]
 
 
 def test_the_most_extreme_pair_is_in_sight(browser: webdriver.Chrome, pages: dict[str, Path]) -> None:

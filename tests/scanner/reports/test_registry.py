@@ -11,7 +11,7 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.reports import RENDERERS, format_of, render
 from tests.scanner.reports.examples import ALL, detected, not_detected
 
-HEAVY = {"html": ("matplotlib", "jinja2"), "bom": ("cyclonedx",)}
+HEAVY = {"html": ("matplotlib", "jinja2"), "fleet": ("jinja2",), "bom": ("cyclonedx",)}
 
 
 @pytest.mark.parametrize("format_", RENDERERS)

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from backscan.scanner.cli.model_paths import expand
 from backscan.scanner.errors import UserError
+from backscan.scanner.fleet.model_paths import expand
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Several models: which, scanned where, with what becomes of one that fails."""
