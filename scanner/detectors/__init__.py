@@ -18,6 +18,7 @@ from backscan.scanner.detectors import (
     neural_cleanse,
     pairwise,
     reach,
+    scattered,
     tabor,
     transferability,
     window,
@@ -100,7 +101,11 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
 
 
 RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
-    {"window": RateDetector(window.search, window.infer), "reach": RateDetector(reach.search, reach.infer)},
+    {
+        "window": RateDetector(window.search, window.infer),
+        "reach": RateDetector(reach.search, reach.infer),
+        "scattered": RateDetector(scattered.search, scattered.infer, passes=scattered.passes),
+    },
     table="RATE_DETECTORS",
     made=_decides_by_rates,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.search.effort import MASKED
+from backscan.scanner.search.effort import MASKED, Passes
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
@@ -47,6 +47,8 @@ class RateDetector:
     """(results, options, number of classes) -> conclusions by target and by pair."""
     needs_images: bool = True
     """Whether it searches on clean images."""
+    passes: Callable[[int, int], Passes] | None = None
+    """(height, width) -> what passes for a target, to estimate the time; None is as for a window."""
 
 
 def in_order(config: ScanConfig, num_classes: int) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from backscan.scanner.inference.content import words_of
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
     LIMITS_OF_TRANSFERABILITY,
@@ -308,7 +309,7 @@ def _by_p_value(inferences: Sequence[Inference], *, published: bool) -> list[Inf
 
 
 _TOLD = {
-    TARGET_RATE: "one content of a small window sends many images of the other classes to it",
+    TARGET_RATE: "{content} sends many images of the other classes to it",
     "commonality-target": "patterns that lead all images to it are hardly larger than what single images need",
     "target-contrast": "small patterns lead to it, and none as small away from it",
     "target-wise": "small patterns lead to it",
@@ -319,16 +320,17 @@ _TOLD = {
 def _finding(inference: Inference) -> str:
     """What is abnormal, as a clause."""
     if inference.statistic == OF_TARGETS_TOGETHER:
-        return f"class {inference.target} stands out as a target: {_TOLD[str(inference.carried_by)]}"
+        told = _TOLD[str(inference.carried_by)].format(content=words_of(inference.detector).found)
+        return f"class {inference.target} stands out as a target: {told}"
     if inference.statistic == TARGET_REACH:
         return f"class {inference.target} is reached abnormally far beyond all other targets"
     if inference.statistic == TARGET_RATE:
         return (
-            f"one content of a small window sends abnormally many images of the other classes to class "
+            f"{words_of(inference.detector).found} sends abnormally many images of the other classes to class "
             f"{inference.target}, most of class {inference.source}"
         )
     if inference.is_of_rates:
-        return f"one content of a small window sends abnormally many images from {_pair_name(inference)}"
+        return f"{words_of(inference.detector).found} sends abnormally many images from {_pair_name(inference)}"
     if inference.statistic == TRANSFERABILITY:
         return (
             f"the patterns that move single images from {_pair_name(inference)} move the others too, at sizes far "
@@ -360,8 +362,9 @@ def _extreme(inference: Inference) -> str:
     if inference.statistic == TARGET_REACH:
         return f"of all targets the one that is reached farthest, class {inference.target}"
     if inference.statistic == TARGET_RATE:
-        return f"target of a window, class {inference.target}"
-    return f"pair{' of a window' if inference.is_of_rates else ''}, {_pair_name(inference)}"
+        return f"target {words_of(inference.detector).about}, class {inference.target}"
+    about = f" {words_of(inference.detector).about}" if inference.is_of_rates else ""
+    return f"pair{about}, {_pair_name(inference)}"
 
 
 def _pair_name(inference: Inference) -> str:
