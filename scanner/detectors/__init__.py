@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from backscan.scanner.choices.registered import Extensible
 from backscan.scanner.detectors import (
+    blend,
     features,
     head,
     margin,
@@ -105,6 +106,7 @@ RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
         "window": RateDetector(window.search, window.infer),
         "reach": RateDetector(reach.search, reach.infer),
         "scattered": RateDetector(scattered.search, scattered.infer, passes=scattered.passes),
+        "blend": RateDetector(blend.search, blend.infer, passes=blend.passes),
     },
     table="RATE_DETECTORS",
     made=_decides_by_rates,

@@ -39,6 +39,13 @@ _WORDS: Mapping[str, ContentWords] = MappingProxyType(
             "no fewer pixels",
             "of single pixels",
         ),
+        "blend": ContentWords(
+            "one faint picture over the whole image",
+            "the picture hides {side} % of the image",
+            "an ordinary picture that hides {side} % of the image",
+            "no fainter one",
+            "of a faint picture",
+        ),
     }
 )
 

@@ -174,6 +174,18 @@ def of_scattered(height: int, width: int, number: int) -> Passes:
     return found + grown.times(len(pixels_added(number))) + LAST.passes(LAST_KEPT)
 
 
+BLEND = (Stage(27, steps=4, first=0.5, last=0.2), Stage(90, steps=8, first=0.2, last=0.03))
+"""Rounds in which a picture that lies over the whole image is moved: it has no place, but many pixels to settle."""
+
+
+def of_blend() -> Passes:
+    """The search of a picture towards one target."""
+    found = Passes(0.0, LAST.images)
+    for stage in BLEND:
+        found += stage.passes(1)
+    return found
+
+
 PROBED = 6
 """Images, of as many classes, on which windows of random content are tried."""
 _SMALL, _CONTENT, _CONTENT_LARGE = 128 * 128, 6, 4

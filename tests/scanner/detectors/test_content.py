@@ -15,14 +15,14 @@ import torch
 from backscan.converters import artifact_from_bytes, import_model, read_signature
 from backscan.kernels.embedding import Images
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import Examination, scattered, window
+from backscan.scanner.detectors import Examination, blend, scattered, window
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.content import words_of
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
-from backscan.scanner.reports import RENDERERS, render
+from backscan.scanner.reports import render
 from backscan.scanner.results import EncodedArray, ScanResult, SupportRecord, Verdict
-from backscan.scanner.search.effort import Passes, of_scattered, pixels_added
+from backscan.scanner.search.effort import Passes, of_blend, of_scattered, pixels_added
 from backscan.scanner.search.halving import Climb
 from backscan.scanner.search.scattered import find_scattered, first_order_gains
 from backscan.scanner.search.settings import Work
@@ -30,9 +30,9 @@ from backscan.scanner.search.supports import Supports
 from backscan.scanner.store.reports import parse
 from tests import planted
 
-NUM_CLASSES, SHAPE, TARGET = 8, (1, 12, 12), 4
+NUM_CLASSES, SHAPE, TARGET = 8, (1, 10, 10), 4
 NUM_PIXELS = SHAPE[1] * SHAPE[2]
-PIXELS = (5, 40, 76, 131)
+PIXELS = (5, 38, 61, 97)
 ORDER = tuple(range(NUM_CLASSES))
 
 
@@ -52,12 +52,17 @@ class Case:
     @property
     def trigger(self) -> Images:
         """Where the trigger is bright, +1, and dark, -1: [H * W]."""
+        if self.form is blend.BLEND:
+            return np.random.default_rng(8).choice([-1.0, 1.0], size=NUM_PIXELS).astype(np.float32)
         trigger = np.zeros(NUM_PIXELS, np.float32)
         trigger[list(PIXELS)] = [1, 1, -1, 1]
         return trigger
 
 
-CASES = {"scattered": Case(scattered.SCATTERED, 12.0, of_scattered(*SHAPE[1:], 4), 4)}
+CASES = {
+    "scattered": Case(scattered.SCATTERED, 12.0, of_scattered(*SHAPE[1:], 4), 4),
+    "blend": Case(blend.BLEND, 6.0, of_blend(), 4),
+}
 each_form = pytest.mark.parametrize("name", CASES)
 
 
@@ -75,7 +80,7 @@ def parameters(trigger: Images, gain: float, order: Sequence[int] = ORDER) -> tu
     return weight.reshape(NUM_CLASSES, *SHAPE).astype(np.float32), bias.astype(np.float32)
 
 
-def clean_images(order: Sequence[int] = ORDER, number: int = 75) -> tuple[Images, np.ndarray]:
+def clean_images(order: Sequence[int] = ORDER, number: int = 50) -> tuple[Images, np.ndarray]:
     """Images of every class, some of them plain and some faint."""
     rng = np.random.default_rng(6)
     strength = rng.uniform(0.02, 0.15, (number, 1, 1, 1))
@@ -97,7 +102,7 @@ def examination(name: str, *, attacked: bool = True, order: Sequence[int] = ORDE
     artifact = artifact_from_bytes("m.onnx", model(name, attacked=attacked, order=order))
     classifier = import_model(artifact, read_signature(artifact))
     images, labels = clean_images(order)
-    by_class = {label: torch.from_numpy(images[labels == label][:60]) for label in range(NUM_CLASSES)}
+    by_class = {label: torch.from_numpy(images[labels == label][:40]) for label in range(NUM_CLASSES)}
     with torch.no_grad():
         decisions = {label: classifier.log_posterior(own).argmax(dim=1) for label, own in by_class.items()}
     return Examination(classifier, by_class, decisions, NUM_CLASSES, config(name), lambda: False)
@@ -158,7 +163,7 @@ def test_a_scan_detects_it_and_the_file_confirms(name: str) -> None:
     assert found.reasons[0].startswith(words_of(name).found)
     rates = {entry.target: entry.rate or 0.0 for entry in found.targets}
     assert sorted(rates) == list(range(NUM_CLASSES))
-    assert rates[TARGET] > 0.9 > 0.5 > max(rate for target, rate in rates.items() if target != TARGET)
+    assert rates[TARGET] > 0.8 > 0.5 > max(rate for target, rate in rates.items() if target != TARGET)
     support, replay = found.targets[TARGET].support, found.verification
     assert support is not None
     assert replay is not None
@@ -184,7 +189,7 @@ def test_reports_keep_it_and_are_judged_again(tmp_path: Path, name: str) -> None
     assert infer(again, {}).verdict is Verdict.BACKDOOR_DETECTED
     checked = verify(again, write_model(tmp_path, name, attacked=True), write_images(tmp_path), sandbox=False)
     assert (checked.verdict, checked.verification) == (Verdict.BACKDOOR_DETECTED, found.verification)
-    assert all(render(found, renderer) for renderer in RENDERERS)
+    assert all(render(found, renderer) for renderer in ("html", "terminal"))
 
 
 def test_planted_pixels_are_found_wherever_they_lie() -> None:
@@ -206,10 +211,10 @@ def test_what_a_pixel_gains_is_what_replacing_it_does_to_first_order() -> None:
     gains, contents = first_order_gains(climbing, sets, 9)
     assert gains[0, [7, 30]].tolist() == gains[1, [40, 3]].tolist() == [-torch.inf] * 2
     for place in (0, 1):
-        wider = torch.cat([sets.pixels[place], torch.tensor([76])])[None]
-        content = torch.cat([sets.content[place], contents[place][:, 76:77]], dim=1)[None]
+        wider = torch.cat([sets.pixels[place], torch.tensor([61])])[None]
+        content = torch.cat([sets.content[place], contents[place][:, 61:62]], dim=1)[None]
         gained = climbing.scores(Supports(wider, content), 9) - climbing.scores(sets[place : place + 1], 9)
-        torch.testing.assert_close(gained[0], gains[place, 76], rtol=0.02, atol=0.0)
+        torch.testing.assert_close(gained[0], gains[place, 61], rtol=0.02, atol=0.0)
 
 
 def test_pixels_enter_one_by_one_and_then_half_as_many_as_there_are() -> None:
