@@ -22,6 +22,7 @@ from backscan.scanner.detectors import (
     scattered,
     tabor,
     transferability,
+    umd,
     window,
 )
 from backscan.scanner.detectors.base import Examination, Searched
@@ -94,6 +95,9 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
         ),
         "neural-cleanse": TargetDetector(neural_cleanse.search, neural_cleanse.infer),
         "tabor": TargetDetector(tabor.search, tabor.infer),
+        "umd": TargetDetector(
+            umd.search, umd.infer, images_passed=umd.images_passed, chosen_patterns=umd.with_patterns
+        ),
     },
     table="TARGET_DETECTORS",
     made=_searches_targets,

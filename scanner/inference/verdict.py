@@ -10,6 +10,7 @@ from backscan.scanner.inference.content import words_of
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
     LIMITS_OF_TRANSFERABILITY,
+    MUTUAL_TRANSFER,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
     TARGET_REACH,
@@ -237,12 +238,19 @@ def _is_significant(
 
 def _hints(inferences: Sequence[Inference]) -> tuple[str, ...]:
     """What detectors that only inform call abnormal, as a sentence each: no verdict, yet a reason to look."""
-    return tuple(
+    informing = [entry for entry in inferences if entry.detected and not entry.decides]
+    indices = (
         f"detector {entry.detector} calls class {entry.target} abnormal as a target "
         f"(anomaly index {entry.anomaly_index:.2g}); it only informs"
-        for entry in inferences
-        if entry.detected and not entry.decides and entry.anomaly_index is not None
+        for entry in informing
+        if entry.anomaly_index is not None
     )
+    cores = (
+        f"detector {entry.detector} finds {entry.remarks[0]}; it only informs"
+        for entry in informing
+        if entry.statistic == MUTUAL_TRANSFER
+    )
+    return (*indices, *cores)
 
 
 def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:

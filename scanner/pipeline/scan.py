@@ -278,7 +278,8 @@ def judge_under(
     refuse_absent(run.config, settled.facts.num_classes)  # before it is timed
     costs = estimate_search(run, settled, cutting, images, searches=searches)
     pairs = PairSearch(run, settled, cutting, images.search(), journal, name, costs).search()
-    searched = replace(pairs, targets=search_targets(run, settled, pairs.detectors, images.search(), costs.shares))
+    targets = search_targets(run, settled, pairs.detectors, images.search(), costs.shares, pairs.pairs)
+    searched = replace(pairs, targets=targets)
     with run.record.phase("inference"):
         searched, conclusions = infer_from(searched, run.config)
     file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256, run.config.space)

@@ -9,7 +9,11 @@ from backscan.scanner.reports.summary import detector_name
 from backscan.scanner.reports.words import calibrated_text, class_name, number, p_text, pair_name, percent
 from backscan.scanner.results import Inference, ScanResult, TargetResult
 
-_VALUE_NAMES = {"margin": "Largest margin", "weights-and-noise": "Mean weight in the last layer"}
+_VALUE_NAMES = {
+    "margin": "Largest margin",
+    "weights-and-noise": "Mean weight in the last layer",
+    "mutual-transfer": "",
+}
 """What statistics of targets compare, in words; all others compare masks."""
 
 

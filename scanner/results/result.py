@@ -36,6 +36,7 @@ _ONLY_WHERE_KNOWN = (
     ("targets", "support"),
     ("targets", "score_on_noise"),
     ("targets", "nearness"),
+    ("targets", "across"),
     ("patterns", "mask"),
     ("patterns", "picture"),
     ("pairs", "transfer"),
