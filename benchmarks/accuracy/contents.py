@@ -9,9 +9,10 @@ ten seconds a network and detector.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,19 +36,18 @@ from benchmarks.victims.presets import POPULATIONS
 from benchmarks.victims.victims import CACHE, Victim, find
 
 SIGNIFICANCE = 0.05
-KINDS = (
-    "one pixel, one-way",
-    "one pixel, all-to-one",
-    "scattered pixels, one-way",
-    "scattered pixels, all-to-one",
-    "patch 2, one-way",
-    "patch 2, all-to-one",
-    "blended",
-    "chessboard, all-to-one",
-    "chessboard, two targets",
-    "chessboard, two-way",
-    "chessboard, all-to-all",
+_PIXELS = tuple(
+    f"{kind}, {way}" for kind in ("one pixel", "scattered pixels", "patch 2") for way in ("one-way", "all-to-one")
 )
+KINDS: Mapping[str, Sequence[str]] = MappingProxyType(
+    {
+        "window": _PIXELS,
+        "scattered": _PIXELS,
+        "blend": ("blended", "chessboard, all-to-one"),
+        umd.NAME: tuple(f"chessboard, {way}" for way in ("all-to-one", "two targets", "two-way", "all-to-all")),
+    }
+)
+"""What each detector is asked about beside unattacked networks."""
 _EACH = 3
 _HELD_OUT = 5  # a fifth of the images of a class
 _MOST_IMAGES = 100
@@ -136,24 +136,24 @@ def _by_umd(given: Examination) -> Inference:
     return umd.infer(list(umd.search(replace(given, patterns=patterns))), given.config, given.num_classes)
 
 
-def chosen(cache: Path, rows: Path) -> Iterator[tuple[str, str, Victim]]:
-    """Kind, name and network: unattacked ones first."""
+def chosen(detector: str, cache: Path, rows: Path, unattacked: int) -> Iterator[tuple[str, str, Victim]]:
+    """Kind, name and network: attacked ones, then so many unattacked ones of each structure."""
     family = Family.read("numerals", rows, reporting=False)
     groups = POPULATIONS["numerals"].groups
-    unattacked = [name for name, group in groups.items() if group.attack is None and not name.startswith("hard")]
-    for name in (*unattacked, *KINDS):
-        for each in family.counting(name)[:_EACH]:
+    usual = [name for name, group in groups.items() if group.attack is None and not name.startswith("hard")]
+    for name in (*KINDS[detector], *usual):
+        for each in family.counting(name)[: unattacked if name in usual else _EACH]:
             victim = find(plan_of(each.victim), cache=cache)
             if victim is not None:
                 yield name if groups[name].attack else "", f"{name} {each.victim.seed}", victim
 
 
-def outcomes(detectors: Sequence[str], cache: Path, rows: Path, kept: Path) -> list[Outcome]:
+def outcomes(detectors: Sequence[str], cache: Path, rows: Path, kept: Path, *, unattacked: int) -> list[Outcome]:
     """What the detectors said of all networks, each asked once and kept."""
     found = [_read(fields) for fields in command.read_lines(kept)]
     known = {(each.detector, each.network) for each in found}
     for detector in detectors:
-        for kind, network, victim in chosen(cache, rows):
+        for kind, network, victim in chosen(detector, cache, rows, unattacked):
             if (detector, network) in known:
                 continue
             said, side, rates = said_by(detector, victim)
@@ -172,7 +172,7 @@ def _read(fields: dict[str, Any]) -> Outcome:
 def table(found: Sequence[Outcome], detectors: Sequence[str]) -> Table:
     """Kinds by detectors."""
     rows = []
-    for kind in ("", *KINDS):
+    for kind in dict.fromkeys(("", *(kind for detector in detectors for kind in KINDS[detector]))):
         own = [each for each in found if each.kind == kind]
         if not own:
             continue
@@ -180,7 +180,8 @@ def table(found: Sequence[Outcome], detectors: Sequence[str]) -> Table:
         for detector in detectors:
             said = [each for each in own if each.detector == detector]
             alarms, right = sum(each.alarms for each in said), sum(each.alarms and each.right for each in said)
-            cells.append(share(alarms, len(said)) if not kind else f"{right} ({alarms}) of {len(said)}")
+            told = share(alarms, len(said)) if not kind else f"{right} ({alarms}) of {len(said)}"
+            cells.append(told if said else "")
         rows.append((kind or "unattacked", *cells))
     return Table(
         "Detectors by name",
@@ -198,10 +199,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps the networks")
     parser.add_argument("--kept", type=Path, default=Path("contents.jsonl"), help="file that keeps what was found")
     parser.add_argument("--detectors", nargs="+", default=["scattered", "blend", "umd"], help="what is asked")
+    parser.add_argument("--unattacked", type=int, default=_EACH, help="unattacked networks of each structure")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = outcomes(arguments.detectors, arguments.cache, arguments.rows, arguments.kept)
-    said = f"python -m benchmarks.accuracy.contents --detectors {' '.join(arguments.detectors)}"
+    places = arguments.cache, arguments.rows, arguments.kept
+    found = outcomes(arguments.detectors, *places, unattacked=arguments.unattacked)
+    asked = f"--detectors {' '.join(arguments.detectors)} --unattacked {arguments.unattacked}"
+    said = f"python -m benchmarks.accuracy.contents {asked}"
     made = table(found, arguments.detectors)
     heading = f"Made by `{said}` at commit {commit()}. Counts with 95 % intervals (Wilson)."
     text = page("Detectors by name", heading, made.markdown())

@@ -1,12 +1,14 @@
 """Neural Cleanse (Wang et al. 2019) as XMK section 5.2.2 uses it: the smallest mask for each target, equations (8) (9).
 
 It pools the images of all other classes and compares K masks, so it sees attacks from all classes and gives no
-source. It gives an index and no p-value, and only informs.
+source. It gives an index, and a p-value by the test of targets on the logarithms of the masks' sizes; it only informs.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,8 +39,9 @@ def search(examination: Examination) -> Iterator[TargetResult]:
 
 
 def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:
-    """Which target's mask is abnormally small, by the median absolute deviation."""
-    return infer_from_masks(targets, config, num_classes, name=NAME)
+    """Which target's mask is abnormally small, by the median absolute deviation, and how likely that is by chance."""
+    found = infer_from_masks(targets, config, num_classes, name=NAME)
+    return replace(found, **p_values(targets, num_classes, config.seed))
 
 
 def mask_share(masked: Masked, norm: str) -> Tensor:
@@ -83,6 +86,34 @@ def infer_from_masks(targets: Sequence[TargetResult], config: ScanConfig, num_cl
         anomaly_index=index,
         remarks=tuple(_remarks(unreached, enough)),
     )
+
+
+def p_values(targets: Sequence[TargetResult], num_classes: int, seed: int) -> dict[str, float | int]:
+    """How likely one mask, or a few together, are so small by chance: published and calibrated; empty if masks are few.
+
+    The negative logarithms of sizes are taken for a normal sample (Grubbs' test, and the largest together).
+
+    Args:
+        targets: Results of the search; masks that did not reach the goal rate are left out.
+        num_classes: Classes K of the model.
+        seed: Seed of the simulation.
+    """
+    from backscan.kernels import order_p_value
+    from backscan.scanner.inference.target_test import NUM_DRAWS, target_test
+
+    values = np.full(num_classes, np.nan)
+    for entry in targets:
+        if entry.value is not None and entry.value > 0.0:
+            values[entry.target] = -np.log(entry.value)
+    test = target_test(values, seed=seed)
+    if test.p_value is None:
+        return {}
+    published = order_p_value(float(test.tails[test.order[0]]), len(test.order))
+    return {
+        "p_value": max(published, sys.float_info.min),
+        "calibrated_p_value": test.p_value,
+        "bootstrap_draws": NUM_DRAWS,
+    }
 
 
 def _remarks(unreached: int, enough: bool) -> Iterator[str]:
