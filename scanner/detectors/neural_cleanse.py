@@ -40,8 +40,12 @@ def search(examination: Examination) -> Iterator[TargetResult]:
 
 def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:
     """Which target's mask is abnormally small, by the median absolute deviation, and how likely that is by chance."""
+    from backscan.scanner.inference.target_test import NUM_DRAWS
+
     found = infer_from_masks(targets, config, num_classes, name=NAME)
-    return replace(found, **p_values(targets, num_classes, config.seed))
+    p_value, calibrated = p_values(targets, num_classes, config.seed)
+    draws = 0 if calibrated is None else NUM_DRAWS
+    return replace(found, p_value=p_value, calibrated_p_value=calibrated, bootstrap_draws=draws)
 
 
 def mask_share(masked: Masked, norm: str) -> Tensor:
@@ -88,8 +92,8 @@ def infer_from_masks(targets: Sequence[TargetResult], config: ScanConfig, num_cl
     )
 
 
-def p_values(targets: Sequence[TargetResult], num_classes: int, seed: int) -> dict[str, float | int]:
-    """How likely one mask, or a few together, are so small by chance: published and calibrated; empty if masks are few.
+def p_values(targets: Sequence[TargetResult], num_classes: int, seed: int) -> tuple[float | None, float | None]:
+    """How likely one mask, or a few together, are so small by chance: published and calibrated; None if masks are few.
 
     The negative logarithms of sizes are taken for a normal sample (Grubbs' test, and the largest together).
 
@@ -99,7 +103,7 @@ def p_values(targets: Sequence[TargetResult], num_classes: int, seed: int) -> di
         seed: Seed of the simulation.
     """
     from backscan.kernels import order_p_value
-    from backscan.scanner.inference.target_test import NUM_DRAWS, target_test
+    from backscan.scanner.inference.target_test import target_test
 
     values = np.full(num_classes, np.nan)
     for entry in targets:
@@ -107,13 +111,9 @@ def p_values(targets: Sequence[TargetResult], num_classes: int, seed: int) -> di
             values[entry.target] = -np.log(entry.value)
     test = target_test(values, seed=seed)
     if test.p_value is None:
-        return {}
+        return None, None
     published = order_p_value(float(test.tails[test.order[0]]), len(test.order))
-    return {
-        "p_value": max(published, sys.float_info.min),
-        "calibrated_p_value": test.p_value,
-        "bootstrap_draws": NUM_DRAWS,
-    }
+    return max(published, sys.float_info.min), test.p_value
 
 
 def _remarks(unreached: int, enough: bool) -> Iterator[str]:
