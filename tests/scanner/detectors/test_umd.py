@@ -121,9 +121,9 @@ def test_classes_in_another_order_are_named_in_that_order() -> None:
     for half, place, source, target in np.ndindex(*hits.shape):
         there = EVERY.index((int(order[EVERY[place][0]]), int(order[EVERY[place][1]])))
         moved[half, there, order[source], order[target]] = hits[half, place, source, target]
-    here, there = find_core(EVERY, hits, counts), find_core(EVERY, moved, counts)
-    assert sorted(there.pairs) == sorted((int(order[source]), int(order[target])) for source, target in here.pairs)
-    assert there.p_value == pytest.approx(here.p_value)
+    here, elsewhere = find_core(EVERY, hits, counts), find_core(EVERY, moved, counts)
+    assert sorted(elsewhere.pairs) == sorted((int(order[source]), int(order[target])) for source, target in here.pairs)
+    assert elsewhere.p_value == pytest.approx(here.p_value)
 
 
 def test_cores_that_work_on_half_of_the_images_are_within_the_level() -> None:
