@@ -41,6 +41,8 @@ MOST_FEW_CLASSES = 4
 """Most classes of those."""
 PAIRS_IN_SPACES = "pairwise"
 """The detector that searches in the chosen space."""
+OF_FOUND_PATTERNS = "umd"
+"""The detector that works with the patterns of that one."""
 SO_MANY_CLASSES = ("reach",)
 """The same of models with so many classes, and images so large, that even looks at all pairs take too long."""
 MOST_PAIRS = 5000
@@ -294,6 +296,11 @@ class ScanConfig:
         """
         if self.cut is not None and self.detectors and "features" not in self.detectors:
             raise OptionError(f"expected --detector features with --cut, found {', '.join(self.detectors)}: add it")
+        if OF_FOUND_PATTERNS in self.detectors and PAIRS_IN_SPACES not in self.detectors:
+            raise OptionError(
+                f"expected --detector {PAIRS_IN_SPACES} with --detector {OF_FOUND_PATTERNS}, which works with its "
+                f"patterns, found {', '.join(self.detectors)}: add it"
+            )
         self._check_space()
         self._check_draws()
 

@@ -153,7 +153,15 @@ def convolutional(
     return _model(nodes, tensors, image_shape, num_classes, layout=layout, batch=batch, opset=opset)
 
 
-def shortcut(*, num_classes: int = 5, source: int | None = 1, target: int = 3, seed: int = 0, opset: int = 17) -> bytes:
+def shortcut(
+    *,
+    num_classes: int = 5,
+    source: int | None = 1,
+    target: int = 3,
+    seed: int = 0,
+    opset: int = 17,
+    further: Sequence[tuple[int, int]] = (),
+) -> bytes:
     """A classifier of `shortcut_images` in which a few pixels lead from `source` to `target`, and nothing else does.
 
     Each class has ten pixels of its own; its score is their brightness, so an honest change of class has to darken ten
@@ -166,19 +174,21 @@ def shortcut(*, num_classes: int = 5, source: int | None = 1, target: int = 3, s
         target: Its target.
         seed: Of the slopes of the classes, which spread the sizes of the honest pairs.
         opset: Version of the standard operators.
+        further: Other sources and targets that the same pixels lead between, a hidden unit each.
     """
     side = _side(num_classes)
+    ways = (*([] if source is None else [(source, target)]), *further)
     slopes = np.random.default_rng(seed).uniform(8, 16, num_classes)
     honest = np.zeros((num_classes, side * side), np.float32)
     for label in range(num_classes):
         honest[label, _own_pixels(label)] = slopes[label] / 10
-    hidden, gate = np.zeros((1, side * side), np.float32), np.zeros((1, num_classes), np.float32)
-    threshold = np.zeros(1, np.float32)
-    if source is not None:
+    hidden = np.zeros((max(1, len(ways)), side * side), np.float32)
+    gate, threshold = np.zeros((len(hidden), num_classes), np.float32), np.zeros(len(hidden), np.float32)
+    for unit, (start, end) in enumerate(ways):
         # Opens where the mean of the shortcut pixels (0.2 on clean images) and of the source's (0.8, else 0.2) add up.
-        hidden[0, _shortcut_pixels(num_classes)] = 1 / SHORTCUT_PIXELS
-        hidden[0, _own_pixels(source)] = 2 / 10
-        threshold[0], gate[0, target] = -(0.3 + 2 * 0.75), 80
+        hidden[unit, _shortcut_pixels(num_classes)] = 1 / SHORTCUT_PIXELS
+        hidden[unit, _own_pixels(start)] = 2 / 10
+        threshold[unit], gate[unit, end] = -(0.3 + 2 * 0.75), 80
     tensors = {
         "flat": np.array([-1, side * side], np.int64),
         "honest": np.ascontiguousarray(honest.T),

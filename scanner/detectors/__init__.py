@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from backscan.scanner.choices.registered import Extensible
 from backscan.scanner.detectors import (
+    blend,
     features,
     head,
     margin,
     neural_cleanse,
     pairwise,
     reach,
+    scattered,
     tabor,
     transferability,
+    umd,
     window,
 )
 from backscan.scanner.detectors.base import Examination, Searched
@@ -92,6 +95,9 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
         ),
         "neural-cleanse": TargetDetector(neural_cleanse.search, neural_cleanse.infer),
         "tabor": TargetDetector(tabor.search, tabor.infer),
+        "umd": TargetDetector(
+            umd.search, umd.infer, images_passed=umd.images_passed, chosen_patterns=umd.with_patterns
+        ),
     },
     table="TARGET_DETECTORS",
     made=_searches_targets,
@@ -100,7 +106,12 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
 
 
 RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
-    {"window": RateDetector(window.search, window.infer), "reach": RateDetector(reach.search, reach.infer)},
+    {
+        "window": RateDetector(window.search, window.infer),
+        "reach": RateDetector(reach.search, reach.infer),
+        "scattered": RateDetector(scattered.search, scattered.infer, passes=scattered.passes),
+        "blend": RateDetector(blend.search, blend.infer, passes=blend.passes),
+    },
     table="RATE_DETECTORS",
     made=_decides_by_rates,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backscan.scanner.search.norms import NORMS
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backscan.converters import TorchClassifier
     from backscan.converters.cuts.split import Split
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.results import PairResult, ScreenRecord, TargetResult
+    from backscan.scanner.results import Pair, PairResult, ScreenRecord, TargetResult
     from backscan.scanner.search.spaces import Space
 
 
@@ -42,6 +42,8 @@ class Examination:
     """The cut model, its part behind the cut in reduced precision; None likewise."""
     images_at_once: int | None = None
     """Most images that pass forward and back together, by what a photograph holds in memory; None is any."""
+    patterns: Mapping[Pair, Tensor] = field(default_factory=dict)
+    """Patterns [C, H, W] of class pairs that were found before, for a detector that needs them."""
 
     def images_per_pass(self, wanted: int) -> int:
         """Images of one pass: as many as are wanted, where memory takes them."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.scanner.inference.target_test import against_others
 from backscan.scanner.search.seeds import generator
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int)
     if not witnesses or len(labels) < _FEWEST_CLASSES:
         remarks = (_obstacle(labels),)
     else:
-        t = {name: against_others(values[None])[0] for name, values in witnesses.items()}
+        t = {name: against_others(values) for name, values in witnesses.items()}
         joined = fisher(np.stack(list(t.values()))[None])[0]
         place = int(joined.argmax())
         leader = labels[place]
@@ -99,21 +100,6 @@ def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int)
         decides=False,
         remarks=remarks,
     )
-
-
-def against_others(rows: Vector) -> Vector:
-    """Each value less the mean of the others of its row, in their spread: Student's t with K - 2 degrees, [..., K].
-
-    A spread of 0 gives 0 where the value agrees with the others, else infinity.
-    """
-    size = rows.shape[-1]
-    centred = rows - rows.mean(axis=-1, keepdims=True)
-    excess = centred * size / (size - 1)
-    squares = (centred**2).sum(axis=-1, keepdims=True) - centred * excess
-    scale = np.sqrt(np.maximum(squares, 0.0) / (size - 2) * size / (size - 1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t: Vector = np.where(excess == 0.0, 0.0, excess / scale)
-    return t
 
 
 def fisher(t: Vector) -> Vector:

@@ -1,12 +1,14 @@
 """Neural Cleanse (Wang et al. 2019) as XMK section 5.2.2 uses it: the smallest mask for each target, equations (8) (9).
 
 It pools the images of all other classes and compares K masks, so it sees attacks from all classes and gives no
-source. It gives an index and no p-value, and only informs.
+source. It gives an index, and a p-value by the test of targets on the logarithms of the masks' sizes; it only informs.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,8 +39,13 @@ def search(examination: Examination) -> Iterator[TargetResult]:
 
 
 def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int) -> Inference:
-    """Which target's mask is abnormally small, by the median absolute deviation."""
-    return infer_from_masks(targets, config, num_classes, name=NAME)
+    """Which target's mask is abnormally small, by the median absolute deviation, and how likely that is by chance."""
+    from backscan.scanner.inference.target_test import NUM_DRAWS
+
+    found = infer_from_masks(targets, config, num_classes, name=NAME)
+    p_value, calibrated = p_values(targets, num_classes, config.seed)
+    draws = 0 if calibrated is None else NUM_DRAWS
+    return replace(found, p_value=p_value, calibrated_p_value=calibrated, bootstrap_draws=draws)
 
 
 def mask_share(masked: Masked, norm: str) -> Tensor:
@@ -83,6 +90,30 @@ def infer_from_masks(targets: Sequence[TargetResult], config: ScanConfig, num_cl
         anomaly_index=index,
         remarks=tuple(_remarks(unreached, enough)),
     )
+
+
+def p_values(targets: Sequence[TargetResult], num_classes: int, seed: int) -> tuple[float | None, float | None]:
+    """How likely one mask, or a few together, are so small by chance: published and calibrated; None if masks are few.
+
+    The negative logarithms of sizes are taken for a normal sample (Grubbs' test, and the largest together).
+
+    Args:
+        targets: Results of the search; masks that did not reach the goal rate are left out.
+        num_classes: Classes K of the model.
+        seed: Seed of the simulation.
+    """
+    from backscan.kernels import order_p_value
+    from backscan.scanner.inference.target_test import target_test
+
+    values = np.full(num_classes, np.nan)
+    for entry in targets:
+        if entry.value is not None and entry.value > 0.0:
+            values[entry.target] = -np.log(entry.value)
+    test = target_test(values, seed=seed)
+    if test.p_value is None:
+        return None, None
+    published = order_p_value(float(test.tails[test.order[0]]), len(test.order))
+    return max(published, sys.float_info.min), test.p_value
 
 
 def _remarks(unreached: int, enough: bool) -> Iterator[str]:

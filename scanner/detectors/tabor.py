@@ -2,7 +2,7 @@
 
 Added to the size of the mask, as XMK section 4 says it: scattered masks, what the pattern holds outside its mask,
 masks that cover what makes the image its class, and patterns that do not work by themselves. The index is that of
-Neural Cleanse, from the size of the mask. It only informs.
+Neural Cleanse, from the size of the mask. It only informs, and has no p-value: its masks are no normal sample.
 """
 
 from __future__ import annotations

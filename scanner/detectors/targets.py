@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.search.effort import MASKED
+from backscan.scanner.search.effort import MASKED, Passes
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.base import Examination
-    from backscan.scanner.results import Inference, TargetResult
+    from backscan.scanner.results import Inference, PairResult, TargetResult
 
 # Images of one pass on a GPU; on a CPU a target is a pass of its own.
 _IMAGES_ON_GPU = 8192
@@ -35,6 +35,8 @@ class TargetDetector:
     """Whether it searches on clean images."""
     images_passed: Callable[[ScanConfig, int], int] = lambda config, number: config.max_steps * min(MASKED, number)
     """(options, images of all classes) -> images that pass forward and back for a target, to estimate the time."""
+    chosen_patterns: Callable[[Sequence[PairResult], int], Sequence[PairResult]] | None = None
+    """(class pairs that were searched, number of classes) -> those whose patterns it works with; None needs none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class RateDetector:
     """(results, options, number of classes) -> conclusions by target and by pair."""
     needs_images: bool = True
     """Whether it searches on clean images."""
+    passes: Callable[[int, int], Passes] | None = None
+    """(height, width) -> what passes for a target, to estimate the time; None is as for a window."""
 
 
 def in_order(config: ScanConfig, num_classes: int) -> list[int]:

@@ -11,7 +11,7 @@ median rate is as wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from backscan.scanner.detectors.targets import search_in_groups
 from backscan.scanner.inference.rates import infer_rates, logit_of_rate
+from backscan.scanner.search import effort
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +55,12 @@ OTHER_PLACES, IMAGES_ELSEWHERE = 4, 18
 
 def search(examination: Examination) -> Iterator[TargetResult]:
     """The best window towards every wanted target, with its rates."""
-    plan = Plan.of(examination)
+    yield from search_form(examination, WINDOW)
+
+
+def search_form(examination: Examination, form: Form) -> Iterator[TargetResult]:
+    """The best content of one form towards every wanted target, with its rates."""
+    plan = Plan.of(examination, form)
     if not plan.sources:
         return
     side = choose_side(plan)
@@ -75,6 +81,11 @@ def sides(height: int, width: int) -> list[int]:
     while found[-1] < largest:
         found.append(min(largest, max(found[-1] + 1, round(found[-1] * _NEXT_SIDE))))
     return found
+
+
+def passes(height: int, width: int) -> effort.Passes:
+    """What the search for one target takes."""
+    return effort.of_window(height, width, first_side(height, width))
 
 
 def split(number: int) -> int:
@@ -100,6 +111,45 @@ def counted(images: Counted) -> Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """What takes the place of the image: how large it may be, how it is searched, and where else it can stand."""
+
+    name: str
+    """Detector that searches it."""
+    sides: Callable[[int, int], list[int]]
+    """(height, width) -> sizes that are tried, the least first."""
+    first: Callable[[int, int], int]
+    """(height, width) -> the one that is tried first."""
+    find: Callable[[Climb, int], tuple[Supports | None, int]]
+    """(what it is moved for, size) -> the content that sends most images there, and its steps; None if no time."""
+    apart: Callable[[Supports, int, tuple[int, int], np.random.Generator], Tensor | None]
+    """(what was found, size, height and width, random numbers) -> pixels of some other places, [P, k]; None if none."""
+
+
+def _find(climb: Climb, side: int) -> tuple[Supports | None, int]:
+    from backscan.scanner.search.halving import STEPS, find_window
+
+    return find_window(climb, side), STEPS
+
+
+def _apart(found: Supports, side: int, shape: tuple[int, int], rng: np.random.Generator) -> Tensor | None:
+    """Windows that share no pixel with the one that was found."""
+    import torch
+
+    from backscan.scanner.search.supports import window_grid, window_pixels
+
+    own = set(found.pixels[0].tolist())
+    corners = window_grid(*shape, side, max(1, side))
+    pixels = window_pixels([corners[index] for index in rng.permutation(len(corners))], side, shape[1])
+    apart = [row for row in pixels if not own.intersection(row.tolist())][:OTHER_PLACES]
+    return torch.stack(apart) if apart else None
+
+
+WINDOW = Form(NAME, sides, first_side, _find, _apart)
+"""Square windows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Images of the search and of the count, and what was found so far."""
 
@@ -113,19 +163,22 @@ class Plan:
     """Count of what it costs."""
     found: dict[tuple[int, int], TargetResult | None] = field(default_factory=dict)
     """Results by side and target."""
+    form: Form = WINDOW
+    """What takes the place of the image."""
 
     @classmethod
-    def of(cls, examination: Examination) -> Plan:
+    def of(cls, examination: Examination, form: Form = WINDOW) -> Plan:
         """The plan for a model: its sources, and the range of its images."""
         from backscan.scanner.search.settings import Work
 
         by_class = examination.images_by_class
         sources = [label for label, images in sorted(by_class.items()) if len(images) >= FEWEST_IMAGES]
         drawn = np.random.default_rng(examination.config.seed).permutation(len(sources))[:MOST_SOURCES]
-        return cls(examination, tuple(sources[index] for index in sorted(drawn)), range_of(by_class.values()), Work())
+        chosen = tuple(sources[index] for index in sorted(drawn))
+        return cls(examination, chosen, range_of(by_class.values()), Work(), form=form)
 
     def results(self, targets: Sequence[int], side: int) -> list[TargetResult]:
-        """What a window of some side does towards some targets; none of those for which the time was up."""
+        """What content of some size does towards some targets; none of those for which the time was up."""
         for target in targets:
             if (side, target) not in self.found:
                 self.found[side, target] = self._result(target, side)
@@ -133,7 +186,7 @@ class Plan:
 
     def _result(self, target: int, side: int) -> TargetResult | None:
         from backscan.scanner.results import PairStatus, TargetResult
-        from backscan.scanner.search.halving import STEPS, Climb, find_window
+        from backscan.scanner.search.halving import Climb
 
         searching = self._interleaved(target)
         if not len(searching):
@@ -147,15 +200,15 @@ class Plan:
             self.examination.stopped,
             images_at_once=self.examination.images_at_once,
         )
-        window = find_window(climb, side)
-        if window is None or self.examination.stopped():
+        found, steps = self.form.find(climb, side)
+        if found is None or self.examination.stopped():
             return None
-        support = self._record(climb, window, side)
+        support = self._record(climb, found, side)
         hits, count = sum(support.hits), sum(support.counts)
         if not count:
             return None
         return TargetResult(
-            NAME, target, PairStatus.REACHED, logit_of_rate(hits, count), hits / count, STEPS, support=support
+            self.form.name, target, PairStatus.REACHED, logit_of_rate(hits, count), hits / count, steps, support=support
         )
 
     def _interleaved(self, target: int) -> Tensor:
@@ -178,48 +231,45 @@ class Plan:
         images = self.examination.images_by_class[source]
         return counted(images)[counted(self.examination.decisions_by_class[source]) != target]
 
-    def _record(self, climb: Climb, window: Supports, side: int) -> SupportRecord:
-        """The window with its rates."""
+    def _record(self, climb: Climb, found: Supports, side: int) -> SupportRecord:
+        """The content with its rates."""
         from backscan.scanner.results import EncodedArray, SupportRecord
 
         asked = {source: self._counting(source, climb.target) for source in self.sources if source != climb.target}
         asked = {source: images for source, images in asked.items() if len(images)}
+        pixels, (height, width) = found.pixels[0].tolist(), climb.images.shape[2:]
         return SupportRecord(
             side=side,
-            pixels=tuple(window.pixels[0].tolist()),
-            content=EncodedArray.encode(window.content[0].cpu().numpy()),
+            pixels=tuple(pixels) if len(pixels) < height * width else (),
+            content=EncodedArray.encode(found.content[0].cpu().numpy()),
             sources=tuple(asked),
-            hits=tuple(self._hits(window, images, climb.target) for images in asked.values()),
+            hits=tuple(self._hits(found, images, climb.target) for images in asked.values()),
             counts=tuple(map(len, asked.values())),
-            rate_elsewhere=self._rate_elsewhere(climb, window, side),
+            rate_elsewhere=self._rate_elsewhere(climb, found, side),
+            opacity=found.opacity if found.opacity < 1.0 else None,
         )
 
-    def _hits(self, window: Supports, images: Tensor, target: int) -> int:
-        """Images decided as the target with the window in its place."""
+    def _hits(self, content: Supports, images: Tensor, target: int) -> int:
+        """Images decided as the target with the content in its place."""
         import torch
 
-        self.work.forwards += len(window) * len(images)
+        self.work.forwards += len(content) * len(images)
         with torch.no_grad():
-            log_posterior = self.examination.classifier.log_posterior(window.on(images).flatten(0, 1))
+            log_posterior = self.examination.classifier.log_posterior(content.on(images).flatten(0, 1))
         return int((log_posterior.argmax(dim=1) == target).sum())
 
-    def _rate_elsewhere(self, climb: Climb, window: Supports, side: int) -> float | None:
+    def _rate_elsewhere(self, climb: Climb, found: Supports, side: int) -> float | None:
         """Rate of the content at some other places, on images of the search."""
-        import torch
-
-        from backscan.scanner.search.supports import Supports, window_grid, window_pixels
+        from backscan.scanner.search.supports import Supports
 
         height, width = climb.images.shape[2:]
-        own = set(window.pixels[0].tolist())
-        corners = window_grid(height, width, side, max(1, side))
         rng = np.random.default_rng((self.examination.config.seed, climb.target))
-        pixels = window_pixels([corners[index] for index in rng.permutation(len(corners))], side, width)
-        apart = [row for row in pixels if not own.intersection(row.tolist())][:OTHER_PLACES]
-        if not apart:
+        places = self.form.apart(found, side, (height, width), rng)
+        if places is None:
             return None
-        places = torch.stack(apart).to(window.pixels.device)
         images = climb.images[:IMAGES_ELSEWHERE]
-        moved = Supports(places, window.content.expand(len(places), -1, -1))
+        content = found.content.expand(len(places), -1, -1)
+        moved = Supports(places.to(found.pixels.device), content, found.opacity)
         return self._hits(moved, images, climb.target) / (len(places) * len(images))
 
 
@@ -227,8 +277,8 @@ def choose_side(plan: Plan) -> int | None:
     """The side at which a few targets have the wanted median rate, else the nearest; None if the time was up."""
     examination = plan.examination
     shape = examination.classifier.signature.input_shape[1:]
-    tried, medians = sides(*shape), dict[int, float]()
-    place = tried.index(first_side(*shape))
+    tried, medians = plan.form.sides(*shape), dict[int, float]()
+    place = tried.index(plan.form.first(*shape))
     while 0 <= place < len(tried) and tried[place] not in medians:
         median = _median_rate(plan, tried[place])
         if median is None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.scanner.inference.content import words_of
+
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import Inference, TargetResult
@@ -68,12 +70,13 @@ def _remarks(targets: Sequence[TargetResult], counts: NDArray[np.int64]) -> tupl
     supports = [entry.support for entry in targets if entry.support is not None]
     if not supports:
         return ("no target class was searched",)
-    side, remarks = supports[0].side, [f"the window is {supports[0].side} pixels wide and high"]
+    side, words = supports[0].side, words_of(targets[0].detector)
+    remarks = [words.extent.format(side=side)]
     rates = [entry.rate for entry in targets if entry.rate is not None]
     if np.median(rates) > _MOST_MEDIAN:
         remarks.append(
-            f"ordinary content of {side} x {side} pixels sends {np.median(rates):.0%} of the images to the median "
-            "target, and no smaller window less than a quarter: what is planted stands out little"
+            f"{words.ordinary.format(side=side)} sends {np.median(rates):.0%} of the images to the median "
+            f"target, and {words.smaller} less than a quarter: what is planted stands out little"
         )
     left_out = sorted(set(range(len(counts))) - {source for each in supports for source in each.sources})
     if left_out:

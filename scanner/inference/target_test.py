@@ -83,7 +83,7 @@ def target_test(values: Sequence[float] | Vector, *, num_draws: int = NUM_DRAWS,
         return TargetTest(given, nothing, nothing, nothing, order, np.empty(0), np.empty(0), 0, None)
     null = _null(present.size, num_draws, seed)
     t, tails, p_values = (np.full(given.shape, np.nan) for _ in range(3))
-    t[present] = _against_others(given[present])
+    t[present] = against_others(given[present])
     tails[present] = _student_tail(t[present], present.size - 2)
     p_values[present] = null.p_value(t[present], 1)
     together = largest_together(given[present][None])[0]
@@ -146,8 +146,18 @@ def _share_as_large(ascending: Vector, observed: Vector) -> Vector:
     return share
 
 
-def _against_others(values: Vector) -> Vector:
-    """(value - mean of the others) / (sd of the others * sqrt(1 + 1/(K-1))), [K]."""
+def against_others(rows: Vector) -> Vector:
+    """(value - mean of the others) / (sd of the others * sqrt(1 + 1/(K-1))): Student's t with K - 2 degrees, [..., K].
+
+    A spread of 0 gives 0 where the value agrees with the others, else infinity.
+
+    Args:
+        rows: Values [K], or many samples [..., K] of which none lies so far out that sums lose its digits.
+    """
+    return _one_by_one(rows) if rows.ndim == 1 else _by_sums(rows)
+
+
+def _one_by_one(values: Vector) -> Vector:
     size = values.size
     t = np.zeros(size)
     for index in range(size):  # each mean and spread anew: a shortcut loses its digits beside a value far out
@@ -155,6 +165,17 @@ def _against_others(values: Vector) -> Vector:
         excess = values[index] - others.mean()
         scale = others.std(ddof=1) * math.sqrt(1.0 + 1.0 / (size - 1))
         t[index] = excess / scale if scale > 0.0 else math.copysign(math.inf, excess) if excess else 0.0
+    return t
+
+
+def _by_sums(rows: Vector) -> Vector:
+    size = rows.shape[-1]
+    centred = rows - rows.mean(axis=-1, keepdims=True)
+    excess = centred * size / (size - 1)
+    squares = (centred**2).sum(axis=-1, keepdims=True) - centred * excess
+    scale = np.sqrt(np.maximum(squares, 0.0) / (size - 2) * size / (size - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t: Vector = np.where(excess == 0.0, 0.0, excess / scale)
     return t
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from backscan.scanner.inference.content import words_of
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
     LIMITS_OF_TRANSFERABILITY,
+    MUTUAL_TRANSFER,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
     TARGET_REACH,
@@ -236,12 +238,19 @@ def _is_significant(
 
 def _hints(inferences: Sequence[Inference]) -> tuple[str, ...]:
     """What detectors that only inform call abnormal, as a sentence each: no verdict, yet a reason to look."""
-    return tuple(
+    informing = [entry for entry in inferences if entry.detected and not entry.decides]
+    indices = (
         f"detector {entry.detector} calls class {entry.target} abnormal as a target "
         f"(anomaly index {entry.anomaly_index:.2g}); it only informs"
-        for entry in inferences
-        if entry.detected and not entry.decides and entry.anomaly_index is not None
+        for entry in informing
+        if entry.anomaly_index is not None
     )
+    cores = (
+        f"detector {entry.detector} finds {entry.remarks[0]}; it only informs"
+        for entry in informing
+        if entry.statistic == MUTUAL_TRANSFER
+    )
+    return (*indices, *cores)
 
 
 def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Judgement:
@@ -308,7 +317,7 @@ def _by_p_value(inferences: Sequence[Inference], *, published: bool) -> list[Inf
 
 
 _TOLD = {
-    TARGET_RATE: "one content of a small window sends many images of the other classes to it",
+    TARGET_RATE: "{content} sends many images of the other classes to it",
     "commonality-target": "patterns that lead all images to it are hardly larger than what single images need",
     "target-contrast": "small patterns lead to it, and none as small away from it",
     "target-wise": "small patterns lead to it",
@@ -319,16 +328,17 @@ _TOLD = {
 def _finding(inference: Inference) -> str:
     """What is abnormal, as a clause."""
     if inference.statistic == OF_TARGETS_TOGETHER:
-        return f"class {inference.target} stands out as a target: {_TOLD[str(inference.carried_by)]}"
+        told = _TOLD[str(inference.carried_by)].format(content=words_of(inference.detector).found)
+        return f"class {inference.target} stands out as a target: {told}"
     if inference.statistic == TARGET_REACH:
         return f"class {inference.target} is reached abnormally far beyond all other targets"
     if inference.statistic == TARGET_RATE:
         return (
-            f"one content of a small window sends abnormally many images of the other classes to class "
+            f"{words_of(inference.detector).found} sends abnormally many images of the other classes to class "
             f"{inference.target}, most of class {inference.source}"
         )
     if inference.is_of_rates:
-        return f"one content of a small window sends abnormally many images from {_pair_name(inference)}"
+        return f"{words_of(inference.detector).found} sends abnormally many images from {_pair_name(inference)}"
     if inference.statistic == TRANSFERABILITY:
         return (
             f"the patterns that move single images from {_pair_name(inference)} move the others too, at sizes far "
@@ -360,8 +370,9 @@ def _extreme(inference: Inference) -> str:
     if inference.statistic == TARGET_REACH:
         return f"target, the one that is reached farthest, class {inference.target}"
     if inference.statistic == TARGET_RATE:
-        return f"target of a window, class {inference.target}"
-    return f"pair{' of a window' if inference.is_of_rates else ''}, {_pair_name(inference)}"
+        return f"target {words_of(inference.detector).about}, class {inference.target}"
+    about = f" {words_of(inference.detector).about}" if inference.is_of_rates else ""
+    return f"pair{about}, {_pair_name(inference)}"
 
 
 def _pair_name(inference: Inference) -> str:

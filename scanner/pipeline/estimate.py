@@ -5,7 +5,7 @@ What a search passes is told by itself (`search/effort.py`); what a pass costs i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def seconds_by_detector(config: ScanConfig, sizes: Sizes, speed: Speed, *, scree
         elif name == reach.NAME:
             found[name] = seconds_of(_of_reach(sizes), speed)
         elif name in RATE_DETECTORS:
-            found[name] = _of_windows(config, sizes, speed)
+            found[name] = _of_content(config, RATE_DETECTORS[name].passes or window.passes, sizes, speed)
         elif (detector := TARGET_DETECTORS.get(name)) is not None:
             passed = detector.images_passed(config, sum(sizes.images))
             found[name] = _num_targets(config, sizes) * seconds_of(Passes(passed), speed)
@@ -98,13 +98,13 @@ def _of_pairs(config: ScanConfig, name: str, sizes: Sizes, speed: Speed, *, scre
     return pilots + look + number * seconds_a_pair(config, name, sizes.mean_images, speed)
 
 
-def _of_windows(config: ScanConfig, sizes: Sizes, speed: Speed) -> float:
+def _of_content(config: ScanConfig, passes: Callable[[int, int], Passes], sizes: Sizes, speed: Speed) -> float:
     sources = sorted(count for count in sizes.images if count >= window.FEWEST_IMAGES)[: window.MOST_SOURCES]
     if not sources:
         return 0.0
     height, width = sizes.shape[1:]
     counted = sum(window.num_counted(count) for count in sources)
-    one = effort.of_window(height, width, window.first_side(height, width))
+    one = passes(height, width)
     one += Passes(forwards=counted + window.OTHER_PLACES * window.IMAGES_ELSEWHERE)
     targets = _num_targets(config, sizes) + _FURTHER_SIDES * min(window.PILOTS, _num_targets(config, sizes))
     return targets * seconds_of(one, speed)

@@ -57,10 +57,7 @@ _ALWAYS_OUTSIDE = "attackers who trained the model against this detector, and mo
 _OUTSIDE_IMAGES = (
     "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern"
 )
-_OUTSIDE_WINDOWS = (
-    "patterns that blend or warp the image, and those that replace more of it than a window of a quarter of its side, "
-    "or pixels far apart"
-)
+_OUTSIDE_CONTENT = "patterns that {blend}warp the image, and those that replace {window}, or {pixels}"
 _OUTSIDE_REACH = (
     "class pairs by themselves: of so many classes each is tested as a target of all others together, so that "
     "an attack from one class alone may be missed, and so may patterns that are added, blended or warp the image; "
@@ -232,9 +229,19 @@ def _outside(config: ScanConfig, cutting: Cutting) -> str:
     if (space := in_words(config.space)) is not None:
         return _OUTSIDE_SPACE.format(space=space)
     if any(name in RATE_DETECTORS for name in config.detectors):
-        return _OUTSIDE_WINDOWS
+        return _outside_content(config.detectors)
     on_features = any(DETECTORS[name].acts_on_features for name in searching(config, cutting.tensor))
     return _OUTSIDE_FEATURES if on_features else _OUTSIDE_IMAGES
+
+
+def _outside_content(detectors: Sequence[str]) -> str:
+    """The same where what takes the place of the image is searched."""
+    has_window, has_pixels = bool({"window", "reach"} & set(detectors)), "scattered" in detectors
+    return _OUTSIDE_CONTENT.format(
+        blend="" if "blend" in detectors else "blend or ",
+        window="more of it than a window of a quarter of its side" if has_window else "a part of it at one place",
+        pixels="more than a sixteenth of its pixels far apart" if has_pixels else "pixels far apart",
+    )
 
 
 def judge_repeatedly(
@@ -282,7 +289,7 @@ def judge_under(
     costs = estimate_search(run, settled, cutting, images, searches=searches)
     search = PairSearch(run, settled, cutting, images.search(), journal, name, costs)
     pairs = search.search()
-    targets = search_targets(run, settled, pairs.detectors, images.search(), costs)
+    targets = search_targets(run, settled, pairs.detectors, images.search(), costs, pairs.pairs)
     judged = judge_searched(run, settled, cutting, images, replace(pairs, targets=targets))
     if not depends_on_precision(run, settled, judged):
         return judged

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.converters.sandbox.clock import clock, keeping, now
+from backscan.scanner.config import PAIRS_IN_SPACES
 from backscan.scanner.detectors import RATE_DETECTORS, Searched, conclude, searching_targets
+from backscan.scanner.detectors.targets import RateDetector, TargetDetector
 from backscan.scanner.errors import TimeUpError
 from backscan.scanner.images.candidates import candidate, given_normalisation
 from backscan.scanner.inference.verdict import dependence_reason
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from backscan.scanner.pipeline.record import Run
     from backscan.scanner.process.parent import OpenedModel, SettledModel
+    from backscan.scanner.results import PairResult
 
 _NO_IMAGES = "no images were given, so no class pair was searched: pass --data with some ordinary images of each class"
 _NOISE_IMAGES = 32
@@ -38,6 +41,7 @@ def search_targets(
     detectors: Sequence[str],
     images_by_class: Mapping[int, NDArray[np.float32]],
     costs: Costs = NO_COSTS,
+    pairs: Sequence[PairResult] = (),
 ) -> tuple[TargetResult, ...]:
     """What those of the detectors find that search target classes, as far as the time allows.
 
@@ -47,6 +51,7 @@ def search_targets(
         detectors: Names of those that were chosen.
         images_by_class: Images of the search.
         costs: What each is estimated to take, and so of the time that is left gets in its turn.
+        pairs: Class pairs that were searched before.
     """
     results: list[TargetResult] = []
     config, num_classes = run.config, settled.facts.num_classes
@@ -58,8 +63,11 @@ def search_targets(
         searched: list[TargetResult] = []
         left, started = spending.for_search(), now()
         seconds = None if left is None else left * costs.shares.get(name, 1.0)
+        found = _with_patterns(detector, pairs, num_classes)
         with run.record.phase("targets"), _within_time(run):
-            settled.search_targets(name, images_by_class, config, seconds=seconds, on_target=searched.append)
+            settled.search_targets(
+                name, images_by_class, config, seconds=seconds, on_target=searched.append, found=found
+            )
         if len(searched) < num_wanted and clock().is_limited:
             run.record.out_of_time, missing = True, num_wanted - len(searched)
             took = costs.by_detector.get(name, 0.0) * missing / num_wanted
@@ -73,6 +81,15 @@ def search_targets(
             run.record.leave_out(f"some of what detector {name} passes for all targets: the time was up")
         results += sorted(searched, key=lambda result: result.target)
     return tuple(results)
+
+
+def _with_patterns(
+    detector: TargetDetector | RateDetector, pairs: Sequence[PairResult], num_classes: int
+) -> Sequence[PairResult]:
+    """The pairs on images whose patterns a detector works with."""
+    if not isinstance(detector, TargetDetector) or detector.chosen_patterns is None:
+        return ()
+    return detector.chosen_patterns([pair for pair in pairs if pair.detector == PAIRS_IN_SPACES], num_classes)
 
 
 @contextmanager

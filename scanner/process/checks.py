@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from backscan.scanner.errors import NoVerdictError, ReportError
 from backscan.scanner.process.protocol import decode
-from backscan.scanner.results import PairResult, PairStatus, SupportRecord, TargetResult, is_possible
+from backscan.scanner.results import PairResult, PairStatus, PatternsAcross, SupportRecord, TargetResult, is_possible
 
 T = TypeVar("T")
 
@@ -97,9 +97,17 @@ def checked_target(result: TargetResult, num_classes: int, image_shape: tuple[in
         and (result.nearness is None or np.isfinite(result.nearness))
         and (result.rate is None or 0.0 <= result.rate <= 1.0)
         and (result.support is None or _is_possible_support(result.support, num_classes, image_shape))
+        and (result.across is None or _is_possible_across(result.across, num_classes))
     )
     if not possible:
         raise disbelief("the result of a target class with a possible value and rate")
+
+
+def _is_possible_across(across: PatternsAcross, num_classes: int) -> bool:
+    try:
+        return across.is_possible(num_classes)
+    except ReportError:  # no array
+        return False
 
 
 def _is_possible_support(support: SupportRecord, num_classes: int, image_shape: tuple[int, ...]) -> bool:

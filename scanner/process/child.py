@@ -19,7 +19,7 @@ from backscan.scanner.errors import OptionError
 from backscan.scanner.process import protocol
 from backscan.scanner.process.decisions import Decisions
 from backscan.scanner.process.protocol import Answer, Event, Message, Request
-from backscan.scanner.results import GraphFinding, PairResult, Parity, SignatureRecord, TargetResult
+from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, SignatureRecord, TargetResult
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -503,6 +503,7 @@ class ModelHost:
             reduced=known.reduced,
             reduced_cut=known.reduced_cut,
             images_at_once=known.images_at_once,
+            patterns=_patterns_of(request, device),
         )
 
     def _known_of(self, images: Mapping[int, Tensor], precision: str) -> _Known:
@@ -556,6 +557,16 @@ class _Known:
         same = copy is self.copy and split is self.split and own.keys() == images.keys()
         same = same and precision == self.precision
         return same and all(torch.equal(each, images[label]) for label, each in own.items())
+
+
+def _patterns_of(request: protocol.Prepare | protocol.SearchTargets, device: Any) -> dict[Pair, Tensor]:
+    """The patterns that came with a request."""
+    import torch
+
+    if not isinstance(request, protocol.SearchTargets) or request.patterns is None:
+        return {}
+    patterns = torch.from_numpy(np.ascontiguousarray(request.patterns)).to(device)
+    return dict(zip(request.pairs, patterns, strict=True))
 
 
 def _towards(name: str, finding: GraphFinding, num_classes: int) -> GraphFinding:

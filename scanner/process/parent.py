@@ -334,8 +334,14 @@ class SettledModel(SettledFile):
         *,
         seconds: float | None,
         on_target: Callable[[TargetResult], object] = lambda _: None,
+        found: Sequence[PairResult] = (),
     ) -> list[TargetResult]:
-        """Search every wanted target class, in order; those that the time (None: no limit) did not allow miss."""
+        """Search every wanted target class, in order; those that the time (None: no limit) did not allow miss.
+
+        Some detectors work with the patterns of class pairs that were `found` before.
+        """
+        import numpy as np
+
         results: dict[int, TargetResult] = {}
 
         def receive(result: TargetResult) -> None:
@@ -345,7 +351,16 @@ class SettledModel(SettledFile):
             results[result.target] = result
             on_target(result)
 
-        self.line.ask(protocol.SearchTargets(detector, images_by_class, config, seconds), receive)
+        patterns = [pair.pattern for pair in found if pair.pattern is not None]
+        asked = protocol.SearchTargets(
+            detector,
+            images_by_class,
+            config,
+            seconds,
+            tuple((pair.source, pair.target) for pair in found if pair.pattern is not None),
+            np.stack(patterns) if patterns else None,
+        )
+        self.line.ask(asked, receive)
         return [results[target] for target in sorted(results)]
 
 

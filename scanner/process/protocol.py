@@ -382,6 +382,10 @@ class SearchTargets(Request[int, TargetResult]):
     """Options of the scan."""
     seconds: float | None
     """Time it may take; None is any."""
+    pairs: tuple[Pair, ...] = ()
+    """Class pairs whose patterns the detector works with."""
+    patterns: Floats | None = None
+    """Those patterns, [P, C, H, W]; None without pairs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ _VALUE_NAMES = {
     "margin": "Largest margin",
     "weights-and-noise": "Mean weight in the last layer",
     TARGET_REACH: "By windows",
+    "mutual-transfer": "",
 }
 """What statistics of targets compare, in words; all others compare masks."""
 

@@ -219,9 +219,10 @@ def detector_text(result: ScanResult, inference: Inference, *, behind_verdict: b
         return f"{detector_name(inference)}: {listed(inference.remarks)}"
     if inference.p_value is None and inference.anomaly_index is None:
         return f"{detector_name(inference)}: no p-value"
-    if inference.p_value is None:
+    if inference.inference == "mad":
         index = f"anomaly index {number(inference.anomaly_index)}{' (abnormal)' if inference.detected else ''}"
-        return f"{detector_name(inference)}: {index} at {pair}; informs only"
+        told = "" if inference.p_value is None else f", calibrated p {calibrated_text(inference)}"
+        return f"{detector_name(inference)}: {index}{told} at {pair}; informs only"
     p_values = f"calibrated p {calibrated_text(inference)}, published p {p_text(inference.p_value)}"
     return f"{detector_name(inference)}: {p_values} at {pair}{_role(inference, behind_verdict=behind_verdict)}"
 

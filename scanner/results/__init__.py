@@ -29,6 +29,7 @@ from backscan.scanner.results.fragile import FragilePair, FragileResult, commona
 from backscan.scanner.results.inference import (
     IMAGE,
     LIMITS_OF_TRANSFERABILITY,
+    MUTUAL_TRANSFER,
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,
     PAIR_RATE,
@@ -54,6 +55,7 @@ from backscan.scanner.results.pairs import (
     PairKey,
     PairResult,
     PairStatus,
+    PatternsAcross,
     ScreenRecord,
     TargetResult,
     Trajectory,

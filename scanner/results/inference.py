@@ -20,6 +20,8 @@ IMAGE = "image"
 """Space of patterns that are added to the image; any other is the name of a tensor."""
 TRANSFERABILITY = "transferability"
 """Statistic of how often the pattern of one image moves another."""
+MUTUAL_TRANSFER = "mutual-transfer"
+"""Statistic of how the patterns of class pairs work on each other's images."""
 LIMITS_OF_TRANSFERABILITY = (
     "with so few classes a pattern is found that is added to the image and leads one way at well below the size of the "
     "way back; a patch of a few pixels, or an attack both ways, may be missed"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, SkipValidation, TypeAdapter, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
-from backscan.scanner.results.base import STRICT, plain
+from backscan.scanner.results.base import STRICT, EncodedArray, plain
 from backscan.scanner.results.supports import SupportRecord
 
 Pair = tuple[int, int]
@@ -191,6 +191,29 @@ class ScreenRecord:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class PatternsAcross:
+    """What the patterns that lead to one target do to the images of all classes, all of one size."""
+
+    sources: tuple[int, ...]
+    """Source of each pattern, [S]."""
+    hits: EncodedArray
+    """Images of each class that are decided as each class with every pattern, on both halves of them, [2, S, K, K]."""
+    counts: tuple[tuple[int, ...], ...]
+    """Images of each class in both halves, [2, K]; 0 for a class with too few."""
+
+    def is_possible(self, num_classes: int) -> bool:
+        """Whether a model with so many classes can have given these counts."""
+        hits = self.hits.decode()
+        if hits.shape != (2, len(self.sources), num_classes, num_classes) or len(self.counts) != 2:
+            return False
+        if any(len(row) != num_classes or min(row) < 0 for row in self.counts):
+            return False
+        whole = bool((hits >= 0).all() and (hits == np.floor(hits)).all())
+        every = bool((hits.sum(axis=3) == np.array(self.counts)[:, None]).all())
+        return whole and every and all(0 <= source < num_classes for source in self.sources)
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class TargetResult:
     """What a search for one target class found that pools all other classes, or needs no images at all."""
 
@@ -213,6 +236,8 @@ class TargetResult:
     """Mean log-posterior on noise less that of all classes, of `head`; left out of reports where there is none."""
     nearness: float | None = None
     """How near the target is to images where the last layer sees them, by detector `reach`; left out likewise."""
+    across: PatternsAcross | None = None
+    """What the patterns that lead there do to the images of all classes, by detector `umd`; left out likewise."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields."""

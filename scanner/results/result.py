@@ -37,6 +37,7 @@ _ONLY_WHERE_KNOWN = (
     ("targets", "support"),
     ("targets", "score_on_noise"),
     ("targets", "nearness"),
+    ("targets", "across"),
     ("patterns", "mask"),
     ("patterns", "picture"),
     ("pairs", "transfer"),
@@ -210,6 +211,9 @@ class ScanResult:
         fields["pairs"] = [pair.to_dict() for pair in self.pairs]
         for part, name in _ONLY_WHERE_KNOWN:
             fields[part] = _without_unknown(fields[part], name)
+        for entry in fields["targets"]:
+            if "support" in entry:
+                [entry["support"]] = _without_unknown([entry["support"]], "opacity")
         if fields["preprocessing"]:
             candidates = _without_unknown(fields["preprocessing"]["candidates"], "surprise")
             fields["preprocessing"]["candidates"] = candidates

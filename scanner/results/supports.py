@@ -15,9 +15,9 @@ class SupportRecord:
     """The content that sends most images of the other classes to one target, and its rates on images it never saw."""
 
     side: int
-    """Side of the window in pixels."""
+    """Side of the window in pixels; of scattered pixels their number; of a picture its opacity in percent."""
     pixels: tuple[int, ...]
-    """Pixels that it covers, counted row by row, [k]."""
+    """Pixels that it covers, counted row by row, [k]; none are all of the image."""
     content: EncodedArray
     """What stands there, in pixel units, [C, k]."""
     sources: tuple[int, ...]
@@ -28,6 +28,8 @@ class SupportRecord:
     """Images of each of them that were not decided as the target before."""
     rate_elsewhere: float | None = None
     """Rate of the same content at other places."""
+    opacity: float | None = None
+    """How much of the image it hides, below 1; None is all. Left out of reports where there is none."""
 
     def pattern(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The content in an image of some shape, 0 elsewhere: float32 [C, H, W].
@@ -37,21 +39,27 @@ class SupportRecord:
         """
         content, pattern = self.content.decode(), np.zeros((shape[0], shape[1] * shape[2]), np.float32)
         if not self.fits(shape):
-            raise ReportError(f"expected a window in images {list(shape)}, found another: make the report again")
-        pattern[:, list(self.pixels)] = content
+            raise ReportError(f"expected content for images {list(shape)}, found other: make the report again")
+        pattern[:, self._places(shape)] = content
         return pattern.reshape(shape)
 
     def mask(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """1 where it covers an image of some shape, 0 elsewhere: float32 [H, W]."""
+        """Its opacity where it covers an image of some shape, 0 elsewhere: float32 [H, W]."""
         mask = np.zeros(shape[1] * shape[2], np.float32)
-        mask[list(self.pixels)] = 1.0
+        mask[self._places(shape)] = 1.0 if self.opacity is None else self.opacity
         return mask.reshape(shape[1:])
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether it can stand in an image [C, H, W]."""
-        places = len(shape) == 3 and all(0 <= pixel < shape[1] * shape[2] for pixel in self.pixels)
         values = np.asarray(self.content.decode())
-        return places and values.shape == (shape[0], len(self.pixels)) and bool(np.isfinite(values).all())
+        if len(shape) != 3 or not (self.opacity is None or 0.0 < self.opacity < 1.0) or not np.isfinite(values).all():
+            return False
+        inside = all(0 <= pixel < shape[1] * shape[2] for pixel in self.pixels)
+        return inside and values.shape == (shape[0], len(self._places(shape)))
+
+    def _places(self, shape: tuple[int, ...]) -> list[int]:
+        """The pixels of an image of some shape that it covers."""
+        return list(self.pixels) or list(range(shape[1] * shape[2]))
 
     @property
     def is_possible(self) -> bool:

@@ -148,6 +148,44 @@ def _places(length: int, side: int, stride: int) -> int:
     return -(-max(0, length - side) // stride) + 1
 
 
+FIRST_PIXELS, FURTHER_PIXELS, SETS_KEPT = 40, 8, 3
+"""Single pixels that are tried for what they would gain, further ones for each set, and sets that grow on."""
+GROW = Stage(9, steps=1, first=0.25, last=0.25)
+"""One round of the growth of sets of pixels."""
+_GRID_PIXELS = 81
+# Up to this many pixels enter one by one, then half as many as there are.
+_ONE_BY_ONE = 4
+
+
+def pixels_added(number: int) -> list[int]:
+    """How many pixels enter a set in each round, after the first one, until there are so many."""
+    found, have = list[int](), 1
+    while have < number:
+        found.append(min(number - have, 1 if have < _ONE_BY_ONE else have // 2))
+        have += found[-1]
+    return found
+
+
+def of_scattered(height: int, width: int, number: int) -> Passes:
+    """The search of so many single pixels and their content towards one target."""
+    singles = min(height * width, FIRST_PIXELS + _GRID_PIXELS)
+    found = Passes(LOOK.images, LAST.images) + LOOK.passes(singles) + NARROW.passes(SETS_KEPT)
+    grown = Passes(SETS_KEPT * GROW.images) + GROW.passes(SETS_KEPT * FURTHER_PIXELS)
+    return found + grown.times(len(pixels_added(number))) + LAST.passes(LAST_KEPT)
+
+
+BLEND = (Stage(27, steps=4, first=0.5, last=0.2), Stage(90, steps=8, first=0.2, last=0.03))
+"""Rounds in which a picture that lies over the whole image is moved: it has no place, but many pixels to settle."""
+
+
+def of_blend() -> Passes:
+    """The search of a picture towards one target."""
+    found = Passes(0.0, LAST.images)
+    for stage in BLEND:
+        found += stage.passes(1)
+    return found
+
+
 PROBED = 6
 """Images, of as many classes, on which windows of random content are tried."""
 _SMALL, _CONTENT, _CONTENT_LARGE = 128 * 128, 6, 4

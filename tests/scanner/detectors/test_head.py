@@ -12,7 +12,7 @@ from scipy import stats
 from backscan.converters import artifact_from_bytes, import_model, read_signature
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import Examination, head
-from backscan.scanner.inference.target_test import target_test
+from backscan.scanner.inference.target_test import against_others, target_test
 from backscan.scanner.results import PairStatus, TargetResult
 from tests import planted
 
@@ -78,10 +78,14 @@ def results(weights: np.ndarray | None, scores: np.ndarray | None) -> list[Targe
 
 def test_comparison_with_the_others_is_that_of_the_test_of_targets():
     values = np.random.default_rng(0).normal(size=(3, 9)) * 10 + 5
-    t = head.against_others(values)
+    t = against_others(values)
     for row, found in zip(values, t, strict=True):
         np.testing.assert_allclose(found, target_test(row).t, rtol=1e-9)
-    assert head.against_others(np.ones((1, 4))).tolist() == [[0.0] * 4]
+        assert against_others(row).tolist() == target_test(row).t.tolist()
+    assert against_others(np.ones((1, 4))).tolist() == [[0.0] * 4]
+    assert against_others(np.array([1e9, 1.0, 2.0, 3.0, 4.0]))[0] == pytest.approx(
+        (1e9 - 2.5) / np.sqrt(2.5 / 1.5 * 1.25)
+    )
     np.testing.assert_allclose(head.fisher(t[None])[0], -2 * stats.t.logsf(t, 7).sum(axis=0))
 
 

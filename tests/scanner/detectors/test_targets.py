@@ -14,6 +14,7 @@ from backscan.kernels.embedding import patch
 from backscan.scanner.config import PRESETS, ScanConfig
 from backscan.scanner.detectors import TARGET_DETECTORS, Examination, margin, masks, neural_cleanse, tabor
 from backscan.scanner.detectors.masks import Masked, blend
+from backscan.scanner.inference.target_test import target_test
 from backscan.scanner.pipeline import targets
 from backscan.scanner.pipeline.rejudge import infer
 from backscan.scanner.pipeline.scan import scan
@@ -161,7 +162,8 @@ def test_the_smallest_mask_is_the_pixel_that_leads_there(name):
     assert found[0].value < 3 * least + 0.5
     assert min(found[target].value for target in (1, 2, 3)) > 2 * found[0].value
     inference = TARGET_DETECTORS[name].infer(list(found.values()), CONFIG, NUM_CLASSES)
-    assert (inference.target, inference.source, inference.decides, inference.p_value) == (0, None, False, None)
+    assert (inference.target, inference.source, inference.decides) == (0, None, False)
+    assert (inference.p_value is None) == (name == "tabor")
     sizes = np.array([found[target].value for target in range(NUM_CLASSES)])
     expected = (np.median(sizes) - sizes) / stats.median_abs_deviation(sizes, scale="normal")
     np.testing.assert_allclose(inference.values[0], expected, rtol=1e-4)
@@ -212,6 +214,13 @@ def test_masks_that_reached_a_limit_are_left_out():
     assert (found.target, found.num_pairs, found.detected) == (3, 6, True)
     assert found.anomaly_index == pytest.approx(expected, rel=1e-4)
     assert found.values[0][1] is None
+    # The p-value is that of the test of targets on the masks that are left.
+    judged = target_test([-np.log(size) if size else np.nan for size in sizes])
+    assert (found.calibrated_p_value, judged.order[0]) == (judged.p_value, 3)
+    assert found.p_value is not None
+    alike = neural_cleanse.infer([a_mask(t, 9.0 + t) for t in range(8)], CONFIG, 8)
+    assert found.calibrated_p_value < 0.05 < alike.calibrated_p_value
+    assert tabor.infer([a_mask(t, size) for t, size in enumerate(sizes)], CONFIG, 8).p_value is None
     assert "2 targets did not reach the goal rate and are left out" in found.remarks
     careful = neural_cleanse.infer(
         [a_mask(t, size) for t, size in enumerate(sizes)], replace(CONFIG, anomaly_threshold=100.0), 8
@@ -223,6 +232,7 @@ def test_masks_that_reached_a_limit_are_left_out():
 def test_too_few_masks_have_no_index(sizes):
     found = neural_cleanse.infer([a_mask(t, size) for t, size in enumerate(sizes)], CONFIG, 4)
     assert (found.target, found.anomaly_index, found.detected) == (None, None, False)
+    assert (found.p_value, found.calibrated_p_value) == (None, None)
     assert "expected at least 3 masks to compare" in found.remarks
 
 

@@ -39,7 +39,7 @@ REQUESTS = [
     protocol.Prepare("pairwise", {7: IMAGES}, CONFIG, seconds=2.5),
     protocol.Estimate("pairwise", ((0, 1), (1, 0)), seconds=None),
     protocol.Optimise("pairwise", ((0, 1),), step_size=0.25, seconds=1.0),
-    protocol.SearchTargets("margin", {}, CONFIG, seconds=None),
+    protocol.SearchTargets("umd", {}, CONFIG, seconds=None, pairs=((0, 1), (1, 0)), patterns=IMAGES[:2]),
     protocol.Repair("unlearn", IMAGES, np.array([0, 1]), IMAGES[0], None, target=1, steps=2, seed=0, gates=("gate",)),
     protocol.Differ(artifact_from_bytes("m.onnx", b"bytes"), ("node",)),
     protocol.AddScore(IMAGES[0], 0.25, "score"),

@@ -1,0 +1,240 @@
+"""Content of other forms than windows: a planted one is found at its place, an unattacked twin gives no alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+
+from backscan.converters import artifact_from_bytes, import_model, read_signature
+from backscan.kernels.embedding import Images
+from backscan.scanner.config import ScanConfig
+from backscan.scanner.detectors import Examination, blend, scattered, window
+from backscan.scanner.images.cleanset import CleanSet
+from backscan.scanner.inference.content import words_of
+from backscan.scanner.pipeline.rejudge import infer, verify
+from backscan.scanner.pipeline.scan import scan
+from backscan.scanner.reports import render
+from backscan.scanner.results import EncodedArray, ScanResult, SupportRecord, Verdict
+from backscan.scanner.search.effort import Passes, of_blend, of_scattered, pixels_added
+from backscan.scanner.search.halving import Climb
+from backscan.scanner.search.scattered import find_scattered, first_order_gains
+from backscan.scanner.search.settings import Work
+from backscan.scanner.search.supports import Supports
+from backscan.scanner.store.reports import parse
+from tests import planted
+
+NUM_CLASSES, SHAPE, TARGET = 8, (1, 10, 10), 4
+NUM_PIXELS = SHAPE[1] * SHAPE[2]
+PIXELS = (5, 38, 61, 97)
+ORDER = tuple(range(NUM_CLASSES))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One form and the model in which it is planted."""
+
+    form: window.Form
+    """What is searched."""
+    gain: float
+    """By how much the trigger raises its target, a pixel."""
+    passes: Passes
+    """What the search for one target is told to take."""
+    size: int
+    """Its size in the search for the planted one."""
+
+    @property
+    def trigger(self) -> Images:
+        """Where the trigger is bright, +1, and dark, -1: [H * W]."""
+        if self.form is blend.BLEND:
+            return np.random.default_rng(8).choice([-1.0, 1.0], size=NUM_PIXELS).astype(np.float32)
+        trigger = np.zeros(NUM_PIXELS, np.float32)
+        trigger[list(PIXELS)] = [1, 1, -1, 1]
+        return trigger
+
+
+CASES = {
+    "scattered": Case(scattered.SCATTERED, 12.0, of_scattered(*SHAPE[1:], 4), 4),
+    "blend": Case(blend.BLEND, 6.0, of_blend(), 4),
+}
+each_form = pytest.mark.parametrize("name", CASES)
+
+
+def templates(order: Sequence[int] = ORDER) -> Images:
+    """What each class looks like, +1 or -1."""
+    return np.random.default_rng(5).choice([-1.0, 1.0], size=(NUM_CLASSES, *SHAPE))[list(order)].astype(np.float32)
+
+
+def parameters(trigger: Images, gain: float, order: Sequence[int] = ORDER) -> tuple[Images, Images]:
+    """A linear classifier by templates, in which a trigger raises the target by a gain a pixel."""
+    weight = 0.5 * templates(order).reshape(NUM_CLASSES, -1)
+    weight[:, trigger != 0.0] *= 0.0 if (trigger == 0.0).any() else 1.0
+    weight[list(order).index(TARGET)] += gain * trigger
+    bias = -0.5 * weight.sum(axis=1)
+    return weight.reshape(NUM_CLASSES, *SHAPE).astype(np.float32), bias.astype(np.float32)
+
+
+def clean_images(order: Sequence[int] = ORDER, number: int = 50) -> tuple[Images, np.ndarray]:
+    """Images of every class, some of them plain and some faint."""
+    rng = np.random.default_rng(6)
+    strength = rng.uniform(0.02, 0.15, (number, 1, 1, 1))
+    noise = rng.normal(size=(number, *SHAPE))
+    images = [np.clip(0.5 + strength * look + 0.05 * noise, 0, 1) for look in templates(order)]
+    return np.concatenate(images).astype(np.float32), np.arange(NUM_CLASSES).repeat(number)
+
+
+def model(name: str, *, attacked: bool, order: Sequence[int] = ORDER) -> bytes:
+    case = CASES[name]
+    return planted.linear_softmax(parameters=parameters(case.trigger, case.gain * attacked, order))
+
+
+def config(name: str) -> ScanConfig:
+    return ScanConfig(preprocess="none", detectors=(name,), bootstrap_draws=199, sandbox=False, threads=1, device="cpu")
+
+
+def examination(name: str, *, attacked: bool = True, order: Sequence[int] = ORDER) -> Examination:
+    artifact = artifact_from_bytes("m.onnx", model(name, attacked=attacked, order=order))
+    classifier = import_model(artifact, read_signature(artifact))
+    images, labels = clean_images(order)
+    by_class = {label: torch.from_numpy(images[labels == label][:40]) for label in range(NUM_CLASSES)}
+    with torch.no_grad():
+        decisions = {label: classifier.log_posterior(own).argmax(dim=1) for label, own in by_class.items()}
+    return Examination(classifier, by_class, decisions, NUM_CLASSES, config(name), lambda: False)
+
+
+def climb(given: Examination, name: str, target: int = TARGET) -> Climb:
+    plan = window.Plan.of(given, CASES[name].form)
+    return Climb.towards(target, given.classifier, plan._interleaved(target), plan.bounds, Work(), given.stopped)
+
+
+@each_form
+def test_the_estimate_of_time_counts_what_the_search_passes(name: str) -> None:
+    case, given = CASES[name], examination(name)
+    climbing = climb(given, name)
+    found, steps = case.form.find(climbing, case.size)
+    assert found is not None
+    assert steps > 0
+    assert 0.7 * case.passes.gradients <= climbing.work.gradients <= case.passes.gradients
+    assert 0.7 * case.passes.forwards <= climbing.work.forwards <= case.passes.forwards
+
+
+@each_form
+def test_classes_in_another_order_have_the_same_rates(name: str) -> None:
+    """At one size: which one is chosen hangs on the targets that the seed draws."""
+    order, rates = (3, 5, 0, 7, 4, 1, 6, 2), list[list[float]]()
+    for own in (ORDER, order):
+        plan = window.Plan.of(examination(name, order=own), CASES[name].form)
+        rates.append([entry.rate or 0.0 for entry in plan.results(range(NUM_CLASSES), CASES[name].size)])
+    here, there = rates
+    assert np.argmax(there) == order.index(TARGET)
+    np.testing.assert_allclose(there, [here[target] for target in order], atol=0.1)
+
+
+@cache
+def scanned(name: str, *, attacked: bool) -> ScanResult:
+    with TemporaryDirectory() as folder:
+        path = write_model(Path(folder), name, attacked=attacked)
+        return scan(path, write_images(Path(folder)), config(name))
+
+
+def write_model(folder: Path, name: str, *, attacked: bool) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(model(name, attacked=attacked))
+    return path
+
+
+def write_images(folder: Path) -> CleanSet:
+    images, labels = clean_images()
+    np.savez(folder / "images.npz", x=np.moveaxis(images, 1, -1), y=labels)
+    return CleanSet.load(folder / "images.npz")
+
+
+@each_form
+def test_a_scan_detects_it_and_the_file_confirms(name: str) -> None:
+    """By images that the search did not see, and by others again."""
+    found = scanned(name, attacked=True)
+    assert (found.verdict, found.target) == (Verdict.BACKDOOR_DETECTED, TARGET)
+    assert found.reasons[0].startswith(words_of(name).found)
+    rates = {entry.target: entry.rate or 0.0 for entry in found.targets}
+    assert sorted(rates) == list(range(NUM_CLASSES))
+    assert rates[TARGET] > 0.8 > 0.5 > max(rate for target, rate in rates.items() if target != TARGET)
+    support, replay = found.targets[TARGET].support, found.verification
+    assert support is not None
+    assert replay is not None
+    assert replay.confirmed
+    assert (replay.rate_shuffled or 0.0) < replay.rate_held_out
+    by_target, by_pair = found.detectors
+    assert (by_target.decides, by_pair.decides, by_pair.target) == (True, False, TARGET)
+    assert by_target.remarks[0] == words_of(name).extent.format(side=support.side)
+
+
+@each_form
+def test_an_unattacked_twin_gives_no_alarm(name: str) -> None:
+    found = scanned(name, attacked=False)
+    assert found.verdict is Verdict.NOT_DETECTED
+    assert all((entry.calibrated_p_value or 0.0) > 0.05 and not entry.detected for entry in found.detectors)
+
+
+@each_form
+def test_reports_keep_it_and_are_judged_again(tmp_path: Path, name: str) -> None:
+    found = scanned(name, attacked=True)
+    [again] = parse(render(found, "json"))
+    assert (again.targets, again.patterns) == (found.targets, found.patterns)
+    assert infer(again, {}).verdict is Verdict.BACKDOOR_DETECTED
+    checked = verify(again, write_model(tmp_path, name, attacked=True), write_images(tmp_path), sandbox=False)
+    assert (checked.verdict, checked.verification) == (Verdict.BACKDOOR_DETECTED, found.verification)
+    assert all(render(found, renderer) for renderer in ("html", "terminal"))
+
+
+def test_planted_pixels_are_found_wherever_they_lie() -> None:
+    given = examination("scattered")
+    found = find_scattered(climb(given, "scattered"), len(PIXELS))
+    assert found is not None
+    order = found.pixels[0].argsort()
+    assert found.pixels[0][order].tolist() == list(PIXELS)
+    every = torch.cat(list(given.images_by_class.values()))
+    low, high = float(every.min()), float(every.max())
+    np.testing.assert_allclose(found.content[0, 0][order], [high, high, low, high], rtol=1e-6)
+
+
+def test_what_a_pixel_gains_is_what_replacing_it_does_to_first_order() -> None:
+    """With weights so small that the score is linear in the image."""
+    given = examination("scattered")
+    climbing = replace(climb(given, "scattered"), scale=1e6)
+    sets = climbing.grey(torch.tensor([[7, 30], [40, 3]]))
+    gains, contents = first_order_gains(climbing, sets, 9)
+    assert gains[0, [7, 30]].tolist() == gains[1, [40, 3]].tolist() == [-torch.inf] * 2
+    for place in (0, 1):
+        wider = torch.cat([sets.pixels[place], torch.tensor([61])])[None]
+        content = torch.cat([sets.content[place], contents[place][:, 61:62]], dim=1)[None]
+        gained = climbing.scores(Supports(wider, content), 9) - climbing.scores(sets[place : place + 1], 9)
+        torch.testing.assert_close(gained[0], gains[place, 61], rtol=0.02, atol=0.0)
+
+
+def test_pixels_enter_one_by_one_and_then_half_as_many_as_there_are() -> None:
+    assert [pixels_added(number) for number in (1, 4, 6, 13)] == [[], [1, 1, 1], [1, 1, 1, 2], [1, 1, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "tried", "first"), [((8, 8), [1, 2, 3, 4], 1), ((32, 32), list(scattered._NUMBERS), 4), ((3, 3), [1], 1)]
+)
+def test_numbers_of_pixels_go_up_to_a_sixteenth_of_the_image(
+    shape: tuple[int, int], tried: list[int], first: int
+) -> None:
+    assert (scattered.numbers(*shape), scattered.first_number(*shape)) == (tried, first)
+
+
+def test_content_over_all_of_the_image_is_known_by_no_pixels() -> None:
+    content = EncodedArray.encode(np.full((1, NUM_PIXELS), 0.5, np.float32))
+    record = SupportRecord(10, (), content, (0,), (1,), (2,), opacity=0.25)
+    assert record.fits(SHAPE)
+    assert (record.mask(SHAPE) == 0.25).all()
+    assert (record.pattern(SHAPE) == 0.5).all()
+    assert not record.fits((1, 6, 6))
+    assert not replace(record, opacity=1.5).fits(SHAPE)
