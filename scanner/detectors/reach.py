@@ -118,7 +118,7 @@ class _Look:
         return tried[tried.index(self.probes.side) + _SIDES_FURTHER :: -1]
 
     def windows(self, worth: Sequence[int], drawn: Sequence[int]) -> dict[int, SupportRecord | None]:
-        """The windows towards the targets that stand out and those that were drawn, all of one side.
+        """The windows towards the drawn targets, all of one side, and towards those that stand out, at most as large.
 
         The drawn ones alone decide the side, so that it is chosen without regard to what stands out.
         """
@@ -131,7 +131,26 @@ class _Look:
                 found |= self._climbed(pool, others, side)
                 if not _too_large(found) or side == self.sides[-1]:
                     break
-            return found | self._climbed(pool, worth, side)
+            return found | dict(zip(worth, pool.map(lambda target: self._smallest(target, side), worth), strict=True))
+
+    def _smallest(self, target: int, side: int) -> SupportRecord | None:
+        """The smallest window that still reaches the goal rate, by bisection; that of the side if even that does not.
+
+        A smaller one than those of the drawn targets only makes it harder to do better than they do, and of a large one
+        its content shuffled may do as well.
+        """
+        tried = [each for each in window.sides(*self.examination.classifier.signature.input_shape[1:]) if each <= side]
+        found, low, high = self.window(target, side), 0, len(tried) - 1
+        while low < high and found is not None and _rate(found) >= self.examination.config.goal_rate:
+            middle = (low + high) // 2
+            smaller = self.window(target, tried[middle])
+            if smaller is None:
+                break
+            if _rate(smaller) >= self.examination.config.goal_rate:
+                found, high = smaller, middle
+            else:
+                low = middle + 1
+        return found
 
     def _climbed(self, pool: ThreadPoolExecutor, targets: Sequence[int], side: int) -> dict[int, SupportRecord | None]:
         """The windows of some side towards some targets."""

@@ -83,24 +83,26 @@ def test_of_an_unattacked_one_nothing_stands_out_and_no_window_is_climbed():
 
 @pytest.mark.parametrize(("works_from", "side"), [(99, 3), (3, 2), (2, 1), (1, 1)])
 def test_windows_are_as_large_as_they_can_be_without_working_towards_the_drawn_targets(works_from, side, monkeypatch):
-    """What stands out is climbed once, at the side that is chosen: it has no part in the choice."""
+    """What stands out has no part in the choice, and is then made as small as still works."""
     climbed = []
 
     def window(_look: object, target: int, side: int) -> SupportRecord:
         climbed.append((target, side))
-        works = target in worth or side >= works_from
+        works = side >= (least if target in worth else works_from)
         nothing = EncodedArray.encode(np.zeros((3, 0), np.float32))
         return SupportRecord(side, (), nothing, sources=(0,), hits=(9 if works else 0,), counts=(10,))
 
-    look = reach._Look.at(examination(GAIN))
+    look, least = reach._Look.at(examination(GAIN)), 2
     worth, drawn = [TARGET], list(range(NUM_CONTROLS))
     monkeypatch.setattr(reach._Look, "window", window)
     found = look.windows(worth, drawn)
     assert look.sides == [3, 2, 1]
     assert found.keys() == {*worth, *drawn}
-    assert {record.side for record in found.values()} == {side}
-    assert [each for each in climbed if each[0] == TARGET] == [(TARGET, side)]
-    assert len(climbed) == len(set(climbed)) <= 1 + NUM_CONTROLS + window_detector.PILOTS * (3 - side)
+    assert {found[target].side for target in drawn} == {side}
+    assert found[TARGET].side == min(least, side)
+    assert climbed.index((TARGET, side)) == min(place for place, each in enumerate(climbed) if each[0] == TARGET)
+    towards_drawn = [each for each in climbed if each[0] != TARGET]
+    assert len(towards_drawn) == len(set(towards_drawn)) <= NUM_CONTROLS + window_detector.PILOTS * (3 - side)
 
 
 def test_wanted_targets_alone_are_compared():
