@@ -284,7 +284,8 @@ def test_detectors_of_targets_inform_and_decide_nothing(name):
         TargetResult(name, target, PairStatus.REACHED, value, None, 9)
         for target, value in enumerate(np.random.default_rng(0).gamma(20.0, size=6).tolist())
     ]
-    config = ScanConfig(bootstrap_draws=19, detectors=(name,))
+    beside = ("pairwise",) if TARGET_DETECTORS[name].chosen_patterns else ()
+    config = ScanConfig(bootstrap_draws=39, detectors=(*beside, name))
     config.check()
     found = TARGET_DETECTORS[name].infer(given, config, 6)
     assert found == TARGET_DETECTORS[name].infer(given, config, 6)

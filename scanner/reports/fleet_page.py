@@ -43,6 +43,7 @@ def _row(result: ScanResult, number: int, page: str) -> dict[str, Any]:
         "p": overall_text(result).removeprefix("= ") if result.calibrated_p_value is not None else "",
         "pair": route(result),
         "why": why(result),
+        "not_tested": result.not_tested,
     }
 
 

@@ -161,7 +161,7 @@ def test_neural_cleanse_and_margins_are_judged_by_the_class_that_stands_out(rows
     masks = anomaly(replace(row, setting="NC-L1-1.5", sizes=((5.0, 5.2, 1.0, 4.9, 5.1, None),)))
     assert masks.target == 2
     assert masks.index > 2.0
-    assert masks.p_value is None
+    assert masks.p_value < 0.01  # of five values one is five times smaller
     margins = anomaly(replace(row, setting="margin", sizes=((3.0, 3.2, 30.0, 2.9, 3.1, 3.3),)))
     assert margins.target == 2
     assert margins.p_value < 0.05

@@ -234,7 +234,8 @@ def test_the_time_limit_keeps_what_is_finished_as_a_sample(allowed):
         ScreenRecord("pairwise", allowed, num_drawn=allowed - allowed % 2, num_chosen=allowed % 2),
     )
     [text] = left_out(search)
-    assert text == f"{12 - allowed} of 12 class pairs with detector pairwise: the search did not finish"
+    left = f"{12 - allowed} of 12 class pairs with detector pairwise: the search did not finish"
+    assert text == f"{left}, so a backdoor between their classes may not have been noticed"
 
 
 def test_what_a_clock_leaves_is_drawn_by_the_seed():
