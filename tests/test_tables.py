@@ -278,14 +278,17 @@ def test_detectors_conclude_from_pairs(name):
         assert inference.source is None or inference.source in range(6)
 
 
-@pytest.mark.parametrize("name", TARGET_DETECTORS)
+# What works with the patterns of pairs has nothing to say of values alone; `test_umd` holds it to the same.
+BY_VALUES = [name for name, detector in TARGET_DETECTORS.items() if detector.chosen_patterns is None]
+
+
+@pytest.mark.parametrize("name", BY_VALUES)
 def test_detectors_of_targets_inform_and_decide_nothing(name):
     given = [
         TargetResult(name, target, PairStatus.REACHED, value, None, 9)
         for target, value in enumerate(np.random.default_rng(0).gamma(20.0, size=6).tolist())
     ]
-    beside = ("pairwise",) if TARGET_DETECTORS[name].chosen_patterns else ()
-    config = ScanConfig(bootstrap_draws=39, detectors=(*beside, name))
+    config = ScanConfig(bootstrap_draws=19, detectors=(name,))
     config.check()
     found = TARGET_DETECTORS[name].infer(given, config, 6)
     assert found == TARGET_DETECTORS[name].infer(given, config, 6)
