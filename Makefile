@@ -38,7 +38,7 @@ docs: $(VENV)/.installed
 
 # Hostile and broken inputs, half of them generated; then a minute of mutated models, half of it whole imports.
 hostile: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.hostile --seed 60622 --generated 60
+	$(BIN)/python -m benchmarks.hostile --seed 60622 --generated 40
 	$(BIN)/python -m benchmarks.fuzz --seed 60623 --count 10000000 --whole 10000000 --seconds 30
 
 install: $(VENV)/.installed
