@@ -42,8 +42,9 @@ from backscan.scanner.pipeline.spending import limited
 from backscan.scanner.pipeline.targets import judge_without_images, search_targets
 from backscan.scanner.process.parent import OpenedModel, SettledModel, open_process
 from backscan.scanner.progress import Progress, SilentProgress
-from backscan.scanner.results import RepeatRecord, ScanResult, Verdict
+from backscan.scanner.results import TRANSFERABILITY, RepeatRecord, ScanResult, Verdict
 from backscan.scanner.search.spaces import in_words
+from backscan.scanner.search.steps import STEP_RULES
 from backscan.scanner.store.cache import renamed
 
 if TYPE_CHECKING:
@@ -311,7 +312,11 @@ def judge_searched(run: Run, settled: SettledModel, cutting: Cutting, images: Im
 def depends_on_precision(run: Run, settled: SettledModel, judged: Judged) -> bool:
     """Whether pairs were searched in bfloat16 with a result so near the threshold that the rounding may decide."""
     reduced = precision_of(run.config.precision, has_bfloat16=settled.facts.has_bfloat16) != "float32"
-    if not reduced or run.record.out_of_time or not any(pair.steps for pair in judged.searched.pairs):
+    in_portions = STEP_RULES[run.config.step_rule].portions > 1  # on all images steps are float32 anyway
+    if not (reduced and in_portions) or run.record.out_of_time or not any(p.steps for p in judged.searched.pairs):
+        return False
+    conclusion = judged.concluded.conclusion
+    if conclusion is None or conclusion.statistic == TRANSFERABILITY:  # which no step of a pair enters
         return False
     p_value, significance = judged.p_value(published=run.config.published_p), run.config.significance
     return p_value is not None and significance / NEAR <= p_value <= NEAR * significance

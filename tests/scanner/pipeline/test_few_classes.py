@@ -104,6 +104,13 @@ def test_an_unattacked_model_is_not(kind: str) -> None:
     assert "may be missed" in result.reasons[1]
 
 
+def test_bfloat16_enters_no_transferability_and_nothing_is_searched_again() -> None:
+    """Its least p lies near the threshold, where other detectors search again in float32."""
+    result = scanned("two scores", config=replace(PLAIN, precision="bfloat16"))
+    assert 0.0125 < result.calibrated_p_value < 0.2
+    assert result.provenance.precision == "float32 rounded to bfloat16"
+
+
 def test_with_few_images_of_a_class_nothing_is_said() -> None:
     result = scanned("two scores", per_class=20)
     assert result.verdict is Verdict.INCONCLUSIVE

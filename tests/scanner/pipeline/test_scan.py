@@ -258,6 +258,18 @@ def test_near_the_threshold_float32_decides(significance, searches, monkeypatch)
     assert ScanResult.from_dict(result.to_dict()) == result
 
 
+def test_what_no_rounding_enters_is_not_searched_twice(monkeypatch):
+    """Steps on all images are float32 anyway."""
+    searched = []
+    original = PairSearch.search
+    monkeypatch.setattr(PairSearch, "search", lambda self: searched.append(self) or original(self))
+    config = replace(QUICK, precision="bfloat16", step_rule="plain", significance=0.1)
+    scanned.cache_clear()
+    result = scanned(model=UNATTACKED, config=config)
+    assert 0.025 <= result.calibrated_p_value <= 0.4
+    assert len(searched) == 1
+
+
 def test_two_classes_are_inconclusive():
     result = scanned(model=(("num_classes", 2), ("target", 0)))
     assert result.verdict is Verdict.INCONCLUSIVE
