@@ -9,7 +9,6 @@ one scan each, so that a run that is killed goes on where it was; without `--cac
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -206,7 +205,6 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10")
     arguments = parser.parse_args()
     if arguments.cache:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
         measure(arguments.lines, cache=arguments.cache, cifar10=arguments.cifar10)
     lines = command.read_lines(arguments.lines)
     found = table(lines)

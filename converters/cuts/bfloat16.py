@@ -10,7 +10,7 @@ one machine can then measure what either kind of processor finds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import TypeVar
 
@@ -47,23 +47,19 @@ class _Float32(nn.Module):
         return result
 
 
-class _Rounded(nn.Module):
-    """A module that computes in float32 on what it was given, its weights and its result rounded to bfloat16."""
+class _Rounded(_Float32):
+    """The same with what goes in, the weights and what comes out rounded to bfloat16."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = deepcopy(module)
+        super().__init__(deepcopy(module))
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             if tensor.dtype == torch.float32:
                 tensor.data = tensor.data.bfloat16().float()
 
     def forward(self, *tensors: Tensor | None) -> Tensor:
         """Apply the module to its tensors, rounded."""
-        rounded = [None if tensor is None else _narrowed(tensor) for tensor in tensors]
-        device = next(tensor.device.type for tensor in tensors if tensor is not None)
-        with torch.autocast(device, enabled=False):
-            result: Tensor = self.module(*(_widened(tensor) for tensor in rounded))
-        return _narrowed(result)
+        rounded: Tensor = _narrowed(super().forward(*(None if each is None else _narrowed(each) for each in tensors)))
+        return rounded
 
 
 class _Reduced(nn.Module):
@@ -81,7 +77,9 @@ class _Reduced(nn.Module):
 
 
 def reduce_precision(classifier: TorchClassifier, images: Tensor, *, rounded: bool = False) -> TorchClassifier | None:
-    """The classifier in bfloat16, sharing its weights, where that is faster and does not change what it computes.
+    """The classifier in bfloat16, where that is faster and does not change what it computes.
+
+    It shares the weights, unless they are rounded here.
 
     Args:
         classifier: A classifier in float32.
@@ -106,7 +104,7 @@ def reduce_part(part: Part, points: Tensor, *, rounded: bool = False) -> Part | 
     in_hardware = has_bfloat16(points.device)
     if not (in_hardware or rounded) or not isinstance(part.network, Rows):
         return None
-    reduced = _twin(part.network, None if in_hardware else _Rounded)
+    reduced = _twin(part.network, rounded=not in_hardware)
     if reduced is None:
         return None
     twin = twin_with(part, network=reduced)
@@ -121,8 +119,8 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in probes)
 
 
-def _twin(rows: Rows, between: Callable[[nn.Module], nn.Module] | None) -> nn.Module | None:
-    """The network in bfloat16, its weighted layers between the ends as something else if they are to be."""
+def _twin(rows: Rows, *, rounded: bool) -> nn.Module | None:
+    """The network in bfloat16, by the hardware or rounded around its weighted layers between the ends."""
     network = rows.network
     if not isinstance(network, fx.GraphModule):
         return None
@@ -135,8 +133,8 @@ def _twin(rows: Rows, between: Callable[[nn.Module], nn.Module] | None) -> nn.Mo
         str(node.target): network.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
     }
     parts |= {name: _Float32(module) for name, module in parts.items() if name in exact}
-    if between is not None:
-        parts |= {name: between(parts[name]) for name in weighted - exact}
+    if rounded:
+        parts |= {name: _Rounded(parts[name]) for name in weighted - exact}
     constants = {str(node.target): getattr(network, str(node.target)) for node in graph.nodes if node.op == "get_attr"}
     return _Reduced(twin_with(rows, network=fx.GraphModule({**parts, **constants}, graph).eval()))
 

@@ -124,13 +124,12 @@ class _Look:
         """
         with ThreadPoolExecutor(self.threads) as pool:
             for side in self.sides:
-                few, others = drawn[: window.PILOTS], drawn[window.PILOTS :]
-                found = self._climbed(pool, few, side)
-                if _too_large(found) and side != self.sides[-1]:
-                    continue
-                found |= self._climbed(pool, others, side)
-                if not _too_large(found) or side == self.sides[-1]:
-                    break
+                is_last = side == self.sides[-1]
+                found = self._climbed(pool, drawn[: window.PILOTS], side)
+                if is_last or not _too_large(found):
+                    found |= self._climbed(pool, drawn[window.PILOTS :], side)
+                    if is_last or not _too_large(found):
+                        break
             return found | dict(zip(worth, pool.map(lambda target: self._smallest(target, side), worth), strict=True))
 
     def _smallest(self, target: int, side: int) -> SupportRecord | None:
@@ -139,7 +138,7 @@ class _Look:
         A smaller one than those of the drawn targets only makes it harder to do better than they do, and of a large one
         its content shuffled may do as well.
         """
-        tried = [each for each in window.sides(*self.examination.classifier.signature.input_shape[1:]) if each <= side]
+        tried = [each for each in reversed(self.sides) if each <= side]
         found, low, high = self.window(target, side), 0, len(tried) - 1
         while low < high and found is not None and _rate(found) >= self.examination.config.goal_rate:
             middle = (low + high) // 2

@@ -114,9 +114,10 @@ class ModelHost:
         self._artifact = artifact = readable(artifact, signature)
         self._runtime = open_runtime(artifact, signature, threads=request.threads)
         self._labels = read_labels(artifact, signature)
-        device, warnings, without_gradient = "cpu", signature.notes, ""
+        device, in_bfloat16, warnings, without_gradient = "cpu", False, signature.notes, ""
         if not request.runtime_only:
             device, torch_device = _prepare_torch(request.device)
+            in_bfloat16 = _has_bfloat16(torch_device)
             try:
                 self._copy = import_model(artifact, signature, device=torch_device)
                 warnings += tuple(self._copy.notes)
@@ -127,7 +128,7 @@ class ModelHost:
             num_classes=signature.num_classes,
             provider=self._runtime.providers[0],
             device=device,
-            has_bfloat16=_has_bfloat16(device, opened=not request.runtime_only),
+            has_bfloat16=in_bfloat16,
             warnings=warnings,
             outputs_beside=outputs_beside(artifact, signature),
             not_searched=self._labels.notes,
@@ -628,15 +629,13 @@ def _disagreement(parts: Split, runtime: OrtClassifier, images: NDArray[np.float
     return f"the model cut at '{parts.cut}' decides as the file on {agreement:.1%} of {len(images)} images only"
 
 
-def _has_bfloat16(device: str, *, opened: bool) -> bool:
-    """Whether the processor or GPU multiplies bfloat16; torch is not asked where nothing is searched."""
-    if not opened:
-        return False
+def _has_bfloat16(device: str) -> bool:
+    """Whether a processor or GPU multiplies bfloat16, by torch's name of it."""
     import torch
 
     from backscan.converters.cuts.bfloat16 import has_bfloat16
 
-    return has_bfloat16(torch.device("cpu" if device == "cpu" else "cuda"))
+    return has_bfloat16(torch.device(device))
 
 
 def _prepare_torch(wanted: str) -> tuple[str, str]:
