@@ -37,7 +37,7 @@ def _operating_curves(axes: Axes, study: Study) -> None:
     for name in ranked(study)[:_CURVES]:
         attacked, unattacked = p_values(study, CANDIDATES[name])
         if attacked and unattacked:
-            axes.step(*_curve(attacked, unattacked), where="post", label=name)
+            axes.step(*curve(attacked, unattacked), where="post", label=name)
     axes.set_xlabel("false alarms on Clean")
     axes.set_ylabel("detected with a right target")
     axes.set_ylim(0, 1.02)
@@ -45,7 +45,8 @@ def _operating_curves(axes: Axes, study: Study) -> None:
         axes.legend(loc="lower right", frameon=False, fontsize=7)
 
 
-def _curve(attacked: Sequence[float], unattacked: Sequence[float]) -> tuple[list[float], list[float]]:
+def curve(attacked: Sequence[float], unattacked: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Shares of unattacked and of attacked networks at or below every threshold up to 1."""
     thresholds = [0.0, *sorted({p for p in (*attacked, *unattacked) if p <= 1.0})]
     return (
         [float(np.mean([p <= threshold for p in unattacked])) for threshold in thresholds],

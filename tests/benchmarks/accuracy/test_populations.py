@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy import populations
+from benchmarks.accuracy import populations, witnesses
 from benchmarks.accuracy.counting import Population
 from benchmarks.accuracy.families import Family
+from benchmarks.accuracy.figures import curve
 from benchmarks.accuracy.outcomes import CANDIDATES, Judge, default
 from benchmarks.accuracy.populations import alarms, named_pairs, power, trained
 from benchmarks.accuracy.rounds import Share, in_turns
@@ -180,3 +181,23 @@ def test_command_makes_tables_of_rows_alone(folder: Path, tmp_path: Path, monkey
     populations.main()
     assert "numerals: conv2" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {"populations.md", "populations.json"}
+
+
+def test_every_witness_is_counted_alone(family: Family, tmp_path: Path) -> None:
+    """The pair that is small is found by sizes on both spaces and together; windows, all alike, find nothing."""
+    networks = list(witnesses.heard([family]))
+    assert [(each.kind, each.victim.seed) for each in networks] == [
+        *(("numerals: conv2", seed) for seed in range(3)),
+        *(("numerals: patch 2, one-way", seed) for seed in (0, 8)),
+    ]
+    found = {name for name in networks[3].said if networks[3].finds(name)}
+    assert {"sizes", "sizes on features", witnesses.TOGETHER} <= found
+    assert found.isdisjoint({"windows", "commonality of pairs"}) and not networks[4].finds("sizes")
+    of_sizes = 1 + list(witnesses.WITNESSES).index("sizes")
+    assert cells(witnesses.level(networks), "numerals: conv2")[of_sizes].startswith("1 of 3")
+    assert cells(witnesses.power(networks), "all of numerals")[of_sizes].startswith("1 of 2")
+    [points] = [row for row in witnesses.operating(networks).rows if row[1] == "sizes"]
+    assert points[2:] == ("0.00",) * 4, "the network that alarms is as extreme as the one that is found"
+    assert curve([0.01, 0.2], [0.1]) == ([0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0])
+    witnesses.draw(networks, tmp_path / "curves.svg")
+    assert "<svg" in (tmp_path / "curves.svg").read_text(encoding="utf-8")
