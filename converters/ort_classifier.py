@@ -72,7 +72,7 @@ class OrtClassifier:
             EngineError: onnxruntime failed.
         """
         inputs = model_input(images, self.signature, self.normalisation)
-        size = self.signature.batch or _CHUNK
+        size = self._images_a_call
         chunks = [self._run(inputs[start : start + size]) for start in range(0, len(inputs), size)]
         return np.concatenate(chunks) if chunks else np.zeros((0, self.signature.num_scores))
 
@@ -87,7 +87,7 @@ class OrtClassifier:
             EngineError: onnxruntime failed.
         """
         inputs = model_input(images, self.signature, self.normalisation)
-        size, found = self.signature.batch or _CHUNK, list[NDArray[Any]]()
+        size, found = self._images_a_call, list[NDArray[Any]]()
         wanted = [self.signature.output_name, *([output] if output else [])]
         for start in range(0, len(inputs), size):
             part = inputs[start : start + size]
@@ -135,6 +135,10 @@ class OrtClassifier:
         kind = output_kind(graph, self.signature.output_name, scores)
         classifier.signature = replace(classifier.signature, output_kind=kind)
         return classifier
+
+    @property
+    def _images_a_call(self) -> int:
+        return self.signature.batch or self.signature.images_at_once(_CHUNK)
 
     def _run(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         short = (self.signature.batch or 0) - len(inputs)

@@ -162,13 +162,14 @@ def _is_exact(classifier: TorchClassifier, images: NDArray[np.float32], logits: 
 
     Where scores cancel out, all that is left of them is rounding, however large they are beside one another.
     """
-    some = torch.from_numpy(np.ascontiguousarray(images[:_CHUNK])).to(classifier.device)
+    size = classifier.signature.images_at_once(_CHUNK)
+    some = torch.from_numpy(np.ascontiguousarray(images[:size])).to(classifier.device)
     try:
         with torch.no_grad():
             scores = deepcopy(classifier.network).double()(classifier.inputs(some).double()).double().cpu().numpy()
     except Exception:  # a module that takes 32 bits alone; torch has many ways to say so
         return True
-    return bool(np.ptp(scores, axis=0).max() > _VANISHES * np.ptp(logits[:_CHUNK], axis=0).max())
+    return bool(np.ptp(scores, axis=0).max() > _VANISHES * np.ptp(logits[:size], axis=0).max())
 
 
 def _torch_scores(
@@ -182,8 +183,9 @@ def _torch_scores(
     device = classifier.device
     raw, scores, posteriors = [], [], []
     with torch.no_grad(), border("running the imported model"):
-        for start in range(0, len(images), _CHUNK):
-            chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + _CHUNK])).to(device)
+        size = signature.images_at_once(_CHUNK)
+        for start in range(0, len(images), size):
+            chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + size])).to(device)
             logits = classifier.logits(chunk).double()
             raw.append(logits)
             posterior = log_posterior(logits, classifier.head).exp()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 HALF = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 """Element types of 16-bit floats."""
+_VALUES_AT_ONCE = 1 << 22
+"""Values of images that pass together: layers make some twenty times as many of them."""
 _MOST_AXES_ALONE = 3
 """Axes that the input of one image has, at most, where there is none for the images."""
 _OF_LABELS = frozenset({"logits", "sigmoids"})
@@ -140,6 +143,10 @@ class ModelSignature:
     def model_shape(self, batch: int) -> tuple[int, ...]:
         """Shape of the model's own input for a number of images."""
         return input_shape(self.layout, self.input_shape, batch)
+
+    def images_at_once(self, most: int) -> int:
+        """Images that pass together: so many of small ones, of photographs what their layers leave memory for."""
+        return max(1, min(most, _VALUES_AT_ONCE // math.prod(self.input_shape)))
 
 
 def pixel_normalisation(signature: ModelSignature) -> Normalisation:

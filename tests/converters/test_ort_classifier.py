@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 from scipy.special import expit, softmax
 
 from backscan.converters import session
@@ -18,7 +21,7 @@ from backscan.converters.ort_classifier import (
     open_runtime,
     scores_to_posterior,
 )
-from backscan.converters.session import open_session, run_session
+from backscan.converters.session import Arrays, open_session, run_session
 from backscan.converters.signature.signature import Normalisation, read_signature
 from tests import planted
 from tests.converters.operators.single_node import model_of
@@ -45,6 +48,24 @@ def test_more_images_than_a_call_takes(batch: int | None) -> None:
     images = np.random.default_rng(0).random((700, 1, 6, 6), dtype=np.float32)
     found, expected = (opened(planted.linear_softmax(batch=size)).scores(images) for size in (batch, None))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "most"), [(6, 256), (224, 27), (2048, 1)])
+def test_photographs_go_into_a_call_as_memory_takes_them(side: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    signature = replace(read_signature(artifact_from_bytes("m", planted.linear_softmax())), input_shape=(3, side, side))
+    assert signature.images_at_once(256) == most
+    classifier = opened(planted.linear_softmax())
+    monkeypatch.setattr(type(signature), "images_at_once", lambda _, number: min(most, number))
+    calls = list[int]()
+
+    def counting(session: InferenceSession, feeds: Arrays, wanted: Sequence[str] = ()) -> Arrays:
+        calls.append(len(feeds[classifier.signature.input_name]))
+        return run_session(session, feeds, wanted)
+
+    monkeypatch.setattr("backscan.converters.ort_classifier.run_session", counting)
+    assert len(classifier.scores(np.zeros((28, 1, 6, 6), np.float32))) == 28
+    assert max(calls) == min(most, 28)
+    assert sum(calls) == 28
 
 
 def test_model_input_in_every_layout() -> None:
