@@ -58,6 +58,8 @@ class Pilot:
     """Step size for all pairs."""
     num_images: int
     """Images that went through the model, for the estimate of time."""
+    is_reduced: bool = False
+    """Whether steps are taken in reduced precision: the model, the options and the processor have to allow it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class Detector:
             return [] if examination.stopped() else needed
 
         step_size = steps.find_step_size(rule, steps_needed, start=where.first_share * where.largest_size("l2"))
-        return Pilot(step_size, num_images=work.gradients + work.forwards)
+        is_reduced = _reduced_steps(where, rule) is not None
+        return Pilot(step_size, num_images=work.gradients + work.forwards, is_reduced=is_reduced)
 
     def optimise(self, examination: Examination, pairs: Sequence[Pair], step_size: float) -> Iterator[PairResult]:
         """Search for the smallest pattern of every pair (Algorithm 1); results as they finish.
@@ -147,8 +148,7 @@ class Detector:
             threads=_threads(config, device),
             refine=refine,
             images_per_pass=images_per_pass,
-            # Algorithm 1 as published stays in float32 throughout.
-            reduced=where.reduced if rule.portions > 1 else None,
+            reduced=_reduced_steps(where, rule),
         )
 
     def _sources(
@@ -164,6 +164,11 @@ class Detector:
             space,
             {source: _counted(examination, source, only_correct=only_correct)[:limit] for source in wanted},
         )
+
+
+def _reduced_steps(where: PatternSpace, rule: StepRule) -> Space | None:
+    """The space in reduced precision if steps are taken there; Algorithm 1 as published stays in float32 throughout."""
+    return where.reduced if rule.portions > 1 else None
 
 
 def pairs_per_pass(rule: StepRule, num_images: int, images_per_pass: int) -> int:

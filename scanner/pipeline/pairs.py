@@ -139,6 +139,7 @@ class PairSearch:
                     prepared = self.settled.prepare(
                         name, self.images_by_class, config, cut=self.cutting.cut, seconds=_left(deadline)
                     )
+                    self.run.record.is_reduced |= prepared.preparation.is_reduced
                     screened = self._screened(prepared, todo, deadline) if is_screened else Screening(set(todo))
                     pairs = screened.of(todo)
                     planned[name] = len(pairs)

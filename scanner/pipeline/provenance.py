@@ -37,14 +37,14 @@ def provenance(*, seed: int, command: str) -> Provenance:
     )
 
 
-def precision_of(wanted: str, *, has_bfloat16: bool) -> str:
-    """What steps compute in where the model allows it.
+def precision_of(*, is_reduced: bool, has_bfloat16: bool) -> str:
+    """What steps computed in.
 
     Args:
-        wanted: `--precision`.
-        has_bfloat16: Whether the processor or GPU multiplies it.
+        is_reduced: Whether that was bfloat16.
+        has_bfloat16: Whether the processor or GPU multiplies it; else it was done by rounding.
     """
-    if wanted == "float32" or (wanted == "auto" and not has_bfloat16):
+    if not is_reduced:
         return "float32"
     return "bfloat16" if has_bfloat16 else "float32 rounded to bfloat16"
 

@@ -175,6 +175,8 @@ class Record:
     """When the scan began, on the monotonic clock."""
     out_of_time: bool = False
     """Whether the time limit ended a part of the search."""
+    is_reduced: bool = False
+    """Whether steps were taken in reduced precision: not each model gains by it, or allows it."""
     decided_in_float32: bool = False
     """Whether a search in bfloat16 came so near the threshold that another in float32 decides."""
     seconds_per_image: float = 0.0
@@ -221,8 +223,8 @@ class Record:
             self._timings[name] = self._timings.get(name, 0.0) + time.monotonic() - started
 
     def _precision(self, opened: OpenedModel) -> str:
-        """What steps computed in, as far as the model allowed it."""
-        found = precision_of(self.config.precision, has_bfloat16=opened.facts.has_bfloat16)
+        """What steps computed in."""
+        found = precision_of(is_reduced=self.is_reduced, has_bfloat16=opened.facts.has_bfloat16)
         return f"{found}, then float32 as that was near the threshold" if self.decided_in_float32 else found
 
     def result(self, judgement: Judgement, *, interrupted: bool = False) -> ScanResult:

@@ -34,7 +34,7 @@ from backscan.scanner.pipeline.preparation import (
     settle,
     several_labels,
 )
-from backscan.scanner.pipeline.provenance import precision_of, provenance
+from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.record import Concluded, Cutting, Images, Record, Repeats, Run, Stop, Stopped
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
@@ -44,7 +44,6 @@ from backscan.scanner.process.parent import OpenedModel, SettledModel, open_proc
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.results import TRANSFERABILITY, RepeatRecord, ScanResult, Verdict
 from backscan.scanner.search.spaces import in_words
-from backscan.scanner.search.steps import STEP_RULES
 from backscan.scanner.store.cache import renamed
 
 if TYPE_CHECKING:
@@ -292,7 +291,7 @@ def judge_under(
     pairs = search.search()
     targets = search_targets(run, settled, pairs.detectors, images.search(), costs, pairs.pairs)
     judged = judge_searched(run, settled, cutting, images, replace(pairs, targets=targets))
-    if not depends_on_precision(run, settled, judged):
+    if not depends_on_precision(run, judged):
         return judged
     run.record.decided_in_float32 = True
     exact = replace(run, config=replace(run.config, precision="float32"))
@@ -309,11 +308,9 @@ def judge_searched(run: Run, settled: SettledModel, cutting: Cutting, images: Im
     return Judged(searched, concluded, judgement)
 
 
-def depends_on_precision(run: Run, settled: SettledModel, judged: Judged) -> bool:
+def depends_on_precision(run: Run, judged: Judged) -> bool:
     """Whether pairs were searched in bfloat16 with a result so near the threshold that the rounding may decide."""
-    reduced = precision_of(run.config.precision, has_bfloat16=settled.facts.has_bfloat16) != "float32"
-    in_portions = STEP_RULES[run.config.step_rule].portions > 1  # on all images steps are float32 anyway
-    if not (reduced and in_portions) or run.record.out_of_time or not any(p.steps for p in judged.searched.pairs):
+    if not run.record.is_reduced or run.record.out_of_time or not any(pair.steps for pair in judged.searched.pairs):
         return False
     conclusion = judged.concluded.conclusion
     if conclusion is None or conclusion.statistic == TRANSFERABILITY:  # which no step of a pair enters

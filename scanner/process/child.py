@@ -275,7 +275,7 @@ class ModelHost:
         self._examination = self._examine(request)
         pilot = DETECTORS[request.detector].find_step_size(self._examination)
         taken = time.monotonic() - started
-        return protocol.Preparation(pilot.step_size, taken / max(1, pilot.num_images))
+        return protocol.Preparation(pilot.step_size, taken / max(1, pilot.num_images), pilot.is_reduced)
 
     @_answers(protocol.Estimate)
     def estimate(self, request: protocol.Estimate) -> list[float]:

@@ -130,6 +130,8 @@ class Preparation:
     """Step size for all pairs."""
     seconds_per_image: NotNegative
     """Measured time of one image through the model and back."""
+    is_reduced: bool = False
+    """Whether steps are taken in reduced precision."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ import pytest
 from onnx import helper
 
 from backscan.scanner.config import MANY_CLASSES, ScanConfig
+from backscan.scanner.detectors import Searched
 from backscan.scanner.images.cleanset import CleanSet
+from backscan.scanner.pipeline.pairs import PairSearch
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import RENDERERS
@@ -104,11 +106,21 @@ def test_an_unattacked_model_is_not(kind: str) -> None:
     assert "may be missed" in result.reasons[1]
 
 
-def test_bfloat16_enters_no_transferability_and_nothing_is_searched_again() -> None:
+def test_bfloat16_enters_no_transferability_and_nothing_is_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its least p lies near the threshold, where other detectors search again in float32."""
+    searched = list[PairSearch]()
+    original = PairSearch.search
+
+    def search(self: PairSearch) -> Searched:
+        searched.append(self)
+        self.run.record.is_reduced = True  # as if the model had more layers
+        return original(self)
+
+    monkeypatch.setattr(PairSearch, "search", search)
     result = scanned("two scores", config=replace(PLAIN, precision="bfloat16"))
     assert 0.0125 < result.calibrated_p_value < 0.2
-    assert result.provenance.precision == "float32 rounded to bfloat16"
+    assert "bfloat16" in result.provenance.precision
+    assert len(searched) == 1
 
 
 def test_with_few_images_of_a_class_nothing_is_said() -> None:

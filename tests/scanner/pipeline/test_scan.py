@@ -239,12 +239,14 @@ def test_repeats_that_disagree_are_inconclusive(monkeypatch):
 
 @pytest.mark.parametrize(("significance", "searches"), [(0.01, 1), (0.05, 2), (0.3, 2), (0.5, 1)])
 def test_near_the_threshold_float32_decides(significance, searches, monkeypatch):
-    """An unattacked model with a p between a quarter of the significance and four times it."""
+    """An unattacked model with a p between a quarter of the significance and four times it, as if it were deeper."""
     precisions = []
 
     def search(self):
         precisions.append(self.run.config.precision)
-        return original(self)
+        found = original(self)
+        self.run.record.is_reduced |= self.run.config.precision == "bfloat16"
+        return found
 
     original = PairSearch.search
     monkeypatch.setattr(PairSearch, "search", search)
@@ -258,15 +260,17 @@ def test_near_the_threshold_float32_decides(significance, searches, monkeypatch)
     assert ScanResult.from_dict(result.to_dict()) == result
 
 
-def test_what_no_rounding_enters_is_not_searched_twice(monkeypatch):
-    """Steps on all images are float32 anyway."""
+@pytest.mark.parametrize("step_rule", ["unit", "plain"])
+def test_what_no_rounding_enters_is_not_searched_twice(step_rule, monkeypatch):
+    """A model of a single layer, and steps on all images, are float32 whatever is wanted."""
     searched = []
     original = PairSearch.search
     monkeypatch.setattr(PairSearch, "search", lambda self: searched.append(self) or original(self))
-    config = replace(QUICK, precision="bfloat16", step_rule="plain", significance=0.1)
+    config = replace(QUICK, precision="bfloat16", step_rule=step_rule, significance=0.1)
     scanned.cache_clear()
     result = scanned(model=UNATTACKED, config=config)
     assert 0.025 <= result.calibrated_p_value <= 0.4
+    assert result.provenance.precision == "float32"
     assert len(searched) == 1
 
 

@@ -61,6 +61,7 @@ def prepared(host: ModelHost, images: Mapping[int, np.ndarray], **options: Any) 
         }
     )["answer"]
     assert answer["seconds_per_image"] >= 0
+    assert answer["is_reduced"] == (host.examination.reduced is not None and config.step_rule != "plain")
     return answer["step_size"]
 
 
@@ -214,6 +215,7 @@ def test_precision_is_that_of_the_request_and_not_of_the_one_before():
         prepared(host, images, precision=precision)
         seen.append(host.examination.reduced is not None)
     assert seen == [True, False, True]
+    prepared(host, images, precision="bfloat16", step_rule="plain")
 
 
 def test_no_time_is_no_result():
