@@ -17,8 +17,14 @@ class Progress(Protocol):
     def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
         """A detector begins to search: class pairs to do and about how long that takes, None if unknown."""
 
-    def estimate(self, seconds: float, seconds_left: float) -> None:
-        """About how long the whole scan takes, what is done already counted, and how long from now on."""
+    def estimate(self, seconds: float, seconds_left: float, *, seconds_more: float = 0.0) -> None:
+        """About how long the whole scan takes, what is done already counted, and how long from now on.
+
+        Args:
+            seconds: All of it.
+            seconds_left: From now on.
+            seconds_more: What comes on top if something stands out.
+        """
 
     def pair(self, result: PairResult, images: int) -> None:
         """One pair is finished; `images` went through the model for it (0 if it came from a journal)."""
@@ -39,7 +45,7 @@ class SilentProgress:
     def plan(self, detector: str, num_pairs: int, seconds_estimate: float | None) -> None:
         """Ignored."""
 
-    def estimate(self, seconds: float, seconds_left: float) -> None:
+    def estimate(self, seconds: float, seconds_left: float, *, seconds_more: float = 0.0) -> None:
         """Ignored."""
 
     def pair(self, result: PairResult, images: int) -> None:

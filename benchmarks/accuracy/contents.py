@@ -2,9 +2,10 @@
 
     python -m benchmarks.accuracy.contents --cache FOLDER [--detectors scattered blend umd] --out benchmarks/results
 
-The networks are read from the cache that `rounds.py` trains into: digits that choose, the first of every unattacked
-structure and of some kinds of attack. What a network gave is kept in a file, so that an ended run goes on. Two to
-ten seconds a network and detector.
+`window` can be asked too, and beside it `neural-cleanse`, with a tenth of its steps and with as few as pass no more
+images than a window takes (`equal-passes`). The networks are read from the cache that `rounds.py` trains into: digits
+that choose, the first of every unattacked structure and of some kinds of attack. What a network gave is kept in a file,
+so that an ended run goes on. Two to ten seconds a network and detector.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import numpy as np
 import torch
 
 from backscan.converters import artifact_from_bytes, import_model, read_signature
-from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import DETECTORS, Examination, umd
+from backscan.scanner.config import PRESETS, ScanConfig
+from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, Examination, umd
 from backscan.scanner.detectors.window import Form, Plan, choose_side
 from backscan.scanner.inference.many_pairs import LEAST_TRANSFER
 from backscan.scanner.inference.rates import infer_rates
@@ -44,13 +45,18 @@ KINDS: Mapping[str, Sequence[str]] = MappingProxyType(
         "window": _PIXELS,
         "scattered": _PIXELS,
         "blend": ("blended", "chessboard, all-to-one"),
+        "neural-cleanse": _PIXELS,
+        "equal-passes": _PIXELS,
         umd.NAME: tuple(f"chessboard, {way}" for way in ("all-to-one", "two targets", "two-way", "all-to-all")),
     }
 )
 """What each detector is asked about beside unattacked networks."""
+_STEPS: Mapping[str, int] = MappingProxyType({"neural-cleanse": 300, "equal-passes": 17})
+"""Steps of Neural Cleanse on 90 images each; 17 pass as many as the search for a window does."""
 _EACH = 3
 _HELD_OUT = 5  # a fifth of the images of a class
 _MOST_IMAGES = 100
+_FEW_IMAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ def said_by(detector: str, victim: Victim) -> tuple[Inference, int | None, tuple
     given = examined(victim)
     if detector == umd.NAME:
         return _by_umd(given), None, ()
+    if detector in _STEPS:
+        return _by_masks(given, _STEPS[detector]), None, ()
     plan = Plan.of(given, _form(detector))
     side = choose_side(plan)
     if side is None:
@@ -134,6 +142,15 @@ def _by_umd(given: Examination) -> Inference:
         for pair in umd.with_patterns(found, given.num_classes)
     }
     return umd.infer(list(umd.search(replace(given, patterns=patterns))), given.config, given.num_classes)
+
+
+def _by_masks(given: Examination, steps: int) -> Inference:
+    """Neural Cleanse with so many steps on ten images of each class."""
+    few = {label: images[:_FEW_IMAGES] for label, images in given.images_by_class.items()}
+    config = replace(given.config, **PRESETS["NC-L1-1.5"], max_steps=steps)
+    detector = TARGET_DETECTORS["neural-cleanse"]
+    found = list(detector.search(replace(given, images_by_class=few, config=config)))
+    return detector.infer(found, config, given.num_classes)
 
 
 def chosen(detector: str, cache: Path, rows: Path, unattacked: int) -> Iterator[tuple[str, str, Victim]]:

@@ -70,7 +70,7 @@ def timed(name: str, made: Made, limit: float, options: list[str]) -> Timed:
         planted=made.target,
         limit=limit,
         seconds=round(seconds, 1),
-        estimate=told_estimate(done.stderr),
+        estimate=told_estimate(done.stderr, more=bool(made.target is not None)),
         verdict=found.get("verdict", f"exit code {done.returncode}"),
         target=found.get("target"),
         p_value=found.get("calibrated_p_value"),
@@ -80,12 +80,16 @@ def timed(name: str, made: Made, limit: float, options: list[str]) -> Timed:
     )
 
 
-def told_estimate(messages: str) -> float | None:
-    """Seconds of the whole scan, from what the command said."""
-    told = re.search(r"the whole scan: about ([^,]+),", messages)
+def told_estimate(messages: str, *, more: bool = False) -> float | None:
+    """Seconds of the whole scan, by what the command said; with what comes on top if a class stands out, if wanted."""
+    told = re.search(r"the whole scan: about ([^,]+),[^;\n]*(?:; about (.+) more if)?", messages)
     if told is None:
         return None
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+) (s|min|h)\b", told[1]))
+    return sum(_seconds(part or "") for part in (told[1], told[2] if more else ""))
+
+
+def _seconds(words: str) -> float:
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+) (s|min|h)\b", words))
 
 
 def table(rows: list[Timed], heading: str) -> str:

@@ -63,10 +63,11 @@ class ConsoleProgress:
         self.message(f"{detector}: {num_pairs} class pairs to search{about}")
         self._restart(detector, total=num_pairs, estimate=seconds_estimate)
 
-    def estimate(self, seconds: float, seconds_left: float) -> None:
+    def estimate(self, seconds: float, seconds_left: float, *, seconds_more: float = 0.0) -> None:
         """Say how long it will take; the time left in the bar is that of the whole scan."""
         self._left = seconds_left
-        self.message(f"the whole scan: about {duration(seconds)}, of which {duration(seconds_left)} from now on")
+        more = f"; about {duration(seconds_more)} more if a class stands out" if seconds_more >= 1.0 else ""
+        self.message(f"the whole scan: about {duration(seconds)}, of which {duration(seconds_left)} from now on{more}")
 
     def pair(self, result: PairResult, images: int) -> None:
         """Count the pair; pairs from a journal (0 images) do not enter the speed."""

@@ -42,7 +42,9 @@ def estimate_search(run: Run, settled: SettledModel, cutting: Cutting, images: I
     costs = Costs.of(config, sizes, speed, screened=screened)
     time = clock()
     spent = now() - (time.began if time.is_limited else run.record.began)
-    run.record.progress.estimate(spent + searches * costs.total, searches * costs.total)
+    run.record.progress.estimate(
+        spent + searches * costs.total, searches * costs.total, seconds_more=searches * costs.more
+    )
     if run.record.estimate is None:
         run.record.estimate = spent + searches * costs.total
     return costs

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, reach, window
 from backscan.scanner.detectors.pair_search import PILOT_IMAGES, PILOT_PAIRS
+from backscan.scanner.inference.reach import NUM_CONTROLS
 from backscan.scanner.search import effort
 from backscan.scanner.search.effort import Passes
 from backscan.scanner.search.screening import NUM_DRAWN, num_chosen
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # Sides of windows that are tried before one is chosen, as a rule, beside that.
 _FURTHER_SIDES = 1
+# Windows that are climbed where a target stands out, as a rule: those of drawn targets, of some at another side, and
+# three for the target.
+_CLIMBS = NUM_CONTROLS + window.PILOTS + 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,8 @@ class Costs:
     """One pair of each that searches pairs."""
     look: float = 0.0
     """A first estimate of all pairs."""
+    more: float = 0.0
+    """What comes on top if a target stands out among many classes, which nobody knows before."""
 
     @property
     def total(self) -> float:
@@ -161,6 +167,7 @@ class Costs:
             {name: seconds[name] for name in in_order},
             {name: seconds_a_pair(config, name, sizes.mean_images, speed) for name in seconds if name in DETECTORS},
             seconds_of_look(sizes, speed) if screened else 0.0,
+            seconds_of(effort.of_climb().times(_CLIMBS), speed) if reach.NAME in config.detectors else 0.0,
         )
 
 

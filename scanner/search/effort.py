@@ -212,3 +212,11 @@ def of_reach(height: int, width: int, side: int, num_images: int) -> Passes:
     places = _places(height, side, stride) * _places(width, side, stride)
     probed = PROBED * (places * content_per_place(height, width) + 1)
     return Passes(forwards=probed + min(FEATURED, num_images))
+
+
+def of_climb() -> Passes:
+    """One window that is climbed from the random ones, and counted."""
+    found = Passes(forwards=REACH_COUNTED)
+    for stage, kept in zip(CLIMBED, CLIMBED_KEPT, strict=True):
+        found += stage.passes(kept)
+    return found

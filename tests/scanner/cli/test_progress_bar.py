@@ -5,6 +5,7 @@ from rich.console import Console
 from backscan.scanner.cli.progress_bar import ConsoleProgress
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
+from benchmarks.large.__main__ import told_estimate
 
 
 def console(*, terminal: bool) -> Console:
@@ -38,6 +39,18 @@ def test_without_a_terminal_there_are_lines_but_no_bar() -> None:
         "warning: node \\x1b[31mred[/] is odd",
         "features: 2 class pairs to search, about 3 min 20 s",
     ]
+
+
+def test_the_estimate_says_what_comes_on_top_if_a_class_stands_out() -> None:
+    target = console(terminal=False)
+    with ConsoleProgress(target) as progress:
+        progress.estimate(308.0, 240.0)
+        progress.estimate(308.0, 240.0, seconds_more=460.0)
+    usual, many = written(target).splitlines()
+    assert usual == "the whole scan: about 5 min 08 s, of which 4 min 00 s from now on"
+    assert many == f"{usual}; about 7 min 40 s more if a class stands out"
+    assert told_estimate(usual, more=True) == told_estimate(many) == 308.0
+    assert told_estimate(many, more=True) == 768.0
 
 
 def test_quiet_keeps_warnings_only() -> None:

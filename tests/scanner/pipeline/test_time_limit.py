@@ -167,6 +167,10 @@ def test_looks_at_many_targets_cost_no_more_with_more_of_them():
     assert few.total == many.total
     # Nine places a side, where the last one may lie at the edge, four contents, six images; then features.
     assert 6 * 4 * 81 + 160 <= many.total / 0.01 <= 6 * 4 * 100 + 170
+    # Where a target stands out 17 windows are climbed: three places on nine images, one four times on 18; 100 counted.
+    gradients, forwards = 3 * 9 + 4 * 18, 3 * 9 + 18 + 100
+    assert few.more == many.more == pytest.approx(17 * (0.03 * gradients + 0.01 * forwards))
+    assert Costs.of(QUICK.__class__(), Sizes(10, [16] * 10, (3, 32, 32)), speed, screened=False).more == 0.0
 
 
 def test_what_a_scan_costs_grows_with_what_it_does():
