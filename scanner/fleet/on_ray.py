@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Tasks that wait for a worker, for each that has one: it finds the next model in the store.
 _WAITING = 1
-_SECONDS_BETWEEN_LOOKS = 0.25
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def scans(paths: Sequence[Path], order: Order, workers: Workers) -> Scans:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Post = Callable[[Sequence[Event]], None]
 
-_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
