@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from backscan.scanner import Inference, ScanConfig
 from backscan.scanner.detectors import TARGET_DETECTORS, Searched
+from backscan.scanner.inference.correction import corrected_p_value
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.rates import logit_of_rate
 from backscan.scanner.inference.transfer import infer_transfers
 from backscan.scanner.inference.variants import INFERENCES
-from backscan.scanner.inference.verdict import corrected_p_value
 from backscan.scanner.pipeline.conclusion import infer_from
 from backscan.scanner.results import (
     EncodedArray,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.detectors import conclude
 from backscan.scanner.errors import TimeUpError
+from backscan.scanner.inference.correction import corrected_p_value
 from backscan.scanner.inference.variants import with_reciprocals
 from backscan.scanner.inference.verdict import (
     Judgement,
     candidates_for_replay,
-    corrected_p_value,
     deciding_conclusion,
     judge,
 )

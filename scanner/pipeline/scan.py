@@ -16,8 +16,9 @@ from backscan.converters.sandbox.clock import clock, keeping, sparing, time_limi
 from backscan.scanner.config import SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
+from backscan.scanner.inference.correction import NEAR, corrected_p_value
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
-from backscan.scanner.inference.verdict import NEAR, Judgement, corrected_p_value
+from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import spending
 from backscan.scanner.pipeline.admission import as_clean_set, audit, read, refuse_other_kinds
 from backscan.scanner.pipeline.conclusion import infer_from, replay_and_judge

@@ -9,7 +9,8 @@ import pytest
 
 from backscan.scanner import ScanConfig
 from backscan.scanner.inference.agreement import combined, correlation_of
-from backscan.scanner.inference.verdict import candidates_for_replay, corrected_p_value, deciding_conclusion
+from backscan.scanner.inference.correction import corrected_p_value
+from backscan.scanner.inference.verdict import candidates_for_replay, deciding_conclusion
 from backscan.scanner.results import (
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,

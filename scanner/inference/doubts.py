@@ -1,0 +1,107 @@
+"""Why a search supports no verdict, whatever its p-values are, in a sentence that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from backscan.scanner.results import TRANSFERABILITY, PairStatus, TransferStatus
+
+if TYPE_CHECKING:
+    from backscan.scanner.results import Inference, PairResult
+
+# More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
+_MOST_UNREACHED = 0.1
+# Classes without which there are no other pairs, and images of each without which those of single images say nothing.
+_FEWEST_CLASSES, _FEWEST_IMAGES = 3, 20
+# Share of a class that is decided as another from which on the boundary between few classes leans.
+_LEANS = 0.05
+
+
+def without_p_value(inferences: Sequence[Inference]) -> str:
+    """Why no detector gave a p-value that decides."""
+    if inferences and not any(entry.decides for entry in inferences):
+        return "no detector gave a p-value that decides, those chosen only inform: add --detector pairwise"
+    return (
+        "no detector gave a p-value, as the null needs pairs of several targets: add classes or images, or search more "
+        "pairs (--targets, --pairs)"
+    )
+
+
+def doubts_of(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> tuple[str, ...]:
+    """Why the search cannot support any verdict, each reason once; with several detectors each names its own."""
+    by_detector: dict[str, list[Inference]] = {}
+    for entry in inferences:
+        if entry.part_of or (entry.decides and not entry.witnesses):
+            by_detector.setdefault(entry.detector, []).append(entry)
+    found = ((name, _doubt_of_detector(pairs, own)) for name, own in by_detector.items())
+    named = (f"detector {name}: {doubt}" if len(by_detector) > 1 else doubt for name, doubt in found if doubt)
+    return tuple(dict.fromkeys(named))
+
+
+def _doubt_of_detector(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str | None:
+    """Why one detector supports no verdict, or None.
+
+    Where one of its statistics has a null and another has none, the first one judges: the other has p = 1, or no p.
+    """
+    doubts = [doubt_of(pairs, entry) for entry in inferences]
+    return None if None in doubts else doubts[0]
+
+
+def doubt_of(pairs: Sequence[PairResult], inference: Inference) -> str | None:
+    """Why one conclusion supports no verdict, or None."""
+    if inference.is_of_rates:  # no sizes, and no p-value where there is too little to compare
+        return None
+    if inference.statistic == TRANSFERABILITY:
+        own = [pair for pair in pairs if pair.detector == inference.detector]
+        return _doubt_of_transfers(own) or _leaning(own, inference)
+    counting = [pair for pair in pairs if pair.detector == inference.detector and pair.status.counts]
+    classes = {pair.source for pair in counting} | {pair.target for pair in counting}
+    if len(classes) < _FEWEST_CLASSES:
+        return (
+            f"expected at least {_FEWEST_CLASSES} classes with enough images, found {len(classes)}: "
+            "the null needs other pairs to compare with; add images, or pairs where --pairs names few"
+        )
+    unreached = [pair for pair in counting if pair.status is not PairStatus.REACHED]
+    if len(unreached) > _MOST_UNREACHED * len(counting):
+        return (
+            f"{len(unreached)} of {len(counting)} pairs did not reach the goal rate: {unreached[0].status.explanation}"
+        )
+    if inference.null is not None and inference.null.status != "reached":
+        return (
+            f"the null distribution could not be fitted ({inference.null.status}): "
+            "the pairs differ too little or are too few; add classes, images, or pairs where --pairs names few"
+        )
+    return None
+
+
+def _doubt_of_transfers(pairs: Sequence[PairResult]) -> str | None:
+    """Why the patterns of single images support no verdict, or None."""
+    measured = [pair for pair in pairs if pair.transfer is not None]
+    few = [pair for pair in pairs if pair.transfer is None or pair.transfer.status is TransferStatus.FEW_IMAGES]
+    if few or not measured:
+        where = f" of class {few[0].source} or {few[0].target}" if few else ""
+        return (
+            f"expected at least {_FEWEST_IMAGES} images of every class that are decided as it, found fewer{where}: "
+            f"add images, {_FEWEST_IMAGES * 5 // 4} a class or more, as a fifth is held out"
+        )
+    lost = [pair for pair in measured if pair.transfer and pair.transfer.status is TransferStatus.LIMIT]
+    if not lost:
+        return None
+    return (
+        f"single images of class {lost[0].source} and class {lost[0].target} do not reach each other within the size "
+        "limit, so that their patterns cannot be compared: raise --max-size"
+    )
+
+
+def _leaning(pairs: Sequence[PairResult], inference: Inference) -> str | None:
+    """That a boundary between two classes leans towards one of them, whose images are then near without an attack."""
+    rates = {(pair.source, pair.target): pair.initial_rate or 0.0 for pair in pairs}
+    rate = rates.get((inference.source or 0, inference.target or 0), 0.0)
+    if not inference.detected or rate <= _LEANS:
+        return None
+    return (
+        f"the model decides {rate:.0%} of class {inference.source} as class {inference.target} without any pattern, so "
+        "that a way there that is shorter than the way back is no sign of an attack: pass images that it decides "
+        "rightly, or judge where the model comes from"
+    )
