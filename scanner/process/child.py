@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from backscan.scanner.choices import registered
 from backscan.scanner.errors import OptionError
 from backscan.scanner.process import protocol
-from backscan.scanner.process.decisions import Decisions
+from backscan.scanner.process.known import Known
 from backscan.scanner.process.protocol import Answer, Event, Message, Request
 from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, SignatureRecord, TargetResult
 
@@ -36,8 +36,6 @@ T = TypeVar("T")
 _LEAST_AGREEMENT = 0.99
 # Of the time for the graph, where it is limited: for answers that depend on the call.
 _SHARE_OF_COMPANY = 0.3
-# Images on which reduced precision has to prove itself.
-_PROBED_IMAGES = 64
 
 
 def _answers(
@@ -78,7 +76,7 @@ class ModelHost:
         self._split: Split | None = None
         self._cut: OrtCut | None = None
         self._examination: Examination | None = None
-        self._known: _Known | None = None
+        self._known: Known | None = None
         self._deadline = float("inf")
 
     @_answers(protocol.Extend)
@@ -492,7 +490,11 @@ class ModelHost:
             label: torch.from_numpy(np.ascontiguousarray(array)).to(device)
             for label, array in request.images_by_class.items()
         }
-        known = self._known_of(images, request.config.precision)
+        precision = request.config.precision
+        if self._known is None or not self._known.is_of(self.copy, self._split, images, precision):
+            threads = self._threads if self._deadline == float("inf") else 0
+            self._known = Known.of(self.copy, self._split, images, precision, deciding_threads=threads)
+        known = self._known
         return Examination(
             classifier=self.copy,
             images_by_class=known.images,  # those of an earlier detector, where they are the same
@@ -506,58 +508,6 @@ class ModelHost:
             images_at_once=known.images_at_once,
             patterns=_patterns_of(request, device),
         )
-
-    def _known_of(self, images: Mapping[int, Tensor], precision: str) -> _Known:
-        """What the copy makes of source images, found once for all detectors that get the same ones."""
-        from backscan.converters.cuts.bfloat16 import reduce_precision
-        from backscan.scanner.process.passes import images_at_once
-
-        same = self._known is not None and self._known.is_of(self.copy, self._split, images, precision)
-        if self._known is not None and same:
-            return self._known
-        decisions = Decisions(self.copy, images)
-        if self._deadline == float("inf"):  # else classes that the time does not reach cost nothing
-            decisions.find_all(self._threads)
-        reduced = reduced_cut = None
-        if images and precision != "float32":
-            probe, rounded = _spread(list(images.values())), precision == "bfloat16"
-            reduced = reduce_precision(self.copy, probe, rounded=rounded)
-            if reduced is not None and self._split is not None:
-                reduced_cut = _reduced(self._split, probe, rounded=rounded)
-        most = images_at_once(self.copy, next(iter(images.values()))[:1]) if images else None
-        self._known = _Known(self.copy, self._split, dict(images), decisions, reduced, reduced_cut, precision, most)
-        return self._known
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the copy makes of some source images."""
-
-    copy: TorchClassifier
-    """The copy, under its normalisation."""
-    split: Split | None
-    """The copy cut in two, if it is."""
-    images: Mapping[int, Tensor]
-    """Class -> images [n, C, H, W]."""
-    decisions: Mapping[int, Tensor]
-    """Class -> decisions [n]."""
-    reduced: TorchClassifier | None
-    """The copy in reduced precision, where that gains something."""
-    reduced_cut: Split | None
-    """The cut copy, likewise."""
-    precision: str
-    """What steps were to compute in."""
-    images_at_once: int | None
-    """Most images of a pass by their memory; None is any."""
-
-    def is_of(self, copy: TorchClassifier, split: Split | None, images: Mapping[int, Tensor], precision: str) -> bool:
-        """Whether that was the copy, and those the images and the precision."""
-        import torch
-
-        own = self.images
-        same = copy is self.copy and split is self.split and own.keys() == images.keys()
-        same = same and precision == self.precision
-        return same and all(torch.equal(each, images[label]) for label, each in own.items())
 
 
 def _patterns_of(request: protocol.Prepare | protocol.SearchTargets, device: Any) -> dict[Pair, Tensor]:
@@ -589,26 +539,6 @@ def _counted(results: Iterator[T]) -> Generator[T, None, int]:
 def _as_record(kind: type[T], thing: object) -> T:
     """What a record keeps of a thing: the attributes that have the names of its fields."""
     return kind(**{entry.name: getattr(thing, entry.name) for entry in fields(kind)})  # type: ignore[arg-type]
-
-
-def _reduced(parts: Split, images: Tensor, *, rounded: bool) -> Split | None:
-    """A cut model with the part behind the cut in reduced precision, if that gains something."""
-    import torch
-
-    from backscan.converters.cuts.bfloat16 import reduce_part
-
-    with torch.no_grad():
-        features = parts.front(images)
-    back = reduce_part(parts.back, features, rounded=rounded)
-    return None if back is None else replace(parts, back=back)
-
-
-def _spread(images: Sequence[Tensor]) -> Tensor:
-    """A few dozen of all images, from every class."""
-    import torch
-
-    every = torch.cat(list(images))
-    return every[:: max(1, len(every) // _PROBED_IMAGES)]
 
 
 def _disagreement(parts: Split, runtime: OrtClassifier, images: NDArray[np.float32]) -> str:
