@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import command
@@ -54,13 +55,16 @@ def main() -> int:
         folder = Path(name).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         prepare(folder)
-        for journey in chosen(arguments.only, fast=arguments.fast):
+        todo = chosen(arguments.only, fast=arguments.fast)
+        left = [each for each in todo if each.needs and find_spec(each.needs) is None]
+        for journey in (each for each in todo if each not in left):
             arrivals.append(run(journey, folder))
             print(arrivals[-1].line, file=sys.stderr, flush=True)
     faults = [each for each in arrivals if each.fault]
     how = " --in-process" if arguments.in_process else ""
     said = f"Made by `python -m benchmarks.journeys{how}` {circumstances(_LIBRARIES)}."
     counted = f"{len(arrivals)} journeys, {len(faults)} of them wrong."
+    counted += "".join(f" Left out, as {each.needs} is not installed: {each.situation}." for each in left)
     text = page("Journeys", said, counted, table(arrivals))
     print(text)
     command.publish(arguments.out, "journeys", text, [asdict(each) for each in arrivals])
