@@ -97,8 +97,9 @@ def _folders(folder: Path) -> None:
     for part in ("train", "val"):
         _pictures(folder / "parts" / part, numbers)
     _pictures(folder / "mixed", numbers)
+    ending = ".dng" if find_spec("pillow_heif") else ".heic"
     for number in range(40):
-        _write(folder, f"mixed/0/{number}.heic", b"no picture that is read here")
+        _write(folder, f"mixed/0/{number}{ending}", b"no picture that is read here")
         _write(folder, f"mixed/1/notes{number}.txt", b"text")
     _write(folder, "mixed/2/.hidden.png", b"not looked at")
     _pictures(folder / "cut_picture", numbers)
