@@ -102,12 +102,12 @@ def test_a_detection_that_the_clock_left_no_replay_is_none(tmp_path, monkeypatch
 
 def test_before_the_search_a_clock_leaves_no_verdict(tmp_path, monkeypatch):
     def late(*_: object, **__: object) -> None:
-        raise TimeUpError("the time limit of 1000 s ended phase 'import': raise --time-limit")
+        raise TimeUpError("the time limit of 1000 s was over while the model was opened: raise --time-limit")
 
     monkeypatch.setattr(SettledModel, "compare", late)
     result = scan_cut_off(tmp_path, monkeypatch, after=0)
     assert result.verdict is Verdict.NO_VERDICT
-    assert result.reasons == ("the time limit of 1000 s ended phase 'import': raise --time-limit",)
+    assert result.reasons == ("the time limit of 1000 s was over while the model was opened: raise --time-limit",)
     assert result.time is not None
     assert result.time.ended_the_scan  # so that no cache keeps it
 
