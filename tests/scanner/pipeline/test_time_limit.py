@@ -121,6 +121,16 @@ def test_a_scan_that_is_done_in_time_is_a_whole_one(tmp_path, monkeypatch):
     assert result.time.left == ()
 
 
+def test_a_detector_that_lacks_images_was_not_ended_by_the_clock(tmp_path):
+    """With 12 images a class the windows have no sources, and end at once."""
+    few = write_images(tmp_path, keep=dict.fromkeys(range(6), 12))
+    result = scan(write_model(tmp_path), few, replace(LIMITED, detectors=("pairwise", "window")))
+    assert result.time is not None
+    assert (result.time.ended_the_scan, result.time.left) == (False, ())
+    assert result.verdict is Verdict.BACKDOOR_DETECTED
+    assert "time limit" not in " ".join((*result.reasons, *result.not_tested))
+
+
 def test_a_real_limit_is_kept(tmp_path):
     """Pairs towards a class that no image reaches, and a process that is ended while it searches or before."""
     endless = replace(QUICK, sandbox=True, max_steps=1_000_000, max_size=1e9, time_limit=6.0)
