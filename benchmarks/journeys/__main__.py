@@ -73,7 +73,7 @@ def main() -> int:
                 command.append_line(arguments.rows, asdict(arrivals[-1]))
             print(arrivals[-1].line, file=sys.stderr, flush=True)
     faults = [each for each in arrivals if each.fault]
-    how = " --in-process" if arguments.in_process else ""
+    how = (" --in-process" if arguments.in_process else "") + (" --folder FOLDER --rows FILE" if arguments.rows else "")
     said = f"Made by `python -m benchmarks.journeys{how}` {circumstances(_LIBRARIES)}."
     counted = f"{len(arrivals)} journeys, {len(faults)} of them wrong."
     counted += "".join(f" Left out, as {each.needs} is not installed: {each.situation}." for each in left)
