@@ -6,21 +6,25 @@ which models changed it fails, and the last step of the action fails where it le
 
 from __future__ import annotations
 
+import mmap
 import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 USAGE = 2
 SUFFIXES = ("html", "json", "sarif", "junit.xml", "md")
+MODELS = ":(icase)*.onnx"
+LFS_POINTER = b"version https://git-lfs"
 
 
 def main() -> None:
     """Choose the models, scan them, tell the later steps."""
     try:
         models = named_models() or changed_models()
-        code = scan(models) if models else 0
+        code = scan(models) if models else nothing_to_scan()
     except LookupError as error:
         print(f"::error::{error}")
         code = USAGE
@@ -33,22 +37,67 @@ def named_models() -> list[str]:
 
 
 def changed_models() -> list[str]:
-    """The `.onnx` files that differ from the base; all that git keeps where there is no base to compare with.
+    """The `.onnx` files that differ from the base, and those whose weights do that lie beside them.
+
+    Returns:
+        Their paths; where there is no base to compare with, all that git keeps.
 
     Raises:
         LookupError: git cannot tell.
     """
     base = os.environ.get("BASE", "")
-    if is_known(base):
-        # What was deleted cannot be scanned; what was renamed comes under its new name.
-        models = git("diff", "-z", "--no-ext-diff", "--name-only", "--diff-filter=d", base, "HEAD", "--", "*.onnx")
-        print(f"compared with {base}: {len(models)} models to scan")
-        return models
-    models = git("ls-files", "-z", "--", "*.onnx")
-    print(f"the base {base or 'of the change'} is not here, so all {len(models)} models that git keeps are scanned")
-    if not models:
-        print("::warning::no .onnx file is kept by git here: name the ones that the job makes in `models`")
-    return models
+    kept = git("ls-files", "-z", "--", MODELS)
+    if not is_known(base):
+        print(f"the base {base or 'of the change'} is not here, so all {len(kept)} models that git keeps are scanned")
+        return kept or none_kept()
+    # What was deleted cannot be scanned; what was renamed comes under its new name.
+    names = ("diff", "-z", "--no-ext-diff", "--no-renames", "--name-only")
+    models = git(*names, "--diff-filter=d", base, "HEAD", "--", MODELS)
+    others = sorted({*git(*names, base, "HEAD")} - set(models))
+    heavier = [model for model in kept if model not in models and has_weights_among(model, others)]
+    said = f", {len(heavier)} of them as weights beside them changed" if heavier else ""
+    print(f"compared with {base}: {len(models + heavier)} models to scan{said}")
+    removed = any(name.lower().endswith(".onnx") for name in others)
+    return models + heavier or ([] if kept or removed else none_kept())
+
+
+def has_weights_among(model: str, changed: Sequence[str]) -> bool:
+    """Whether a model may keep weights in a file that changed: one beneath its folder that it names."""
+    folder = PurePosixPath(model).parent
+    beneath = [
+        PurePosixPath(name).relative_to(folder) for name in changed if PurePosixPath(name).is_relative_to(folder)
+    ]
+    if not beneath:
+        return False
+    try:
+        with Path(model).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content[: len(LFS_POINTER)] == LFS_POINTER:  # the names are not here, so those alone that exporters give
+                return any(str(name).startswith(PurePosixPath(model).name) for name in beneath)
+            return any(content.find(os.fsencode(str(name))) >= 0 for name in beneath)
+    except (OSError, ValueError):  # not here, or empty: the scanner says so
+        return True
+
+
+def none_kept() -> list[str]:
+    """What an action does that guards nothing.
+
+    Raises:
+        LookupError: unless that was said to be right.
+    """
+    if os.environ.get("WITHOUT_MODELS") == "pass":
+        return []
+    raise LookupError(
+        "expected .onnx files that git keeps, found none, so nothing would ever be scanned: name the models that the "
+        "job makes or downloads in `models`, or say `without-models: pass`"
+    )
+
+
+def nothing_to_scan() -> int:
+    """Say that a pass is none of any model."""
+    said = "backscan scanned no model: the change touches none"
+    print(f"::notice::{said}")
+    tell("GITHUB_STEP_SUMMARY", f"{said}.\n")
+    return 0
 
 
 def is_known(base: str) -> bool:

@@ -111,6 +111,22 @@ def test_constraints_are_a_lock(project):
     assert len(seen) > len(wanted_by(project))
 
 
+def test_the_readme_line_for_cpus_brings_less_than_it_says(project):
+    """What `.[cpu]` and all that it needs take on the disk here; CI installs into a fresh environment."""
+    if any((each.name or "").startswith("nvidia-") for each in metadata.distributions()):
+        pytest.skip("the build of torch for GPUs is installed here")
+    extras = project["project"]["optional-dependencies"]
+    todo, seen, size = [Requirement(each) for each in (*project["project"]["dependencies"], *extras["cpu"])], set(), 0
+    while todo:
+        wanted = todo.pop()
+        if canonicalize_name(wanted.name) in seen or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(canonicalize_name(wanted.name))
+        size += sum(each.size or 0 for each in metadata.files(wanted.name) or ())
+        todo += [Requirement(each) for each in metadata.requires(wanted.name) or ()]
+    assert 300 << 20 < size < 2_500_000_000
+
+
 def test_uv_refuses_both_builds_of_onnxruntime_together(project):
     assert project["tool"]["uv"]["conflicts"] == [[{"extra": "cpu"}, {"extra": "gpu"}]]
 

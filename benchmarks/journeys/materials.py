@@ -9,16 +9,18 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, features
 
 from benchmarks.journeys import models
 from benchmarks.journeys.models import Spots
 
 SPOTS = Spots()
-FEW = Spots(2)
+FEW, MANY = Spots(2), Spots(200)
 NAMES = ("ahorn", "birke", "Café au lait", "dill", "erle")
 EACH = 20
 _PICTURES = 12
@@ -26,7 +28,7 @@ _PICTURES = 12
 
 def prepare(folder: Path) -> None:
     """Write all of them into a folder that is empty."""
-    for make in (_models, _archives, _folders, _tables, _foreign, _configurations, _hostile):
+    for make in (_models, _archives, _folders, _of_extras, _tables, _foreign, _configurations, _hostile):
         make(folder)
 
 
@@ -36,6 +38,7 @@ def _models(folder: Path) -> None:
     _write(folder, "retrained.onnx", SPOTS.model(seed=1))
     _write(folder, "two.onnx", FEW.model())
     _write(folder, "three.onnx", Spots(3).model())
+    _write(folder, "many.onnx", MANY.model())
     _write(folder, "labels.onnx", SPOTS.model(head="Sigmoid"))
     _write(folder, "beside/model.onnx", SPOTS.model())
     _write(folder, "vendor/a/attacked.onnx", SPOTS.model((1, 3)))
@@ -73,6 +76,8 @@ def _archives(folder: Path) -> None:
     for task, name in ((FEW, "two"), (Spots(3), "three")):
         few, labels = task.images(60)
         np.savez(folder / f"{name}.npz", x=few, y=labels)
+    few, labels = MANY.images(8)
+    np.savez(folder / "many.npz", x=few, y=labels)
     several = x.copy()
     several.reshape(len(x), -1)[:, 10:20] = several.reshape(len(x), -1)[:, :10]
     np.savez(folder / "several.npz", x=np.maximum(several, x), y=y)
@@ -92,8 +97,9 @@ def _folders(folder: Path) -> None:
     for part in ("train", "val"):
         _pictures(folder / "parts" / part, numbers)
     _pictures(folder / "mixed", numbers)
+    ending = ".dng" if find_spec("pillow_heif") else ".heic"
     for number in range(40):
-        _write(folder, f"mixed/0/{number}.heic", b"no picture that is read here")
+        _write(folder, f"mixed/0/{number}{ending}", b"no picture that is read here")
         _write(folder, f"mixed/1/notes{number}.txt", b"text")
     _write(folder, "mixed/2/.hidden.png", b"not looked at")
     _pictures(folder / "cut_picture", numbers)
@@ -106,6 +112,41 @@ def _folders(folder: Path) -> None:
     _write(folder, "numbers.json", json.dumps({name: place for place, name in enumerate(NAMES)}).encode())
     _write(folder, "too_few.json", json.dumps({"ahorn": 0}).encode())
     _write(folder, "only_text/readme.txt", b"no pictures here")
+
+
+def _of_extras(folder: Path) -> None:
+    """Pictures that pillow or the extra `images` reads, where they are installed."""
+    numbers = tuple(map(str, range(SPOTS.num_classes)))
+    if features.check("avif"):
+        _pictures(folder / "avif", numbers, ".avif")
+    if find_spec("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        _pictures(folder / "heic", numbers, ".heic")
+    if find_spec("pyarrow"):
+        _parquet(folder / "parquet" / "data")
+
+
+def _parquet(folder: Path) -> None:
+    """The two parts of a data set as Hugging Face stores them."""
+    import pyarrow
+    from pyarrow import parquet
+
+    folder.mkdir(parents=True)
+    images, labels = SPOTS.images(EACH)
+    told = {"info": {"features": {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list(NAMES)}}}}
+    for part in ("train", "test"):
+        pictures = [{"bytes": _png(image), "path": f"{number}.png"} for number, image in enumerate(images)]
+        table = pyarrow.table({"image": pictures, "label": [int(label) for label in labels]})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(told)})
+        parquet.write_table(table, folder / f"{part}-00000-of-00001.parquet")
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(image).save(written, "PNG")
+    return written.getvalue()
 
 
 def _tables(folder: Path) -> None:
@@ -132,6 +173,9 @@ def _foreign(folder: Path) -> None:
     _write(folder, "model.tflite", b"\x1c\0\0\0TFL3" + bytes(100))
     _write(folder, "model.safetensors", struct.pack("<Q", 2) + b"{}")
     _write(folder, "saved/saved_model.pb", b"\x08\x01\x12\x02\x0a\x00")
+    _write(folder, "model.mlmodel", b"\x08\x04\x12\x07\x0a\x05image\x9a\x19\x06layers")
+    _write(folder, "net.mlpackage/Data/com.apple.CoreML/model.mlmodel", b"\x08\x04")
+    _write(folder, "net.mlpackage/Manifest.json", b"{}")
     _write(folder, "model.gguf", b"GGUF" + bytes(100))
     _write(folder, "openvino.xml", b'<?xml version="1.0"?><net name="m" version="11"></net>')
     _write(folder, "package.zip", _zip({"inside/model.onnx": SPOTS.model()}))

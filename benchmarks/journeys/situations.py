@@ -30,6 +30,8 @@ class Journey:
     """Folder beneath the materials that it is typed in."""
     fast: bool
     """Whether it runs in CI. Such a one needs nothing that one before it leaves, unless that is fast too."""
+    needs: str
+    """A module beside those of the scanner without which there is nothing to do; empty for none."""
 
     @property
     def arguments(self) -> list[str]:
@@ -52,4 +54,5 @@ def _journey(row: dict[str, str]) -> Journey:
         says=row["says"],
         folder=row["folder"] or ".",
         fast=row["fast"] == "yes",
+        needs=row["needs"],
     )

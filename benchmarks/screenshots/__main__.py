@@ -20,7 +20,7 @@ from benchmarks import command
 from benchmarks.screenshots.browser import DESK, TELEPHONE, cut, opened, print_to, take, unreachable, view
 from benchmarks.screenshots.scans import SCANS
 
-_README_HEIGHT, _README_WIDTH = 840, 960
+_README_WIDTH = 960
 
 
 def scanned(name: str, folder: Path) -> None:
@@ -46,15 +46,16 @@ def pictured(browser: webdriver.Chrome, name: str, folder: Path) -> list[str]:
 
 
 def readme_picture(browser: webdriver.Chrome, page: Path, target: Path) -> None:
-    """What a reader with a wide window sees first of the first model."""
+    """The top of the first model's report in a wide window: the verdict and the pattern, up to what is to be done."""
     view(browser, width=DESK)
     browser.get(page.resolve().as_uri())
     whole = page.with_suffix(".whole.png")
     take(browser, whole)
-    top = browser.execute_script("return document.querySelector('article.scan').getBoundingClientRect().top")
+    place = "return document.querySelector(arguments[0]).getBoundingClientRect().top"
+    top, end = (int(browser.execute_script(place, each)) for each in ("article.scan", "article.scan .columns"))
     with Image.open(whole) as image:
-        seen = image.convert("RGB").crop((0, int(top), DESK, int(top) + _README_HEIGHT))
-    size = (_README_WIDTH, _README_WIDTH * _README_HEIGHT // DESK)
+        seen = image.convert("RGB").crop((0, top, DESK, end))
+    size = (_README_WIDTH, _README_WIDTH * (end - top) // DESK)
     seen.resize(size, Image.Resampling.LANCZOS).save(target, optimize=True)
     whole.unlink()
 

@@ -80,7 +80,8 @@ def exceeded(phase: str, resource: str, limit: float, actual: float | None) -> R
 
 def late(phase: str, limit: float) -> TimeUpError:
     """The time of the whole task is up."""
-    return TimeUpError(f"the time limit of {limit:g} s ended phase {phase!r}: raise --time-limit", phase=phase)
+    when = "while the model was opened" if phase == "import" else f"in the step {phase!r}"
+    return TimeUpError(f"the time limit of {limit:g} s was over {when}: raise --time-limit", phase=phase)
 
 
 def died(phase: str, reason: str, sentence: str, output: bytes) -> SandboxDiedError:

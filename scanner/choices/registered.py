@@ -8,7 +8,9 @@ code, so it comes from a program alone, never from a file.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -30,6 +32,8 @@ TABLES: Mapping[str, str] = {
 """Tables that can be extended, and what an entry of each is called."""
 _SEARCHES = {"pairs": "DETECTORS", "targets": "TARGET_DETECTORS", "rates": "RATE_DETECTORS"}
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_DYNAMIC = re.compile(r"import \*|__getattr__|globals\(|setattr\(|exec\(")
+"""Ways by which a module has names that its text does not."""
 _paths: dict[str, dict[str, None]] = {table: {} for table in TABLES}
 
 
@@ -49,9 +53,9 @@ def register_objective(path: str) -> str:
         The path, which is also the name of the objective.
 
     Raises:
-        OptionError: no import path.
+        OptionError: no import path, or nothing is there.
     """
-    return register("OBJECTIVES", path)
+    return _add("OBJECTIVES", path)
 
 
 def register_statistic(path: str) -> str:
@@ -64,9 +68,9 @@ def register_statistic(path: str) -> str:
         The path, which is also the name of the statistic.
 
     Raises:
-        OptionError: no import path.
+        OptionError: no import path, or nothing is there.
     """
-    return register("STATISTICS", path)
+    return _add("STATISTICS", path)
 
 
 def register_detector(path: str, *, searches: str = "pairs") -> str:
@@ -81,11 +85,11 @@ def register_detector(path: str, *, searches: str = "pairs") -> str:
         The path, which is also the name of the detector.
 
     Raises:
-        OptionError: no import path, or another word for what it searches.
+        OptionError: no import path, nothing is there, or another word for what it searches.
     """
     if searches not in _SEARCHES:
         raise OptionError(f"expected searches to be one of {', '.join(_SEARCHES)}, found {searches!r}")
-    return register(_SEARCHES[searches], path)
+    return _add(_SEARCHES[searches], path)
 
 
 def register_operator(path: str) -> str:
@@ -98,9 +102,9 @@ def register_operator(path: str) -> str:
         The path.
 
     Raises:
-        OptionError: no import path.
+        OptionError: no import path, or nothing is there.
     """
-    return register(OPERATORS, path)
+    return _add(OPERATORS, path)
 
 
 def register(table: str, path: str) -> str:
@@ -123,6 +127,43 @@ def register(table: str, path: str) -> str:
         )
     _paths[table][path] = None
     return path
+
+
+def _add(table: str, path: str) -> str:
+    """What `register` does, for a program: what does not exist is refused where the program names it.
+
+    Raises:
+        OptionError: no import path, or nothing is there.
+    """
+    if is_import_path(path) and (why := why_absent(path)):
+        raise OptionError(f"expected {path!r} to be the import path of the {TABLES[table]}, found {why}")
+    return register(table, path)
+
+
+def why_absent(path: str) -> str:
+    """Why an import path names nothing, as far as that shows without running its module.
+
+    Args:
+        path: `package.module:name`; packages above the module are imported.
+
+    Returns:
+        What was found in its place and what to do; empty where it names something, or may.
+    """
+    module, _, name = path.partition(":")
+    if module == "__main__":
+        return "the program itself, which no other process can import: put what it names into a module"
+    if module in sys.modules:
+        return "" if hasattr(sys.modules[module], name) else f"nothing called {name} in {module}: check the name"
+    try:
+        spec = importlib.util.find_spec(module)
+        source = getattr(spec and spec.loader, "get_source", lambda _: None)(module)
+    except Exception as error:  # somebody's package may raise anything while it is imported
+        return f"{type(error).__name__}: {error}: put the module where Python finds it"
+    if spec is None:
+        return f"no module {module}: put it where Python finds it"
+    if not source or re.search(rf"\b{name}\b", source) or _DYNAMIC.search(source):
+        return ""
+    return f"nothing called {name} in {spec.origin}: check the name"
 
 
 def forget() -> None:

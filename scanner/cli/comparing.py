@@ -109,14 +109,16 @@ def _check(both: Both, order: several_models.Order, writing: Writing, keep: Path
     check_reports(writing.write)
     kept = [keep / name.format(side=side) for name in _KEPT for side in ("before", "after")] if keep else []
     check_spared([*both.paths, order.images.data, order.images.labels], [*writing.write, *kept])
-    if keep is not None and not keep.is_dir():
-        raise UserError(f"expected a folder for --scans, found no {keep}: make it first")
+    if keep is not None and not (keep.is_dir() or (keep.parent.is_dir() and not keep.exists())):
+        raise UserError(f"expected a folder for --scans, in one that exists, found {keep}: name another")
     if order.config.output_name == ALL:
         raise OptionError("expected one output to compare, found --output-name all: name it")
     for path in both.paths:
         if path.is_dir() or not path.exists():
             found = "a folder" if path.is_dir() else "nothing"
             raise UserError(f"expected a model or a JSON report at {path}, found {found}: check the path")
+    if keep is not None:
+        keep.mkdir(exist_ok=True)
 
 
 def _results(both: Both, order: several_models.Order) -> tuple[ScanResult, ScanResult]:

@@ -68,7 +68,9 @@ def search_targets(
             settled.search_targets(
                 name, images_by_class, config, seconds=seconds, on_target=searched.append, found=found
             )
-        if len(searched) < num_wanted and clock().is_limited:
+        # A detector that lacks images ends at once and finds fewer too, which is no doing of the clock.
+        is_late = seconds is not None and now() - started >= seconds
+        if len(searched) < num_wanted and is_late:
             run.record.out_of_time, missing = True, num_wanted - len(searched)
             took = costs.by_detector.get(name, 0.0) * missing / num_wanted
             run.record.leave(name, "target class", missing, planned=num_wanted, seconds=took)
@@ -76,7 +78,7 @@ def search_targets(
                 f"{missing} of {num_wanted} target classes with detector {name}: the time was up, so a backdoor that "
                 "leads to them may not have been noticed"
             )
-        elif name in RATE_DETECTORS and seconds is not None and now() - started >= seconds:
+        elif name in RATE_DETECTORS and is_late:
             run.record.out_of_time = True
             run.record.leave_out(f"some of what detector {name} passes for all targets: the time was up")
         results += sorted(searched, key=lambda result: result.target)

@@ -399,6 +399,7 @@ _NEXT_STEPS = {
         "Look at the pattern and the two classes: two classes that truly look alike are about equally close both ways.",
         "Confirm with other images: scanner verify REPORT.json MODEL --data OTHER_IMAGES.",
         "Ask the supplier for the training data and how the model was made, or train again on data you trust.",
+        "Where only the file is at hand, scanner repair makes a copy that forgets the pattern, and measures that.",
     ),
     Verdict.NOT_DETECTED: (
         "Read what was not tested; the verdict says nothing about it.",

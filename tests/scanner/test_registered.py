@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "users_module.py").write_text(MODULE)
     (tmp_path / "lib" / "users_operators.py").write_text(OPERATORS)
-    (tmp_path / "lib" / "users_broken.py").write_text("raise RuntimeError('half of it')")
+    (tmp_path / "lib" / "users_broken.py").write_text("x = 1\nraise RuntimeError('half of it')")
+    (tmp_path / "lib" / "users_dynamic.py").write_text("globals()['ma' + 'de'] = lambda log_p, log_rest: log_rest")
     monkeypatch.syspath_prepend(tmp_path / "lib")
     yield
     registered.forget()
@@ -112,13 +114,7 @@ def test_entries_are_loaded_on_use_as_what_they_have_to_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("users_module:nothing", "AttributeError"),
-        ("no_such_module:x", "ModuleNotFoundError"),
-        ("users_broken:x", "RuntimeError: half of it"),
-        ("users_module:NUMBER", "is a int and no"),
-    ],
+    ("path", "words"), [("users_broken:x", "RuntimeError: half of it"), ("users_module:NUMBER", "is a int and no")]
 )
 def test_what_cannot_be_loaded_is_named(path: str, words: str) -> None:
     register_objective(path)
@@ -127,6 +123,30 @@ def test_what_cannot_be_loaded_is_named(path: str, words: str) -> None:
         OBJECTIVES[path]
     with pytest.raises(OptionError, match=words):
         TARGET_DETECTORS[path]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("users_module:focl", "nothing called focl in .*users_module.*: check the name"),
+        ("json:focal", "nothing called focal in json: check the name"),
+        ("no_such_module:x", "no module no_such_module: put it where Python finds it"),
+        ("no_such_package.module:x", "ModuleNotFoundError: No module named 'no_such_package': put the module where"),
+        ("users_module.inner:x", "ModuleNotFoundError: .*: put the module where"),
+        ("__main__:x", "the program itself"),
+    ],
+)
+def test_what_does_not_exist_is_refused_at_the_call(path: str, words: str) -> None:
+    for register in (register_objective, register_statistic, register_detector, register_operator):
+        with pytest.raises(OptionError, match=f"^expected '{path}' to be the import path of the .*, found {words}"):
+            register(path)
+    assert registered.every() == ()
+
+
+def test_what_is_there_is_not_run_at_the_call() -> None:
+    assert register_objective("users_dynamic:made") == "users_dynamic:made"
+    assert register_objective("users_broken:x") == "users_broken:x"
+    assert not {"users_dynamic", "users_broken"} & set(sys.modules)
 
 
 def test_a_detector_says_what_it_searches() -> None:

@@ -77,7 +77,7 @@ def test_a_child_at_work_is_ended_when_the_time_is_up(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     sandbox = Sandbox(TARGET, threads=1)
     started = time.monotonic()
-    with time_limit(0.5), pytest.raises(TimeUpError, match=r"the time limit of 0\.5 s ended phase 'call'"):
+    with time_limit(0.5), pytest.raises(TimeUpError, match=r"the time limit of 0\.5 s was over in the step 'call'"):
         sandbox.call("sleep", {})
     assert time.monotonic() - started < 30.0
     # Whoever asks it afterwards learns the same, not that something broke.

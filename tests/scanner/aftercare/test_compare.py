@@ -209,7 +209,7 @@ def test_exit_codes_and_reports(
         (["a.json", "b.json", "--goal-rate", "0.7"], "no options of scans with two reports, found --goal-rate"),
         (["a.json", "b.json", "--data", "a.json"], "no options of scans with two reports, found --data"),
         (["a.json", "b.json", "--write", "b.json"], "a place of its own for what is written, found b.json"),
-        (["a.json", "b.json", "--scans", "none"], "expected a folder for --scans"),
+        (["a.json", "b.json", "--scans", "none/new"], "expected a folder for --scans"),
         (["a.json", "missing.onnx"], "a model or a JSON report at missing.onnx, found nothing"),
         (["a.json", "."], "a model or a JSON report at ., found a folder"),
         (["a.json", "b.json", "--write", "out.pdf"], "expected --write to end in"),
@@ -238,10 +238,10 @@ def test_models_are_scanned_and_their_reports_kept(tmp_path: Path, monkeypatch: 
     models = [tmp_path / name for name in ("a.onnx", "b.onnx")]
     for model in models:
         model.write_bytes(b"")
-    assert ended(monkeypatch, *models, "--scans", tmp_path) == 4
-    kept = {side: json.loads((tmp_path / f"{side}.json").read_text()) for side in ("before", "after")}
+    assert ended(monkeypatch, *models, "--scans", tmp_path / "new") == 4
+    kept = {side: json.loads((tmp_path / "new" / f"{side}.json").read_text()) for side in ("before", "after")}
     assert {side: Path(each["model"]["name"]).name for side, each in kept.items()} == {
         "before": "a.onnx",
         "after": "b.onnx",
     }
-    assert (tmp_path / "after.html").exists()
+    assert (tmp_path / "new" / "after.html").exists()

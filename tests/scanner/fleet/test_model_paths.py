@@ -26,6 +26,13 @@ def test_a_named_file_may_have_any_name_and_counts_once(folder: Path) -> None:
     )
 
 
+def test_weights_stand_for_the_model_beside_them(folder: Path) -> None:
+    (folder / "b.onnx_data").write_bytes(b"")
+    (folder / "b.ONNX.data").write_bytes(b"")
+    assert expand([folder / "b.onnx_data", folder / "b.onnx"]) == (folder / "b.onnx",)
+    assert expand([folder / "c.onnx.data", folder / "b.ONNX.data"]) == (folder / "c.onnx.data", folder / "b.ONNX.data")
+
+
 def test_links_to_folders_are_not_followed(folder: Path) -> None:
     (folder / "a" / "loop").symlink_to(folder, target_is_directory=True)
     assert len(expand([folder])) == 2

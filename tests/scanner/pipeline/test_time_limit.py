@@ -102,12 +102,12 @@ def test_a_detection_that_the_clock_left_no_replay_is_none(tmp_path, monkeypatch
 
 def test_before_the_search_a_clock_leaves_no_verdict(tmp_path, monkeypatch):
     def late(*_: object, **__: object) -> None:
-        raise TimeUpError("the time limit of 1000 s ended phase 'import': raise --time-limit")
+        raise TimeUpError("the time limit of 1000 s was over while the model was opened: raise --time-limit")
 
     monkeypatch.setattr(SettledModel, "compare", late)
     result = scan_cut_off(tmp_path, monkeypatch, after=0)
     assert result.verdict is Verdict.NO_VERDICT
-    assert result.reasons == ("the time limit of 1000 s ended phase 'import': raise --time-limit",)
+    assert result.reasons == ("the time limit of 1000 s was over while the model was opened: raise --time-limit",)
     assert result.time is not None
     assert result.time.ended_the_scan  # so that no cache keeps it
 
@@ -119,6 +119,16 @@ def test_a_scan_that_is_done_in_time_is_a_whole_one(tmp_path, monkeypatch):
     assert result.time is not None
     assert not result.time.ended_the_scan
     assert result.time.left == ()
+
+
+def test_a_detector_that_lacks_images_was_not_ended_by_the_clock(tmp_path):
+    """With 12 images a class the windows have no sources, and end at once."""
+    few = write_images(tmp_path, keep=dict.fromkeys(range(6), 12))
+    result = scan(write_model(tmp_path), few, replace(LIMITED, detectors=("pairwise", "window")))
+    assert result.time is not None
+    assert (result.time.ended_the_scan, result.time.left) == (False, ())
+    assert result.verdict is Verdict.BACKDOOR_DETECTED
+    assert "time limit" not in " ".join((*result.reasons, *result.not_tested))
 
 
 def test_a_real_limit_is_kept(tmp_path):
