@@ -24,7 +24,7 @@ PAGES = sorted(DOCS.glob("*.md"))
 # Options of other programs that the guide shows.
 FOREIGN = {"--statement", "--bundle", "--hook-type", "--saved-model", "--graphdef", "--inputs", "--outputs"}
 FOREIGN |= {"--output", "--tflite", "--model", "--torch-backend", "--constraint", "--find-links"}
-FOREIGN |= {"--install-hooks", "--extra-index-url"}
+FOREIGN |= {"--install-hooks", "--extra-index-url", "--no-deps"}
 
 
 def load(path: Path) -> ModuleType:

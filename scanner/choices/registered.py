@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from backscan.scanner.errors import OptionError
@@ -180,6 +182,19 @@ def names_in(table: str) -> tuple[str, ...]:
 def every() -> tuple[tuple[str, str], ...]:
     """Table and import path of all that was registered."""
     return tuple((table, path) for table, paths in _paths.items() for path in paths)
+
+
+def folders() -> tuple[str, ...]:
+    """The working folder, if something that was registered lies there and this process finds it there.
+
+    The process that holds the model leaves that folder out of its module path, as a model may lie there beside a file
+    that is called like a library.
+    """
+    here = Path.cwd()
+    if str(here) not in map(os.path.abspath, sys.path):
+        return ()
+    tops = {path.partition(":")[0].partition(".")[0] for _, path in every()}
+    return (str(here),) if any((here / top).is_dir() or (here / f"{top}.py").exists() for top in tops) else ()
 
 
 def told() -> tuple[str, ...]:

@@ -7,6 +7,8 @@ imports torch or onnxruntime. `parent` is its counterpart on the other side.
 from __future__ import annotations
 
 import functools
+import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import fields, replace
@@ -82,6 +84,8 @@ class ModelHost:
     @_answers(protocol.Extend)
     def extend(self, request: protocol.Extend) -> None:
         """Import what was registered; statistics are of no use here, so they are only known by name."""
+        known = {os.path.abspath(entry) for entry in sys.path}
+        sys.path += [folder for folder in request.folders if folder not in known]  # last: it takes no library's place
         for table, path in request.entries:
             registered.register(table, path)
             if table != "STATISTICS":

@@ -471,7 +471,7 @@ def open_process(*, sandbox: bool) -> Iterator[ModelProcess]:
     try:
         line = _Line(runner)
         if entries := registered.every():
-            line.ask(protocol.Extend(entries))
+            line.ask(protocol.Extend(entries, registered.folders()))
         yield ModelProcess(line)
     finally:
         runner.close()

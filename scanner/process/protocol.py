@@ -174,6 +174,8 @@ class Extend(Request[None, None]):
     limits = IMPORT
     entries: tuple[tuple[str, str], ...]
     """Table and import path of each."""
+    folders: tuple[str, ...] = ()
+    """Folders where they are found, beside the module path of the process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,16 @@ def test_the_child_loads_before_it_opens_a_model() -> None:
         pytest.fail("a process without what was registered was given out")
 
 
+def test_a_module_in_the_working_folder_is_found_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As beside a script that is started in its folder; the child has no working folder on its path by itself."""
+    monkeypatch.chdir(tmp_path / "lib")
+    assert registered.folders() == (), "nothing was registered"
+    register_objective("users_module:focal")
+    assert registered.folders() == (str(tmp_path / "lib"),)
+    with open_process(sandbox=True):
+        pass
+
+
 def test_an_operator_is_converted_by_what_was_registered() -> None:
     from backscan.converters.errors import UnsupportedOperatorError
     from backscan.converters.operators.registry import find_converter

@@ -21,7 +21,7 @@ from benchmarks.hostile.models import HOSTILE_MODELS
 IMAGES = np.arange(18, dtype=np.float32).reshape(2, 1, 3, 3)
 CONFIG = ScanConfig(pairs=((0, 1),), mean=(0.5,), threads=2)
 REQUESTS = [
-    protocol.Extend((("OBJECTIVES", "math:log"),)),
+    protocol.Extend((("OBJECTIVES", "math:log"),), ("/somewhere",)),
     protocol.Audit(b"bytes"),
     protocol.Open(artifact_from_bytes("m.onnx", b"bytes"), None, (3, 4), threads=1, device="cpu", runtime_only=True),
     protocol.Settle(Normalisation(high=255.0, mean=(0.1, 0.2, 0.3))),
