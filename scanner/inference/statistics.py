@@ -20,6 +20,8 @@ Reciprocals = NDArray[np.float64]
 
 # Sweeps over rows and columns; with only the diagonal missing each leaves 1 / (K - 1)^2 of what the last one left.
 _SWEEPS = 6
+# Mean number of pairs of a source without which its effect cannot be told from that of one pair.
+_FEWEST_OF_A_SOURCE = 3
 
 
 def plain(reciprocals: Reciprocals) -> Reciprocals:
@@ -42,7 +44,8 @@ def source_adjusted(reciprocals: Reciprocals) -> Reciprocals:
     The effect is the geometric mean of the source's row over that of all rows, its logarithm shrunk by the share of
     the variance of row means that the variance within rows does not explain: the positive-part estimator of James and
     Stein (1961). One planted pair adds to both variances alike and so leaves the share where it was; without effects
-    of sources, or with too few classes to see any, this is the plain statistic.
+    of sources, or with too few classes to see any, this is the plain statistic. It is that too where the sources have
+    fewer than three pairs each, as of few wanted targets: there a planted pair would pass for the effect of its source.
     """
     logs = np.log(reciprocals)
     means = _mean(logs, axis=-1)
@@ -53,7 +56,8 @@ def source_adjusted(reciprocals: Reciprocals) -> Reciprocals:
     num_rows = np.count_nonzero(counts, axis=-2, keepdims=True)
     observed = np.nansum(effects**2, axis=-2, keepdims=True) / np.maximum(num_rows - 1, 1)
     by_chance = within * _mean(np.divide(1.0, counts, where=counts > 0, out=np.full(counts.shape, np.nan)), axis=-2)
-    excess = np.where(freedom > 0, np.maximum(observed - by_chance, 0.0), 0.0)
+    enough = counts.sum(axis=-2, keepdims=True) >= _FEWEST_OF_A_SOURCE * np.maximum(num_rows, 1)
+    excess = np.where(enough, np.maximum(observed - by_chance, 0.0), 0.0)
     share = np.divide(excess, observed, where=observed > 0.0, out=np.zeros(excess.shape))
     adjusted: Reciprocals = np.exp(logs - share * effects)
     return adjusted

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _SOURCES_PER_CHUNK = {"cpu": 10, "cuda": 16}
 _CHUNK_BYTES = 1 << 26
 _FEWEST_SOURCES = 5
-_FEWEST_OF_A_SOURCE = 4
-"""Pairs a source below which a planted one decides itself what is usual for the source."""
 _MOST_RANGES = 6
 # A first estimate takes few passes (`first_order`), so more sources make a chunk.
 _SOURCES_PER_ESTIMATE = 48
@@ -208,12 +206,6 @@ class PairSearch:
         if num_wanted < num_pairs:
             self.run.record.leave_out(
                 f"{num_pairs - num_wanted} of {num_pairs} class pairs, left out by --targets or --pairs"
-            )
-        others = [name for name in self.run.config.statistics if name != OF_SOME_PAIRS]
-        if others and num_wanted < min(num_pairs, _FEWEST_OF_A_SOURCE * num_classes):
-            self.run.record.leave_out(
-                f"attacks of classes with few pairs here: statistic {', '.join(others)} compares a pair with others of "
-                f"its source or target, most of which were left out; --statistic {OF_SOME_PAIRS} does not"
             )
 
     def _screened(self, prepared: PreparedSearch, pairs: Sequence[Pair], deadline: float | None) -> Screening:

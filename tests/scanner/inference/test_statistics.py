@@ -98,6 +98,15 @@ def test_source_adjusted_takes_one_planted_pair_for_no_effect_of_its_source(num_
     np.testing.assert_allclose(STATISTICS["source-adjusted"](given), given, rtol=1e-12)
 
 
+@pytest.mark.parametrize("targets", [[1], [1, 2], [1, 2, 4]])
+def test_source_adjusted_leaves_the_pairs_of_few_targets_as_they_are(targets):
+    """The only pair of a source would be its effect: a planted one, as wanted targets leave it, would be lost."""
+    given = np.full((5, 5), np.nan)
+    given[:, targets] = matrices(num_classes=5)[:, targets]
+    given[0, 1] *= 9.0
+    np.testing.assert_allclose(STATISTICS["source-adjusted"](given), given, rtol=1e-12)
+
+
 def test_source_adjusted_leaves_out_sources_without_pairs():
     given = matrices(num_classes=6) * np.array([1.0, 5.0, 0.2, 1.0, 3.0, 2.0])[:, None]
     given[2] = np.nan
