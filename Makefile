@@ -36,10 +36,10 @@ docs: $(VENV)/.installed
 	$(BIN)/python docs/.tools/generate.py --check
 	PYTHONPATH=docs/.tools $(BIN)/zensical build --strict
 
-# Hostile and broken inputs, half of them generated; then half a minute of mutated models, half of it whole imports.
+# Hostile and broken inputs, some of them generated; then mutated models for some seconds, half of it whole imports.
 hostile: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.hostile --seed 60622 --generated 40
-	$(BIN)/python -m benchmarks.fuzz --seed 60623 --count 10000000 --whole 10000000 --seconds 15
+	$(BIN)/python -m benchmarks.hostile --seed 60622 --generated 20
+	$(BIN)/python -m benchmarks.fuzz --seed 60623 --count 10000000 --whole 10000000 --seconds 10
 
 install: $(VENV)/.installed
 

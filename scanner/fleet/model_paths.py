@@ -45,5 +45,7 @@ def _beneath(folder: Path) -> Iterator[Path]:
 
 def _model_of(path: Path) -> Path:
     """The model that a file holds weights of, where it lies beside it; else the file."""
+    if not path.name.lower().endswith(_WEIGHTS):
+        return path
     model = path.with_name(path.name[: -len("_data")])
-    return model if path.name.lower().endswith(_WEIGHTS) and model.is_file() else path
+    return model if model.is_file() else path

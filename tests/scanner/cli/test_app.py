@@ -354,8 +354,8 @@ def interrupt_after_some_pairs(arguments: Sequence[str]) -> subprocess.Completed
 
 def test_130_an_interrupt_leaves_a_report_and_the_way_on(run, folder):
     write_model(folder, "large.onnx", num_classes=12)
-    write_images(folder, "large.npz", num_classes=12, per_class=200)
-    options = ["--data", "large.npz", *QUICK, "--seed", "0", "--images-per-class", "150", "--report", "out.json"]
+    write_images(folder, "large.npz", num_classes=12, per_class=150)
+    options = ["--data", "large.npz", *QUICK, "--seed", "0", "--images-per-class", "110", "--report", "out.json"]
     options.remove("--no-sandbox")
     arguments = ["check", "large.onnx", *options, "--journal", "kept"]
     done = interrupt_after_some_pairs(arguments)

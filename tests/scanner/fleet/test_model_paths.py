@@ -33,6 +33,13 @@ def test_weights_stand_for_the_model_beside_them(folder: Path) -> None:
     assert expand([folder / "c.onnx.data", folder / "b.ONNX.data"]) == (folder / "c.onnx.data", folder / "b.ONNX.data")
 
 
+@pytest.mark.parametrize("name", ["m", "zero", "_data"])
+def test_a_name_shorter_than_that_ending_is_a_file_like_any(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert expand([tmp_path / name]) == (tmp_path / name,)
+    assert expand([Path("/dev/zero")]) == (Path("/dev/zero"),)
+
+
 def test_links_to_folders_are_not_followed(folder: Path) -> None:
     (folder / "a" / "loop").symlink_to(folder, target_is_directory=True)
     assert len(expand([folder])) == 2
