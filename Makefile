@@ -19,7 +19,7 @@ test: $(VENV)/.installed
 speed: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q benchmarks/speed
 
-# Steps on the demo's models, exactly, here and at the commit before.
+# Steps on the demo's backdoored model, exactly, here and at the commit before.
 counts: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.base_counts
 

@@ -1,4 +1,4 @@
-"""What the scans of the demo's two models cost at this commit and at the one it builds on, on the same machine.
+"""What the scan of the demo's backdoored model costs at this commit and at the one it builds on, on the same machine.
 
     python -m benchmarks.base_counts [--base HEAD^]
 
@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 from backscan.scanner import Verdict
-from backscan.scanner.cli.demo import BACKDOORED, UNATTACKED
+from backscan.scanner.cli.demo import BACKDOORED
 from benchmarks import command
 from benchmarks.speed.report import scan
 
@@ -83,11 +83,10 @@ def refused(base: Counts, head: Counts) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Scan both models at both commits and compare."""
+    """Scan the model at both commits and compare; nearly all of its pairs are ordinary ones."""
     parser = command.parser(__doc__)
     parser.add_argument("--base", default="HEAD^", help="commit to compare with")
     base = parser.parse_args(arguments).base
-    failed = False
     with (
         tempfile.TemporaryDirectory() as folder,
         resources.as_file(resources.files("backscan.scanner") / "samples") as samples,
@@ -97,8 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except LookupError as error:
             print(f"not compared: {error}")
             return 0
-        for name in (BACKDOORED, UNATTACKED):
-            before, after = (count(samples / name, samples / "digits_clean.npz", at) for at in (Path(folder), None))
-            print(f"{name}: " + ("; ".join(differences(before, after)) or f"as at {base}: {dict(after)}"))
-            failed |= bool(refused(before, after))
-    return int(failed)
+        before, after = (count(samples / BACKDOORED, samples / "digits_clean.npz", at) for at in (Path(folder), None))
+    print(f"{BACKDOORED}: " + ("; ".join(differences(before, after)) or f"as at {base}: {dict(after)}"))
+    return int(bool(refused(before, after)))
