@@ -59,7 +59,8 @@ def in_process(journey: Journey, folder: Path) -> Arrival:
         )
     except subprocess.TimeoutExpired:
         return _arrived(journey, -1, time.perf_counter() - start, "", f"not done in {MAX_SECONDS:.0f} s")
-    return _arrived(journey, done.returncode, time.perf_counter() - start, done.stdout, done.stderr)
+    said = (text.replace(str(folder), "FOLDER") for text in (done.stdout, done.stderr))
+    return _arrived(journey, done.returncode, time.perf_counter() - start, *said)
 
 
 def in_this_process(journey: Journey, folder: Path) -> Arrival:
@@ -70,7 +71,8 @@ def in_this_process(journey: Journey, folder: Path) -> Arrival:
     start = time.perf_counter()
     with _within(folder / journey.folder):
         result = CliRunner(env=_environment(folder)).invoke(app, arguments)
-    return _arrived(journey, result.exit_code, time.perf_counter() - start, result.stdout, result.stderr)
+    said = (text.replace(str(folder), "FOLDER") for text in (result.stdout, result.stderr))
+    return _arrived(journey, result.exit_code, time.perf_counter() - start, *said)
 
 
 def _environment(folder: Path) -> dict[str, str]:
