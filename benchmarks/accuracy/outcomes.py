@@ -196,7 +196,7 @@ def outcome(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> Out
         draws: Draws of the calibration.
     """
     if judge.together:
-        return _together(rows, judge, draws)
+        return together(concluded(rows, judge, draws=draws))
     return combined([test for row in rows for test in _tests(row, judge, draws)])
 
 
@@ -220,9 +220,8 @@ def concluded(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> t
     return infer_from(searched, config)[1]
 
 
-def _together(rows: Sequence[ScanRow], judge: Judge, draws: int) -> Outcome:
-    """The conclusion of several witnesses."""
-    conclusions = concluded(rows, judge, draws=draws)
+def together(conclusions: Sequence[Inference]) -> Outcome:
+    """What several witnesses say together: the most extreme of the conclusions that decide."""
     deciding = [entry for entry in conclusions if entry.decides and entry.calibrated_p_value is not None]
     if not deciding:
         return Outcome(1.0, None, None)

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import command
 from benchmarks.accuracy.families import Family
 from benchmarks.accuracy.figures import curve
-from benchmarks.accuracy.outcomes import CANDIDATES, Outcome, concluded, default
+from benchmarks.accuracy.outcomes import CANDIDATES, Outcome, concluded, default, together
 from benchmarks.accuracy.rows import ROWS, VictimRow
 from benchmarks.accuracy.study import Examined
 from benchmarks.provenance import commit, share
@@ -44,6 +44,7 @@ WITNESSES: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Detector and statistic of every witness."""
 _BEFORE = CANDIDATES["both, inverse-gaussian: source-adjusted + target-contrast"]
+_NOTHING = Outcome(1.0, None, None)
 _PRESETS = ("photos", "numerals", "numbers")
 
 
@@ -81,15 +82,13 @@ def heard(families: Sequence[Family]) -> Iterator[Heard]:
 def _said(each: Examined) -> dict[str, Outcome]:
     judge = CANDIDATES[default()]
     conclusions = concluded([each.scans[name] for name in judge.settings], judge)
-    own = {(entry.detector, entry.statistic): entry for entry in conclusions}
-    said = dict.fromkeys(WITNESSES, Outcome(1.0, None, None))
-    for name, key in WITNESSES.items():
-        if key in own and own[key].calibrated_p_value is not None:
-            said[name] = Outcome(own[key].calibrated_p_value or 0.0, own[key].source, own[key].target)
-    for name, way in ((TOGETHER, judge), (BEFORE, _BEFORE)):
-        found = each.judged(way)
-        said[name] = found or Outcome(1.0, None, None)
-    return said
+    alone = {
+        (entry.detector, entry.statistic): Outcome(entry.calibrated_p_value, entry.source, entry.target)
+        for entry in conclusions
+        if entry.calibrated_p_value is not None
+    }
+    said = {name: alone.get(key, _NOTHING) for name, key in WITNESSES.items()}
+    return {**said, TOGETHER: together(conclusions), BEFORE: each.judged(_BEFORE) or _NOTHING}
 
 
 def level(networks: Sequence[Heard]) -> Table:

@@ -70,7 +70,7 @@ def timed(name: str, made: Made, limit: float, options: list[str]) -> Timed:
         planted=made.target,
         limit=limit,
         seconds=round(seconds, 1),
-        estimate=told_estimate(done.stderr, more=bool(made.target is not None)),
+        estimate=told_estimate(done.stderr, more=made.target is not None),
         verdict=found.get("verdict", f"exit code {done.returncode}"),
         target=found.get("target"),
         p_value=found.get("calibrated_p_value"),
