@@ -19,6 +19,7 @@ import numpy as np
 from backscan.scanner.choices import registered
 from backscan.scanner.errors import OptionError
 from backscan.scanner.process import protocol
+from backscan.scanner.process.decisions import Decisions
 from backscan.scanner.process.known import Known
 from backscan.scanner.process.protocol import Answer, Event, Message, Request
 from backscan.scanner.results import GraphFinding, Pair, PairResult, Parity, SignatureRecord, TargetResult
@@ -496,8 +497,10 @@ class ModelHost:
         }
         precision = request.config.precision
         if self._known is None or not self._known.is_of(self.copy, self._split, images, precision):
-            threads = self._threads if self._deadline == float("inf") else 0
-            self._known = Known.of(self.copy, self._split, images, precision, deciding_threads=threads)
+            decisions = Decisions(self.copy, images)
+            if self._deadline == float("inf"):  # else classes that the time does not reach cost nothing
+                decisions.find_all(self._threads)
+            self._known = Known.of(self.copy, self._split, images, decisions, precision)
         known = self._known
         return Examination(
             classifier=self.copy,

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backscan.scanner.process.decisions import Decisions
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -45,9 +43,8 @@ class Known:
         copy: TorchClassifier,
         split: Split | None,
         images: Mapping[int, Tensor],
+        decisions: Mapping[int, Tensor],
         precision: str,
-        *,
-        deciding_threads: int | None,
     ) -> Known:
         """Ask the copy.
 
@@ -55,16 +52,12 @@ class Known:
             copy: Under the normalisation that is settled.
             split: The copy cut in two, if it is.
             images: Class -> images [n, C, H, W].
+            decisions: Class -> decisions [n], which may wait until they are asked for.
             precision: What steps are to compute in, as of `--precision`.
-            deciding_threads: Threads that decide all classes now, None is one for each processor; 0 leaves each class
-                until it is asked for, so that classes that a limited time does not reach cost nothing.
         """
         from backscan.converters.cuts.bfloat16 import reduce_precision
         from backscan.scanner.process.passes import images_at_once
 
-        decisions = Decisions(copy, images)
-        if deciding_threads != 0:
-            decisions.find_all(deciding_threads)
         reduced = reduced_cut = None
         if images and precision != "float32":
             probe, rounded = _spread(list(images.values())), precision == "bfloat16"
