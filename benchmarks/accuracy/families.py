@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.accuracy.counting import Population
-from benchmarks.accuracy.rounds import setting_of
+from benchmarks.accuracy.rounds import settings_of
 from benchmarks.accuracy.rows import VictimRow, read_rows, write_rows
 from benchmarks.accuracy.study import Examined, Place, Study, collect, harvest
 from benchmarks.victims.presets import POPULATIONS
@@ -42,6 +42,6 @@ def gather(preset: str, cache: Path, folder: Path) -> None:
     groups = POPULATIONS[preset].groups
     most = max(group.choosing for group in groups.values())
     seeds = [first + seed for first in (0, FIRST_REPORTING) for seed in range(most)]
-    rows = harvest(Place(preset, cache), read_rows(preset, folder).rows, groups, [setting_of(preset)], seeds)
+    rows = harvest(Place(preset, cache), read_rows(preset, folder).rows, groups, settings_of(preset), seeds)
     if rows:
         write_rows(rows, preset, folder)

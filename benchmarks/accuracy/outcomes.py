@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.scanner import Inference, ScanConfig
-from backscan.scanner.detectors import TARGET_DETECTORS, Searched
+from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, Searched
 from backscan.scanner.inference.correction import corrected_p_value
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.rates import logit_of_rate
@@ -161,6 +161,12 @@ CANDIDATES: Mapping[str, Judge] = MappingProxyType(
             _WITNESSES[:2], _TOGETHER[""], "unconfused", "inverse-gaussian", together=True
         ),
         **{
+            f"together with masks{what}": Judge(
+                (*_WITNESSES, "mask"), statistics, "unconfused", "inverse-gaussian", together=True
+            )
+            for what, statistics in _TOGETHER.items()
+        },
+        **{
             f"{search}, leave-target-out": Judge(settings, ("plain",), "leave-target-out", "inverse-gaussian")
             for search, settings in _SEARCHES.items()
         },
@@ -230,14 +236,14 @@ def together(conclusions: Sequence[Inference]) -> Outcome:
     return Outcome(1.0 if p_value is None else p_value, first.source, first.target)
 
 
-_DETECTOR_OF = {"pairwise": "pairwise", "features J": "features", "window": "window"}
+_DETECTOR_OF = {"pairwise": "pairwise", "features J": "features", "window": "window", "mask": "mask"}
 _NOTHING = Trajectory((), ())
 
 
 def _pairs(row: ScanRow) -> Iterator[PairResult]:
     """The pairs of a row, as a report has them."""
     detector = _DETECTOR_OF[row.setting]
-    for source, sizes in enumerate(row.sizes if detector != "window" else ()):
+    for source, sizes in enumerate(row.sizes if detector in DETECTORS else ()):
         for target, size in enumerate(sizes):
             if source == target:
                 continue
@@ -270,17 +276,28 @@ def _single(row: ScanRow, source: int, target: int) -> IndividualSize | None:
 
 
 def _targets(row: ScanRow) -> Iterator[TargetResult]:
-    """The windows of a row, without their contents."""
+    """The windows or masks of a row, without their contents."""
+    detector, supports = _DETECTOR_OF[row.setting], dict(_supports(row))
+    if detector == "mask":
+        for target, size in enumerate(row.sizes[0]):
+            status = PairStatus.STEP_LIMIT if size is None else PairStatus.REACHED
+            yield TargetResult(detector, target, status, size, None, 0, support=supports.get(target))
+        return
+    for target, support in supports.items():
+        hits, count = sum(support.hits), sum(support.counts)
+        value = logit_of_rate(hits, count)
+        yield TargetResult(detector, target, PairStatus.REACHED, value, hits / count, 0, support=support)
+
+
+def _supports(row: ScanRow) -> Iterator[tuple[int, SupportRecord]]:
+    """What is known by target of the images that follow a content."""
     for target in range(len(row.hits)):
         asked = {source: counts[target] for source, counts in enumerate(row.counts) if counts[target]}
         hits = [int(row.hits[source][target] or 0) for source in asked]
         counts = [int(count or 0) for count in asked.values()]
         if asked:
             content = EncodedArray.encode(np.zeros((1, 0), np.float32))
-            support = SupportRecord(row.side, (), content, tuple(asked), tuple(hits), tuple(counts))
-            rate = sum(hits) / sum(counts)
-            value = logit_of_rate(sum(hits), sum(counts))
-            yield TargetResult("window", target, PairStatus.REACHED, value, rate, 0, support=support)
+            yield target, SupportRecord(row.side, (), content, tuple(asked), tuple(hits), tuple(counts))
 
 
 def of_few_classes(row: ScanRow) -> Outcome:

@@ -41,6 +41,7 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
             "images_per_class": 100,
         },
         "window": {"detectors": ("window",), "images_per_class": 100},
+        "mask": {"detectors": ("mask",), "images_per_class": 100},
         "pairwise": _PLAIN,
         "J": {**_PLAIN, "objective": "J"},
         "Jp": {**_PLAIN, "objective": "Jp"},

@@ -16,6 +16,7 @@ from backscan.scanner.detectors import (
     features,
     head,
     margin,
+    mask,
     neural_cleanse,
     pairwise,
     reach,
@@ -108,6 +109,7 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
 RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
     {
         "window": RateDetector(window.search, window.infer),
+        "mask": RateDetector(mask.search, mask.infer, passes=mask.passes, tries_sides=False),
         "reach": RateDetector(reach.search, reach.infer),
         "scattered": RateDetector(scattered.search, scattered.infer, passes=scattered.passes),
         "blend": RateDetector(blend.search, blend.infer, passes=blend.passes),
@@ -115,7 +117,7 @@ RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
     table="RATE_DETECTORS",
     made=_decides_by_rates,
 )
-"""Detectors of target classes that decide, by how often images follow what takes the place of a part of them."""
+"""Detectors of target classes that decide, by what takes the place of a part of images and how often they follow it."""
 
 
 def searching_targets(detector: str) -> RateDetector | TargetDetector | None:

@@ -44,7 +44,7 @@ def opacities(_height: int, _width: int) -> list[int]:
     return list(_PERCENT)
 
 
-def passes(_height: int, _width: int) -> effort.Passes:
+def passes(_height: int, _width: int, _num_sources: int) -> effort.Passes:
     """What one target takes."""
     return effort.of_blend()
 

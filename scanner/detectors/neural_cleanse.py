@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.base import Examination
-    from backscan.scanner.detectors.masks import Masked
+    from backscan.scanner.detectors.mask_search import Masked
     from backscan.scanner.results import Inference, TargetResult
 
 NAME = "neural-cleanse"
@@ -30,7 +30,7 @@ _LARGEST_INDEX = 1e6
 
 def search(examination: Examination) -> Iterator[TargetResult]:
     """The smallest mask of every wanted target."""
-    from backscan.scanner.detectors.masks import search_every_target
+    from backscan.scanner.detectors.mask_search import search_every_target
 
     def penalty(masked: Masked) -> Tensor:
         return mask_share(masked, examination.config.norm)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.spacings import FEWEST_VALUES
-from backscan.scanner.detectors import window
+from backscan.scanner.detectors import counting, window
 from backscan.scanner.inference.reach import infer_reach, stand_out, worth_windows
 from backscan.scanner.search import effort
 
@@ -83,7 +83,7 @@ class _Look:
         config, shape = examination.config, examination.classifier.signature.input_shape[1:]
         on_cpu = examination.classifier.device.type == "cpu"
         threads = (config.threads or os.cpu_count() or 1) if on_cpu else 1
-        searching = [images[: window.split(len(images))] for images in examination.images_by_class.values()]
+        searching = [images[: counting.split(len(images))] for images in examination.images_by_class.values()]
         searching = [images for images in searching if len(images)]
         bounds = window.range_of(examination.images_by_class.values())
         probes = Probes.planned((shape[0], shape[1]), window.first_side(*shape), bounds, config.seed)
@@ -163,8 +163,8 @@ class _Look:
 
         examination = self.examination
         searching = [
-            images[: window.split(len(images))][
-                examination.decisions_by_class[label][: window.split(len(images))] != target
+            images[: counting.split(len(images))][
+                examination.decisions_by_class[label][: counting.split(len(images))] != target
             ]
             for label, images in examination.images_by_class.items()
             if label != target
@@ -199,8 +199,8 @@ class _Look:
             sorted(self.examination.images_by_class)
         )
         for label in order.tolist():
-            images = window.counted(self.examination.images_by_class[label])
-            images = images[window.counted(self.examination.decisions_by_class[label]) != target]
+            images = counting.counted(self.examination.images_by_class[label])
+            images = images[counting.counted(self.examination.decisions_by_class[label]) != target]
             if label != target and len(images) and sum(map(len, asked.values())) + len(images) <= effort.REACH_COUNTED:
                 asked[label] = images
         sources, hits = sorted(asked), list[int]()

@@ -52,7 +52,7 @@ def first_number(height: int, width: int) -> int:
     return max(number for number in numbers(height, width) if number <= max(1, _FIRST_SHARE * height * width))
 
 
-def passes(height: int, width: int) -> effort.Passes:
+def passes(height: int, width: int, _num_sources: int) -> effort.Passes:
     """What one target takes."""
     return effort.of_scattered(height, width, first_number(height, width))
 

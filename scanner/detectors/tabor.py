@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.base import Examination
-    from backscan.scanner.detectors.masks import Masked
+    from backscan.scanner.detectors.mask_search import Masked
     from backscan.scanner.results import Inference, TargetResult
 
 NAME = "tabor"
@@ -28,7 +28,7 @@ _OUTSIDE, _SCATTERED, _COVERING, _ALONE = 0.1, 1.0, 0.1, 0.1
 
 def search(examination: Examination) -> Iterator[TargetResult]:
     """The smallest regular mask of every wanted target."""
-    from backscan.scanner.detectors.masks import search_every_target
+    from backscan.scanner.detectors.mask_search import search_every_target
 
     def penalty(masked: Masked) -> Tensor:
         return mask_share(masked, examination.config.norm) + irregularity(masked)
@@ -43,7 +43,7 @@ def infer(targets: Sequence[TargetResult], config: ScanConfig, num_classes: int)
 
 def irregularity(masked: Masked) -> Tensor:
     """What a planted patch would not show, weighed, [T]."""
-    from backscan.scanner.detectors.masks import mean_cross_entropy
+    from backscan.scanner.detectors.mask_search import mean_cross_entropy
 
     weights = masked.mask.unsqueeze(1)
     outside = masked.pattern * (1 - masked.mask)

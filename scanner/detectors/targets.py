@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.base import Examination
     from backscan.scanner.results import Inference, PairResult, TargetResult
+
+Found = TypeVar("Found")
 
 # Images of one pass on a GPU; on a CPU a target is a pass of its own.
 _IMAGES_ON_GPU = 8192
@@ -49,8 +51,10 @@ class RateDetector:
     """(results, options, number of classes) -> conclusions by target and by pair."""
     needs_images: bool = True
     """Whether it searches on clean images."""
-    passes: Callable[[int, int], Passes] | None = None
-    """(height, width) -> what passes for a target, to estimate the time; None is as for a window."""
+    passes: Callable[[int, int, int], Passes] | None = None
+    """(height, width, number of sources) -> what passes for a target, to estimate the time; None is as for a window."""
+    tries_sides: bool = True
+    """Whether content has a size, at which some targets are searched first, and is tried at other places."""
 
 
 def in_order(config: ScanConfig, num_classes: int) -> list[int]:
@@ -63,8 +67,8 @@ def in_order(config: ScanConfig, num_classes: int) -> list[int]:
 
 
 def search_in_groups(
-    examination: Examination, search: Callable[[Sequence[int]], Sequence[TargetResult]], *, images_per_target: int
-) -> Iterator[TargetResult]:
+    examination: Examination, search: Callable[[Sequence[int]], Sequence[Found]], *, images_per_target: int
+) -> Iterator[Found]:
     """Search every wanted target class: on a CPU one in each thread, on a GPU many in one batch.
 
     Groups follow from the model, the options and the device alone, and so do results.

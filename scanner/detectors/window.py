@@ -13,35 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backscan.scanner.detectors.counting import Counting
 from backscan.scanner.detectors.targets import search_in_groups
 from backscan.scanner.inference.rates import infer_rates, logit_of_rate
 from backscan.scanner.search import effort
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.detectors.base import Examination
-    from backscan.scanner.results import Inference, SupportRecord, TargetResult
+    from backscan.scanner.results import Inference, TargetResult
     from backscan.scanner.search.halving import Climb
-    from backscan.scanner.search.settings import Work
     from backscan.scanner.search.supports import Supports
-
-    Counted = TypeVar("Counted", Tensor, NDArray[np.float32])
 
 NAME = "window"
 
-FEWEST_IMAGES = 20
-"""Images of a class without which it is no source."""
-# Images of a source that search, and most of those that count.
-_SEARCHING, _COUNTED = 20, 40
-MOST_SOURCES = 90
-"""Sources of one target, of many classes by the seed."""
 # Median rate of the targets at the side that is chosen, and where it is best.
 _LEAST_MEDIAN, _MOST_MEDIAN, _BEST_MEDIAN = 0.05, 0.2, 0.1
 PILOTS = 5
@@ -61,12 +52,12 @@ def search(examination: Examination) -> Iterator[TargetResult]:
 def search_form(examination: Examination, form: Form) -> Iterator[TargetResult]:
     """The best content of one form towards every wanted target, with its rates."""
     plan = Plan.of(examination, form)
-    if not plan.sources:
+    if not plan.counting.sources:
         return
     side = choose_side(plan)
     if side is not None:
         yield from search_in_groups(
-            examination, lambda targets: plan.results(targets, side), images_per_target=len(plan.sources)
+            examination, lambda targets: plan.results(targets, side), images_per_target=len(plan.counting.sources)
         )
 
 
@@ -83,31 +74,15 @@ def sides(height: int, width: int) -> list[int]:
     return found
 
 
-def passes(height: int, width: int) -> effort.Passes:
+def passes(height: int, width: int, _num_sources: int) -> effort.Passes:
     """What the search for one target takes."""
     return effort.of_window(height, width, first_side(height, width))
-
-
-def split(number: int) -> int:
-    """How many of a class's images search; the others count. At least 20 count where there are 40."""
-    return min(_SEARCHING, number // 2)
-
-
-def num_counted(number: int) -> int:
-    """How many of a class's images count."""
-    return min(_COUNTED, number - split(number))
 
 
 def first_side(height: int, width: int) -> int:
     """The side that is tried first, as near to a tenth of the shorter side as there is one."""
     wanted = max(1, round(_FIRST_SIDE * min(height, width)))
     return max(side for side in sides(height, width) if side <= wanted)
-
-
-def counted(images: Counted) -> Counted:
-    """Those of a class's images that count: the first after those that search."""
-    start = split(len(images))
-    return images[start : start + _COUNTED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +128,10 @@ WINDOW = Form(NAME, sides, first_side, _find, _apart)
 class Plan:
     """Images of the search and of the count, and what was found so far."""
 
-    examination: Examination
-    """The model, its images and the options."""
-    sources: tuple[int, ...]
-    """Classes with enough images, in order."""
+    counting: Counting
+    """The model, and the images of its sources."""
     bounds: tuple[Tensor, Tensor]
     """Least and largest value of each channel of clean images, [C, 1]."""
-    work: Work
-    """Count of what it costs."""
     found: dict[tuple[int, int], TargetResult | None] = field(default_factory=dict)
     """Results by side and target."""
     form: Form = WINDOW
@@ -169,13 +140,12 @@ class Plan:
     @classmethod
     def of(cls, examination: Examination, form: Form = WINDOW) -> Plan:
         """The plan for a model: its sources, and the range of its images."""
-        from backscan.scanner.search.settings import Work
+        return cls(Counting.of(examination), range_of(examination.images_by_class.values()), form=form)
 
-        by_class = examination.images_by_class
-        sources = [label for label, images in sorted(by_class.items()) if len(images) >= FEWEST_IMAGES]
-        drawn = np.random.default_rng(examination.config.seed).permutation(len(sources))[:MOST_SOURCES]
-        chosen = tuple(sources[index] for index in sorted(drawn))
-        return cls(examination, chosen, range_of(by_class.values()), Work(), form=form)
+    @property
+    def examination(self) -> Examination:
+        """The model, its images and the options."""
+        return self.counting.examination
 
     def results(self, targets: Sequence[int], side: int) -> list[TargetResult]:
         """What content of some size does towards some targets; none of those for which the time was up."""
@@ -184,79 +154,40 @@ class Plan:
                 self.found[side, target] = self._result(target, side)
         return [found for target in targets if (found := self.found[side, target]) is not None]
 
-    def _result(self, target: int, side: int) -> TargetResult | None:
-        from backscan.scanner.results import PairStatus, TargetResult
+    def climb(self, target: int) -> Climb | None:
+        """What content is moved for, towards one target, by the images that search; None without any."""
         from backscan.scanner.search.halving import Climb
 
-        searching = self._interleaved(target)
+        searching = self.counting.searching(target)
         if not len(searching):
             return None
-        climb = Climb.towards(
+        return Climb.towards(
             target,
             self.examination.classifier,
             searching,
             self.bounds,
-            self.work,
+            self.counting.work,
             self.examination.stopped,
             images_at_once=self.examination.images_at_once,
         )
+
+    def _result(self, target: int, side: int) -> TargetResult | None:
+        from backscan.scanner.results import PairStatus, TargetResult
+
+        climb = self.climb(target)
+        if climb is None:
+            return None
         found, steps = self.form.find(climb, side)
         if found is None or self.examination.stopped():
             return None
-        support = self._record(climb, found, side)
+        elsewhere = self._rate_elsewhere(climb, found, side)
+        support = self.counting.record(target, found, side=side, rate_elsewhere=elsewhere)
         hits, count = sum(support.hits), sum(support.counts)
         if not count:
             return None
         return TargetResult(
             self.form.name, target, PairStatus.REACHED, logit_of_rate(hits, count), hits / count, steps, support=support
         )
-
-    def _interleaved(self, target: int) -> Tensor:
-        """Images that search, class after class in turn, without those decided as the target already."""
-        import torch
-
-        columns = []
-        for source in self.sources:
-            images = self.examination.images_by_class[source]
-            images = images[: split(len(images))]
-            if source != target:
-                decided = self.examination.decisions_by_class[source][: len(images)]
-                columns.append(list(images[decided != target]))
-        turns = range(max(map(len, columns), default=0))
-        rows = [column[turn] for turn in turns for column in columns if turn < len(column)]
-        return torch.stack(rows) if rows else next(iter(self.examination.images_by_class.values()))[:0]
-
-    def _counting(self, source: int, target: int) -> Tensor:
-        """Images of a source that count: not seen by the search, and not decided as the target."""
-        images = self.examination.images_by_class[source]
-        return counted(images)[counted(self.examination.decisions_by_class[source]) != target]
-
-    def _record(self, climb: Climb, found: Supports, side: int) -> SupportRecord:
-        """The content with its rates."""
-        from backscan.scanner.results import EncodedArray, SupportRecord
-
-        asked = {source: self._counting(source, climb.target) for source in self.sources if source != climb.target}
-        asked = {source: images for source, images in asked.items() if len(images)}
-        pixels, (height, width) = found.pixels[0].tolist(), climb.images.shape[2:]
-        return SupportRecord(
-            side=side,
-            pixels=tuple(pixels) if len(pixels) < height * width else (),
-            content=EncodedArray.encode(found.content[0].cpu().numpy()),
-            sources=tuple(asked),
-            hits=tuple(self._hits(found, images, climb.target) for images in asked.values()),
-            counts=tuple(map(len, asked.values())),
-            rate_elsewhere=self._rate_elsewhere(climb, found, side),
-            opacity=found.opacity if found.opacity < 1.0 else None,
-        )
-
-    def _hits(self, content: Supports, images: Tensor, target: int) -> int:
-        """Images decided as the target with the content in its place."""
-        import torch
-
-        self.work.forwards += len(content) * len(images)
-        with torch.no_grad():
-            log_posterior = self.examination.classifier.log_posterior(content.on(images).flatten(0, 1))
-        return int((log_posterior.argmax(dim=1) == target).sum())
 
     def _rate_elsewhere(self, climb: Climb, found: Supports, side: int) -> float | None:
         """Rate of the content at some other places, on images of the search."""
@@ -270,7 +201,7 @@ class Plan:
         images = climb.images[:IMAGES_ELSEWHERE]
         content = found.content.expand(len(places), -1, -1)
         moved = Supports(places.to(found.pixels.device), content, found.opacity)
-        return self._hits(moved, images, climb.target) / (len(places) * len(images))
+        return self.counting.hits(moved, images, climb.target) / (len(places) * len(images))
 
 
 def choose_side(plan: Plan) -> int | None:
@@ -310,7 +241,9 @@ def _median_rate(plan: Plan, side: int) -> float | None:
     most = len(pilots) // 2 + 1
     for asked in (pilots[:most], pilots[most:]):
         few = replace(examination, config=replace(config, targets=tuple(sorted(asked))))
-        found = search_in_groups(few, lambda targets: plan.results(targets, side), images_per_target=len(plan.sources))
+        found = search_in_groups(
+            few, lambda targets: plan.results(targets, side), images_per_target=len(plan.counting.sources)
+        )
         own = [entry.rate for entry in found if entry.rate is not None]
         if len(own) < len(asked):
             return None

@@ -24,6 +24,7 @@ from backscan.scanner.inference.target_test import FEWEST_TARGETS, SimulatedNull
 from backscan.scanner.results import (
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,
+    TARGET_MASK,
     TARGET_RATE,
     TARGET_REACH,
     TRANSFERABILITY,
@@ -43,7 +44,7 @@ NUM_DRAWS = 9_999
 # Correlation of two witnesses across the targets of unattacked networks, and of one witness in two spaces:
 # `python -m benchmarks.accuracy.populations` has them.
 _CORRELATION, _SAME_STATISTIC = 0.1, 0.9
-_OF_TARGETS = frozenset({*TARGET_STATISTICS, OF_TARGETS, TARGET_RATE})
+_OF_TARGETS = frozenset({*TARGET_STATISTICS, OF_TARGETS, TARGET_RATE, TARGET_MASK})
 
 
 def combined(
@@ -190,7 +191,7 @@ def _values(entry: Inference) -> Vector:
     """The value of every target on a scale on which unattacked ones are about normal, [K]; NaN without one."""
     [row] = entry.values
     values = np.array([math.nan if value is None else value for value in row])
-    # The mean of log c is reported as a quotient, as sizes are; a rate is a logit already.
+    # The mean of log c is reported as a quotient, sizes and masks as reciprocals; a rate is a logit already.
     return values if entry.statistic == TARGET_RATE else np.log(values)
 
 

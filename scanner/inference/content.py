@@ -32,6 +32,13 @@ _WINDOW = ContentWords(
 )
 _WORDS: Mapping[str, ContentWords] = MappingProxyType(
     {
+        "mask": ContentWords(
+            "one content behind a small mask",
+            "the mask hides {side} pixels",
+            "ordinary content behind a mask of {side} pixels",
+            "no smaller mask",
+            "of a mask",
+        ),
         "scattered": ContentWords(
             "one content of a few pixels",
             "the pixels that are replaced are {side}",

@@ -11,6 +11,7 @@ from backscan.scanner.results import (
     LIMITS_OF_TRANSFERABILITY,
     MUTUAL_TRANSFER,
     OF_TARGETS_TOGETHER,
+    TARGET_MASK,
     TARGET_RATE,
     TARGET_REACH,
     TRANSFERABILITY,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _MOST_PAIRS = 10
 _TOLD = {
     TARGET_RATE: "{content} sends many images of the other classes to it",
+    TARGET_MASK: "an abnormally small mask sends most images of the other classes to it",
     "commonality-target": "patterns that lead all images to it are hardly larger than what single images need",
     "target-contrast": "small patterns lead to it, and none as small away from it",
     "target-wise": "small patterns lead to it",
@@ -83,6 +85,11 @@ def finding(inference: Inference) -> str:
             f"{words_of(inference.detector).found} sends abnormally many images of the other classes to class "
             f"{inference.target}, most of class {inference.source}"
         )
+    if inference.statistic == TARGET_MASK:
+        return (
+            "an abnormally small mask sends most images of the other classes to class "
+            f"{inference.target}, most of class {inference.source}"
+        )
     if inference.is_of_rates:
         return f"{words_of(inference.detector).found} sends abnormally many images from {_pair_name(inference)}"
     if inference.statistic == TRANSFERABILITY:
@@ -108,7 +115,7 @@ def _extreme(inference: Inference) -> str:
         return f"target by all witnesses together, class {inference.target}"
     if inference.statistic == TARGET_REACH:
         return f"target, the one that is reached farthest, class {inference.target}"
-    if inference.statistic == TARGET_RATE:
+    if inference.statistic in (TARGET_RATE, TARGET_MASK):
         return f"target {words_of(inference.detector).about}, class {inference.target}"
     about = f" {words_of(inference.detector).about}" if inference.is_of_rates else ""
     return f"pair{about}, {_pair_name(inference)}"

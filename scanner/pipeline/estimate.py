@@ -5,11 +5,11 @@ What a search passes is told by itself (`search/effort.py`); what a pass costs i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, reach, window
+from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, TARGET_DETECTORS, counting, reach, window
 from backscan.scanner.detectors.pair_search import PILOT_IMAGES, PILOT_PAIRS
 from backscan.scanner.inference.reach import NUM_CONTROLS
 from backscan.scanner.search import effort
@@ -19,6 +19,7 @@ from backscan.scanner.search.steps import STEP_RULES
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
+    from backscan.scanner.detectors.targets import RateDetector
     from backscan.scanner.process.protocol import Speed
 
 # Sides of windows that are tried before one is chosen, as a rule, beside that.
@@ -66,7 +67,7 @@ def seconds_by_detector(config: ScanConfig, sizes: Sizes, speed: Speed, *, scree
         elif name == reach.NAME:
             found[name] = seconds_of(_of_reach(sizes), speed)
         elif name in RATE_DETECTORS:
-            found[name] = _of_content(config, RATE_DETECTORS[name].passes or window.passes, sizes, speed)
+            found[name] = _of_content(config, RATE_DETECTORS[name], sizes, speed)
         elif (detector := TARGET_DETECTORS.get(name)) is not None:
             passed = detector.images_passed(config, sum(sizes.images))
             found[name] = _num_targets(config, sizes) * seconds_of(Passes(passed), speed)
@@ -102,22 +103,25 @@ def _of_pairs(config: ScanConfig, name: str, sizes: Sizes, speed: Speed, *, scre
     return pilots + look + number * seconds_a_pair(config, name, sizes.mean_images, speed)
 
 
-def _of_content(config: ScanConfig, passes: Callable[[int, int], Passes], sizes: Sizes, speed: Speed) -> float:
-    sources = sorted(count for count in sizes.images if count >= window.FEWEST_IMAGES)[: window.MOST_SOURCES]
+def _of_content(config: ScanConfig, detector: RateDetector, sizes: Sizes, speed: Speed) -> float:
+    sources = sorted(count for count in sizes.images if count >= counting.FEWEST_IMAGES)[: counting.MOST_SOURCES]
     if not sources:
         return 0.0
     height, width = sizes.shape[1:]
-    counted = sum(window.num_counted(count) for count in sources)
-    one = passes(height, width)
-    one += Passes(forwards=counted + window.OTHER_PLACES * window.IMAGES_ELSEWHERE)
-    targets = _num_targets(config, sizes) + _FURTHER_SIDES * min(window.PILOTS, _num_targets(config, sizes))
+    counted = sum(counting.num_counted(count) for count in sources)
+    passes = detector.passes or window.passes
+    one = passes(height, width, len(sizes.images) - 1) + Passes(forwards=counted)
+    targets = _num_targets(config, sizes)
+    if detector.tries_sides:
+        one += Passes(forwards=window.OTHER_PLACES * window.IMAGES_ELSEWHERE)
+        targets += _FURTHER_SIDES * min(window.PILOTS, targets)
     return targets * seconds_of(one, speed)
 
 
 def _of_reach(sizes: Sizes) -> Passes:
     """Looks at all targets; windows are climbed only where something stands out, which nobody knows before."""
     height, width = sizes.shape[1:]
-    num_searching = sum(window.split(count) for count in sizes.images)
+    num_searching = sum(counting.split(count) for count in sizes.images)
     return effort.of_reach(height, width, window.first_side(height, width), num_searching)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.kernels.embedding import patch
-from backscan.scanner.detectors.window import counted
+from backscan.scanner.detectors.counting import counted
 from backscan.scanner.pipeline.replay import control_test, held_out_failures
 from backscan.scanner.results import CollateralDamage, EncodedArray, FoundPattern, Verification
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from backscan.scanner.reports.summary import detector_name
 from backscan.scanner.reports.words import calibrated_text, class_name, number, p_text, pair_name, percent
-from backscan.scanner.results import TARGET_REACH, Inference, ScanResult, TargetResult, Verdict
+from backscan.scanner.results import TARGET_MASK, TARGET_REACH, Inference, ScanResult, TargetResult, Verdict
 
 _MOST_TARGETS = 25
 _VALUE_NAMES = {
@@ -79,7 +79,7 @@ def _standing_out(inference: Inference, entries: Sequence[TargetResult]) -> Sequ
     """All of them in their order, of very many those that stand out most, the first one first."""
     if len(entries) <= _MOST_TARGETS:
         return entries
-    sign = -1.0 if inference.is_of_rates or inference.statistic in _VALUE_NAMES else 1.0  # masks are small
+    sign = 1.0 if _compares_masks(inference) else -1.0  # masks are small
 
     def place(entry: TargetResult) -> tuple[bool, float]:
         known = [sign * each for each in (entry.value, entry.nearness) if each is not None]
@@ -88,11 +88,15 @@ def _standing_out(inference: Inference, entries: Sequence[TargetResult]) -> Sequ
     return sorted(entries, key=place)[:_MOST_TARGETS]
 
 
+def _compares_masks(inference: Inference) -> bool:
+    return inference.statistic == TARGET_MASK or not (inference.is_of_rates or inference.statistic in _VALUE_NAMES)
+
+
 def _value_name(inference: Inference) -> str:
     """What is compared beside the rate; nothing where that is the rate itself."""
-    if inference.is_of_rates and inference.statistic not in _VALUE_NAMES:
-        return ""
-    return _VALUE_NAMES.get(inference.statistic, f"Size of the mask ({inference.norm.upper()})")
+    if _compares_masks(inference):
+        return f"Size of the mask ({inference.norm.upper()})"
+    return _VALUE_NAMES.get(inference.statistic, "")
 
 
 def _target_table(result: ScanResult, inference: Inference, entries: Sequence[TargetResult]) -> dict[str, Any]:

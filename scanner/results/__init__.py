@@ -35,6 +35,7 @@ from backscan.scanner.results.inference import (
     PAIR_RATE,
     POWER_OF_TRANSFERABILITY,
     RATE_STATISTICS,
+    TARGET_MASK,
     TARGET_RATE,
     TARGET_REACH,
     TRANSFERABILITY,

@@ -12,8 +12,13 @@ from pydantic.dataclasses import dataclass
 from backscan.scanner.results.base import STRICT
 from backscan.scanner.results.pairs import PairKey
 
-TARGET_RATE, PAIR_RATE, TARGET_REACH = RATE_STATISTICS = ("target-rate", "pair-rate", "target-reach")
-"""Statistics of rates and reach instead of sizes, of patterns that take the place of the image."""
+TARGET_RATE, PAIR_RATE, TARGET_REACH, TARGET_MASK = RATE_STATISTICS = (
+    "target-rate",
+    "pair-rate",
+    "target-reach",
+    "target-mask",
+)
+"""Statistics of patterns that take the place of the image: of rates, reach and masks instead of sizes."""
 OF_TARGETS_TOGETHER, OF_PAIRS_TOGETHER = "targets-together", "pairs-together"
 """What several witnesses say together, of targets and of pairs."""
 IMAGE = "image"

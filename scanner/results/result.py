@@ -213,7 +213,8 @@ class ScanResult:
             fields[part] = _without_unknown(fields[part], name)
         for entry in fields["targets"]:
             if "support" in entry:
-                [entry["support"]] = _without_unknown([entry["support"]], "opacity")
+                for name in ("opacity", "opacities"):
+                    [entry["support"]] = _without_unknown([entry["support"]], name)
         if fields["preprocessing"]:
             candidates = _without_unknown(fields["preprocessing"]["candidates"], "surprise")
             fields["preprocessing"]["candidates"] = candidates

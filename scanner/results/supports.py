@@ -15,7 +15,8 @@ class SupportRecord:
     """The content that sends most images of the other classes to one target, and its rates on images it never saw."""
 
     side: int
-    """Side of the window in pixels; of scattered pixels their number; of a picture its opacity in percent."""
+    """Side of the window in pixels; of scattered pixels their number; of a picture its opacity in percent; of a mask
+    about how many pixels it hides."""
     pixels: tuple[int, ...]
     """Pixels that it covers, counted row by row, [k]; none are all of the image."""
     content: EncodedArray
@@ -30,6 +31,8 @@ class SupportRecord:
     """Rate of the same content at other places."""
     opacity: float | None = None
     """How much of the image it hides, below 1; None is all. Left out of reports where there is none."""
+    opacities: EncodedArray | None = None
+    """The same at each pixel, [k], of a mask. Left out of reports where there is none."""
 
     def pattern(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The content in an image of some shape, 0 elsewhere: float32 [C, H, W].
@@ -46,7 +49,7 @@ class SupportRecord:
     def mask(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Its opacity where it covers an image of some shape, 0 elsewhere: float32 [H, W]."""
         mask = np.zeros(shape[1] * shape[2], np.float32)
-        mask[self._places(shape)] = 1.0 if self.opacity is None else self.opacity
+        mask[self._places(shape)] = self._weights()
         return mask.reshape(shape[1:])
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -54,8 +57,17 @@ class SupportRecord:
         values = np.asarray(self.content.decode())
         if len(shape) != 3 or not (self.opacity is None or 0.0 < self.opacity < 1.0) or not np.isfinite(values).all():
             return False
+        weights = self._weights()
+        num_places = len(self._places(shape))
+        hides = bool(((weights >= 0.0) & (weights <= 1.0)).all()) and weights.shape in ((), (num_places,))
         inside = all(0 <= pixel < shape[1] * shape[2] for pixel in self.pixels)
-        return inside and values.shape == (shape[0], len(self._places(shape)))
+        return hides and inside and values.shape == (shape[0], num_places)
+
+    def _weights(self) -> NDArray[np.float32]:
+        """How much of the image it hides, of all pixels or of each."""
+        if self.opacities is not None:
+            return self.opacities.decode()
+        return np.array(1.0 if self.opacity is None else self.opacity, np.float32)
 
     def _places(self, shape: tuple[int, ...]) -> list[int]:
         """The pixels of an image of some shape that it covers."""

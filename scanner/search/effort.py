@@ -85,6 +85,17 @@ def of_transfers(num_images: float) -> Passes:
 
 MASKED = 128
 """Images of one target in one step of a detector of masks."""
+MASK_IMAGES, MASK_STEPS = 5, 100
+"""Images of each class, and steps, that show which target needs a small mask."""
+
+
+def of_mask(num_sources: int) -> Passes:
+    """The smallest mask of one target.
+
+    Args:
+        num_sources: Classes whose images are to go there.
+    """
+    return Passes(MASK_STEPS * min(MASKED, MASK_IMAGES * num_sources))
 
 
 @dataclass(frozen=True, slots=True)

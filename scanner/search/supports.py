@@ -1,4 +1,4 @@
-"""Content that takes the place of the image: in a window, at scattered pixels, or all over it at a small opacity."""
+"""Content that takes the place of the image: in a window, at scattered pixels, behind a mask, or all over it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Supports:
     """Pixels of each place, counted row by row, int64 [P, k]."""
     content: Tensor
     """What stands there, in pixel units, [P, C, k]."""
-    opacity: float = 1.0
-    """How much of the image it hides."""
+    opacity: float | Tensor = 1.0
+    """How much of the image it hides, in [0, 1]: everywhere, or at each pixel, [P, k]."""
 
     def __len__(self) -> int:
         """Number of places."""
@@ -33,7 +33,8 @@ class Supports:
 
     def __getitem__(self, chosen: Tensor | slice) -> Supports:
         """Some of the places."""
-        return Supports(self.pixels[chosen], self.content[chosen], self.opacity)
+        opacity = self.opacity if isinstance(self.opacity, float) else self.opacity[chosen]
+        return Supports(self.pixels[chosen], self.content[chosen], opacity)
 
     def on(self, images: Tensor) -> Tensor:
         """Every image [N, C, H, W] with every content in its place: [P, N, C, H, W]."""
@@ -41,7 +42,10 @@ class Supports:
         filled = images.flatten(2).unsqueeze(0).repeat(len(self), 1, 1, 1)
         pixels = self._broadcast(self.pixels, filled)
         content = self.content.unsqueeze(1).expand(pixels.shape)
-        if self.opacity < 1.0:
+        if not isinstance(self.opacity, float):
+            weights = self._broadcast(self.opacity, filled)
+            content = filled.gather(3, pixels) * (1.0 - weights) + content * weights
+        elif self.opacity < 1.0:
             content = filled.gather(3, pixels) * (1.0 - self.opacity) + content * self.opacity
         return filled.scatter(3, pixels, content).reshape(shape)
 
@@ -49,7 +53,8 @@ class Supports:
         """Gradient of the content, [P, C, k], from that of the images [P, N, C, H, W]."""
         total = of_images.sum(dim=1).flatten(2)
         pixels = self.pixels.unsqueeze(1).expand(-1, total.shape[1], -1)
-        return self.opacity * total.gather(2, pixels)
+        weights = self.opacity if isinstance(self.opacity, float) else self.opacity.unsqueeze(1)
+        return weights * total.gather(2, pixels)
 
     def with_content(self, content: Tensor) -> Supports:
         """Other content in the same places."""

@@ -7,25 +7,36 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from backscan.converters import artifact_from_bytes, import_model, read_signature
-from backscan.kernels.embedding import Images
+from backscan.kernels.embedding import Images, patch
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import Examination, blend, scattered, window
+from backscan.scanner.detectors import Examination, blend, mask, scattered, window
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.content import words_of
+from backscan.scanner.inference.mask_sizes import infer_mask_sizes
+from backscan.scanner.inference.target_test import target_test
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import render
-from backscan.scanner.results import EncodedArray, ScanResult, SupportRecord, Verdict
-from backscan.scanner.search.effort import Passes, of_blend, of_scattered, pixels_added
+from backscan.scanner.results import (
+    TARGET_MASK,
+    EncodedArray,
+    PairStatus,
+    ScanResult,
+    SupportRecord,
+    TargetResult,
+    Verdict,
+)
+from backscan.scanner.search.effort import Passes, of_blend, of_mask, of_scattered, pixels_added
 from backscan.scanner.search.halving import Climb
 from backscan.scanner.search.scattered import find_scattered, first_order_gains
-from backscan.scanner.search.settings import Work
 from backscan.scanner.search.supports import Supports
 from backscan.scanner.store.reports import parse
 from tests import planted
@@ -64,6 +75,7 @@ CASES = {
     "blend": Case(blend.BLEND, 6.0, of_blend(), 4),
 }
 each_form = pytest.mark.parametrize("name", CASES)
+each_content = pytest.mark.parametrize("name", [*CASES, "mask"])
 
 
 def templates(order: Sequence[int] = ORDER) -> Images:
@@ -90,7 +102,7 @@ def clean_images(order: Sequence[int] = ORDER, number: int = 50) -> tuple[Images
 
 
 def model(name: str, *, attacked: bool, order: Sequence[int] = ORDER) -> bytes:
-    case = CASES[name]
+    case = CASES.get(name, CASES["scattered"])
     return planted.linear_softmax(parameters=parameters(case.trigger, case.gain * attacked, order))
 
 
@@ -109,8 +121,9 @@ def examination(name: str, *, attacked: bool = True, order: Sequence[int] = ORDE
 
 
 def climb(given: Examination, name: str, target: int = TARGET) -> Climb:
-    plan = window.Plan.of(given, CASES[name].form)
-    return Climb.towards(target, given.classifier, plan._interleaved(target), plan.bounds, Work(), given.stopped)
+    found = window.Plan.of(given, CASES[name].form).climb(target)
+    assert found is not None
+    return found
 
 
 @each_form
@@ -174,14 +187,14 @@ def test_a_scan_detects_it_and_the_file_confirms(name: str) -> None:
     assert by_target.remarks[0] == words_of(name).extent.format(side=support.side)
 
 
-@each_form
+@each_content
 def test_an_unattacked_twin_gives_no_alarm(name: str) -> None:
     found = scanned(name, attacked=False)
     assert found.verdict is Verdict.NOT_DETECTED
     assert all((entry.calibrated_p_value or 0.0) > 0.05 and not entry.detected for entry in found.detectors)
 
 
-@each_form
+@each_content
 def test_reports_keep_it_and_are_judged_again(tmp_path: Path, name: str) -> None:
     found = scanned(name, attacked=True)
     [again] = parse(render(found, "json"))
@@ -238,3 +251,97 @@ def test_content_over_all_of_the_image_is_known_by_no_pixels() -> None:
     assert (record.pattern(SHAPE) == 0.5).all()
     assert not record.fits((1, 6, 6))
     assert not replace(record, opacity=1.5).fits(SHAPE)
+
+
+def test_content_behind_a_mask_hides_each_pixel_as_much_as_it_says() -> None:
+    images = torch.rand((3, *SHAPE), generator=torch.Generator().manual_seed(1))
+    pixels, opacity = torch.tensor([[4, 50, 99]]), torch.tensor([[0.25, 1.0, 0.5]])
+    supports = Supports(pixels, torch.tensor([[[1.0, 0.0, 0.5]]]), opacity)
+    record = SupportRecord(
+        2,
+        tuple(pixels[0].tolist()),
+        EncodedArray.encode(supports.content[0].numpy()),
+        (0,),
+        (1,),
+        (2,),
+        opacities=EncodedArray.encode(opacity[0].numpy()),
+    )
+    assert record.fits(SHAPE)
+    covered = patch(images.numpy(), record.pattern(SHAPE), record.mask(SHAPE))
+    np.testing.assert_array_equal(supports.on(images)[0].numpy(), covered)
+    assert (covered.reshape(3, -1)[:, 50] == 0.0).all()
+    assert ((covered != images.numpy()).reshape(3, -1).sum(axis=1) == 3).all()
+    # The gradient of a sum of pixels is what of each content is seen, once for each image.
+    np.testing.assert_allclose(supports.gradient(torch.ones((1, 3, *SHAPE)))[0, 0], 3 * opacity[0])
+    wrong = [np.array([0.25, 1.5, 0.5], np.float32), np.array([0.25], np.float32)]
+    assert not any(replace(record, opacities=EncodedArray.encode(each)).fits(SHAPE) for each in wrong)
+
+
+def test_a_scan_detects_what_needs_a_small_mask_alone_and_the_file_confirms() -> None:
+    """The mask lies on the planted pixels, and what it does is counted on images that it never saw."""
+    found = scanned("mask", attacked=True)
+    assert (found.verdict, found.target) == (Verdict.BACKDOOR_DETECTED, TARGET)
+    [conclusion] = found.detectors
+    assert (conclusion.statistic, conclusion.target, conclusion.decides) == (TARGET_MASK, TARGET, True)
+    assert conclusion.values[0][TARGET] == 1.0 / (found.targets[TARGET].value or 0.0)
+    assert f"small mask sends most images of the other classes to class {TARGET}" in found.reasons[0]
+    support = found.targets[TARGET].support
+    assert support is not None
+    mask = support.mask(SHAPE).ravel()
+    assert set(np.argsort(-mask)[: len(PIXELS)]) == set(PIXELS)
+    assert mask.sum() == pytest.approx(found.targets[TARGET].value, abs=0.1)
+    assert sum(support.hits) > 0.6 * sum(support.counts)  # the smallest for .8 of the images that were searched
+    assert found.verification is not None
+    assert found.verification.confirmed
+    assert (found.verification.rate_shuffled or 0.0) < 0.5 < found.verification.rate_held_out
+
+
+def of_sizes(*sizes: float | None) -> list[TargetResult]:
+    status = {True: PairStatus.STEP_LIMIT, False: PairStatus.REACHED}
+    return [TargetResult("mask", label, status[size is None], size, 0.9, 9) for label, size in enumerate(sizes)]
+
+
+def test_masks_are_compared_by_the_test_of_targets_on_their_logarithms() -> None:
+    sizes = [20.0, 24.0, 3.0, 19.0, 30.0, 26.0, 22.0, 18.0]
+    found = infer_mask_sizes(of_sizes(*sizes), ScanConfig(), len(sizes), detector="mask")
+    assert (found.target, found.detected) == (2, True)
+    assert found.calibrated_p_value == target_test(-np.log(sizes)).p_value
+    ordinary = infer_mask_sizes(of_sizes(*sizes[:2], 21.0, *sizes[3:]), ScanConfig(), len(sizes), detector="mask")
+    assert not ordinary.detected
+
+
+def test_a_target_that_no_mask_reached_counts_as_the_largest() -> None:
+    """It is no less far, and without it the others would be judged by another witness's targets."""
+    given = [20.0, None, 3.0, 19.0, 30.0, 26.0, 22.0, 18.0]
+    found = infer_mask_sizes(of_sizes(*given), ScanConfig(), len(given), detector="mask")
+    expected = -np.log([30.0 if size is None else size for size in given])
+    assert found.calibrated_p_value == target_test(expected).p_value
+    assert found.remarks == ("1 targets that no mask reached count as the largest",)
+    few = infer_mask_sizes(of_sizes(3.0, 20.0, 25.0, *[None] * 5), ScanConfig(), len(given), detector="mask")
+    assert (few.calibrated_p_value, few.target, few.detected) == (None, None, False)
+    assert "too few targets" in few.remarks[-1]
+
+
+def test_classes_in_another_order_need_the_same_masks() -> None:
+    order = (3, 5, 0, 7, 4, 1, 6, 2)
+    here, there = (
+        {entry.target: entry.value or 0.0 for entry in mask.search(examination("mask", order=own))}
+        for own in (ORDER, order)
+    )
+    assert min(there, key=lambda target: there[target]) == order.index(TARGET)
+    moved = [here[target] for target in order]
+    np.testing.assert_allclose([there[target] for target in range(NUM_CLASSES)], moved, rtol=0.3)
+
+
+def test_the_estimate_of_time_counts_what_masks_pass() -> None:
+    given, passed = examination("mask"), list[int]()
+    whole = given.classifier.log_posterior
+
+    def counting(images: torch.Tensor) -> torch.Tensor:
+        passed.append(len(images) if images.requires_grad else 0)
+        return whole(images)
+
+    own = given.classifier
+    counted: Any = SimpleNamespace(log_posterior=counting, device=own.device, signature=own.signature)
+    assert len(list(mask.search(replace(given, classifier=counted)))) == NUM_CLASSES
+    assert sum(passed) == NUM_CLASSES * of_mask(NUM_CLASSES - 1).gradients

@@ -12,8 +12,8 @@ from scipy import optimize, stats
 from backscan.converters import artifact_from_bytes, import_model, read_signature
 from backscan.kernels.embedding import patch
 from backscan.scanner.config import PRESETS, ScanConfig
-from backscan.scanner.detectors import TARGET_DETECTORS, Examination, margin, masks, neural_cleanse, tabor
-from backscan.scanner.detectors.masks import Masked, blend
+from backscan.scanner.detectors import TARGET_DETECTORS, Examination, margin, mask_search, neural_cleanse, tabor
+from backscan.scanner.detectors.mask_search import Masked, blend
 from backscan.scanner.inference.target_test import target_test
 from backscan.scanner.pipeline import targets
 from backscan.scanner.pipeline.rejudge import infer
@@ -186,11 +186,11 @@ def test_targets_are_searched_alike_alone_and_in_one_batch():
     """A GPU takes all targets in one batch, a CPU one at a time."""
     given = with_a_pixel()
     given = replace(given, config=replace(given.config, max_steps=40))
-    together = masks.search_masks(given, [0, 1, 2, 3], lambda m: neural_cleanse.mask_share(m, "l1"), name="x")
+    together = mask_search.search_masks(given, [0, 1, 2, 3], lambda m: neural_cleanse.mask_share(m, "l1"))
     for entry in together:
-        [alone] = masks.search_masks(given, [entry.target], lambda m: neural_cleanse.mask_share(m, "l1"), name="x")
+        [alone] = mask_search.search_masks(given, [entry.target], lambda m: neural_cleanse.mask_share(m, "l1"))
         assert (alone.target, alone.status, alone.rate) == (entry.target, entry.status, entry.rate)
-        assert alone.value == pytest.approx(entry.value, rel=1e-3)
+        assert alone.size == pytest.approx(entry.size, rel=1e-3)
 
 
 def test_an_end_of_time_leaves_targets_out():

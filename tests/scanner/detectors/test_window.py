@@ -13,7 +13,7 @@ import torch
 from backscan.converters import artifact_from_bytes, import_model, read_signature
 from backscan.kernels.embedding import patch
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.detectors import Examination, window
+from backscan.scanner.detectors import Examination, counting, window
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.rates import infer_rates, logit_of_rate
 from backscan.scanner.pipeline.rejudge import infer, verify
@@ -30,7 +30,6 @@ from backscan.scanner.results import (
 )
 from backscan.scanner.search.effort import of_window
 from backscan.scanner.search.halving import Climb, find_window
-from backscan.scanner.search.settings import Work
 from backscan.scanner.search.supports import Supports, window_grid, window_pixels
 from backscan.scanner.store.reports import parse
 from tests import planted
@@ -89,8 +88,9 @@ def results(given: Examination) -> dict[int, TargetResult]:
 
 
 def climb(given: Examination, target: int) -> Climb:
-    plan = window.Plan.of(given)
-    return Climb.towards(target, given.classifier, plan._interleaved(target), plan.bounds, Work(), given.stopped)
+    found = window.Plan.of(given).climb(target)
+    assert found is not None
+    return found
 
 
 GAIN = 12.0
@@ -184,7 +184,7 @@ def test_sides_go_from_a_pixel_to_a_quarter(shape, first, last):
 
 def test_the_search_and_the_count_share_no_image():
     """At least 20 count where there are 40 images, else half; 20 are the fewest of a source."""
-    assert [(window.split(n), n - window.split(n)) for n in (20, 39, 40, 41, 100)] == [
+    assert [(counting.split(n), n - counting.split(n)) for n in (20, 39, 40, 41, 100)] == [
         (10, 10),
         (19, 20),
         (20, 20),
@@ -192,7 +192,7 @@ def test_the_search_and_the_count_share_no_image():
         (20, 80),
     ]
     images = np.arange(100)
-    assert window.counted(images).tolist() == list(range(20, 60))
+    assert counting.counted(images).tolist() == list(range(20, 60))
 
 
 def test_a_class_with_few_images_is_no_source_and_is_named():

@@ -66,35 +66,59 @@ Penalty = Callable[[Masked], "Tensor"]
 """What is penalised beside a wrong class, [T]; about 1 for a mask that covers the whole image."""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundMask:
+    """The smallest mask of one target."""
+
+    target: int
+    """Target class."""
+    status: PairStatus
+    """How the search ended."""
+    size: float | None
+    """Norm of the mask; None where none is smaller than nearly the whole image."""
+    rate: float
+    """Share of the images that the search saw which go to the target."""
+    mask: Tensor
+    """[1, H, W] in [0, 1]."""
+    pattern: Tensor
+    """What stands behind it, [C, H, W] in [0, 1]."""
+
+
 def search_every_target(examination: Examination, penalty: Penalty, *, name: str) -> Iterator[TargetResult]:
+    """The size of the smallest mask of every wanted target, as they finish, under the name of a detector."""
+    steps = examination.config.max_steps
+    return (
+        TargetResult(name, found.target, found.status, found.size, found.rate, steps)
+        for found in find_masks(examination, penalty)
+    )
+
+
+def find_masks(examination: Examination, penalty: Penalty) -> Iterator[FoundMask]:
     """The smallest mask of every wanted target, as they finish; arguments as for `search_masks`."""
     return search_in_groups(
         examination,
-        lambda targets: search_masks(examination, targets, penalty, name=name),
+        lambda targets: search_masks(examination, targets, penalty),
         images_per_target=IMAGES_PER_STEP,
     )
 
 
-def search_masks(
-    examination: Examination, targets: Sequence[int], penalty: Penalty, *, name: str
-) -> list[TargetResult]:
+def search_masks(examination: Examination, targets: Sequence[int], penalty: Penalty) -> list[FoundMask]:
     """The smallest mask of each target with which the goal rate of all other classes' images is reached.
 
     Args:
         examination: The model, the images and the options.
         targets: Target classes.
         penalty: What is penalised.
-        name: Detector that the results carry.
 
     Returns:
-        One result per target; none if the time was up.
+        One per target; none if the time was up.
     """
     search = _Search(examination, targets, penalty)
     for _ in range(examination.config.max_steps):
         if examination.stopped():
             return []
         search.step()
-    return search.results(name)
+    return search.found()
 
 
 class _Search:
@@ -137,21 +161,22 @@ class _Search:
         self._mask.grad, self._pattern.grad = torch.autograd.grad(loss.sum(), [self._mask, self._pattern])
         self._descent.step()
 
-    def results(self, name: str) -> list[TargetResult]:
+    def found(self) -> list[FoundMask]:
         """The smallest masks, their rates measured on all images."""
         area = math.prod(self._best_mask.shape[2:])
         largest = _LARGEST_SHARE * float(NORMS[self._examination.config.norm](self._best_mask.new_ones(1, area)))
-        sizes = self._best.tolist()
         return [
-            TargetResult(
-                detector=name,
+            FoundMask(
                 target=pool.target,
                 status=_status(size, largest),
-                value=size if size < largest else None,
-                rate=pool.rate(self._best_mask[index], self._best_pattern[index]),
-                steps=self._examination.config.max_steps,
+                size=size if size < largest else None,
+                rate=pool.rate(mask, pattern),
+                mask=mask,
+                pattern=pattern,
             )
-            for index, (pool, size) in enumerate(zip(self._pools, sizes, strict=True))
+            for pool, size, mask, pattern in zip(
+                self._pools, self._best.tolist(), self._best_mask, self._best_pattern, strict=True
+            )
         ]
 
     def _parts(self) -> tuple[Tensor, Tensor]:
@@ -246,7 +271,7 @@ def mean_cross_entropy(log_posterior: Tensor, labels: Tensor) -> Tensor:
 def _images_per_step(examination: Examination) -> int:
     """Images per step: as many of each target as the smallest pool has, so that targets share a batch."""
     counts = [len(images) for images in examination.images_by_class.values()]
-    return min(IMAGES_PER_STEP, sum(counts) - max(counts))
+    return min(examination.images_per_pass(IMAGES_PER_STEP), sum(counts) - max(counts))
 
 
 def _start(seed: int, target: int, shape: tuple[int, int, int]) -> Tensor:
