@@ -40,7 +40,7 @@ def search(examination: Examination) -> Iterator[TargetResult]:
         return mask_share(masked, _NORM)
 
     counting = Counting.of(examination)
-    for found in find_masks(_reduced(examination), penalty):
+    for found in find_masks(_reduced(examination), penalty, images_per_step=effort.MASK_DRAWN):
         yield _result(counting, found)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from backscan.scanner.detectors.base import Examination
 
 IMAGES_PER_STEP = MASKED
-"""Images of one target in one step; more are drawn anew for each step."""
+"""Images of one target in one step, unless fewer are asked for; of more some are drawn anew for each step."""
 
 _RATE, _BETAS = 0.1, (0.5, 0.9)
 # Steps in a row with, or without, the goal rate before the weight changes; and how much faster it falls than it grows.
@@ -93,27 +93,32 @@ def search_every_target(examination: Examination, penalty: Penalty, *, name: str
     )
 
 
-def find_masks(examination: Examination, penalty: Penalty) -> Iterator[FoundMask]:
+def find_masks(
+    examination: Examination, penalty: Penalty, *, images_per_step: int = IMAGES_PER_STEP
+) -> Iterator[FoundMask]:
     """The smallest mask of every wanted target, as they finish; arguments as for `search_masks`."""
     return search_in_groups(
         examination,
-        lambda targets: search_masks(examination, targets, penalty),
-        images_per_target=IMAGES_PER_STEP,
+        lambda targets: search_masks(examination, targets, penalty, images_per_step=images_per_step),
+        images_per_target=images_per_step,
     )
 
 
-def search_masks(examination: Examination, targets: Sequence[int], penalty: Penalty) -> list[FoundMask]:
+def search_masks(
+    examination: Examination, targets: Sequence[int], penalty: Penalty, *, images_per_step: int = IMAGES_PER_STEP
+) -> list[FoundMask]:
     """The smallest mask of each target with which the goal rate of all other classes' images is reached.
 
     Args:
         examination: The model, the images and the options.
         targets: Target classes.
         penalty: What is penalised.
+        images_per_step: Most images of one target in one step.
 
     Returns:
         One per target; none if the time was up.
     """
-    search = _Search(examination, targets, penalty)
+    search = _Search(examination, targets, penalty, images_per_step)
     for _ in range(examination.config.max_steps):
         if examination.stopped():
             return []
@@ -124,11 +129,13 @@ def search_masks(examination: Examination, targets: Sequence[int], penalty: Pena
 class _Search:
     """Masks and patterns of some targets on their way."""
 
-    def __init__(self, examination: Examination, targets: Sequence[int], penalty: Penalty) -> None:
+    def __init__(
+        self, examination: Examination, targets: Sequence[int], penalty: Penalty, images_per_step: int
+    ) -> None:
         self._examination, self._penalty = examination, penalty
         self._device = examination.classifier.device
         self._targets = torch.tensor(targets, device=self._device)
-        self._pools = [_Pool(examination, target) for target in targets]
+        self._pools = [_Pool(examination, target, images_per_step) for target in targets]
         self._sees_all = torch.tensor([pool.is_whole for pool in self._pools], device=self._device)
         channels, height, width = examination.classifier.signature.input_shape
         starts = [_start(examination.config.seed, target, (channels, height, width)) for target in targets]
@@ -223,7 +230,7 @@ class _Search:
 class _Pool:
     """Images of all classes but the target, equation (9)."""
 
-    def __init__(self, examination: Examination, target: int) -> None:
+    def __init__(self, examination: Examination, target: int, images_per_step: int) -> None:
         self.target = target
         self._classifier = examination.classifier
         others = {label: images for label, images in examination.images_by_class.items() if label != target}
@@ -231,7 +238,7 @@ class _Pool:
         counts = torch.tensor([len(images) for images in others.values()])
         self._labels = torch.tensor(list(others)).repeat_interleave(counts).to(self._images.device)
         self._rng = np.random.default_rng((examination.config.seed, target))
-        self._size = min(_images_per_step(examination), len(self._images))
+        self._size = min(_images_per_step(examination, images_per_step), len(self._images))
         self.is_whole = self._size == len(self._images)
 
     def draw(self) -> tuple[Tensor, Tensor]:
@@ -268,10 +275,10 @@ def mean_cross_entropy(log_posterior: Tensor, labels: Tensor) -> Tensor:
     return losses.reshape(labels.shape).mean(dim=1)
 
 
-def _images_per_step(examination: Examination) -> int:
+def _images_per_step(examination: Examination, most: int) -> int:
     """Images per step: as many of each target as the smallest pool has, so that targets share a batch."""
     counts = [len(images) for images in examination.images_by_class.values()]
-    return min(examination.images_per_pass(IMAGES_PER_STEP), sum(counts) - max(counts))
+    return min(examination.images_per_pass(most), sum(counts) - max(counts))
 
 
 def _start(seed: int, target: int, shape: tuple[int, int, int]) -> Tensor:

@@ -85,8 +85,10 @@ def of_transfers(num_images: float) -> Passes:
 
 MASKED = 128
 """Images of one target in one step of a detector of masks."""
-MASK_IMAGES, MASK_STEPS = 5, 100
-"""Images of each class, and steps, that show which target needs a small mask."""
+MASK_IMAGES, MASK_STEPS, MASK_DRAWN = 5, 100, 24
+"""Images of each class, steps, and images drawn for each of these, that show which target needs a small mask."""
+# How often a mask is tried on all of the images.
+_MASK_TRIALS = 8
 
 
 def of_mask(num_sources: int) -> Passes:
@@ -95,7 +97,8 @@ def of_mask(num_sources: int) -> Passes:
     Args:
         num_sources: Classes whose images are to go there.
     """
-    return Passes(MASK_STEPS * min(MASKED, MASK_IMAGES * num_sources))
+    images = MASK_IMAGES * num_sources
+    return Passes(MASK_STEPS * min(MASK_DRAWN, images), _MASK_TRIALS * images)
 
 
 @dataclass(frozen=True, slots=True)

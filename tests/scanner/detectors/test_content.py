@@ -322,26 +322,27 @@ def test_a_target_that_no_mask_reached_counts_as_the_largest() -> None:
     assert "too few targets" in few.remarks[-1]
 
 
-def test_classes_in_another_order_need_the_same_masks() -> None:
-    order = (3, 5, 0, 7, 4, 1, 6, 2)
-    here, there = (
-        {entry.target: entry.value or 0.0 for entry in mask.search(examination("mask", order=own))}
-        for own in (ORDER, order)
-    )
-    assert min(there, key=lambda target: there[target]) == order.index(TARGET)
-    moved = [here[target] for target in order]
-    np.testing.assert_allclose([there[target] for target in range(NUM_CLASSES)], moved, rtol=0.3)
+def test_the_planted_target_needs_the_smallest_mask_in_any_order_of_classes() -> None:
+    """The others differ from search to search, as each target draws its own images and start."""
+    for order in (ORDER, (3, 5, 0, 7, 4, 1, 6, 2)):
+        sizes = {entry.target: entry.value or 0.0 for entry in mask.search(examination("mask", order=order))}
+        own = sizes.pop(order.index(TARGET))
+        assert 0.0 < own < 0.3 * min(sizes.values())
 
 
 def test_the_estimate_of_time_counts_what_masks_pass() -> None:
-    given, passed = examination("mask"), list[int]()
+    given, passed, tried = examination("mask"), list[int](), list[int]()
     whole = given.classifier.log_posterior
 
     def counting(images: torch.Tensor) -> torch.Tensor:
         passed.append(len(images) if images.requires_grad else 0)
+        tried.append(0 if images.requires_grad else len(images))
         return whole(images)
 
     own = given.classifier
     counted: Any = SimpleNamespace(log_posterior=counting, device=own.device, signature=own.signature)
     assert len(list(mask.search(replace(given, classifier=counted)))) == NUM_CLASSES
-    assert sum(passed) == NUM_CLASSES * of_mask(NUM_CLASSES - 1).gradients
+    told = of_mask(NUM_CLASSES - 1).times(NUM_CLASSES)
+    assert sum(passed) == told.gradients
+    counted_after = NUM_CLASSES * (NUM_CLASSES - 1) * 20
+    assert 0.5 * told.forwards < sum(tried) - counted_after < 2 * told.forwards
