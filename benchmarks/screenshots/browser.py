@@ -33,9 +33,16 @@ _FLAGS = (
 
 @contextlib.contextmanager
 def opened() -> Iterator[webdriver.Chrome]:
-    """A browser that asks for nothing by itself and tells what it says and asks for."""
+    """A browser that asks for nothing by itself and tells what it says and asks for.
+
+    Raises:
+        SystemExit: the browser or its driver is not there.
+    """
+    if BROWSER is None or DRIVER is None:
+        lacking = "chromedriver" if BROWSER else "Chromium"
+        raise SystemExit(f"expected Chromium and its driver on the path, found no {lacking}: install both")
     options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER or ""
+    options.binary_location = BROWSER
     for flag in _FLAGS:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
