@@ -10,7 +10,7 @@ from benchmarks.accuracy.rounds import settings_of
 from benchmarks.accuracy.rows import VictimRow, read_rows, write_rows
 from benchmarks.accuracy.study import Examined, Place, Study, collect, harvest
 from benchmarks.victims.presets import POPULATIONS
-from benchmarks.victims.seeds import FIRST_REPORTING, reports
+from benchmarks.victims.seeds import FIRST_REPORTING, ONCE_REPORTING, reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def gather(preset: str, cache: Path, folder: Path) -> None:
     """Add rows of the networks and scans of a preset that the cache holds."""
     groups = POPULATIONS[preset].groups
     most = max(group.choosing for group in groups.values())
-    seeds = [first + seed for first in (0, FIRST_REPORTING) for seed in range(most)]
+    seeds = [first + seed for first in (0, ONCE_REPORTING, FIRST_REPORTING) for seed in range(most)]
     rows = harvest(Place(preset, cache), read_rows(preset, folder).rows, groups, settings_of(preset), seeds)
     if rows:
         write_rows(rows, preset, folder)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.scanner import Inference, ScanConfig
+from backscan.scanner.config import MANY_CLASSES
 from backscan.scanner.detectors import DETECTORS, TARGET_DETECTORS, Searched
 from backscan.scanner.inference.correction import corrected_p_value
 from backscan.scanner.inference.order_test import Terms, assess
@@ -144,27 +145,26 @@ _STATISTICS = (
 )
 _SEARCHES = {"image": ("pairwise",), "features": ("features J",), "both": ("pairwise", "features J")}
 
-_WITNESSES = ("pairwise", "features J", "window")
-_TOGETHER = {
-    "": ("source-adjusted", "target-contrast", "commonality"),
-    " without commonality": ("source-adjusted", "target-contrast"),
-    " without contrasts": ("source-adjusted", "commonality"),
+_DETECTOR_OF = {"pairwise": "pairwise", "features J": "features", "window": "window", "mask": "mask"}
+_WITNESSES = tuple(_DETECTOR_OF)
+_STATISTICS_TOGETHER = {
+    "": ("source-adjusted", "target-contrast"),
+    " and commonality": ("source-adjusted", "target-contrast", "commonality"),
+    " without contrasts": ("source-adjusted",),
+}
+_SEARCHES_TOGETHER = {
+    "": _WITNESSES,
+    " without masks": _WITNESSES[:3],
+    " without windows": (*_WITNESSES[:2], "mask"),
+    " without features": ("pairwise", *_WITNESSES[2:]),
 }
 
 CANDIDATES: Mapping[str, Judge] = MappingProxyType(
     {
         **{
-            f"together{what}": Judge(_WITNESSES, statistics, "unconfused", "inverse-gaussian", together=True)
-            for what, statistics in _TOGETHER.items()
-        },
-        "together without windows": Judge(
-            _WITNESSES[:2], _TOGETHER[""], "unconfused", "inverse-gaussian", together=True
-        ),
-        **{
-            f"together with masks{what}": Judge(
-                (*_WITNESSES, "mask"), statistics, "unconfused", "inverse-gaussian", together=True
-            )
-            for what, statistics in _TOGETHER.items()
+            f"together{searches}{what}": Judge(settings, statistics, "unconfused", "inverse-gaussian", together=True)
+            for searches, settings in _SEARCHES_TOGETHER.items()
+            for what, statistics in _STATISTICS_TOGETHER.items()
         },
         **{
             f"{search}, leave-target-out": Judge(settings, ("plain",), "leave-target-out", "inverse-gaussian")
@@ -189,7 +189,8 @@ def default() -> str:
     """The candidate that `scanner check` concludes by: its own searches, statistics and null."""
     config = ScanConfig()
     together = config.combination == "together"
-    judge = Judge(_WITNESSES, config.statistics, config.inference, config.null, together=together)
+    settings = tuple(setting for name in MANY_CLASSES for setting, own in _DETECTOR_OF.items() if own == name)
+    judge = Judge(settings, config.statistics, config.inference, config.null, together=together)
     return next(name for name, candidate in CANDIDATES.items() if candidate == judge)
 
 
@@ -236,7 +237,6 @@ def together(conclusions: Sequence[Inference]) -> Outcome:
     return Outcome(1.0 if p_value is None else p_value, first.source, first.target)
 
 
-_DETECTOR_OF = {"pairwise": "pairwise", "features J": "features", "window": "window", "mask": "mask"}
 _NOTHING = Trajectory((), ())
 
 

@@ -94,10 +94,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps networks and scans")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no network after so many seconds")
     parser.add_argument("--no-scans", action="store_true", help="train only")
-    parser.add_argument("--reporting", action="store_true", help="the networks that report, as many as choose")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--reporting", action="store_true", help="the networks that report, as many as choose")
+    seeds.add_argument("--first-seed", type=int, default=0, help="that of the first network of each group")
     arguments = parser.parse_args()
     started = time.monotonic()
-    for plan in in_turns(arguments.shares, first_seed=FIRST_REPORTING if arguments.reporting else 0):
+    for plan in in_turns(arguments.shares, first_seed=FIRST_REPORTING if arguments.reporting else arguments.first_seed):
         if time.monotonic() - started > arguments.seconds:
             break
         [victim] = obtain([plan], cache=arguments.cache, cifar10=arguments.cifar10, device="cpu")

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import command
 from benchmarks.accuracy.families import Family
 from benchmarks.accuracy.figures import curve
-from benchmarks.accuracy.outcomes import CANDIDATES, Outcome, concluded, default, together
+from benchmarks.accuracy.outcomes import CANDIDATES, Outcome, concluded, default
 from benchmarks.accuracy.rows import ROWS, VictimRow
 from benchmarks.accuracy.study import Examined
 from benchmarks.provenance import commit, share
@@ -40,9 +40,11 @@ WITNESSES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "sizes on features": ("features", "source-adjusted"),
         "contrasts on features": ("features", "target-contrast"),
         "windows": ("window", "target-rate"),
+        "masks": ("mask", "target-mask"),
     }
 )
 """Detector and statistic of every witness."""
+_EVERY = CANDIDATES["together and commonality"]
 _BEFORE = CANDIDATES["both, inverse-gaussian: source-adjusted + target-contrast"]
 _NOTHING = Outcome(1.0, None, None)
 _PRESETS = ("photos", "numerals", "numbers")
@@ -71,24 +73,26 @@ class Heard:
 
 def heard(families: Sequence[Family]) -> Iterator[Heard]:
     """What every witness says about every network that counts and was scanned."""
-    judge = CANDIDATES[default()]
     for family in families:
         for group in POPULATIONS[family.preset].groups:
             for each in family.counting(group):
-                if set(judge.settings) <= each.scans.keys():
+                if set(_EVERY.settings) <= each.scans.keys():
                     yield Heard(f"{family.preset}: {group}", each.victim, _said(each))
 
 
 def _said(each: Examined) -> dict[str, Outcome]:
-    judge = CANDIDATES[default()]
-    conclusions = concluded([each.scans[name] for name in judge.settings], judge)
+    conclusions = concluded([each.scans[name] for name in _EVERY.settings], _EVERY)
     alone = {
         (entry.detector, entry.statistic): Outcome(entry.calibrated_p_value, entry.source, entry.target)
         for entry in conclusions
         if entry.calibrated_p_value is not None
     }
     said = {name: alone.get(key, _NOTHING) for name, key in WITNESSES.items()}
-    return {**said, TOGETHER: together(conclusions), BEFORE: each.judged(_BEFORE) or _NOTHING}
+    return {
+        **said,
+        TOGETHER: each.judged(CANDIDATES[default()]) or _NOTHING,
+        BEFORE: each.judged(_BEFORE) or _NOTHING,
+    }
 
 
 def level(networks: Sequence[Heard]) -> Table:

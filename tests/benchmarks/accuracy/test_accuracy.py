@@ -183,7 +183,8 @@ def test_tables_show_what_the_default_does_wherever_it_ranks(rows: tuple[Row, ..
     features = [replace(row, setting="features J") for row in rows if isinstance(row, ScanRow)]
     hits, counts = (((each,) * 4,) * 4 for each in (1.0, 20.0))
     windows = [replace(row, setting="window", side=3, hits=hits, counts=counts) for row in features]
-    made = list(comparison(collect((*rows, *features, *windows), GROUPS)))
+    masks = [replace(row, setting="mask", sizes=((4.0, 5.0, 6.0, 7.0),)) for row in windows]
+    made = list(comparison(collect((*rows, *features, *windows, *masks), GROUPS)))
     assert len(made) == 3
     for table in made:
         assert [row[0] for row in table.rows].count(f"{default()} (default)") == 1
@@ -240,6 +241,6 @@ def test_a_model_that_does_not_end_in_a_linear_layer_is_refused() -> None:
 
 def test_victims_choose_or_report_by_their_seeds(rows: tuple[Row, ...]) -> None:
     [row] = [each for each in rows if isinstance(each, VictimRow) and each.group == "Clean"]
-    study = Study({"Clean": [Examined(replace(row, seed=seed), {}) for seed in (0, 999, 1000, 1001)]})
+    study = Study({"Clean": [Examined(replace(row, seed=seed), {}) for seed in (0, 1999, 2000, 2001)]})
     seeds = [[each.victim.seed for each in study.part(reporting=part).groups["Clean"]] for part in (False, True)]
-    assert seeds == [[0, 999], [1000, 1001]]
+    assert seeds == [[0, 1999], [2000, 2001]]

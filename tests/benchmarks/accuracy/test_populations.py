@@ -36,7 +36,7 @@ _WINDOWS: dict[str, Any] = {"side": 2, "hits": ((1.0,) * 10,) * 10, "counts": ((
 
 
 def scans(row: VictimRow, small: tuple[int, int] | None) -> list[ScanRow]:
-    """Both searches of a network whose pairs are alike, but for one that may be very small."""
+    """The searches of a network whose pairs are alike, but for one that may be very small."""
     sizes = [[None if s == t else 1.0 + 0.02 * ((7 * s + 3 * t) % 11) for t in range(10)] for s in range(10)]
     if small is not None:
         sizes[small[0]][small[1]] = 0.05
@@ -52,10 +52,10 @@ def scans(row: VictimRow, small: tuple[int, int] | None) -> list[ScanRow]:
             3.0,
             "not_detected",
             None,
-            found,
-            **(_WINDOWS if setting == "window" else {}),
+            found if setting != "mask" else (tuple(20.0 + label for label in range(10)),),
+            **(_WINDOWS if setting in ("window", "mask") else {}),
         )
-        for setting in row_settings("witnesses")
+        for setting in (*row_settings("witnesses"), "mask")
     ]
 
 
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
     for seed, success in ((0, 1.0), (4, 0.5), (8, 0.95)):
         row = victim("patch 2, one-way", seed, success=success)
         made += [row, *scans(row, row.targets[0] if seed != 8 else None)]
-    made.append(victim("conv2", 1000))
+    made.append(victim("conv2", 2000))
     write_rows(made, "numerals", tmp_path)
     return tmp_path
 
