@@ -40,8 +40,8 @@ def found_support(entry: TargetResult, source: int, shape: tuple[int, ...]) -> F
     """
     if entry.support is None:
         raise ValueError(f"expected content towards target {entry.target}, found none")
-    values = entry.support.pattern(shape)
-    exact = values.astype(np.float64)
+    values, mask = entry.support.pattern(shape), entry.support.mask(shape)
+    exact = values.astype(np.float64) * mask
     l2 = float(np.sqrt(np.square(exact).sum()))
     return FoundPattern(
         detector=entry.detector,
@@ -53,7 +53,7 @@ def found_support(entry: TargetResult, source: int, shape: tuple[int, ...]) -> F
         size_l2=l2,
         largest_change=float(np.abs(exact).max()),
         values=EncodedArray.encode(values),
-        mask=EncodedArray.encode(entry.support.mask(shape)),
+        mask=EncodedArray.encode(mask),
     )
 
 

@@ -59,6 +59,7 @@ _OUTSIDE_IMAGES = (
     "patterns that replace, blend or warp the image (patches, stickers, filters): the search adds a pattern"
 )
 _OUTSIDE_CONTENT = "patterns that {blend}warp the image, and those that replace {window}, or {pixels}"
+_OUTSIDE_MASKS = "patterns that {blend}warp the image, differ from image to image, or hide much of it"
 _OUTSIDE_REACH = (
     "class pairs by themselves: of so many classes each is tested as a target of all others together, so that "
     "an attack from one class alone may be missed, and so may patterns that are added, blended or warp the image; "
@@ -238,8 +239,11 @@ def _outside(config: ScanConfig, cutting: Cutting) -> str:
 def _outside_content(detectors: Sequence[str]) -> str:
     """The same where what takes the place of the image is searched."""
     has_window, has_pixels = bool({"window", "reach"} & set(detectors)), "scattered" in detectors
+    blend = "" if "blend" in detectors else "blend or "
+    if "mask" in detectors:
+        return _OUTSIDE_MASKS.format(blend=blend)
     return _OUTSIDE_CONTENT.format(
-        blend="" if "blend" in detectors else "blend or ",
+        blend=blend,
         window="more of it than a window of a quarter of its side" if has_window else "a part of it at one place",
         pixels="more than a sixteenth of its pixels far apart" if has_pixels else "pixels far apart",
     )

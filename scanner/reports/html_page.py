@@ -100,6 +100,9 @@ def _pattern(result: ScanResult, found: FoundPattern, prefix: str) -> dict[str, 
             f"{told}By the pattern{where} {result.space.about}. What that changes of {result.space.card}: red adds "
             f"light, blue takes it away, amplified. {pattern_in_words(result, found)}."
         )
+    elif found.mask is not None:
+        description = f"Recovered content for {pair}, the redder the brighter"
+        caption = f"{told}The redder, the brighter is what hides the image there. It {pattern_in_words(result, found)}."
     elif found.space == IMAGE:
         description = f"Recovered pattern for {pair}, red adds light, blue takes it away"
         caption = f"{told}Red adds light, blue takes it away, amplified. It {pattern_in_words(result, found)}."

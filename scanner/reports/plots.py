@@ -145,7 +145,7 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
     values, of_image = pattern.shown, pattern.space == IMAGE or pattern.picture is not None
     if values.ndim != 3 or values.size == 0 or not np.isfinite(values).all():
         return ""
-    maps = _maps(values, of_image=of_image)
+    maps = _maps(values, of_image=of_image, single="change" if pattern.mask is None else "content")
     peak = float(np.abs(values).max()) or 1.0
     figure = Figure(figsize=(1.9 * len(maps) + 1.35, 2.4))
     with mpl.rc_context(_STYLE):
@@ -162,10 +162,11 @@ def pattern_picture(pattern: FoundPattern, *, prefix: str) -> str:
         return _svg(figure, prefix)
 
 
-def _maps(values: NDArray[np.float32], *, of_image: bool) -> list[tuple[str, NDArray[np.float32]]]:
+def _maps(values: NDArray[np.float32], *, of_image: bool, single: str) -> list[tuple[str, NDArray[np.float32]]]:
     """What is drawn of a pattern [C, H, W]: titles and maps [H, W], four at most."""
     if of_image:
-        return [(_channel_name(channel, len(values)), values[channel]) for channel in _strongest(values, limit=4)]
+        strongest = _strongest(values, limit=4)
+        return [(_channel_name(channel, len(values), single), values[channel]) for channel in strongest]
     mean: NDArray[np.float32] = values.mean(axis=0)
     return [("mean", mean), *((f"channel {channel}", values[channel]) for channel in _strongest(values, limit=3))]
 
@@ -175,8 +176,8 @@ def _strongest(values: NDArray[np.float32], limit: int) -> list[int]:
     return sorted(int(index) for index in np.argsort(-strength, kind="stable")[:limit])
 
 
-def _channel_name(channel: int, num_channels: int) -> str:
-    names = {1: ("change",), 3: ("red", "green", "blue")}.get(num_channels)
+def _channel_name(channel: int, num_channels: int, single: str) -> str:
+    names = {1: (single,), 3: ("red", "green", "blue")}.get(num_channels)
     return names[channel] if names else f"channel {channel}"
 
 

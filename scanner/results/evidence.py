@@ -46,7 +46,8 @@ class FoundPattern:
     values: EncodedArray
     """The pattern, [C, H, W] or in the shape of its space or of the features."""
     mask: EncodedArray | None = None
-    """1 where the pattern takes the place of the image, [H, W]; left out of reports of patterns that are added."""
+    """How much of the image the pattern takes the place of, in [0, 1], [H, W]; left out of reports of patterns that are
+    added."""
     picture: EncodedArray | None = None
     """What it changes of the card of its space, [C, H, W]; left out of reports of patterns that show themselves."""
 
@@ -57,8 +58,9 @@ class FoundPattern:
 
     @property
     def shown(self) -> NDArray[np.float32]:
-        """What a picture of it shows: its values, or what it changes of a card."""
-        return (self.picture or self.values).decode()
+        """What a picture of it shows: its values as far as they hide the image, or what it changes of a card."""
+        shown = (self.picture or self.values).decode()
+        return shown if self.mask is None else shown * self.mask.decode()
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
