@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
+from numpy.typing import NDArray
 
+from backscan.scanner.inference.agreement import values_of_targets
 from benchmarks import command
 from benchmarks.accuracy.families import Family
 from benchmarks.accuracy.figures import curve
@@ -26,6 +29,8 @@ from benchmarks.accuracy.study import Examined
 from benchmarks.provenance import commit, share
 from benchmarks.table import Table, page
 from benchmarks.victims.presets import POPULATIONS
+
+Vector = NDArray[np.float64]
 
 SIGNIFICANCE = 0.05
 FALSE_ALARMS = (0.01, 0.05, 0.1, 0.2)
@@ -44,7 +49,7 @@ WITNESSES: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Detector and statistic of every witness."""
-_EVERY = CANDIDATES["together and commonality"]
+_EVERY = CANDIDATES["together with masks and commonality"]
 _BEFORE = CANDIDATES["both, inverse-gaussian: source-adjusted + target-contrast"]
 _NOTHING = Outcome(1.0, None, None)
 _PRESETS = ("photos", "numerals", "numbers")
@@ -60,6 +65,8 @@ class Heard:
     """The network."""
     said: Mapping[str, Outcome]
     """By witness, `TOGETHER` and `BEFORE`; what says nothing has a p-value of 1."""
+    scores: Mapping[str, Vector]
+    """How far each target stands out by a witness of targets, in standard deviations of all, [K]."""
 
     def finds(self, witness: str) -> bool:
         """Whether a witness alarms at the significance and names a planted target."""
@@ -77,22 +84,24 @@ def heard(families: Sequence[Family]) -> Iterator[Heard]:
         for group in POPULATIONS[family.preset].groups:
             for each in family.counting(group):
                 if set(_EVERY.settings) <= each.scans.keys():
-                    yield Heard(f"{family.preset}: {group}", each.victim, _said(each))
+                    yield _heard(f"{family.preset}: {group}", each)
 
 
-def _said(each: Examined) -> dict[str, Outcome]:
+def _heard(kind: str, each: Examined) -> Heard:
     conclusions = concluded([each.scans[name] for name in _EVERY.settings], _EVERY)
-    alone = {
-        (entry.detector, entry.statistic): Outcome(entry.calibrated_p_value, entry.source, entry.target)
-        for entry in conclusions
-        if entry.calibrated_p_value is not None
-    }
-    said = {name: alone.get(key, _NOTHING) for name, key in WITNESSES.items()}
-    return {
-        **said,
-        TOGETHER: each.judged(CANDIDATES[default()]) or _NOTHING,
-        BEFORE: each.judged(_BEFORE) or _NOTHING,
-    }
+    alone = {(entry.detector, entry.statistic): entry for entry in conclusions if entry.calibrated_p_value is not None}
+    said, scores = dict[str, Outcome](), dict[str, Vector]()
+    for name, key in WITNESSES.items():
+        entry = alone.get(key)
+        said[name] = _NOTHING
+        if entry is not None and entry.calibrated_p_value is not None:
+            said[name] = Outcome(entry.calibrated_p_value, entry.source, entry.target)
+            if len(entry.values) == 1:
+                values = values_of_targets(entry)
+                scores[name] = (values - np.nanmean(values)) / (np.nanstd(values) or 1.0)
+    said[TOGETHER] = each.judged(CANDIDATES[default()]) or _NOTHING
+    said[BEFORE] = each.judged(_BEFORE) or _NOTHING
+    return Heard(kind, each.victim, said, scores)
 
 
 def level(networks: Sequence[Heard]) -> Table:
@@ -132,6 +141,21 @@ def operating(networks: Sequence[Heard]) -> Table:
     return Table("Operating curves", note, header, tuple(rows))
 
 
+def correlations(networks: Sequence[Heard]) -> Table:
+    """How witnesses of targets agree about targets that nobody attacked."""
+    unattacked = [each for each in networks if not each.victim.targets]
+    rows = []
+    for preset in _PRESETS:
+        own = [each.scores for each in unattacked if each.kind.startswith(f"{preset}:")]
+        for one, other in combinations(dict.fromkeys(name for scores in own for name in scores), 2):
+            both = [(scores[one], scores[other]) for scores in own if one in scores and other in scores]
+            first, second = (np.concatenate(each) for each in zip(*both, strict=True))
+            known = ~np.isnan(first + second)
+            rows.append((preset, one, other, str(len(both)), f"{np.corrcoef(first[known], second[known])[0, 1]:.2f}"))
+    note = "Correlation of what two witnesses say of a target, over all targets of all unattacked networks."
+    return Table("Agreement without an attack", note, ("networks", "witness", "other", "number", "r"), tuple(rows))
+
+
 def p_values(networks: Sequence[Heard], preset: str, witness: str) -> tuple[list[float], list[float]]:
     """P-values of a witness on attacked and on unattacked networks of a preset."""
     own = [each for each in networks if each.kind.startswith(f"{preset}:")]
@@ -143,7 +167,7 @@ def p_values(networks: Sequence[Heard], preset: str, witness: str) -> tuple[list
 
 def draw(networks: Sequence[Heard], path: Path) -> None:
     """Write the operating curves of the default, of that before, and of the best witnesses, as SVG."""
-    shown = (TOGETHER, BEFORE, "windows", "commonality of targets", "contrasts on features")
+    shown = (TOGETHER, BEFORE, "windows", "masks", "contrasts on features")
     with plt.rc_context({"svg.hashsalt": path.stem, "font.size": 9}):
         figure, axes = plt.subplots(1, 2, figsize=(8.0, 3.4), layout="constrained")
         for panel, preset in zip(axes, ("numerals", "photos"), strict=True):
@@ -181,7 +205,7 @@ def main() -> None:
     arguments = _parse()
     families = [Family.read(preset, arguments.rows, reporting=arguments.reporting) for preset in _PRESETS]
     networks = list(heard(families))
-    made = [table(networks) for table in (level, power, operating)]
+    made = [table(networks) for table in (level, power, operating, correlations)]
     name = "witnesses_reporting" if arguments.reporting else "witnesses"
     said = f"python -m benchmarks.accuracy.witnesses{' --reporting' if arguments.reporting else ''}"
     heading = f"Made by `{said}` at commit {commit()}. Counts with 95 % intervals (Wilson)."

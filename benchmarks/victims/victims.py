@@ -118,7 +118,7 @@ def _train(plans: Sequence[Plan], cache: Path, cifar10: Path | None, device: str
     with ThreadPoolExecutor() as pool:  # onnxruntime measures each on one core
         list(pool.map(lambda keep, model: keep(model, seconds=seconds), kept, models))
     for plan in plans:
-        _checkpoint_path(plan, cache).unlink()
+        _checkpoint_path(plan, cache).unlink(missing_ok=True)  # another process may have trained it too
 
 
 def _backdoor(plan: Plan, shape: tuple[int, int, int]) -> Backdoor | None:

@@ -41,9 +41,9 @@ Matrix = NDArray[np.float64]
 
 NUM_DRAWS = 9_999
 """Simulated samples of the agreement of targets, or as many as the calibration needs if these are more."""
-# Correlation of two witnesses across the targets of unattacked networks, and of one witness in two spaces:
-# `python -m benchmarks.accuracy.populations` has them.
-_CORRELATION, _SAME_STATISTIC = 0.1, 0.9
+# Correlation of two witnesses across the targets of unattacked networks, between those of digits and of photographs, and
+# of one witness in two spaces: `python -m benchmarks.accuracy.witnesses` has them.
+_CORRELATION, _SAME_STATISTIC = 0.3, 0.9
 _OF_TARGETS = frozenset({*TARGET_STATISTICS, OF_TARGETS, TARGET_RATE, TARGET_MASK})
 
 
@@ -96,7 +96,7 @@ def _complete(witnesses: Sequence[Inference]) -> list[Inference]:
 
 def _targets_of(witness: Inference) -> NDArray[np.bool_]:
     """Whether a witness has a value of each target, [K]."""
-    there: NDArray[np.bool_] = ~np.isnan(_values(witness))
+    there: NDArray[np.bool_] = ~np.isnan(values_of_targets(witness))
     return there
 
 
@@ -130,7 +130,7 @@ def _targets_together(
     config: ScanConfig,
 ) -> Inference:
     """What the witnesses say of the targets that all of them have a value of."""
-    values = np.stack([_values(entry) for entry in witnesses])
+    values = np.stack([values_of_targets(entry) for entry in witnesses])
     present = np.flatnonzero(_targets_of(witnesses[0]))
     correlation = correlation_of([entry.statistic for entry in witnesses])
     scores, order = agreement_scores(values[None][:, :, present], correlation)
@@ -187,7 +187,7 @@ def correlation_of(statistics: Sequence[str]) -> Matrix:
     return correlation
 
 
-def _values(entry: Inference) -> Vector:
+def values_of_targets(entry: Inference) -> Vector:
     """The value of every target on a scale on which unattacked ones are about normal, [K]; NaN without one."""
     [row] = entry.values
     values = np.array([math.nan if value is None else value for value in row])
