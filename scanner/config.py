@@ -33,7 +33,7 @@ RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
 """Detectors of target classes that decide."""
 
 
-MANY_CLASSES = ("pairwise", "features", "window")
+MANY_CLASSES = ("pairwise", "features", "window", "mask")
 """Detectors that search where none is named."""
 FEW_CLASSES = ("transferability",)
 """The same of models with so few classes that there are no other pairs to compare with."""
@@ -123,8 +123,8 @@ class ScanConfig:
     )
     detectors: tuple[str, ...] = option(
         (),
-        "{names}; repeatable. By default pairwise, features and window, with at most 4 classes transferability, with "
-        "many and large images reach, which naming any replaces; without images head and margin.",
+        "{names}; repeatable. By default pairwise, features, window and mask, with at most 4 classes transferability, "
+        "with many and large images reach, which naming any replaces; without images head and margin.",
         SEARCH,
         flag="--detector",
         choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS"), RATE_DETECTORS),

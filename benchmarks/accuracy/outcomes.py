@@ -153,10 +153,10 @@ _STATISTICS_TOGETHER = {
     " without contrasts": ("source-adjusted",),
 }
 _SEARCHES_TOGETHER = {
-    "": _WITNESSES[:3],
-    " with masks": _WITNESSES,
-    " with masks for windows": (*_WITNESSES[:2], "mask"),
-    " with masks for features": ("pairwise", *_WITNESSES[2:]),
+    "": _WITNESSES,
+    " without masks": _WITNESSES[:3],
+    " without windows": (*_WITNESSES[:2], "mask"),
+    " without features": ("pairwise", *_WITNESSES[2:]),
 }
 
 CANDIDATES: Mapping[str, Judge] = MappingProxyType(

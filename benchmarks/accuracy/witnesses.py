@@ -49,7 +49,7 @@ WITNESSES: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Detector and statistic of every witness."""
-_EVERY = CANDIDATES["together with masks and commonality"]
+_EVERY = CANDIDATES["together and commonality"]
 _BEFORE = CANDIDATES["both, inverse-gaussian: source-adjusted + target-contrast"]
 _NOTHING = Outcome(1.0, None, None)
 _PRESETS = ("photos", "numerals", "numbers")

@@ -41,8 +41,8 @@ Matrix = NDArray[np.float64]
 
 NUM_DRAWS = 9_999
 """Simulated samples of the agreement of targets, or as many as the calibration needs if these are more."""
-# Correlation of two witnesses across the targets of unattacked networks (between those of digits and of photographs), and
-# of one witness in two spaces: `python -m benchmarks.accuracy.witnesses` has them.
+# Correlation of two witnesses across the targets of unattacked networks, and of one witness in two spaces:
+# `python -m benchmarks.accuracy.witnesses` has them, of digits and of photographs.
 _CORRELATION, _SAME_STATISTIC = 0.3, 0.9
 _OF_TARGETS = frozenset({*TARGET_STATISTICS, OF_TARGETS, TARGET_RATE, TARGET_MASK})
 

@@ -193,8 +193,10 @@ def test_what_a_scan_costs_grows_with_what_it_does():
     ten = costs(10, 100)
     assert list(ten.by_detector) == ["pairwise", "features", "window"]
     assert costs(20, 100).total > 3 * ten.by_detector["pairwise"]
-    # Individual sizes are measured by the first detector alone, and by none with fewer than 25 images.
-    assert ten.a_pair["pairwise"] > ten.a_pair["features"]
+    # Individual sizes are measured where they are asked for, by the first detector alone, with 25 images or more.
+    assert ten.a_pair["pairwise"] == ten.a_pair["features"]
+    config = replace(config, statistics=("commonality",))
+    assert costs(10, 100).a_pair["pairwise"] > costs(10, 100).a_pair["features"]
     assert costs(10, 20).a_pair["pairwise"] == costs(10, 20).a_pair["features"]
     many = costs(200, 30, screened=True)
     assert many.look > 0.0
