@@ -39,6 +39,8 @@ FEW_CLASSES = ("transferability",)
 """The same of models with so few classes that there are no other pairs to compare with."""
 MOST_FEW_CLASSES = 4
 """Most classes of those."""
+SMALL_MASKS = "mask"
+"""The detector of small masks."""
 PAIRS_IN_SPACES = "pairwise"
 """The detector that searches in the chosen space."""
 OF_FOUND_PATTERNS = "umd"
@@ -182,7 +184,7 @@ class ScanConfig:
     )
     mask_weight: float = option(
         1.5,
-        "Factor by which Neural Cleanse and TABOR adapt the weight of the mask; 1 keeps it.",
+        "Factor by which mask, Neural Cleanse and TABOR adapt the weight of the mask; 1 keeps it.",
         SEARCH,
         low=1.0,
         high=100.0,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from backscan.scanner.config import SMALL_MASKS
 from backscan.scanner.detectors.counting import Counting
 from backscan.scanner.inference.mask_sizes import infer_mask_sizes
 from backscan.scanner.search import effort
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Inference, TargetResult
     from backscan.scanner.search.supports import Supports
 
-NAME = "mask"
+NAME = SMALL_MASKS
 
 _NORM = "l1"
 # Half a step of an 8-bit image: what hides less of a pixel than that changes nothing that a file could hold.
@@ -77,5 +78,6 @@ def _as_support(found: FoundMask) -> Supports:
     from backscan.scanner.search.supports import Supports
 
     opacity = found.mask.flatten()
-    pixels = (opacity >= _LEAST_OPACITY).nonzero().flatten()
+    # Where the goal needs no content the mask may fade altogether; no pixel would mean all of them.
+    pixels = (opacity >= min(_LEAST_OPACITY, float(opacity.max()))).nonzero().flatten()
     return Supports(pixels[None], found.pattern.flatten(1)[None, :, pixels], opacity[None, pixels])

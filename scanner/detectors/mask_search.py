@@ -238,6 +238,7 @@ class _Pool:
         counts = torch.tensor([len(images) for images in others.values()])
         self._labels = torch.tensor(list(others)).repeat_interleave(counts).to(self._images.device)
         self._rng = np.random.default_rng((examination.config.seed, target))
+        self._at_once = examination.images_per_pass(IMAGES_PER_STEP)
         self._size = min(_images_per_step(examination, images_per_step), len(self._images))
         self.is_whole = self._size == len(self._images)
 
@@ -251,7 +252,7 @@ class _Pool:
         """Share of all images decided as the target with a mask and pattern."""
         hits = 0
         with torch.no_grad():
-            for images in torch.split(self._images, IMAGES_PER_STEP):
+            for images in torch.split(self._images, self._at_once):
                 changed = blend(images.unsqueeze(0), mask.unsqueeze(0), pattern.unsqueeze(0)).squeeze(0)
                 hits += int((self._classifier.log_posterior(changed).argmax(dim=1) == self.target).sum())
         return hits / len(self._images)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.scanner.results import LEAST_MASK
+
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import Inference, TargetResult
@@ -49,6 +51,8 @@ def infer_mask_sizes(
             remarks.append(f"targets {', '.join(map(str, test.named))} stand out together")
     elif targets:
         remarks.append("masks reached too few targets to compare them")
+    if source is None and target is not None:
+        remarks.append("no class has enough images to replay a mask: add images, 25 of each class or more")
     deciding = p_value if config.published_p else test.p_value
     return Inference(
         detector=detector,
@@ -72,8 +76,8 @@ def infer_mask_sizes(
 def _reciprocals(targets: Sequence[TargetResult], num_classes: int) -> tuple[NDArray[np.float64], int]:
     """One over the size of each target's mask, [K], NaN where nothing can be said; and how many no mask reached."""
     reciprocals = np.full(num_classes, np.nan)
-    reached = {entry.target: entry.value for entry in targets if entry.value}
-    unreached = [entry.target for entry in targets if not entry.value]
+    reached = {entry.target: entry.value for entry in targets if entry.value and entry.value >= LEAST_MASK}
+    unreached = [entry.target for entry in targets if entry.target not in reached]
     if not reached or len(reached) < _LEAST_SHARE * len(targets):
         return reciprocals, len(unreached)
     for target, size in reached.items():

@@ -87,8 +87,8 @@ def finding(inference: Inference) -> str:
         )
     if inference.statistic == TARGET_MASK:
         return (
-            "an abnormally small mask sends most images of the other classes to class "
-            f"{inference.target}, most of class {inference.source}"
+            f"an abnormally small mask sends most images of the other classes to class {inference.target}"
+            f"{'' if inference.source is None else f', most of class {inference.source}'}"
         )
     if inference.is_of_rates:
         return f"{words_of(inference.detector).found} sends abnormally many images from {_pair_name(inference)}"

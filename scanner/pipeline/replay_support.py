@@ -161,7 +161,8 @@ class _Covering:
         values = self.values.reshape(len(self.values), -1).copy()
         values[:, where] = values[:, rng.permutation(where)]
         turned = rng.permutation(where)[: max(1, len(where) // 2)]
-        values[:, turned] = np.float32(sum(bounds)) - values[:, turned]
+        # What stands behind a mask may lie beyond clean images, and its opposite beyond all that a file can hold.
+        values[:, turned] = np.clip(np.float32(sum(bounds)) - values[:, turned], 0.0, 1.0)
         return replace(self, values=values.reshape(self.values.shape))
 
 

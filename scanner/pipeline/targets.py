@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscan.converters.sandbox.clock import clock, keeping, now
-from backscan.scanner.config import PAIRS_IN_SPACES
+from backscan.scanner.config import PAIRS_IN_SPACES, SMALL_MASKS
 from backscan.scanner.detectors import RATE_DETECTORS, Searched, conclude, searching_targets
 from backscan.scanner.detectors.targets import RateDetector, TargetDetector
 from backscan.scanner.errors import TimeUpError
@@ -81,6 +81,12 @@ def search_targets(
         elif name in RATE_DETECTORS and is_late:
             run.record.out_of_time = True
             run.record.leave_out(f"some of what detector {name} passes for all targets: the time was up")
+        unreached = sum(entry.value is None for entry in searched) if name == SMALL_MASKS else 0
+        if unreached:
+            run.record.leave_out(
+                f"small masks towards {unreached} of {num_wanted} target classes: none was found in as many steps as "
+                "others need"
+            )
         results += sorted(searched, key=lambda result: result.target)
     return tuple(results)
 

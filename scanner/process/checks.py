@@ -12,9 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from backscan.scanner.config import SMALL_MASKS
 from backscan.scanner.errors import NoVerdictError, ReportError
 from backscan.scanner.process.protocol import decode
-from backscan.scanner.results import PairResult, PairStatus, PatternsAcross, SupportRecord, TargetResult, is_possible
+from backscan.scanner.results import (
+    LEAST_MASK,
+    PairResult,
+    PairStatus,
+    PatternsAcross,
+    SupportRecord,
+    TargetResult,
+    is_possible,
+)
 
 T = TypeVar("T")
 
@@ -98,6 +107,7 @@ def checked_target(result: TargetResult, num_classes: int, image_shape: tuple[in
         and (result.rate is None or 0.0 <= result.rate <= 1.0)
         and (result.support is None or _is_possible_support(result.support, num_classes, image_shape))
         and (result.across is None or _is_possible_across(result.across, num_classes))
+        and (result.detector != SMALL_MASKS or result.value is None or result.value >= LEAST_MASK)
     )
     if not possible:
         raise disbelief("the result of a target class with a possible value and rate")

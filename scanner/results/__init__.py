@@ -73,4 +73,4 @@ from backscan.scanner.results.result import Provenance, ScanResult, Verdict, jso
 from backscan.scanner.results.screening import GuardResult, Listed, ScreenResult
 from backscan.scanner.results.spaces import SpaceRecord
 from backscan.scanner.results.spent import LeftToSearch, TimeRecord
-from backscan.scanner.results.supports import SupportRecord
+from backscan.scanner.results.supports import LEAST_MASK, SupportRecord

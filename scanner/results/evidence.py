@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from backscan.scanner.errors import ReportError
 from backscan.scanner.results.base import STRICT, EncodedArray
 from backscan.scanner.results.pairs import PairKey
 
@@ -58,9 +59,20 @@ class FoundPattern:
 
     @property
     def shown(self) -> NDArray[np.float32]:
-        """What a picture of it shows: its values as far as they hide the image, or what it changes of a card."""
+        """What a picture of it shows: its values as far as they hide the image, or what it changes of a card.
+
+        Raises:
+            ReportError: its mask is not of its size.
+        """
         shown = (self.picture or self.values).decode()
-        return shown if self.mask is None else shown * self.mask.decode()
+        if self.mask is None:
+            return shown
+        mask = self.mask.decode()
+        if mask.shape != shown.shape[1:]:
+            raise ReportError(
+                "expected a mask of the pattern's size in the report, found another: make the report again"
+            )
+        return shown * mask
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

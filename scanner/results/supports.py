@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 from backscan.scanner.errors import ReportError
 from backscan.scanner.results.base import STRICT, EncodedArray
 
+LEAST_MASK = 1e-6
+"""Size in pixels below which no search leaves a mask."""
+
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class SupportRecord:

@@ -18,12 +18,17 @@ from backscan.converters import artifact_from_bytes, import_model, read_signatur
 from backscan.kernels.embedding import Images, patch
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import Examination, blend, mask, scattered, window
+from backscan.scanner.detectors.mask_search import FoundMask
+from backscan.scanner.errors import NoVerdictError, ReportError
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.content import words_of
 from backscan.scanner.inference.mask_sizes import infer_mask_sizes
 from backscan.scanner.inference.target_test import target_test
+from backscan.scanner.pipeline.estimate import Costs, Sizes, seconds_of
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
+from backscan.scanner.process.checks import checked_target
+from backscan.scanner.process.protocol import Speed
 from backscan.scanner.reports import render
 from backscan.scanner.results import (
     TARGET_MASK,
@@ -34,6 +39,7 @@ from backscan.scanner.results import (
     TargetResult,
     Verdict,
 )
+from backscan.scanner.search import effort
 from backscan.scanner.search.effort import Passes, of_blend, of_mask, of_scattered, pixels_added
 from backscan.scanner.search.halving import Climb
 from backscan.scanner.search.scattered import find_scattered, first_order_gains
@@ -316,7 +322,7 @@ def test_a_target_that_no_mask_reached_counts_as_the_largest() -> None:
     found = infer_mask_sizes(of_sizes(*given), ScanConfig(), len(given), detector="mask")
     expected = -np.log([30.0 if size is None else size for size in given])
     assert found.calibrated_p_value == target_test(expected).p_value
-    assert found.remarks == ("1 targets that no mask reached count as the largest",)
+    assert found.remarks[0] == "1 targets that no mask reached count as the largest"
     few = infer_mask_sizes(of_sizes(3.0, 20.0, 25.0, *[None] * 5), ScanConfig(), len(given), detector="mask")
     assert (few.calibrated_p_value, few.target, few.detected) == (None, None, False)
     assert "too few targets" in few.remarks[-1]
@@ -346,3 +352,45 @@ def test_the_estimate_of_time_counts_what_masks_pass() -> None:
     assert sum(passed) == told.gradients
     counted_after = NUM_CLASSES * (NUM_CLASSES - 1) * 20
     assert 0.5 * told.forwards < sum(tried) - counted_after < 2 * told.forwards
+
+
+def test_a_size_that_no_mask_has_is_not_believed() -> None:
+    """From a process it is refused; in a report that was changed it counts as not reached, and nothing fails."""
+    for size in (1e-320, 0.0, -3.0):
+        with pytest.raises(NoVerdictError):
+            checked_target(TargetResult("mask", 2, PairStatus.REACHED, size, 0.9, 9), NUM_CLASSES, SHAPE)
+        given = [20.0, 24.0, size, 19.0, 30.0, 26.0, 22.0, 18.0]
+        found = infer_mask_sizes(of_sizes(*given), ScanConfig(), len(given), detector="mask")
+        expected = -np.log([30.0 if index == 2 else value for index, value in enumerate(given)])
+        assert found.calibrated_p_value == target_test(expected).p_value
+
+
+def test_a_mask_that_faded_keeps_its_strongest_pixel() -> None:
+    """No pixel at all would stand for the whole image."""
+    opacity = torch.full((1, *SHAPE[1:]), 1e-5)
+    opacity[0, 3, 4] = 2e-5
+    found = FoundMask(TARGET, PairStatus.REACHED, 1e-3, 1.0, opacity, torch.rand(SHAPE))
+    assert mask._as_support(found).pixels.tolist() == [[34]]
+
+
+def test_targets_without_a_mask_are_told_as_not_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "MASK_STEPS", 2)
+    found = scan(write_model(tmp_path, "mask", attacked=False), write_images(tmp_path), config("mask"))
+    told = f"small masks towards {NUM_CLASSES} of {NUM_CLASSES} target classes"
+    assert any(each.startswith(told) for each in found.not_tested)
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_masks_take_time_where_no_class_has_images_that_count() -> None:
+    sizes = Sizes(NUM_CLASSES, [10] * NUM_CLASSES, SHAPE)
+    costs = Costs.of(config("mask"), sizes, Speed(0.01, 0.03, 0), screened=False)
+    assert costs.by_detector["mask"] == pytest.approx(
+        NUM_CLASSES * seconds_of(of_mask(NUM_CLASSES - 1), Speed(0.01, 0.03, 0))
+    )
+
+
+def test_a_pattern_whose_mask_is_of_another_size_is_refused_in_words() -> None:
+    pattern = scanned("mask", attacked=True).patterns[0]
+    wrong = replace(pattern, mask=EncodedArray.encode(np.ones((3, 3), np.float32)))
+    with pytest.raises(ReportError, match="a mask of the pattern's size"):
+        _ = wrong.shown
