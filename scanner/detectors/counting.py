@@ -42,6 +42,19 @@ def counted(images: Counted) -> Counted:
     return images[start : start + _COUNTED]
 
 
+def to_search(examination: Examination, source: int, target: int) -> Tensor:
+    """Images of a source that search, without those decided as the target already."""
+    images = examination.images_by_class[source]
+    images = images[: split(len(images))]
+    return images[examination.decisions_by_class[source][: len(images)] != target]
+
+
+def to_count(examination: Examination, source: int, target: int) -> Tensor:
+    """Images of a source that count: not seen by the search, and not decided as the target."""
+    images = examination.images_by_class[source]
+    return counted(images)[counted(examination.decisions_by_class[source]) != target]
+
+
 @dataclass(frozen=True, slots=True)
 class Counting:
     """Images of every source, some to search with and others to count."""
@@ -67,13 +80,7 @@ class Counting:
         """Images that search, class after class in turn, without those decided as the target already."""
         import torch
 
-        columns = []
-        for source in self.sources:
-            images = self.examination.images_by_class[source]
-            images = images[: split(len(images))]
-            if source != target:
-                decided = self.examination.decisions_by_class[source][: len(images)]
-                columns.append(list(images[decided != target]))
+        columns = [list(to_search(self.examination, source, target)) for source in self.sources if source != target]
         turns = range(max(map(len, columns), default=0))
         rows = [column[turn] for turn in turns for column in columns if turn < len(column)]
         return torch.stack(rows) if rows else next(iter(self.examination.images_by_class.values()))[:0]
@@ -89,7 +96,7 @@ class Counting:
         """
         from backscan.scanner.results import EncodedArray, SupportRecord
 
-        asked = {source: self._counting(source, target) for source in self.sources if source != target}
+        asked = {source: to_count(self.examination, source, target) for source in self.sources if source != target}
         asked = {source: images for source, images in asked.items() if len(images)}
         pixels = found.pixels[0].tolist()
         _, height, width = self.examination.classifier.signature.input_shape
@@ -112,11 +119,6 @@ class Counting:
         with torch.no_grad():
             log_posterior = self.examination.classifier.log_posterior(content.on(images).flatten(0, 1))
         return int((log_posterior.argmax(dim=1) == target).sum())
-
-    def _counting(self, source: int, target: int) -> Tensor:
-        """Images of a source that count: not seen by the search, and not decided as the target."""
-        images = self.examination.images_by_class[source]
-        return counted(images)[counted(self.examination.decisions_by_class[source]) != target]
 
 
 def _opacity(found: Supports) -> dict[str, Any]:

@@ -163,11 +163,7 @@ class _Look:
 
         examination = self.examination
         searching = [
-            images[: counting.split(len(images))][
-                examination.decisions_by_class[label][: counting.split(len(images))] != target
-            ]
-            for label, images in examination.images_by_class.items()
-            if label != target
+            counting.to_search(examination, label, target) for label in examination.images_by_class if label != target
         ]
         searching = [images for images in searching if len(images)]
         if examination.stopped() or not searching:
@@ -199,8 +195,7 @@ class _Look:
             sorted(self.examination.images_by_class)
         )
         for label in order.tolist():
-            images = counting.counted(self.examination.images_by_class[label])
-            images = images[counting.counted(self.examination.decisions_by_class[label]) != target]
+            images = counting.to_count(self.examination, label, target)
             if label != target and len(images) and sum(map(len, asked.values())) + len(images) <= effort.REACH_COUNTED:
                 asked[label] = images
         sources, hits = sorted(asked), list[int]()

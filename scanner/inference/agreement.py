@@ -29,6 +29,7 @@ from backscan.scanner.results import (
     TARGET_REACH,
     TRANSFERABILITY,
     Witness,
+    find_target,
     without_nan,
 )
 
@@ -204,14 +205,8 @@ def _source(detector: str, target: int, pairs: Sequence[PairResult], targets: Se
     }
     if sizes:
         return min(sizes, key=lambda source: (sizes[source], source))
-    rates = {
-        source: hits / count
-        for entry in targets
-        if (entry.detector, entry.target) == (detector, target) and entry.support is not None
-        for source, hits, count in zip(entry.support.sources, entry.support.hits, entry.support.counts, strict=True)
-        if count
-    }
-    return max(rates, key=lambda source: (rates[source], -source)) if rates else None
+    entry = find_target(targets, detector, target)
+    return None if entry is None or entry.support is None else entry.support.first_source
 
 
 def _finite(value: float) -> float | None:

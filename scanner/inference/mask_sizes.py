@@ -6,7 +6,6 @@ reached counts as the largest mask that was found: it is no less far than that.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ def infer_mask_sizes(
     """
     from backscan.kernels import order_p_value
     from backscan.scanner.inference.target_test import NUM_DRAWS, target_test
-    from backscan.scanner.results import TARGET_MASK, Inference, without_nan
+    from backscan.scanner.results import TARGET_MASK, Inference, find_target, without_nan
 
     reciprocals, unreached = _reciprocals(targets, num_classes)
     test = target_test(np.log(reciprocals), seed=config.seed)
@@ -45,7 +44,8 @@ def infer_mask_sizes(
     source = target = p_value = None
     if test.p_value is not None:
         target = test.order[0]
-        source = _source(targets, target)
+        entry = find_target(targets, detector, target)
+        source = None if entry is None or entry.support is None else entry.support.first_source
         p_value = max(order_p_value(float(test.tails[target]), len(test.order)), sys.float_info.min)
         if len(test.named) > 1:
             remarks.append(f"targets {', '.join(map(str, test.named))} stand out together")
@@ -84,13 +84,3 @@ def _reciprocals(targets: Sequence[TargetResult], num_classes: int) -> tuple[NDA
         reciprocals[target] = 1.0 / size
     reciprocals[unreached] = 1.0 / max(reached.values())
     return reciprocals, len(unreached)
-
-
-def _source(targets: Sequence[TargetResult], target: int) -> int | None:
-    """The class of which most images follow the mask of a target; None without one."""
-    supports = (entry.support for entry in targets if entry.target == target)
-    support = next((each for each in supports if each is not None and each.sources), None)
-    if support is None:
-        return None
-    rates = [hits / count if count else -math.inf for hits, count in zip(support.hits, support.counts, strict=True)]
-    return support.sources[int(np.argmax(rates))]

@@ -103,6 +103,7 @@ def infer_reach(
     ]
     standing = stand_out(rows, config.seed)
     target = None if standing is None else _shown(standing, by_target)
+    support = None if target is None else by_target[target].support
     p_value, remarks = None, list[str]()
     if standing is not None:
         p_value, remarks = _against_controls(standing, target, by_target, config, num_classes)
@@ -117,7 +118,7 @@ def infer_reach(
             num_pairs=sum(value is not None for value in rows[0]),
             values=(tuple(rows[0]),),
             null=None,
-            source=None if target is None else _source(by_target[target]),
+            source=None if support is None else support.first_source,
             target=target,
             p_value=p_value,
             calibrated_p_value=p_value,
@@ -153,16 +154,3 @@ def _against_controls(
     )
     # Where no window works at all, it is the replay that leaves what stands out unconfirmed.
     return (1.0 if rates[best] >= own > 0.0 else standing.p_value), [told]
-
-
-def _source(entry: TargetResult) -> int | None:
-    """The source class that follows the window most; None without one."""
-    support = entry.support
-    if support is None or not sum(support.counts):
-        return None
-    shares = {
-        source: hits / count
-        for source, hits, count in zip(support.sources, support.hits, support.counts, strict=True)
-        if count
-    }
-    return max(shares, key=lambda source: (shares[source], -source))

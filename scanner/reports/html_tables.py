@@ -17,7 +17,7 @@ _VALUE_NAMES = {
     TARGET_REACH: "By windows",
     "mutual-transfer": "",
 }
-"""What statistics of targets compare, in words; all others compare masks."""
+"""What statistics of targets compare, in words; of all others those of rates compare the rates, and the rest masks."""
 
 
 def collateral(result: ScanResult) -> list[dict[str, Any]]:

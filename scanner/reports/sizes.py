@@ -42,8 +42,7 @@ def largest_size(result: ScanResult, inference: Inference) -> str:
 
 def pattern_in_words(result: ScanResult, found: FoundPattern) -> str:
     """How much a recovered pattern changes: `changes a pixel by at most 9 of 255, on average by 1 (L2 0.22, L1 7)`."""
-    if found.mask is not None:
-        weights = found.mask.decode()
+    if (weights := found.weights) is not None:
         return f"takes the place of as much of the image as {number(float(weights.sum()))} of its {weights.size} pixels"
     norms = f"L2 {number(found.size_l2)}, L1 {number(found.size_l1)}"
     if found.space != IMAGE:

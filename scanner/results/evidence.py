@@ -64,15 +64,22 @@ class FoundPattern:
         Raises:
             ReportError: its mask is not of its size.
         """
-        shown = (self.picture or self.values).decode()
-        if self.mask is None:
-            return shown
-        mask = self.mask.decode()
-        if mask.shape != shown.shape[1:]:
+        weights, shown = self.weights, (self.picture or self.values).decode()
+        return shown if weights is None else shown * weights
+
+    @property
+    def weights(self) -> NDArray[np.float32] | None:
+        """How much of the image it takes the place of, [H, W]; None of a pattern that is added.
+
+        Raises:
+            ReportError: its mask is not of its size.
+        """
+        weights = None if self.mask is None else self.mask.decode()
+        if weights is not None and weights.shape != self.values.decode().shape[1:]:
             raise ReportError(
                 "expected a mask of the pattern's size in the report, found another: make the report again"
             )
-        return shown * mask
+        return weights
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)

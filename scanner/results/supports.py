@@ -77,6 +77,13 @@ class SupportRecord:
         return list(self.pixels) or list(range(shape[1] * shape[2]))
 
     @property
+    def first_source(self) -> int | None:
+        """The source class of which the largest share follows, of equal ones the first; None where none was asked."""
+        counted = zip(self.sources, self.hits, self.counts, strict=True)
+        shares = {source: hits / count for source, hits, count in counted if count}
+        return max(shares, key=lambda source: (shares[source], -source), default=None)
+
+    @property
     def is_possible(self) -> bool:
         """Whether a search can have given these counts."""
         return len(self.sources) == len(self.hits) == len(self.counts) == len(set(self.sources)) and all(
