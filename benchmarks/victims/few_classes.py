@@ -54,6 +54,6 @@ FEW_PHOTOS = Preset(
         tuple(Built(name, _PHOTOS) for name in ("conv3", "lenet", "small_net")),
         Built("one score conv3", _PHOTOS),
         Group("stamp", 5, 800),
-        Group("chessboard", 1.0, 800),
+        Group("chessboard", 2.0, 1500),
     ),
 )
