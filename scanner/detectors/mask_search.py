@@ -135,7 +135,8 @@ class _Search:
         self._examination, self._penalty = examination, penalty
         self._device = examination.classifier.device
         self._targets = torch.tensor(targets, device=self._device)
-        self._pools = [_Pool(examination, target, images_per_step) for target in targets]
+        every = _Images.of(examination)
+        self._pools = [_Pool(examination, every, target, images_per_step) for target in targets]
         self._sees_all = torch.tensor([pool.is_whole for pool in self._pools], device=self._device)
         channels, height, width = examination.classifier.signature.input_shape
         starts = [_start(examination.config.seed, target, (channels, height, width)) for target in targets]
@@ -227,35 +228,50 @@ class _Search:
         return flat.reshape(*images.shape[:2], -1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """Images of all classes, which the pools of all targets share: of many classes copies would take gigabytes."""
+
+    pixels: Tensor
+    """[N, C, H, W] in [0, 1]."""
+    labels: Tensor
+    """Their classes, int64 [N]."""
+
+    @classmethod
+    def of(cls, examination: Examination) -> _Images:
+        by_class = examination.images_by_class
+        pixels = torch.cat(list(by_class.values()))
+        labels = torch.tensor(list(by_class)).repeat_interleave(torch.tensor([len(own) for own in by_class.values()]))
+        return cls(pixels, labels.to(pixels.device))
+
+
 class _Pool:
     """Images of all classes but the target, equation (9)."""
 
-    def __init__(self, examination: Examination, target: int, images_per_step: int) -> None:
+    def __init__(self, examination: Examination, every: _Images, target: int, images_per_step: int) -> None:
         self.target = target
         self._classifier = examination.classifier
-        others = {label: images for label, images in examination.images_by_class.items() if label != target}
-        self._images = torch.cat(list(others.values()))
-        counts = torch.tensor([len(images) for images in others.values()])
-        self._labels = torch.tensor(list(others)).repeat_interleave(counts).to(self._images.device)
+        self._every = every
+        self._own = (every.labels != target).nonzero().flatten()
         self._rng = np.random.default_rng((examination.config.seed, target))
         self._at_once = examination.images_per_pass(IMAGES_PER_STEP)
-        self._size = min(_images_per_step(examination, images_per_step), len(self._images))
-        self.is_whole = self._size == len(self._images)
+        self._size = min(_images_per_step(examination, images_per_step), len(self._own))
+        self.is_whole = self._size == len(self._own)
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Images of one step and their classes: all of them, or as many as a step takes."""
-        chosen = torch.from_numpy(self._rng.permutation(len(self._images))[: self._size])
-        chosen = chosen.to(self._images.device)
-        return self._images[chosen], self._labels[chosen]
+        chosen = self._own[torch.from_numpy(self._rng.permutation(len(self._own))[: self._size]).to(self._own.device)]
+        return self._every.pixels[chosen], self._every.labels[chosen]
 
     def rate(self, mask: Tensor, pattern: Tensor) -> float:
         """Share of all images decided as the target with a mask and pattern."""
         hits = 0
         with torch.no_grad():
-            for images in torch.split(self._images, self._at_once):
-                changed = blend(images.unsqueeze(0), mask.unsqueeze(0), pattern.unsqueeze(0)).squeeze(0)
+            for chosen in torch.split(self._own, self._at_once):
+                images = self._every.pixels[chosen].unsqueeze(0)
+                changed = blend(images, mask.unsqueeze(0), pattern.unsqueeze(0)).squeeze(0)
                 hits += int((self._classifier.log_posterior(changed).argmax(dim=1) == self.target).sum())
-        return hits / len(self._images)
+        return hits / len(self._own)
 
 
 def blend(images: Tensor, mask: Tensor, pattern: Tensor) -> Tensor:

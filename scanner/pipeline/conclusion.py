@@ -126,7 +126,7 @@ def _replay_support(
 def _support(conclusion: Inference, searched: Searched, file: OriginalFile) -> tuple[TargetResult, FoundPattern] | None:
     """The target of a conclusion with its content as a pattern; None where it has none."""
     entry, source = find_target(searched.targets, conclusion.detector, conclusion.target), conclusion.source
-    if entry is None or entry.support is None or source is None:
+    if entry is None or entry.support is None or entry.support.content is None or source is None:
         return None
     return entry, found_support(entry, source, file.settled.facts.signature.input_shape)
 

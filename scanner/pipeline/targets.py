@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _NO_IMAGES = "no images were given, so no class pair was searched: pass --data with some ordinary images of each class"
 _NOISE_IMAGES = 32
+_MOST_MASKS = 12
 # Classes times pixels up to which a scan without images searches margins unasked: seconds for a small model.
 _MOST_VALUES_UNASKED = 500_000
 
@@ -87,8 +89,22 @@ def search_targets(
                 f"small masks towards {unreached} of {num_wanted} target classes: none was found in as many steps as "
                 "others need"
             )
-        results += sorted(searched, key=lambda result: result.target)
+        results += sorted(_lightened(name, searched), key=lambda result: result.target)
     return tuple(results)
+
+
+def _lightened(detector: str, searched: Sequence[TargetResult]) -> list[TargetResult]:
+    """Masks of the targets that stand out most, of the others their counts alone.
+
+    A mask with what stands behind it is a photograph of its own: those of seventy classes would be 100 MB of report.
+    """
+    if detector != SMALL_MASKS:
+        return list(searched)
+    by_size = sorted(searched, key=lambda entry: math.inf if entry.value is None else entry.value)
+    return by_size[:_MOST_MASKS] + [
+        entry if entry.support is None else replace(entry, support=entry.support.without_content())
+        for entry in by_size[_MOST_MASKS:]
+    ]
 
 
 def _with_patterns(

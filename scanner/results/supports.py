@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
@@ -22,8 +24,8 @@ class SupportRecord:
     about how many pixels it hides."""
     pixels: tuple[int, ...]
     """Pixels that it covers, counted row by row, [k]; none are all of the image."""
-    content: EncodedArray
-    """What stands there, in pixel units, [C, k]."""
+    content: EncodedArray | None
+    """What stands there, in pixel units, [C, k]; None where a report leaves it out, of targets that stand out less."""
     sources: tuple[int, ...]
     """Source classes that were asked."""
     hits: tuple[int, ...]
@@ -43,10 +45,10 @@ class SupportRecord:
         Raises:
             ReportError: it does not fit.
         """
-        content, pattern = self.content.decode(), np.zeros((shape[0], shape[1] * shape[2]), np.float32)
-        if not self.fits(shape):
+        if self.content is None or not self.fits(shape):
             raise ReportError(f"expected content for images {list(shape)}, found other: make the report again")
-        pattern[:, self._places(shape)] = content
+        pattern = np.zeros((shape[0], shape[1] * shape[2]), np.float32)
+        pattern[:, self._places(shape)] = self.content.decode()
         return pattern.reshape(shape)
 
     def mask(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -55,8 +57,14 @@ class SupportRecord:
         mask[self._places(shape)] = self._weights()
         return mask.reshape(shape[1:])
 
+    def without_content(self) -> SupportRecord:
+        """The same as a report keeps it of targets that stand out less: the counts alone."""
+        return replace(self, pixels=(), content=None, opacity=None, opacities=None)
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether it can stand in an image [C, H, W]."""
+        if self.content is None:
+            return False
         values = np.asarray(self.content.decode())
         if len(shape) != 3 or not (self.opacity is None or 0.0 < self.opacity < 1.0) or not np.isfinite(values).all():
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,6 +25,7 @@ from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.inference.content import words_of
 from backscan.scanner.inference.mask_sizes import infer_mask_sizes
 from backscan.scanner.inference.target_test import target_test
+from backscan.scanner.pipeline import targets
 from backscan.scanner.pipeline.estimate import Costs, Sizes, seconds_of
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
@@ -379,6 +381,23 @@ def test_targets_without_a_mask_are_told_as_not_tested(tmp_path: Path, monkeypat
     told = f"small masks towards {NUM_CLASSES} of {NUM_CLASSES} target classes"
     assert any(each.startswith(told) for each in found.not_tested)
     assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_report_keeps_the_masks_of_the_targets_that_stand_out_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of seventy classes would be 100 MB; rates, verdict and replay are the same without."""
+    whole = scanned("mask", attacked=True)
+    monkeypatch.setattr(targets, "_MOST_MASKS", 3)
+    found = ScanResult.from_dict(scanned.__wrapped__("mask", attacked=True).to_dict())
+    supports = {entry.target: entry.support for entry in found.targets if entry.support is not None}
+    sizes = {entry.target: entry.value or math.inf for entry in found.targets}
+    assert {target for target, own in supports.items() if own.content} == set(sorted(sizes, key=sizes.__getitem__)[:3])
+    rates = [(entry.rate, entry.support and entry.support.hits) for entry in whole.targets]
+    assert [(entry.rate, entry.support and entry.support.hits) for entry in found.targets] == rates
+    assert (found.verdict, found.patterns, found.detectors) == (whole.verdict, whole.patterns, whole.detectors)
+    largest = supports[max(sizes, key=sizes.__getitem__)]
+    assert largest is not None
+    with pytest.raises(ReportError, match="make the report again"):
+        largest.pattern(SHAPE)
 
 
 def test_masks_take_time_where_no_class_has_images_that_count() -> None:
