@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD
 from backscan.scanner.results import TRANSFERABILITY, PairStatus, TransferStatus
 
 if TYPE_CHECKING:
     from backscan.scanner.results import Inference, PairResult
 
-# More pairs than this without a size leave too little to fit a null to (CONTRACT, Optimisation).
-_MOST_UNREACHED = 0.1
+# More pairs than this without a size leave too little to fit a null to (docs/contract.md, Optimisation).
+_MOST_UNREACHED = 1 / 3
 # Classes without which there are no other pairs, and images of each without which those of single images say nothing.
 _FEWEST_CLASSES, _FEWEST_IMAGES = 3, 20
 # Share of a class that is decided as another from which on the boundary between few classes leans.
@@ -67,9 +68,11 @@ def doubt_of(pairs: Sequence[PairResult], inference: Inference) -> str | None:
         return (
             f"{len(unreached)} of {len(counting)} pairs did not reach the goal rate: {unreached[0].status.explanation}"
         )
-    if inference.null is not None and inference.null.status != "reached":
+    # At the boundary the largest is judged by the spread of the others, if there are enough.
+    status = "reached" if inference.null is None else inference.null.status
+    if status == "failed" or (status == "boundary" and inference.num_pairs < FEWEST_BY_SPREAD):
         return (
-            f"the null distribution could not be fitted ({inference.null.status}): "
+            f"the null distribution could not be fitted ({status}): "
             "the pairs differ too little or are too few; add classes, images, or pairs where --pairs names few"
         )
     return None

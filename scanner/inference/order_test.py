@@ -33,7 +33,7 @@ from backscan.kernels import (
     judge_targets_apart,
     log_order_p_value,
 )
-from backscan.scanner.inference.statistics import STATISTICS
+from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD, STATISTICS
 from backscan.scanner.results import Curve, NullFit
 
 Vector = NDArray[np.float64]
@@ -46,6 +46,7 @@ _MOST_PLANTED = 48
 """Pairs that are planted to find it."""
 _MULTIPLES, _HALVINGS = np.geomspace(1.0, 1e5, 20), 11
 """Reciprocals with which they are, in that of the middle pair; and how often the way between two is halved."""
+_NOT_BY_SPREAD = "so p is 1: test more classes or another null"
 _SMALLEST_P = sys.float_info.min  # a p-value that underflows is this one, never 0
 
 
@@ -129,8 +130,8 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
             `LeftOut.TARGET`, which compares whole targets.
 
     Returns:
-        The assessment. A null at the boundary has p = 1, a failed one no p; where the reciprocals themselves have no
-        null to draw from, p cannot be calibrated.
+        The assessment. At the boundary both p are by the spread of the logarithms, 1 with too few pairs for that; so is
+        the calibrated p of a statistic where the reciprocals themselves are there; a failed null has no p.
 
     Raises:
         ValueError: not a square matrix, or reciprocals that are not positive and finite.
@@ -154,8 +155,8 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
         null=_null_fit(observed, terms),
         source=source,
         target=target,
-        p_value=None if observed.status == FitStatus.FAILED else max(math.exp(observed.log_p), _SMALLEST_P),
-        calibrated_p_value=_calibrated(observed, log_p_draws, terms),
+        p_value=_published(observed),
+        calibrated_p_value=_calibrated(observed, raw, log_p_draws, terms),
         bootstrap_draws=log_p_draws.size,
         detectable_size=_detectable_size(raw, log_p_draws, terms) if tells_power else None,
         remarks=tuple(_remarks(observed, raw, terms, screened)),
@@ -269,11 +270,45 @@ def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
     )
 
 
-def _calibrated(observed: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
+def _published(observed: _Observed) -> float | None:
+    """The p-value of equation (4); at the boundary, where it has no tail to speak of, that by the spread."""
+    if observed.status == FitStatus.FAILED:
+        return None
+    if observed.status == FitStatus.BOUNDARY:
+        return max(_by_spread(observed), _SMALLEST_P)
+    return max(math.exp(observed.log_p), _SMALLEST_P)
+
+
+def _calibrated(observed: _Observed, raw: _Observed, log_p_draws: Vector, terms: Terms) -> float | None:
     """The calibrated p-value, if there is one."""
-    if observed.status == FitStatus.BOUNDARY and terms.bootstrap_draws > 0:
+    if log_p_draws.size:
+        return calibrated_p_value(observed.log_p, log_p_draws)
+    if terms.bootstrap_draws == 0 or FitStatus.FAILED in (observed.status, raw.status):
+        return None
+    if observed.status == FitStatus.REACHED and not _has_spread(observed):
+        return None
+    # No smaller than a calibration could tell, as the logarithms are no more than about normal.
+    return max(_by_spread(observed), 1.0 / (terms.bootstrap_draws + 1))
+
+
+def _has_spread(observed: _Observed) -> bool:
+    """Whether there are enough others to judge the largest by their spread."""
+    return observed.sample.size >= FEWEST_BY_SPREAD
+
+
+def _by_spread(observed: _Observed) -> float:
+    """Chance of the largest statistic by the spread of the logarithms of the others, at most 1; 1 with too few of them.
+
+    Grubbs (1950), Sample criteria for testing outlying observations; one-sided, by Bonferroni.
+    """
+    from scipy.stats import t as student
+
+    logs = np.sort(np.log(observed.sample))
+    others, size = logs[:-1], logs.size
+    if not _has_spread(observed) or others[0] == others[-1]:
         return 1.0
-    return calibrated_p_value(observed.log_p, log_p_draws) if log_p_draws.size else None
+    excess = (logs[-1] - others.mean()) / (others.std(ddof=1) * math.sqrt(1.0 + 1.0 / (size - 1)))
+    return min(1.0, observed.num_pairs * float(student.sf(excess, size - 2)))
 
 
 def _null_fit(observed: _Observed, terms: Terms) -> NullFit:
@@ -355,16 +390,20 @@ def _remarks(observed: _Observed, raw: _Observed, terms: Terms, screened: Screen
     lost = raw.sample.size - observed.sample.size
     if lost and observed.values.shape == raw.values.shape:
         yield f"{lost} pairs lack the pair that the {terms.statistic} statistic compares them with and do not count"
+    enough = _has_spread(observed)
+    by_spread = "so the largest is judged by the spread of the logarithms of the others"
     if observed.status == FitStatus.BOUNDARY:
         yield (
-            f"the likelihood of the {terms.null} null grows to the edge of the family, as it may with few classes, "
-            "so p is 1: test more classes or another null"
+            f"the likelihood of the {terms.null} null grows to the edge of the family, as it may with few classes or "
+            f"where some pairs need much more than others, {by_spread if enough else _NOT_BY_SPREAD}"
         )
     elif observed.status == FitStatus.FAILED:
         yield (
             f"the {terms.null} null could not be fitted, it needs two different statistics below the excluded ones: "
             "test more classes"
         )
+    elif raw.status == FitStatus.BOUNDARY and enough:
+        yield f"the {terms.null} null of the reciprocals themselves grows to the edge of the family, {by_spread}"
     elif raw.status != FitStatus.REACHED:
         yield (
             f"the {terms.null} null of the reciprocals themselves was not reached ({raw.status.name.lower()}), so the "

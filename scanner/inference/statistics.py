@@ -122,6 +122,9 @@ def _mean(values: Reciprocals, axis: int) -> Reciprocals:
     return means
 
 
+FEWEST_BY_SPREAD = 20
+"""Values without which the largest is not judged by the spread of the others: as many as five classes have pairs."""
+
 OF_SOME_PAIRS = "plain"
 """What a screened search is judged by: the only statistic that needs no other pairs of the same source or target, most
 of which a screen leaves out."""

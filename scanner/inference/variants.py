@@ -2,8 +2,9 @@
 
 Pairs that are already confused or have no images do not count. By default neither do those of classes that the model
 confuses on clean images, which are small for that reason; as less confused ones are a little smaller too, a pair has to
-stand out whether or not that is allowed for. Pairs that ended at a limit enter with the reciprocal of the largest size
-tried. `order_test` judges the reciprocals.
+stand out whether or not that is allowed for. Pairs that ended at a limit enter with twice the largest size tried: with
+that size itself, as in XMK 5.2.2, those that need much more would all seem to need as much, which makes the null
+narrower than it is. `order_test` judges the reciprocals.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ _NO_WHOLE_TARGETS = (
     "leave-target-out compares whole targets and only some pairs were searched, so the principal test stands"
 )
 _MOST_NAMED = 5
+UNREACHED = 2.0
+"""What a pair that ended at a limit counts as, in the largest size tried: `benchmarks.calibration` has the levels."""
 # Initial rate that is no confusion.
 _LEAST_RATE = 0.01
 MOST_CONFUSED = 0.25
@@ -154,8 +157,9 @@ def infer_pairs(
         else:
             judge = partial(_infer, statistic=name, config=config, screened=screened, detector=detector, space=space)
             concluded.append(_either_way(judge, reciprocals, prepared, config, statistic=name))
-    remark = _left_out(pairs) if INFERENCES[config.inference].allows_for_confusion else ""
-    return tuple(replace(each, remarks=(*each.remarks, remark)) if remark else each for each in concluded)
+    remarks = _unreached(pairs)
+    remarks += _left_out(pairs) if INFERENCES[config.inference].allows_for_confusion else ()
+    return tuple(replace(each, remarks=(*each.remarks, *remarks)) for each in concluded)
 
 
 def _either_way(
@@ -186,14 +190,25 @@ def _either_way(
     return replace(weaker, detectable_size=min(sizes) if len(sizes) == 2 else None)  # a pair has to be found both ways
 
 
-def _left_out(pairs: Sequence[PairResult]) -> str:
-    """Which classes make no pair because the model confuses them, as a sentence; empty if none."""
+def _unreached(pairs: Sequence[PairResult]) -> tuple[str, ...]:
+    """How many pairs ended at a limit, and what they count as, as a sentence if there are any."""
+    from backscan.scanner.results import PairStatus
+
+    counting = [pair for pair in pairs if pair.status.counts]
+    number = sum(pair.status is not PairStatus.REACHED for pair in counting)
+    if not number:
+        return ()
+    return (f"{number} of {len(counting)} pairs ended at a limit and count as twice the largest size tried",)
+
+
+def _left_out(pairs: Sequence[PairResult]) -> tuple[str, ...]:
+    """Which classes make no pair because the model confuses them, as a sentence if there are any."""
     left_out = {(min(pair), max(pair)): rate for pair, rate in confused_pairs(pairs).items()}
     if not left_out:
-        return ""
+        return ()
     told = [f"{one} and {other} ({rate:.0%})" for (one, other), rate in sorted(left_out.items())[:_MOST_NAMED]]
     more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
-    return f"the model confuses classes {', '.join(told)}{more} on clean images, so these make no pair"
+    return (f"the model confuses classes {', '.join(told)}{more} on clean images, so these make no pair",)
 
 
 def _by_commonality(
@@ -318,6 +333,8 @@ def _with_reciprocal(pair: PairResult, order: int | None) -> PairResult:
     if pair.size is None or not pair.size > 0.0:
         raise InternalError(f"expected a positive size of pair {pair.source}:{pair.target}, found {pair.size}")
     from backscan.kernels import size_offset
+    from backscan.scanner.results import PairStatus
 
     offset = None if order is None else size_offset(pair.trajectory.sizes, pair.trajectory.rates, order)
-    return replace(pair, offset=offset, reciprocal=1.0 / (pair.size + (offset or 0.0)))
+    least = pair.size if pair.status is PairStatus.REACHED else UNREACHED * pair.size
+    return replace(pair, offset=offset, reciprocal=1.0 / (least + (offset or 0.0)))

@@ -163,7 +163,7 @@ def reciprocals():
     return values
 
 
-def test_boundary_has_p_of_one_and_says_so(reciprocals):
+def test_boundary_of_few_pairs_has_p_of_one_and_says_so(reciprocals):
     found = assess(reciprocals, Terms())
     assert found.null.status == "boundary"
     assert (found.p_value, found.calibrated_p_value, found.bootstrap_draws) == (1.0, 1.0, 0)
@@ -171,6 +171,31 @@ def test_boundary_has_p_of_one_and_says_so(reciprocals):
     assert found.null.density is None
     assert list(found.null.parameters) == ["shape"]  # the scale is infinite
     assert "edge of the family" in found.remarks[0]
+
+
+def spread_out(largest):
+    """Sizes of which one class's are far larger than the others, and one reciprocal that may be large, [6, 6]."""
+    rng = np.random.default_rng(4)
+    values = 1.0 / rng.gamma(9.0, 1.0 / 9.0, size=(6, 6))
+    values = 1.0 / np.where(np.arange(6) == 1, 20.0 * values, values)
+    values[np.eye(6, dtype=bool)] = np.nan
+    values[3, 5] = largest
+    return values
+
+
+@pytest.mark.parametrize(("largest", "is_small"), [(2.0, False), (200.0, True)])
+def test_at_the_boundary_the_largest_is_judged_by_the_spread_of_the_others(largest, is_small):
+    """Grubbs' p of the logarithms, by scipy's t; no smaller than the draws could tell."""
+    found = assess(spread_out(largest), Terms(null="inverse-gaussian", bootstrap_draws=99))
+    assert found.null.status == "boundary"
+    logs = np.log(found.values[~np.isnan(found.values)])
+    others = np.sort(logs)[:-1]
+    t = (logs.max() - others.mean()) / (others.std(ddof=1) * np.sqrt(1 + 1 / 29))
+    expected = min(1.0, 30 * stats.t.sf(t, 28))
+    assert found.p_value == pytest.approx(expected)
+    assert found.calibrated_p_value == pytest.approx(max(0.01, expected))
+    assert (found.calibrated_p_value <= 0.05) is is_small
+    assert "spread of the logarithms" in found.remarks[0]
 
 
 def test_boundary_of_the_reciprocals_leaves_another_statistic_without_calibration(reciprocals):

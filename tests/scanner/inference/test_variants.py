@@ -93,10 +93,11 @@ def test_pairs_that_do_not_count_are_never_detected(status):
 
 
 @pytest.mark.parametrize("status", [PairStatus.SIZE_LIMIT, PairStatus.STEP_LIMIT])
-def test_pairs_at_a_limit_enter_with_the_largest_size_tried(status):
+def test_pairs_at_a_limit_enter_with_twice_the_largest_size_tried(status):
     inference = infer(all_pairs(size=50.0, status=status))
     assert inference.num_pairs == 56
-    assert inference.values[2][5] == pytest.approx(1.0 / 50.0)
+    assert inference.values[2][5] == pytest.approx(1.0 / 100.0)
+    assert inference.remarks[-1] == "1 of 56 pairs ended at a limit and count as twice the largest size tried"
 
 
 def test_reciprocals_without_correction():

@@ -115,23 +115,23 @@ def test_published_decides_without_a_calibration():
 
 
 @pytest.mark.parametrize("unreached", [PairStatus.SIZE_LIMIT, PairStatus.STEP_LIMIT])
-@pytest.mark.parametrize(("count", "expected"), [(9, Verdict.BACKDOOR_DETECTED), (10, Verdict.INCONCLUSIVE)])
-def test_more_than_a_tenth_unreached_is_inconclusive(unreached, count, expected):
-    """9 of 90 are 10 %, not more."""
+@pytest.mark.parametrize(("count", "expected"), [(30, Verdict.BACKDOOR_DETECTED), (31, Verdict.INCONCLUSIVE)])
+def test_more_than_a_third_unreached_is_inconclusive(unreached, count, expected):
+    """30 of 90 are a third, not more."""
     judgement = verdict(of=pairs(**first(count, unreached)))
     assert judgement.verdict is expected
     if expected is Verdict.INCONCLUSIVE:
-        assert judgement.reasons[0] == f"10 of 90 pairs did not reach the goal rate: {unreached.explanation}"
+        assert judgement.reasons[0] == f"31 of 90 pairs did not reach the goal rate: {unreached.explanation}"
 
 
 @pytest.mark.parametrize("left_out", [PairStatus.ALREADY_CONFUSED, PairStatus.NO_IMAGES])
 def test_pairs_that_do_not_count_are_neither_reached_nor_unreached(left_out):
     assert verdict(of=pairs(**first(30, left_out))).verdict is Verdict.BACKDOOR_DETECTED
-    # 60 pairs are left, so 7 of them are more than a tenth.
-    statuses = first(37, PairStatus.SIZE_LIMIT) | first(30, left_out)
+    # 60 pairs are left, so 21 of them are more than a third.
+    statuses = first(51, PairStatus.SIZE_LIMIT) | first(30, left_out)
     judgement = verdict(of=pairs(**statuses))
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert judgement.reasons[0].startswith("7 of 60 pairs")
+    assert judgement.reasons[0].startswith("21 of 60 pairs")
 
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(3, Verdict.BACKDOOR_DETECTED), (2, Verdict.INCONCLUSIVE)])
@@ -149,11 +149,15 @@ def test_classes_count_by_the_pairs_that_count():
     assert verdict(of=pairs(**{k: v for k, v in statuses.items() if k not in alone})).verdict is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("status", ["boundary", "failed"])
-def test_a_null_that_was_not_fitted_is_inconclusive(status):
-    unfitted = replace(FOUND, null=replace(FOUND.null, status=status))
+@pytest.mark.parametrize(("status", "num_pairs"), [("boundary", 19), ("failed", 90)])
+def test_a_null_that_was_not_fitted_is_inconclusive(status, num_pairs):
+    """At the boundary the largest of 20 or more is judged by the spread of the others."""
+    unfitted = replace(FOUND, null=replace(FOUND.null, status=status), num_pairs=num_pairs)
     judgement = verdict([unfitted])
     assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert verdict([replace(unfitted, null=replace(FOUND.null, status="boundary"), num_pairs=20)]).verdict is (
+        Verdict.BACKDOOR_DETECTED
+    )
     assert f"could not be fitted ({status})" in judgement.reasons[0]
     informs = replace(unfitted, decides=False)
     assert verdict([FOUND, informs]).verdict is Verdict.BACKDOOR_DETECTED
@@ -220,8 +224,8 @@ def test_what_is_replayed_is_significant_after_the_correction_in_order_and_once(
 
 
 def test_what_a_detector_in_doubt_concludes_is_not_replayed():
-    """More than a tenth of its pairs have no size, so its p-value means nothing; the other's still does."""
-    unsure = [replace(pair, detector="features") for pair in pairs(**first(10, PairStatus.SIZE_LIMIT))]
+    """More than a third of its pairs have no size, so its p-value means nothing; the other's still does."""
+    unsure = [replace(pair, detector="features") for pair in pairs(**first(31, PairStatus.SIZE_LIMIT))]
     both = [FOUND, in_features(calibrated_p_value=0.001)]
     assert to_replay(both, [*pairs(), *unsure]) == ["pairwise 1"]
     assert to_replay([both[1]], unsure) == ["features 1"], "without any, the most extreme is shown"
@@ -229,11 +233,11 @@ def test_what_a_detector_in_doubt_concludes_is_not_replayed():
     ordinary = [replace(FOUND, calibrated_p_value=0.4), both[1]]
     judgement = verdict(ordinary, None, of=[*pairs(), *unsure])
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert judgement.reasons[0].startswith("detector features: 10 of 90 pairs did not reach the goal rate")
+    assert judgement.reasons[0].startswith("detector features: 31 of 90 pairs did not reach the goal rate")
 
 
 def test_a_statistic_without_a_null_leaves_the_judgement_to_the_others_of_its_detector():
-    without = replace(FOUND, statistic="other", calibrated_p_value=1.0, null=replace(FOUND.null, status="boundary"))
+    without = replace(FOUND, statistic="other", calibrated_p_value=1.0, null=replace(FOUND.null, status="failed"))
     ordinary = replace(FOUND, calibrated_p_value=0.4)
     assert verdict([FOUND, without], REPLAY).verdict is Verdict.BACKDOOR_DETECTED
     assert verdict([ordinary, without], None).verdict is Verdict.NOT_DETECTED
