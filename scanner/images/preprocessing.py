@@ -167,9 +167,9 @@ class _Judge:
             return found
         warning = (
             f"the model's mean highest posterior is {found.accuracy + excess:.2f} where its accuracy is "
-            f"{found.accuracy:.2f} with preprocessing {found.names[0]}: it may have been trained with another one, "
-            "under which sizes and verdict would differ; pass --preprocess, or --mean, --std, --range and "
-            "--channel-order as in training"
+            f"{found.accuracy:.2f} with preprocessing {found.names[0]}: it is overfitted, or was trained with another, "
+            "under which sizes and verdict would differ; if you know which, pass --preprocess, or --mean, --std, "
+            "--range and --channel-order as in training"
         )
         return replace(found, warnings=(*found.warnings, warning))
 

@@ -265,7 +265,7 @@ def _checks(result: ScanResult) -> list[Fact]:
         facts.append(Fact("repeats", _repeats_text(result.repeats)))
     if result.space is not None:
         facts.append(Fact("space", f"{result.space.name}: {result.space.about}; sizes are of {result.space.unit}"))
-    if inside := sorted({each.space for each in result.detectors if each.detector == FEATURES}):
+    if inside := sorted({each.space for each in result.detectors if each.detector == FEATURES and each.num_pairs}):
         facts.append(Fact("features", f"patterns {INSIDE} are added to {listed(inside)} (--cut)"))
     if result.timings:
         facts.append(Fact("wall time", _time_text(result)))

@@ -53,7 +53,9 @@ _MOST_PATTERNS = 3
 """Patterns of one search that are tried on more images: the first that works on a few is the smallest."""
 _MOST_CONFIRMED = 96
 """Ordinary images on which a pattern has to work."""
-_TOO_FEW = "not looked for, as the images are decided as too few classes to see a collapse"
+_TOO_FEW = (
+    f"not looked for: the images at hand are decided as at most {FEWEST_CLASSES} classes, too few to see a collapse"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,4 +215,4 @@ def test_what_was_left_untried_is_told(prototypes: Pixels, images: Pixels, monke
     assert (record, found) == (DormantUnits(1, 0, 0, 0, "the time was up"), ())
     record, found = found_in(network.model(), images[LABELS < 3])
     assert (record.dormant, record.tried, found) == (0, 0, ())
-    assert "too few classes" in record.obstacle
+    assert "at most 3 classes, too few" in record.obstacle
