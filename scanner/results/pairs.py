@@ -142,7 +142,8 @@ class PairResult:
     offset: float | None = None
     """Size offset for class confusion, equation (7); None unless the inference corrects for it."""
     reciprocal: float | None = None
-    """The statistic before any normalisation: 1 / (size + offset); None if the pair does not count."""
+    """The statistic before any normalisation: 1 / (size + offset), with twice the size of a pair that
+    ended at a limit; None if the pair does not count."""
     pattern: Annotated[NDArray[np.float32] | None, SkipValidation, WithJsonSchema({})] = field(
         default=None, compare=False, repr=False
     )

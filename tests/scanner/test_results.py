@@ -409,7 +409,7 @@ def test_a_pair_of_another_kind_is_refused(damage):
 
 
 def test_which_statuses_count():
-    """docs/contract.md, Optimisation: two limits enter with the largest size tried, two never enter."""
+    """docs/contract.md, Optimisation: two limits enter with a size, two never enter."""
     assert {status for status in PairStatus if status.counts} == {
         PairStatus.REACHED,
         PairStatus.SIZE_LIMIT,
