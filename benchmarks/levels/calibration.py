@@ -22,7 +22,7 @@ from scipy.special import polygamma
 
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.statistics import STATISTICS
-from backscan.scanner.inference.variants import UNREACHED
+from backscan.scanner.results import UNREACHED
 from benchmarks import command
 from benchmarks.provenance import commit, rate
 from benchmarks.table import grid, page

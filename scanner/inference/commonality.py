@@ -85,7 +85,7 @@ class Targets:
 def _quotient(pair: PairResult, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """C of one pair for one or more quantiles of its individual sizes."""
     individual, offset = pair.individual_size, pair.offset or 0.0
-    common = (individual and individual.common_size) or pair.size
+    common = (individual and individual.common_size) or pair.needed
     assert common is not None  # noqa: S101 - a pair with a reciprocal has a size
     # No images need nothing: then the pair would be confused already, and would not count.
     return np.maximum(sizes + offset, 1e-12) / (common + offset)

@@ -32,20 +32,25 @@ def without_p_value(inferences: Sequence[Inference]) -> str:
 def doubts_of(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> tuple[str, ...]:
     """Why the search cannot support any verdict, each reason once; with several detectors each names its own."""
     by_detector: dict[str, list[Inference]] = {}
+    tests_targets = any(entry.is_of_rates and entry.calibrated_p_value is not None for entry in inferences)
     for entry in inferences:
         if entry.part_of or (entry.decides and not entry.witnesses):
             by_detector.setdefault(entry.detector, []).append(entry)
-    found = ((name, _doubt_of_detector(pairs, own)) for name, own in by_detector.items())
+    found = ((name, _doubt_of_detector(pairs, own, tests_targets=tests_targets)) for name, own in by_detector.items())
     named = (f"detector {name}: {doubt}" if len(by_detector) > 1 else doubt for name, doubt in found if doubt)
     return tuple(dict.fromkeys(named))
 
 
-def _doubt_of_detector(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> str | None:
-    """Why one detector supports no verdict, or None.
+def _doubt_of_detector(
+    pairs: Sequence[PairResult], inferences: Sequence[Inference], *, tests_targets: bool
+) -> str | None:
+    """Why one detector supports no verdict, or None; `tests_targets` if another one judges whole targets.
 
-    Where one of its statistics has a null and another has none, the first one judges: the other has p = 1, or no p.
+    Where one of its statistics has a null and another has none, the first one judges: the other has p = 1, or no p. By
+    the spread of the others a single pair is seen, but pairs that lead to one target hide each other: without another
+    test of targets that clears nothing.
     """
-    doubts = [doubt_of(pairs, entry) for entry in inferences]
+    doubts = [doubt_of(pairs, entry) or (not tests_targets and _unfitted(entry)) or None for entry in inferences]
     return None if None in doubts else doubts[0]
 
 
@@ -69,13 +74,21 @@ def doubt_of(pairs: Sequence[PairResult], inference: Inference) -> str | None:
             f"{len(unreached)} of {len(counting)} pairs did not reach the goal rate: {unreached[0].status.explanation}"
         )
     # At the boundary the largest is judged by the spread of the others, if there are enough.
-    status = "reached" if inference.null is None else inference.null.status
-    if status == "failed" or (status == "boundary" and inference.num_pairs < FEWEST_BY_SPREAD):
-        return (
-            f"the null distribution could not be fitted ({status}): "
-            "the pairs differ too little or are too few; add classes, images, or pairs where --pairs names few"
-        )
+    num_values = sum(value is not None for row in inference.values for value in row)
+    at_boundary = inference.null is not None and inference.null.status == "boundary"
+    if not at_boundary or num_values < FEWEST_BY_SPREAD:
+        return _unfitted(inference)
     return None
+
+
+def _unfitted(inference: Inference) -> str | None:
+    """That the null of a conclusion was not reached, or None."""
+    if inference.null is None or inference.null.status == "reached":
+        return None
+    return (
+        f"the null distribution could not be fitted ({inference.null.status}): "
+        "the pairs differ too little or are too few; add classes, images, or pairs where --pairs names few"
+    )
 
 
 def _doubt_of_transfers(pairs: Sequence[PairResult]) -> str | None:

@@ -287,28 +287,28 @@ def _calibrated(observed: _Observed, raw: _Observed, log_p_draws: Vector, terms:
         return None
     if observed.status == FitStatus.REACHED and not _has_spread(observed):
         return None
-    # No smaller than a calibration could tell, as the logarithms are no more than about normal.
-    return max(_by_spread(observed), 1.0 / (terms.bootstrap_draws + 1))
+    return max(_by_spread(observed), _SMALLEST_P)
 
 
 def _has_spread(observed: _Observed) -> bool:
     """Whether there are enough others to judge the largest by their spread."""
-    return observed.sample.size >= FEWEST_BY_SPREAD
+    return int(np.count_nonzero(observed.present)) >= FEWEST_BY_SPREAD
 
 
 def _by_spread(observed: _Observed) -> float:
     """Chance of the largest statistic by the spread of the logarithms of the others, at most 1; 1 with too few of them.
 
-    Grubbs (1950), Sample criteria for testing outlying observations; one-sided, by Bonferroni.
+    Of a screened search the others are those that were drawn. Grubbs (1950), Sample criteria for testing outlying
+    observations; one-sided, by Bonferroni.
     """
     from scipy.stats import t as student
 
-    logs = np.sort(np.log(observed.sample))
-    others, size = logs[:-1], logs.size
+    largest, drawn = math.log(observed.largest), np.sort(np.log(observed.values[observed.present]))
+    others = drawn[:-1] if drawn[-1] == largest else drawn
     if not _has_spread(observed) or others[0] == others[-1]:
         return 1.0
-    excess = (logs[-1] - others.mean()) / (others.std(ddof=1) * math.sqrt(1.0 + 1.0 / (size - 1)))
-    return min(1.0, observed.num_pairs * float(student.sf(excess, size - 2)))
+    excess = (largest - others.mean()) / (others.std(ddof=1) * math.sqrt(1.0 + 1.0 / others.size))
+    return min(1.0, observed.num_pairs * float(student.sf(excess, others.size - 1)))
 
 
 def _null_fit(observed: _Observed, terms: Terms) -> NullFit:

@@ -53,8 +53,6 @@ _NO_WHOLE_TARGETS = (
     "leave-target-out compares whole targets and only some pairs were searched, so the principal test stands"
 )
 _MOST_NAMED = 5
-UNREACHED = 2.0
-"""What a pair that ended at a limit counts as, in the largest size tried: `benchmarks.calibration` has the levels."""
 # Initial rate that is no confusion.
 _LEAST_RATE = 0.01
 MOST_CONFUSED = 0.25
@@ -330,11 +328,9 @@ def _with_reciprocal(pair: PairResult, order: int | None) -> PairResult:
     """One pair with its reciprocal; `order` of equation (7), or None to leave confusion as it is."""
     if not pair.status.counts:
         return replace(pair, offset=None, reciprocal=None)
-    if pair.size is None or not pair.size > 0.0:
+    if pair.needed is None or not pair.needed > 0.0:
         raise InternalError(f"expected a positive size of pair {pair.source}:{pair.target}, found {pair.size}")
     from backscan.kernels import size_offset
-    from backscan.scanner.results import PairStatus
 
     offset = None if order is None else size_offset(pair.trajectory.sizes, pair.trajectory.rates, order)
-    least = pair.size if pair.status is PairStatus.REACHED else UNREACHED * pair.size
-    return replace(pair, offset=offset, reciprocal=1.0 / (least + (offset or 0.0)))
+    return replace(pair, offset=offset, reciprocal=1.0 / (pair.needed + (offset or 0.0)))

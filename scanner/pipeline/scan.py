@@ -40,7 +40,7 @@ from backscan.scanner.pipeline.record import Concluded, Cutting, Images, Record,
 from backscan.scanner.pipeline.replay import OriginalFile
 from backscan.scanner.pipeline.selection import split_images
 from backscan.scanner.pipeline.spending import limited
-from backscan.scanner.pipeline.targets import judge_without_images, search_targets
+from backscan.scanner.pipeline.targets import judge_without_images, lightened, search_targets
 from backscan.scanner.process.parent import OpenedModel, SettledModel, open_process
 from backscan.scanner.progress import Progress, SilentProgress
 from backscan.scanner.results import TRANSFERABILITY, RepeatRecord, ScanResult, Verdict
@@ -310,7 +310,8 @@ def judge_searched(run: Run, settled: SettledModel, cutting: Cutting, images: Im
         searched, conclusions = infer_from(searched, run.config)
     file = OriginalFile(settled, cutting.cut, run.record.artifact.sha256, run.config.space)
     concluded, judgement = replay_and_judge(run, file, searched, conclusions, images)
-    return Judged(searched, concluded, judgement)
+    shown = {pattern.target for pattern in concluded.patterns}
+    return Judged(replace(searched, targets=lightened(searched.targets, shown)), concluded, judgement)
 
 
 def depends_on_precision(run: Run, judged: Judged) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -89,22 +89,31 @@ def search_targets(
                 f"small masks towards {unreached} of {num_wanted} target classes: none was found in as many steps as "
                 "others need"
             )
-        results += sorted(_lightened(name, searched), key=lambda result: result.target)
+        results += sorted(searched, key=lambda result: result.target)
     return tuple(results)
 
 
-def _lightened(detector: str, searched: Sequence[TargetResult]) -> list[TargetResult]:
-    """Masks of the targets that stand out most, of the others their counts alone.
+def lightened(found: Sequence[TargetResult], named: Collection[int | None]) -> tuple[TargetResult, ...]:
+    """Masks of the targets that stand out most and of those that are named, of the others their counts alone.
 
     A mask with what stands behind it is a photograph of its own: those of seventy classes would be 100 MB of report.
+
+    Args:
+        found: Results of all detectors.
+        named: Target classes that the verdict or a replay is about.
     """
-    if detector != SMALL_MASKS:
-        return list(searched)
-    by_size = sorted(searched, key=lambda entry: math.inf if entry.value is None else entry.value)
-    return by_size[:_MOST_MASKS] + [
-        entry if entry.support is None else replace(entry, support=entry.support.without_content())
-        for entry in by_size[_MOST_MASKS:]
-    ]
+    masks = sorted((math.inf if each.value is None else each.value, each.target) for each in found if _is_mask(each))
+    kept = {target for _, target in masks[:_MOST_MASKS]} | set(named)
+    return tuple(
+        replace(each, support=each.support.without_content())
+        if _is_mask(each) and each.support is not None and each.target not in kept
+        else each
+        for each in found
+    )
+
+
+def _is_mask(entry: TargetResult) -> bool:
+    return entry.detector == SMALL_MASKS
 
 
 def _with_patterns(

@@ -50,6 +50,7 @@ from backscan.scanner.results.inference import (
 from backscan.scanner.results.model import FileRecord, ModelRecord, Parity, SignatureRecord
 from backscan.scanner.results.older import SCHEMA_VERSION
 from backscan.scanner.results.pairs import (
+    UNREACHED,
     IndividualSize,
     IndividualStatus,
     Pair,

@@ -72,7 +72,7 @@ class FragileResult:
 def commonality_of(pair: PairResult) -> float | None:
     """What single images of a pair need over what its common pattern needs; None where that was not measured."""
     individual = pair.individual_size
-    common = (individual and individual.common_size) or pair.size
+    common = (individual and individual.common_size) or pair.needed
     if individual is None or individual.size is None or not common:
         return None
     return individual.size / common

@@ -50,6 +50,10 @@ _EXPLANATIONS = {
 }
 
 
+UNREACHED = 2.0
+"""What a pair that ended at a limit counts as, in the largest size tried: `benchmarks.calibration` has the levels."""
+
+
 @dataclass(frozen=True, slots=True, config=STRICT)
 class Trajectory:
     """Size and rate after every step of the search for one pair; the first entry is size 0 and the initial rate."""
@@ -159,6 +163,11 @@ class PairResult:
     def key(self) -> PairKey:
         """Detector, source and target."""
         return self.detector, self.source, self.target
+
+    @property
+    def needed(self) -> float | None:
+        """Size that it counts as: of one that ended at a limit twice the largest tried; None if it does not count."""
+        return self.size if self.size is None or self.status is PairStatus.REACHED else UNREACHED * self.size
 
     def to_dict(self) -> dict[str, Any]:
         """Plain fields without the pattern, which travels beside them as an array."""

@@ -9,6 +9,7 @@ from scipy import stats
 from backscan.kernels.confusion import size_offset
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import InternalError
+from backscan.scanner.inference.commonality import commonality_matrix
 from backscan.scanner.inference.variants import (
     INFERENCES,
     MOST_CONFUSED,
@@ -17,7 +18,8 @@ from backscan.scanner.inference.variants import (
     reciprocal_matrix,
     with_reciprocals,
 )
-from backscan.scanner.results import PairResult, PairStatus, Trajectory
+from backscan.scanner.results import IndividualSize, IndividualStatus, PairResult, PairStatus, Trajectory
+from backscan.scanner.results.fragile import commonality_of
 
 NUM_CLASSES = 8
 CONFIG = ScanConfig(detectors=("pairwise",), statistics=("plain",), null="gamma", bootstrap_draws=99, threads=1)
@@ -98,6 +100,17 @@ def test_pairs_at_a_limit_enter_with_twice_the_largest_size_tried(status):
     assert inference.num_pairs == 56
     assert inference.values[2][5] == pytest.approx(1.0 / 100.0)
     assert inference.remarks[-1] == "1 of 56 pairs ended at a limit and count as twice the largest size tried"
+
+
+@pytest.mark.parametrize("status", [PairStatus.REACHED, PairStatus.SIZE_LIMIT])
+def test_commonality_of_a_pair_at_a_limit_is_that_of_twice_the_largest_size_tried(status):
+    """As tried it would seem larger than it is, which is what an attack looks like."""
+    single = IndividualSize(IndividualStatus.FOUND, 2.0, 0.1, None)
+    found = replace(pair(0, 1, 4.0, status=status), individual_size=single)
+    [given] = with_reciprocals([found], inference="principal", order=3)
+    expected = 0.5 if status is PairStatus.REACHED else 0.25
+    assert commonality_matrix([given], 2)[0, 1] == expected
+    assert commonality_of(given) == expected
 
 
 def test_reciprocals_without_correction():

@@ -16,6 +16,7 @@ from backscan.scanner.inference.verdict import (
 )
 from backscan.scanner.results import (
     OF_TARGETS_TOGETHER,
+    TARGET_RATE,
     CollateralDamage,
     Inference,
     PairResult,
@@ -149,18 +150,28 @@ def test_classes_count_by_the_pairs_that_count():
     assert verdict(of=pairs(**{k: v for k, v in statuses.items() if k not in alone})).verdict is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(("status", "num_pairs"), [("boundary", 19), ("failed", 90)])
-def test_a_null_that_was_not_fitted_is_inconclusive(status, num_pairs):
-    """At the boundary the largest of 20 or more is judged by the spread of the others."""
-    unfitted = replace(FOUND, null=replace(FOUND.null, status=status), num_pairs=num_pairs)
+@pytest.mark.parametrize("status", ["boundary", "failed"])
+def test_a_null_that_was_not_fitted_is_inconclusive(status):
+    unfitted = replace(FOUND, null=replace(FOUND.null, status=status), calibrated_p_value=0.4)
     judgement = verdict([unfitted])
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert verdict([replace(unfitted, null=replace(FOUND.null, status="boundary"), num_pairs=20)]).verdict is (
-        Verdict.BACKDOOR_DETECTED
-    )
     assert f"could not be fitted ({status})" in judgement.reasons[0]
     informs = replace(unfitted, decides=False)
     assert verdict([FOUND, informs]).verdict is Verdict.BACKDOOR_DETECTED
+
+
+def test_at_the_boundary_a_pair_may_be_detected_and_is_cleared_only_beside_a_test_of_targets():
+    """The spread of the others shows one pair; many that lead to one target hide each other in it."""
+    boundary = replace(FOUND, null=replace(FOUND.null, status="boundary"))
+    assert verdict([boundary]).verdict is Verdict.BACKDOOR_DETECTED
+    few = replace(boundary, values=FOUND.values[:2])
+    assert verdict([few]).verdict is Verdict.INCONCLUSIVE
+    ordinary = replace(boundary, calibrated_p_value=0.4)
+    window = replace(FOUND, detector="window", statistic=TARGET_RATE, calibrated_p_value=0.6, null=None)
+    assert verdict([ordinary], None).verdict is Verdict.INCONCLUSIVE
+    assert verdict([ordinary, window], None).verdict is Verdict.NOT_DETECTED
+    assert verdict([ordinary, replace(window, calibrated_p_value=None)], None).verdict is Verdict.INCONCLUSIVE
+    assert verdict([replace(few, calibrated_p_value=1.0), window], None).verdict is Verdict.INCONCLUSIVE
 
 
 def test_without_a_p_value_nothing_is_said():
