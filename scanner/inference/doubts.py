@@ -44,18 +44,23 @@ def doubts_of(pairs: Sequence[PairResult], inferences: Sequence[Inference]) -> t
 def _doubt_of_detector(
     pairs: Sequence[PairResult], inferences: Sequence[Inference], *, tests_targets: bool
 ) -> str | None:
-    """Why one detector supports no verdict, or None; `tests_targets` if another one judges whole targets.
+    """Why one detector supports no verdict, or None; the last argument as of `doubt_of`.
 
-    Where one of its statistics has a null and another has none, the first one judges: the other has p = 1, or no p. By
-    the spread of the others a single pair is seen, but pairs that lead to one target hide each other: without another
-    test of targets that clears nothing.
+    Where one of its statistics has a null and another has none, the first one judges: the other has p = 1, or no p.
     """
-    doubts = [doubt_of(pairs, entry) or (not tests_targets and _unfitted(entry)) or None for entry in inferences]
+    doubts = [doubt_of(pairs, entry, tests_targets=tests_targets) for entry in inferences]
     return None if None in doubts else doubts[0]
 
 
-def doubt_of(pairs: Sequence[PairResult], inference: Inference) -> str | None:
-    """Why one conclusion supports no verdict, or None."""
+def doubt_of(pairs: Sequence[PairResult], inference: Inference, *, tests_targets: bool = True) -> str | None:
+    """Why one conclusion supports no verdict, or None.
+
+    Args:
+        pairs: Every pair of every detector.
+        inference: The conclusion.
+        tests_targets: Whether a detector tests whole targets beside it. By the spread of the others, at the boundary of
+            a null, a single pair is seen, but pairs that lead to one target hide each other: that alone clears nothing.
+    """
     if inference.is_of_rates:  # no sizes, and no p-value where there is too little to compare
         return None
     if inference.statistic == TRANSFERABILITY:
@@ -73,20 +78,13 @@ def doubt_of(pairs: Sequence[PairResult], inference: Inference) -> str | None:
         return (
             f"{len(unreached)} of {len(counting)} pairs did not reach the goal rate: {unreached[0].status.explanation}"
         )
-    # At the boundary the largest is judged by the spread of the others, if there are enough.
+    status = "reached" if inference.null is None else inference.null.status
     num_values = sum(value is not None for row in inference.values for value in row)
-    at_boundary = inference.null is not None and inference.null.status == "boundary"
-    if not at_boundary or num_values < FEWEST_BY_SPREAD:
-        return _unfitted(inference)
-    return None
-
-
-def _unfitted(inference: Inference) -> str | None:
-    """That the null of a conclusion was not reached, or None."""
-    if inference.null is None or inference.null.status == "reached":
+    is_by_spread = status == "boundary" and num_values >= FEWEST_BY_SPREAD
+    if status == "reached" or (is_by_spread and tests_targets):
         return None
     return (
-        f"the null distribution could not be fitted ({inference.null.status}): "
+        f"the null distribution could not be fitted ({status}): "
         "the pairs differ too little or are too few; add classes, images, or pairs where --pairs names few"
     )
 

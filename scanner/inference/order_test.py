@@ -34,6 +34,7 @@ from backscan.kernels import (
     log_order_p_value,
 )
 from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD, STATISTICS
+from backscan.scanner.inference.target_test import one_against_others, student_tail
 from backscan.scanner.results import Curve, NullFit
 
 Vector = NDArray[np.float64]
@@ -301,14 +302,12 @@ def _by_spread(observed: _Observed) -> float:
     Of a screened search the others are those that were drawn. Grubbs (1950), Sample criteria for testing outlying
     observations; one-sided, by Bonferroni.
     """
-    from scipy.stats import t as student
-
     largest, drawn = math.log(observed.largest), np.sort(np.log(observed.values[observed.present]))
     others = drawn[:-1] if drawn[-1] == largest else drawn
     if not _has_spread(observed) or others[0] == others[-1]:
         return 1.0
-    excess = (largest - others.mean()) / (others.std(ddof=1) * math.sqrt(1.0 + 1.0 / others.size))
-    return min(1.0, observed.num_pairs * float(student.sf(excess, others.size - 1)))
+    t = np.array([one_against_others(largest, others)])
+    return min(1.0, observed.num_pairs * float(student_tail(t, others.size - 1)[0]))
 
 
 def _null_fit(observed: _Observed, terms: Terms) -> NullFit:

@@ -84,7 +84,7 @@ def target_test(values: Sequence[float] | Vector, *, num_draws: int = NUM_DRAWS,
     null = _null(present.size, num_draws, seed)
     t, tails, p_values = (np.full(given.shape, np.nan) for _ in range(3))
     t[present] = against_others(given[present])
-    tails[present] = _student_tail(t[present], present.size - 2)
+    tails[present] = student_tail(t[present], present.size - 2)
     p_values[present] = null.p_value(t[present], 1)
     together = largest_together(given[present][None])[0]
     by_itself = np.array([null.p_value(value, j) for j, value in enumerate(together, start=1)])
@@ -157,15 +157,16 @@ def against_others(rows: Vector) -> Vector:
     return _one_by_one(rows) if rows.ndim == 1 else _by_sums(rows)
 
 
+def one_against_others(value: float, others: Vector) -> float:
+    """The same of one value: Student's t with one degree less than there are others."""
+    excess = float(value - others.mean())
+    scale = float(others.std(ddof=1)) * math.sqrt(1.0 + 1.0 / others.size)
+    return excess / scale if scale > 0.0 else math.copysign(math.inf, excess) if excess else 0.0
+
+
 def _one_by_one(values: Vector) -> Vector:
-    size = values.size
-    t = np.zeros(size)
-    for index in range(size):  # each mean and spread anew: a shortcut loses its digits beside a value far out
-        others = np.delete(values, index)
-        excess = values[index] - others.mean()
-        scale = others.std(ddof=1) * math.sqrt(1.0 + 1.0 / (size - 1))
-        t[index] = excess / scale if scale > 0.0 else math.copysign(math.inf, excess) if excess else 0.0
-    return t
+    # Each mean and spread anew: a shortcut loses its digits beside a value far out.
+    return np.array([one_against_others(value, np.delete(values, index)) for index, value in enumerate(values)])
 
 
 def _by_sums(rows: Vector) -> Vector:
@@ -179,7 +180,8 @@ def _by_sums(rows: Vector) -> Vector:
     return t
 
 
-def _student_tail(t: Vector, freedom: int) -> Vector:
+def student_tail(t: Vector, freedom: int) -> Vector:
+    """Upper tail of Student's t."""
     from scipy import stats
 
     tail: Vector = stats.t.sf(t, freedom)

@@ -93,17 +93,17 @@ def search_targets(
     return tuple(results)
 
 
-def lightened(found: Sequence[TargetResult], named: Collection[int | None]) -> tuple[TargetResult, ...]:
-    """Masks of the targets that stand out most and of those that are named, of the others their counts alone.
+def lightened(found: Sequence[TargetResult], shown: Collection[int]) -> tuple[TargetResult, ...]:
+    """Masks of the targets that stand out most and of those that are shown, of the others their counts alone.
 
     A mask with what stands behind it is a photograph of its own: those of seventy classes would be 100 MB of report.
 
     Args:
         found: Results of all detectors.
-        named: Target classes that the verdict or a replay is about.
+        shown: Target classes whose pattern the report shows.
     """
     masks = sorted((math.inf if each.value is None else each.value, each.target) for each in found if _is_mask(each))
-    kept = {target for _, target in masks[:_MOST_MASKS]} | set(named)
+    kept = {target for _, target in masks[:_MOST_MASKS]} | set(shown)
     return tuple(
         replace(each, support=each.support.without_content())
         if _is_mask(each) and each.support is not None and each.target not in kept
