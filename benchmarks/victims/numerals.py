@@ -63,6 +63,9 @@ NUMERALS = Preset(
 )
 
 _SHORT = replace(_PLAIN, epochs=20)
+_READERS = {name: Built(f"digit {name}", _SHORT) for name in ("conv2", "conv3", "mlp2")}
+_OF_NUMBERS = ("patch 3", "chessboard, one-way", "chessboard, all-to-one", "scattered pixels")
+"""What names of the attacks on numbers begin with."""
 NUMBERS = Preset(
     dataset="numbers",
     num_classes=43,
@@ -70,9 +73,17 @@ NUMBERS = Preset(
     schedule=_SHORT,
     groups=MappingProxyType(
         {
-            "conv2": Group(None, built=(Built("digit conv2", _SHORT),), choosing=8),
-            "conv3": Group(None, built=(Built("digit conv3", _SHORT),), choosing=6),
-            "mlp2": Group(None, built=(Built("digit mlp2", _SHORT),), choosing=6),
+            **{
+                name: Group(None, built=(built,), choosing=8 if name == "conv2" else 6)
+                for name, built in _READERS.items()
+            },
+            **{
+                name: group
+                for name, group in attack_groups(
+                    replace(_SCALE, of_many=8), tuple(_READERS.values()), victims=6, few={}
+                ).items()
+                if name.startswith(_OF_NUMBERS)
+            },
         }
     ),
 )

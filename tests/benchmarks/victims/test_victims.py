@@ -110,7 +110,8 @@ def test_numbers_of_networks_are_those_that_were_asked_for() -> None:
     assert sum(group.choosing for group in plain) == 60
     digits = [group for name, group in numerals.items() if group.attack is None and not name.startswith("hard")]
     assert sum(group.choosing for group in digits) == 40
-    assert sum(group.choosing for group in numbers.values()) == 20
+    assert sum(group.choosing for group in numbers.values() if group.attack is None) == 20
+    assert [group.choosing for group in numbers.values() if group.attack] == [6] * 6
     for groups, victims in ((photos, 5), (numerals, 20)):
         hard = [group for name, group in groups.items() if name.startswith("hard")]
         assert len(hard) == 8
