@@ -8,6 +8,7 @@ degrees. A tail that falls off faster, as the exponential or the normal one, mak
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +25,8 @@ _DEGREES = 5
 """Of the tail that they are compared with: a fourth moment, and no higher one than the fifth."""
 _NUMBERS_AT_ONCE = 1 << 22
 _SHARE, _LEAST = 10, 10  # the tenth of the values, but ten of them or half
+IN_TAIL = 10
+"""Largest of the others by which their tail is told."""
 
 
 def spacings_in_tail(size: int) -> int:
@@ -52,6 +55,37 @@ def spacings_test(values: Vector, num_draws: int, seed: int) -> tuple[float, int
     by_number = _log_p(_spacings(values[None], number))[0]
     as_small = int(np.searchsorted(_null(len(values), num_draws, seed), by_number.min() + 1e-12, side="right"))
     return (1 + as_small) / (num_draws + 1), int(by_number.argmin()) + 1
+
+
+def log_tail_p_values(largest: Vector, others: Matrix, num_values: int) -> Vector:
+    """How likely the largest of many values lies as far beyond the others as it does, if their tail is exponential.
+
+    The tail is the k = 10 largest of the others: of more, those that are ordinary would make it look lighter than it
+    is where few values make it. By how much an exponential value exceeds the one next to the tail, over the mean of
+    what the k others exceed it by, has an F distribution with 2 and 2 k degrees, whose upper tail at x is
+    (1 + x / k)^-k; and of so many values as many more are expected in the tail.
+
+    Args:
+        largest: The value that is judged, of some samples, [B].
+        others: The values that it is compared with, at least 11, [B, n].
+        num_values: Values of which it is the largest, n or more.
+
+    Returns:
+        Natural logarithms of the p-values, at most 0, [B].
+
+    Raises:
+        ValueError: too few others.
+    """
+    size = others.shape[1]
+    if size < IN_TAIL + 1:
+        raise ValueError(f"expected at least {IN_TAIL + 1} values to compare with, found {size}")
+    tail = np.partition(others, size - IN_TAIL - 1, axis=1)[:, size - IN_TAIL - 1 :]
+    beside = tail.min(axis=1)
+    excess, mean = largest - beside, (tail - beside[:, None]).sum(axis=1) / IN_TAIL
+    ratio = np.divide(excess, mean, out=np.where(excess > 0.0, np.inf, 0.0), where=mean > 0.0)
+    log_p = math.log(IN_TAIL * num_values / size) - IN_TAIL * np.log1p(np.maximum(ratio, 0.0) / IN_TAIL)
+    result: Vector = np.minimum(log_p, 0.0)
+    return result
 
 
 @lru_cache(maxsize=8)

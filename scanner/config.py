@@ -222,7 +222,7 @@ class ScanConfig:
         choices=("together", "each"),
     )
     inference: str = option(
-        "unconfused", "{names}.", STATISTICS, choices=(Table("backscan.scanner.inference.variants", "INFERENCES"),)
+        "distinct", "{names}.", STATISTICS, choices=(Table("backscan.scanner.inference.variants", "INFERENCES"),)
     )
     order: int = option(3, "Order of the confusion polynomial (M); {default} by default.", STATISTICS, low=1, high=8)
     null: str = option(

@@ -162,10 +162,13 @@ _SEARCHES_TOGETHER = {
 CANDIDATES: Mapping[str, Judge] = MappingProxyType(
     {
         **{
-            f"together{searches}{what}": Judge(settings, statistics, "unconfused", "inverse-gaussian", together=True)
+            f"together{searches}{what}": Judge(settings, statistics, "distinct", "inverse-gaussian", together=True)
             for searches, settings in _SEARCHES_TOGETHER.items()
             for what, statistics in _STATISTICS_TOGETHER.items()
         },
+        "together, whatever looks alike": Judge(
+            _WITNESSES, _STATISTICS_TOGETHER[""], "unconfused", "inverse-gaussian", together=True
+        ),
         **{
             f"{search}, leave-target-out": Judge(settings, ("plain",), "leave-target-out", "inverse-gaussian")
             for search, settings in _SEARCHES.items()
@@ -357,9 +360,11 @@ class _Reciprocals:
 @cache
 def _test(reciprocals: _Reciprocals, statistic: str, null: str, draws: int) -> _Test | None:
     """One test, by the scanner's own code; without draws the published p-value decides."""
+    variant = INFERENCES[reciprocals.inference]
     terms = Terms(
         statistic=statistic,
-        left_out=INFERENCES[reciprocals.inference].left_out,
+        left_out=variant.left_out,
+        beyond_tail=variant.beyond_tail,
         null=null,
         published_p=draws == 0,
         bootstrap_draws=draws,

@@ -67,12 +67,12 @@ class Counting:
     """Count of what it costs."""
 
     @classmethod
-    def of(cls, examination: Examination) -> Counting:
-        """The sources of a model."""
+    def of(cls, examination: Examination, *, fewest: int = FEWEST_IMAGES) -> Counting:
+        """The sources of a model: classes with so many images."""
         from backscan.scanner.search.settings import Work
 
         by_class = examination.images_by_class
-        sources = [label for label, images in sorted(by_class.items()) if len(images) >= FEWEST_IMAGES]
+        sources = [label for label, images in sorted(by_class.items()) if len(images) >= fewest]
         drawn = np.random.default_rng(examination.config.seed).permutation(len(sources))[:MOST_SOURCES]
         return cls(examination, tuple(sources[index] for index in sorted(drawn)), Work())
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NAME = SMALL_MASKS
 
 _NORM = "l1"
+# Images of a class without which its images are not counted: half of them search, and no mask takes more.
+_FEWEST_IMAGES = 2 * effort.MASK_IMAGES
 # Half a step of an 8-bit image: what hides less of a pixel than that changes nothing that a file could hold.
 _LEAST_OPACITY = 0.5 / 255
 
@@ -40,7 +42,7 @@ def search(examination: Examination) -> Iterator[TargetResult]:
     def penalty(masked: Masked) -> Tensor:
         return mask_share(masked, _NORM)
 
-    counting = Counting.of(examination)
+    counting = Counting.of(examination, fewest=_FEWEST_IMAGES)
     for found in find_masks(_reduced(examination), penalty, images_per_step=effort.MASK_DRAWN):
         yield _result(counting, found)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from backscan.kernels import agreement_scores, largest_sums, normal_scores, null_of_agreement
 from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
 from backscan.scanner.inference.commonality import OF_TARGETS
+from backscan.scanner.inference.correction import p_value_by_null
 from backscan.scanner.inference.target_test import FEWEST_TARGETS, SimulatedNull, target_test
 from backscan.scanner.results import (
     OF_PAIRS_TOGETHER,
@@ -105,6 +106,8 @@ def _pairs_together(witnesses: Sequence[Inference], config: ScanConfig) -> Infer
     """The most extreme of some conclusions about pairs, its p-values times their number."""
     ordered = sorted(witnesses, key=lambda entry: (entry.calibrated_p_value, entry.p_value))
     first, number = ordered[0], len(ordered)
+    fitted = [p for entry in ordered if (p := p_value_by_null(entry, published=config.published_p)) is not None]
+    look_alike = any(entry.fitted_p_value is not None for entry in ordered)
     p_value, calibrated = (
         None if value is None else min(1.0, number * value) for value in (first.p_value, first.calibrated_p_value)
     )
@@ -116,6 +119,7 @@ def _pairs_together(witnesses: Sequence[Inference], config: ScanConfig) -> Infer
         calibrated_p_value=calibrated,
         detected=calibrated is not None and calibrated <= config.significance,
         detectable_size=next((e.detectable_size for e in ordered if e.detectable_size is not None), None),
+        fitted_p_value=min(1.0, number * min(fitted)) if look_alike else None,
         witnesses=tuple(
             Witness(entry.detector, entry.statistic, entry.source, entry.target, entry.calibrated_p_value)
             for entry in ordered

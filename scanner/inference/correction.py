@@ -24,3 +24,10 @@ def deciding_p_value(inference: Inference, *, published: bool) -> float | None:
     if not inference.decides:
         return None
     return inference.p_value if published else inference.calibrated_p_value
+
+
+def p_value_by_null(inference: Inference, *, published: bool) -> float | None:
+    """The deciding p-value by the fitted null, whether or not two classes that look alike have a larger one."""
+    if inference.fitted_p_value is not None:
+        return inference.fitted_p_value
+    return inference.p_value if published else inference.calibrated_p_value

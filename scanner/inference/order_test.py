@@ -5,6 +5,10 @@ are left out of the fit as pairs with a statistic share one target: K - 1 when n
 target can hold no more. The null is fitted to the others, (K - 1)^2 when none is missing, conditional on lying below
 the smallest left out, and n is the exponent of equation (4).
 
+Where that is asked for, a pair has to lie beyond the tail of the pairs that are of no attack with it, too. Natural
+classes that look alike make a heavier tail than the body of the pairs shows, so that on unattacked models of traffic
+signs the fitted null alone calls a pair of speed limits abnormal; what was planted lies apart from such pairs.
+
 Where only some pairs were searched (`screen`), all this is done with those that were drawn at random, which are a
 sample of all; the largest statistic of every searched pair is judged, and the exponent is the number of all pairs. The
 largest of the searched pairs is at most the largest of all, so the test can only be conservative.
@@ -33,6 +37,7 @@ from backscan.kernels import (
     judge_targets_apart,
     log_order_p_value,
 )
+from backscan.kernels.spacings import IN_TAIL, log_tail_p_values
 from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD, STATISTICS
 from backscan.scanner.inference.target_test import one_against_others, student_tail
 from backscan.scanner.results import Curve, NullFit
@@ -47,6 +52,11 @@ _MOST_PLANTED = 48
 """Pairs that are planted to find it."""
 _MULTIPLES, _HALVINGS = np.geomspace(1.0, 1e5, 20), 11
 """Reciprocals with which they are, in that of the middle pair; and how often the way between two is halved."""
+LARGEST_TAIL = 0.1
+"""P-value by the tail of the others from which on a pair passes for two classes that look alike. It is a condition and
+no further test, so it is not corrected for their number."""
+_ONE_EACH = 0.75
+"""Share of the classes that have a pair of their own in an attack from all classes to all."""
 _NOT_BY_SPREAD = "so p is 1: test more classes or another null"
 _SMALLEST_P = sys.float_info.min  # a p-value that underflows is this one, never 0
 
@@ -65,6 +75,8 @@ class Terms:
     """Threshold on the deciding p-value."""
     num_tests: int = 1
     """Tests behind one verdict: each must reach the significance divided by their number."""
+    beyond_tail: bool = False
+    """Whether the largest of pairs has to lie beyond the tail of those with other targets."""
     published_p: bool = False
     """Whether the published p-value decides instead of the calibrated one."""
     bootstrap_draws: int = 999
@@ -112,6 +124,10 @@ class Assessment:
     """Draws that were made."""
     detectable_size: float | None = None
     """Size at which four of five pairs, had they been planted, would have been detected; None if unknown."""
+    tail_p_value: float = 0.0
+    """P-value of the largest by the tail of the others, included in both p; 0 where it lies beyond it."""
+    fitted_p_values: tuple[float | None, float | None] = (None, None)
+    """Both p without that."""
     remarks: tuple[str, ...] = ()
     """What a reader should know."""
     num_pairs: int = 0
@@ -151,13 +167,17 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
     log_p_draws = _bootstrap(raw, terms) if FitStatus.REACHED == raw.status == observed.status else np.empty(0)
     source, target = _most_extreme(observed, reciprocals)
     tells_power = terms.tells_power and values.shape == reciprocals.shape
+    fitted = _published(observed), _calibrated(observed, raw, log_p_draws, terms)
+    p_value, calibrated = (None if p is None else max(p, observed.tail) for p in fitted)
     return Assessment(
         values=values,
         null=_null_fit(observed, terms),
         source=source,
         target=target,
-        p_value=_published(observed),
-        calibrated_p_value=_calibrated(observed, raw, log_p_draws, terms),
+        p_value=p_value,
+        calibrated_p_value=calibrated,
+        tail_p_value=observed.tail,
+        fitted_p_values=fitted,
         bootstrap_draws=log_p_draws.size,
         detectable_size=_detectable_size(raw, log_p_draws, terms) if tells_power else None,
         remarks=tuple(_remarks(observed, raw, terms, screened)),
@@ -176,6 +196,9 @@ def _abnormal(observed: _Observed, terms: Terms) -> tuple[tuple[int, int], ...]:
     log_p = log_order_p_value(log_sf, observed.num_pairs)
     beyond = np.flatnonzero(log_p <= math.log(terms.significance / terms.num_tests))
     pairs = np.argwhere(known)[beyond[np.argsort(log_p[beyond], kind="stable")]]
+    if terms.beyond_tail:
+        values = np.broadcast_to(observed.values, (len(pairs), *observed.values.shape))
+        pairs = pairs[_tail_p_values(values, pairs, observed.present, observed.num_pairs) == 0.0]
     return tuple((int(source), int(target)) for source, target in pairs)
 
 
@@ -213,6 +236,8 @@ class _Observed:
     """The statistic that is judged."""
     log_p: float
     """Logarithm of the order-statistic p-value."""
+    tail: float = 0.0
+    """P-value by the tail of the pairs that are of no attack with the largest; 0 where it lies beyond it."""
     target: int | None = None
     """The most extreme target, where they are judged apart."""
 
@@ -228,6 +253,8 @@ def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observ
     present = known if screened is None else known & screened.drawn
     num_pairs = int(np.count_nonzero(known)) if screened is None else screened.num_pairs
     tests, targets = _judge(values[None], present, terms, num_pairs)
+    largest = np.argwhere(values == float(tests.largest[0]))[:1]
+    tail = _tail_p_values(values[None], largest, present, num_pairs)[0] if terms.beyond_tail else 0.0
     return _Observed(
         values=values,
         present=present,
@@ -238,6 +265,7 @@ def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observ
         num_fitted=tests.num_fitted,
         largest=float(tests.largest[0]),
         log_p=float(tests.log_p_values[0]),
+        tail=float(tail),
         target=None if targets is None else int(targets[0]),
     )
 
@@ -252,6 +280,45 @@ def _judge(
     others = values[:, ~np.isnan(values[0]) & ~present].max(axis=1, initial=0.0)
     rows = values[:, present]
     return judge_extremes(rows, num_excluded, terms.family, others=others, num_pairs=num_pairs), None
+
+
+def _tail_p_values(
+    values: Matrix, where: NDArray[np.intp], present: NDArray[np.bool_], num_pairs: int
+) -> NDArray[np.float64]:
+    """P-value of one pair of each matrix by the tail of the logarithms of pairs of no attack with it, [B].
+
+    0 where it is so small that the pair lies beyond the tail, of values of targets, and with few pairs to compare with.
+    Pairs with the same target may be of the same attack, and so may be the reversed pair and those of an attack to all
+    classes.
+
+    Args:
+        values: Statistics [B, K, K], NaN where there is none.
+        where: (source, target) of the pair of each, [B, 2].
+        present: Pairs that stand for all, [K, K].
+        num_pairs: All pairs.
+    """
+    log_p = np.full(len(values), -math.inf)
+    if values.shape[1] == values.shape[2] and len(values):
+        present = present & ~_one_each(values[0])
+        for index, (source, target) in enumerate(where):
+            kept = present.copy()
+            kept[:, target] = kept[target, source] = False
+            if kept.sum() > IN_TAIL:
+                largest, others = np.log(values[index, source, target][None]), np.log(values[index][kept])[None]
+                log_p[index] = log_tail_p_values(largest, others, num_pairs)[0]
+    return np.where(log_p > math.log(LARGEST_TAIL), np.exp(log_p), 0.0)
+
+
+def _one_each(values: Matrix) -> NDArray[np.bool_]:
+    """The pairs of an attack from most classes to another one each, bool [K, K]; none where nothing looks like one.
+
+    Its pair is the nearest of its source and the nearest of its target, and its reverse is not, as of look-alikes.
+    """
+    known = np.nan_to_num(values, nan=-math.inf)
+    rows, columns = known.max(axis=1, keepdims=True), known.max(axis=0, keepdims=True)
+    nearest = (known == rows) & (known == columns) & np.isfinite(known)
+    alone: NDArray[np.bool_] = nearest & ~nearest.T
+    return alone & bool(alone.sum() >= _ONE_EACH * len(values))
 
 
 def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
@@ -367,6 +434,8 @@ def _is_found(raw: _Observed, where: NDArray[np.intp], reciprocals: Vector, term
     values = STATISTICS[terms.statistic](planted)
     tests, _ = _judge(values, raw.present & ~np.isnan(values[0]), terms, raw.num_pairs)
     is_found: Vector = (tests.log_p_values <= log_p) & (values[index] >= tests.largest)
+    if terms.beyond_tail:
+        is_found = is_found & (_tail_p_values(values, where, raw.present & ~np.isnan(values[0]), raw.num_pairs) == 0.0)
     return is_found
 
 
@@ -385,6 +454,11 @@ def _remarks(observed: _Observed, raw: _Observed, terms: Terms, screened: Screen
             f"{observed.sample.size} of {observed.num_pairs} pairs were searched; the null is that of "
             f"{np.count_nonzero(observed.present)} drawn at random, and the smallest searched is judged as if it were "
             "the smallest of all"
+        )
+    if observed.tail:
+        yield (
+            f"the largest is not beyond the tail of the pairs with other targets (p = {observed.tail:.2g}): classes "
+            "that look alike come as near"
         )
     lost = raw.sample.size - observed.sample.size
     if lost and observed.values.shape == raw.values.shape:

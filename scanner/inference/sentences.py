@@ -110,6 +110,15 @@ def unremarkable(inference: Inference, strength: str) -> str:
     return f"the most extreme {_extreme(inference)}, is not abnormal among the others ({strength})"
 
 
+def look_alike(inference: Inference, p_value: float) -> str:
+    """That a pair is abnormal by the fitted null, but not beside others that are as near, as a sentence."""
+    return (
+        f"the pattern from {_pair_name(inference)} is abnormally small by the fitted null (p = {p_value:.2g}), but "
+        "other pairs come nearly as near, as classes do that look alike: look whether these two do; if not, trust the "
+        "model as little as one in which a backdoor was found"
+    )
+
+
 def _extreme(inference: Inference) -> str:
     if inference.statistic == OF_TARGETS_TOGETHER:
         return f"target by all witnesses together, class {inference.target}"

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from backscan.kernels import LeftOut
 from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
 from backscan.scanner.errors import InternalError
+from backscan.scanner.inference.correction import p_value_by_null
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 
 # The command line reads the table to list its choices, so what is heavy is imported where it is used.
@@ -47,6 +48,8 @@ class InferenceVariant:
     allows_for_confusion: bool = False
     """Whether classes that the model confuses without any pattern make no pair, and another one has to stand out both
     as it is and with every size enlarged by what confusion makes it smaller."""
+    beyond_tail: bool = False
+    """Whether the largest of pairs has to lie beyond the tail of those with other targets, as look-alikes do not."""
 
 
 _NO_WHOLE_TARGETS = (
@@ -61,6 +64,9 @@ way to a coin's. A class that was split in two, or stands twice among the labels
 
 INFERENCES: Mapping[str, InferenceVariant] = MappingProxyType(
     {
+        "distinct": InferenceVariant(
+            corrects_confusion=False, left_out=LeftOut.LARGEST, allows_for_confusion=True, beyond_tail=True
+        ),
         "unconfused": InferenceVariant(corrects_confusion=False, left_out=LeftOut.LARGEST, allows_for_confusion=True),
         "principal": InferenceVariant(corrects_confusion=False, left_out=LeftOut.LARGEST),
         "corrected": InferenceVariant(corrects_confusion=True, left_out=LeftOut.LARGEST),
@@ -184,6 +190,9 @@ def _either_way(
         return math.inf if own is None else own
 
     weaker = max(as_they_are, allowed_for, key=weakness)
+    if weaker.fitted_p_value is not None:
+        fitted = (p_value_by_null(each, published=config.published_p) for each in (as_they_are, allowed_for))
+        weaker = replace(weaker, fitted_p_value=max(1.0 if p is None else p for p in fitted))
     sizes = [each.detectable_size for each in (as_they_are, allowed_for) if each.detectable_size is not None]
     return replace(weaker, detectable_size=min(sizes) if len(sizes) == 2 else None)  # a pair has to be found both ways
 
@@ -271,9 +280,11 @@ def _infer(
     from backscan.scanner.inference.order_test import Terms, assess
     from backscan.scanner.results import Inference, without_nan
 
+    variant = INFERENCES[config.inference]
     terms = Terms(
         statistic=statistic,
-        left_out=INFERENCES[config.inference].left_out,
+        left_out=variant.left_out,
+        beyond_tail=variant.beyond_tail,
         null=config.null,
         significance=config.significance,
         num_tests=config.num_tests if screened is None else config.num_tests_of((OF_SOME_PAIRS,)),
@@ -284,6 +295,7 @@ def _infer(
     )
     assessment = assess(reciprocals, terms, screened)
     deciding = assessment.p_value if terms.published_p else assessment.calibrated_p_value
+    fitted = assessment.fitted_p_values[0 if terms.published_p else 1]
     rows = [(row, not np.isnan(row).all()) for row in assessment.values]
     return Inference(
         detector=detector,
@@ -304,6 +316,7 @@ def _infer(
         detectable_size=assessment.detectable_size,
         remarks=assessment.remarks,
         abnormal=assessment.abnormal,
+        fitted_p_value=fitted if assessment.tail_p_value else None,
     )
 
 

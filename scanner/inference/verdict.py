@@ -162,6 +162,8 @@ def _decide(
     if not abnormal and significant:
         reason = f"{sentences.finding(significant[0])}, but no pattern of it was confirmed on the original file"
         return Judgement(Verdict.INCONCLUSIVE, (reason,))
+    if not abnormal and (pair := _look_alike(inferences, significance=significance, published=published)):
+        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(*pair),))
     if not abnormal and _is_at_floor(deciding, significance):
         least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
@@ -175,6 +177,19 @@ def _decide(
     return Judgement(
         Verdict.INCONCLUSIVE, (f"{finding}, but the original file does not confirm it: {verification.reason}",)
     )
+
+
+def _look_alike(
+    inferences: Sequence[Inference], *, significance: float, published: bool
+) -> tuple[Inference, float] | None:
+    """The pair that only look-alikes keep from being significant, and its corrected p-value by the fitted null."""
+    number = sum(deciding_p_value(entry, published=published) is not None for entry in inferences)
+    for entry in inferences:
+        if not entry.decides or entry.fitted_p_value is None or number * entry.fitted_p_value > significance:
+            continue
+        parts = [part for part in inferences if part.part_of == entry.statistic and part.fitted_p_value is not None]
+        return min(parts, key=lambda part: part.fitted_p_value or 0.0, default=entry), number * entry.fitted_p_value
+    return None
 
 
 def _is_significant(

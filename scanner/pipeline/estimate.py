@@ -106,7 +106,7 @@ def _of_pairs(config: ScanConfig, name: str, sizes: Sizes, speed: Speed, *, scre
 def _of_content(config: ScanConfig, detector: RateDetector, sizes: Sizes, speed: Speed) -> float:
     sources = sorted(count for count in sizes.images if count >= counting.FEWEST_IMAGES)[: counting.MOST_SOURCES]
     if not sources and detector.tries_sides:
-        return 0.0  # masks are searched with fewer images than count
+        return 0.0  # masks are searched with few images, on which to count costs nothing to speak of
     height, width = sizes.shape[1:]
     counted = sum(counting.num_counted(count) for count in sources)
     passes = detector.passes or window.passes

@@ -165,6 +165,9 @@ class Inference:
     """Statistic of the witness whose pattern stands for what several conclude together."""
     part_of: str | None = None
     """Statistic of the conclusion of several that this one is a witness of."""
+    fitted_p_value: float | None = None
+    """The deciding p-value by the fitted null alone, where the most extreme pair passes for two classes that look alike
+    and has a larger one; None elsewhere."""
 
     @property
     def is_of_rates(self) -> bool:

@@ -144,7 +144,7 @@ def test_the_defaults_are_allowed():
         ({"statistics": ("x",)}, f"--statistic to be one of {', '.join(STATISTICS)}, found 'x'"),
         (
             {"inference": "x"},
-            "--inference to be one of unconfused, principal, corrected, leave-target-out, naive",
+            "--inference to be one of distinct, unconfused, principal, corrected, leave-target-out, naive",
         ),
         ({"null": "x"}, "--null to be one of gamma, exponential, inverse-gaussian, found 'x'"),
         ({"preprocess": "x"}, "--preprocess to be one of auto, none, imagenet, cifar10, mnist.*, found 'x'"),

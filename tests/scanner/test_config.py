@@ -37,7 +37,7 @@ def test_the_defaults_are_those_of_the_contract():
         "statistics": ("source-adjusted", "target-contrast"),
         "combination": "together",
         "null": "inverse-gaussian",
-        "inference": "unconfused",
+        "inference": "distinct",
         "norm": "l2",
         "step_rule": "unit",
         "preprocess": "auto",

@@ -251,3 +251,80 @@ def test_detectable_size_is_unknown_without_enough_draws():
     assert assess(ideal(10), Terms(bootstrap_draws=9)).detectable_size is None
     assert assess(ideal(10), Terms(bootstrap_draws=0)).detectable_size is None
     assert assess(ideal(10), Terms(bootstrap_draws=0, published_p=True)).detectable_size is not None
+
+
+BEYOND = Terms(null="inverse-gaussian", bootstrap_draws=199, beyond_tail=True)
+
+
+def look_alikes(num_classes, seed, *, groups):
+    """Reciprocals of classes of which some groups look alike, more or less: near both ways, without an attack."""
+    rng = np.random.default_rng(seed)
+    logs = rng.normal(scale=0.25, size=(num_classes, num_classes))
+    for _ in range(groups):
+        one, other = rng.choice(num_classes, 2, replace=False)
+        near = rng.exponential(0.4)
+        logs[one, other] += near * rng.uniform(0.6, 1.0)
+        logs[other, one] += near * rng.uniform(0.6, 1.0)
+    logs[np.eye(num_classes, dtype=bool)] = np.nan
+    return np.exp(logs)
+
+
+@pytest.mark.parametrize(("num_classes", "groups"), [(10, 12), (43, 80)])
+def test_look_alikes_are_abnormal_by_the_fitted_null_and_not_beside_their_like(num_classes, groups):
+    found = [
+        assess(look_alikes(num_classes, seed, groups=groups), replace(BEYOND, tells_power=False)) for seed in range(40)
+    ]
+    fitted = np.array([each.fitted_p_values[1] for each in found])
+    counted = np.array([each.calibrated_p_value for each in found])
+    assert (fitted <= 0.05).mean() >= 0.6
+    assert (counted <= 0.05).mean() <= 0.3  # look-alikes of any strength are no exponential tail
+    assert (counted >= fitted).all()
+
+
+def test_a_pair_that_only_looks_abnormal_says_why_and_names_no_abnormal_pair():
+    found = next(
+        each
+        for seed in range(40)
+        if (each := assess(look_alikes(43, seed, groups=80), BEYOND)).tail_p_value and each.fitted_p_values[1] <= 0.05
+    )
+    assert found.calibrated_p_value == max(found.tail_p_value, found.fitted_p_values[1]) > 0.1
+    assert any("classes that look alike come as near" in remark for remark in found.remarks)
+    assert found.abnormal == ()
+    as_before = assess(look_alikes(43, 0, groups=80), replace(BEYOND, beyond_tail=False))
+    assert (as_before.tail_p_value, as_before.calibrated_p_value) == (0.0, as_before.fitted_p_values[1])
+
+
+def plant(pairs, factor=30.0):
+    reciprocals = ideal(10, seed=2)
+    for source, target in pairs:
+        reciprocals[source, target] *= factor
+    return reciprocals
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(3, 7)],
+        [(3, 7), (7, 3)],
+        [(s, 7) for s in range(10) if s != 7],
+        [(s, (s + 1) % 10) for s in range(10)],
+        [(s, (s + 1) % 10) for s in range(9)],
+    ],
+    ids=["one way", "two ways", "all to one", "all to all", "most to others"],
+)
+def test_pairs_of_one_attack_do_not_hide_each_other_in_the_tail(pairs):
+    found = assess(plant(pairs), BEYOND)
+    assert found.tail_p_value == 0.0
+    assert (found.source, found.target) in pairs
+    assert set(found.abnormal) <= set(pairs)
+
+
+def test_few_pairs_have_no_tail_and_are_judged_by_the_null_alone():
+    for num_classes in (3, 4, 5):
+        found = assess(planted(num_classes=9)[:num_classes, :num_classes], replace(BEYOND, null="gamma"))
+        assert found.tail_p_value <= 1.0
+    alone = np.full((10, 10), np.nan)
+    alone[:, 7] = ideal(10)[:, 0]
+    alone[7, 7] = np.nan
+    alone[0, 7] = 3.0
+    assert assess(alone, BEYOND).tail_p_value == 0.0

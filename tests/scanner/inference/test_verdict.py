@@ -258,6 +258,26 @@ def test_a_statistic_without_a_null_leaves_the_judgement_to_the_others_of_its_de
     assert judgement.reasons[0].startswith("detector features: the null distribution could not be fitted")
 
 
+def test_a_pair_that_only_look_alikes_keep_from_being_significant_is_inconclusive():
+    """Neither a backdoor, as classes that look alike are near without one, nor exit 0."""
+    look_alike = replace(FOUND, calibrated_p_value=0.6, fitted_p_value=0.002)
+    judgement = verdict([look_alike], None)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reasons[0].startswith("the pattern from class 1 to class 9 is abnormally small by the fitted null")
+    assert "p = 0.002" in judgement.reasons[0]
+    assert verdict([replace(look_alike, fitted_p_value=0.2)], None).verdict is Verdict.NOT_DETECTED
+    others = [replace(FOUND, statistic=f"other {number}", calibrated_p_value=0.9) for number in range(30)]
+    assert verdict([look_alike, *others], None).verdict is Verdict.NOT_DETECTED, "it is corrected like any other"
+
+
+def test_the_pair_that_is_told_is_the_one_that_looks_abnormal():
+    part = replace(in_features(fitted_p_value=0.001, source=4), decides=False, part_of="pairs-together")
+    together = replace(FOUND, statistic="pairs-together", calibrated_p_value=0.5, fitted_p_value=0.002)
+    judgement = verdict([together, part], None, of=BOTH)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reasons[0].startswith("the pattern from class 4 to class 9 ")
+
+
 def test_what_would_have_been_found_is_said_by_a_statistic_of_pairs():
     by_target = replace(FOUND, statistic="target-contrast", calibrated_p_value=0.3, detectable_size=None)
     of_pairs = replace(FOUND, calibrated_p_value=0.4, detectable_size=0.5)
