@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from backscan.kernels.spacings import (
-    IN_TAIL,
     FEWEST_VALUES,
+    IN_TAIL,
     log_tail_p_values,
     spacings_in_tail,
     spacings_test,
