@@ -176,6 +176,8 @@ def _targets_together(
         bootstrap_draws=num_draws,
         detected=p_value <= config.significance,
         detectable_size=None,
+        fitted_p_value=None,
+        abnormal=(),
         witnesses=told,
         remarks=(f"targets {', '.join(map(str, named))} stand out together",) if num_together > 1 else (),
         targets=None,

@@ -14,9 +14,13 @@ NEAR = 4.0
 
 def corrected_p_value(inference: Inference, inferences: Sequence[Inference], *, published: bool) -> float | None:
     """The p-value of one conclusion times the number m of those that decide, at most 1; None if it has none."""
-    values = [deciding_p_value(entry, published=published) for entry in inferences]
     own = deciding_p_value(inference, published=published)
-    return None if own is None else min(1.0, own * sum(value is not None for value in values))
+    return None if own is None else min(1.0, own * num_deciding(inferences, published=published))
+
+
+def num_deciding(inferences: Sequence[Inference], *, published: bool) -> int:
+    """How many conclusions have a p-value that enters the verdict: m."""
+    return sum(deciding_p_value(entry, published=published) is not None for entry in inferences)
 
 
 def deciding_p_value(inference: Inference, *, published: bool) -> float | None:

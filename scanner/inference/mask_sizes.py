@@ -52,7 +52,7 @@ def infer_mask_sizes(
     elif targets:
         remarks.append("masks reached too few targets to compare them")
     if source is None and target is not None:
-        remarks.append("no class has enough images to replay a mask: add images, 25 of each class or more")
+        remarks.append("no class has enough images to replay a mask: add images, 13 of each class or more")
     deciding = p_value if config.published_p else test.p_value
     return Inference(
         detector=detector,

@@ -55,8 +55,8 @@ _MULTIPLES, _HALVINGS = np.geomspace(1.0, 1e5, 20), 11
 LARGEST_TAIL = 0.1
 """P-value by the tail of the others from which on a pair passes for two classes that look alike. It is a condition and
 no further test, so it is not corrected for their number."""
-_ONE_EACH = 0.75
-"""Share of the classes that have a pair of their own in an attack from all classes to all."""
+_ONE_EACH, _FEWEST_EACH = 0.75, 7
+"""Share and number of classes that have a pair of their own in an attack from all to all: of few some do by chance."""
 _NOT_BY_SPREAD = "so p is 1: test more classes or another null"
 _SMALLEST_P = sys.float_info.min  # a p-value that underflows is this one, never 0
 
@@ -168,7 +168,8 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
     source, target = _most_extreme(observed, reciprocals)
     tells_power = terms.tells_power and values.shape == reciprocals.shape
     fitted = _published(observed), _calibrated(observed, raw, log_p_draws, terms)
-    p_value, calibrated = (None if p is None else max(p, observed.tail) for p in fitted)
+    tail = 1.0 if 0.0 < observed.tail <= terms.significance else observed.tail
+    p_value, calibrated = (None if p is None else max(p, tail) for p in fitted)
     return Assessment(
         values=values,
         null=_null_fit(observed, terms),
@@ -198,7 +199,7 @@ def _abnormal(observed: _Observed, terms: Terms) -> tuple[tuple[int, int], ...]:
     pairs = np.argwhere(known)[beyond[np.argsort(log_p[beyond], kind="stable")]]
     if terms.beyond_tail:
         values = np.broadcast_to(observed.values, (len(pairs), *observed.values.shape))
-        pairs = pairs[_tail_p_values(values, pairs, observed.present, observed.num_pairs) == 0.0]
+        pairs = pairs[_tail_p_values(values, pairs) == 0.0]
     return tuple((int(source), int(target)) for source, target in pairs)
 
 
@@ -254,7 +255,7 @@ def _observe(values: Matrix, terms: Terms, screened: Screened | None) -> _Observ
     num_pairs = int(np.count_nonzero(known)) if screened is None else screened.num_pairs
     tests, targets = _judge(values[None], present, terms, num_pairs)
     largest = np.argwhere(values == float(tests.largest[0]))[:1]
-    tail = _tail_p_values(values[None], largest, present, num_pairs)[0] if terms.beyond_tail else 0.0
+    tail = _tail_p_values(values[None], largest)[0] if terms.beyond_tail else 0.0
     return _Observed(
         values=values,
         present=present,
@@ -282,26 +283,23 @@ def _judge(
     return judge_extremes(rows, num_excluded, terms.family, others=others, num_pairs=num_pairs), None
 
 
-def _tail_p_values(
-    values: Matrix, where: NDArray[np.intp], present: NDArray[np.bool_], num_pairs: int
-) -> NDArray[np.float64]:
+def _tail_p_values(values: Matrix, where: NDArray[np.intp]) -> Vector:
     """P-value of one pair of each matrix by the tail of the logarithms of pairs of no attack with it, [B].
 
     0 where it is so small that the pair lies beyond the tail, of values of targets, and with few pairs to compare with.
     Pairs with the same target may be of the same attack, and so may be the reversed pair and those of an attack to all
-    classes.
+    classes. Of a screened search all searched pairs are compared with: those that were chosen are the nearest of all.
 
     Args:
-        values: Statistics [B, K, K], NaN where there is none.
+        values: Statistics [B, K, K], NaN at the same places in all of them.
         where: (source, target) of the pair of each, [B, 2].
-        present: Pairs that stand for all, [K, K].
-        num_pairs: All pairs.
     """
     log_p = np.full(len(values), -math.inf)
     if values.shape[1] == values.shape[2] and len(values):
-        present = present & ~_one_each(values[0])
+        known = ~np.isnan(values[0])
+        apart, num_pairs = known & ~_one_each(values[0]), int(known.sum())
         for index, (source, target) in enumerate(where):
-            kept = present.copy()
+            kept = apart.copy()
             kept[:, target] = kept[target, source] = False
             if kept.sum() > IN_TAIL:
                 largest, others = np.log(values[index, source, target][None]), np.log(values[index][kept])[None]
@@ -318,7 +316,8 @@ def _one_each(values: Matrix) -> NDArray[np.bool_]:
     rows, columns = known.max(axis=1, keepdims=True), known.max(axis=0, keepdims=True)
     nearest = (known == rows) & (known == columns) & np.isfinite(known)
     alone: NDArray[np.bool_] = nearest & ~nearest.T
-    return alone & bool(alone.sum() >= _ONE_EACH * len(values))
+    num_sources = np.count_nonzero(np.isfinite(rows))
+    return alone & bool(alone.sum() >= max(_ONE_EACH * num_sources, _FEWEST_EACH))
 
 
 def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
@@ -435,7 +434,7 @@ def _is_found(raw: _Observed, where: NDArray[np.intp], reciprocals: Vector, term
     tests, _ = _judge(values, raw.present & ~np.isnan(values[0]), terms, raw.num_pairs)
     is_found: Vector = (tests.log_p_values <= log_p) & (values[index] >= tests.largest)
     if terms.beyond_tail:
-        is_found = is_found & (_tail_p_values(values, where, raw.present & ~np.isnan(values[0]), raw.num_pairs) == 0.0)
+        is_found = is_found & (_tail_p_values(values, where) == 0.0)
     return is_found
 
 

@@ -114,8 +114,8 @@ def look_alike(inference: Inference, p_value: float) -> str:
     """That a pair is abnormal by the fitted null, but not beside others that are as near, as a sentence."""
     return (
         f"the pattern from {_pair_name(inference)} is abnormally small by the fitted null (p = {p_value:.2g}), but "
-        "other pairs come nearly as near, as classes do that look alike: look whether these two do; if not, trust the "
-        "model as little as one in which a backdoor was found"
+        "other pairs come nearly as near, as classes do that look alike: look whether these two do; that would explain "
+        "this pair and clear no other, and if they do not, trust the model no more than an attacked one"
     )
 
 

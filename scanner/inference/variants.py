@@ -252,6 +252,8 @@ def _by_commonality(
         detectable_size=None,
         remarks=(),
         targets=figures,
+        fitted_p_value=None,
+        abnormal=(),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backscan.scanner.inference import sentences
-from backscan.scanner.inference.correction import corrected_p_value, deciding_p_value
+from backscan.scanner.inference.correction import corrected_p_value, deciding_p_value, num_deciding
 from backscan.scanner.inference.doubts import doubt_of, doubts_of, without_p_value
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
@@ -46,7 +46,8 @@ def candidates_for_replay(
 
     Returns:
         Those that are significant after the correction and in no doubt, the most extreme first and each pair of a
-        detector once; without any, the most extreme conclusion alone, for the report.
+        detector once; without any, the one that only look-alikes keep from being it, else the most extreme alone, for
+        the report.
     """
     ordered = _by_p_value(inferences, published=published)
     significant: dict[PairKey, Inference] = {}
@@ -54,7 +55,10 @@ def candidates_for_replay(
         for shown in _shown_by_each(entry, inferences):
             if _is_significant(pairs, shown, inferences, significance=significance, published=published):
                 significant.setdefault(shown.key, shown)
-    return tuple(significant.values()) or tuple(ordered[:1])
+    if significant:
+        return tuple(significant.values())
+    pair = _look_alike(inferences, significance=significance, published=published)
+    return tuple(ordered[:1]) if pair is None else (pair,)
 
 
 def _shown_by_each(conclusion: Inference, inferences: Sequence[Inference]) -> tuple[Inference, ...]:
@@ -93,6 +97,7 @@ def _shown_by(conclusion: Inference, witness: Witness, own: Inference) -> Infere
         abnormal=own.abnormal,
         p_value=published,
         calibrated_p_value=calibrated,
+        fitted_p_value=own.fitted_p_value and min(1.0, len(conclusion.witnesses) * own.fitted_p_value),
     )
 
 
@@ -163,7 +168,8 @@ def _decide(
         reason = f"{sentences.finding(significant[0])}, but no pattern of it was confirmed on the original file"
         return Judgement(Verdict.INCONCLUSIVE, (reason,))
     if not abnormal and (pair := _look_alike(inferences, significance=significance, published=published)):
-        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(*pair),))
+        p_value = num_deciding(inferences, published=published) * (pair.fitted_p_value or 0.0)
+        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(pair, p_value),))
     if not abnormal and _is_at_floor(deciding, significance):
         least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
@@ -179,17 +185,13 @@ def _decide(
     )
 
 
-def _look_alike(
-    inferences: Sequence[Inference], *, significance: float, published: bool
-) -> tuple[Inference, float] | None:
-    """The pair that only look-alikes keep from being significant, and its corrected p-value by the fitted null."""
-    number = sum(deciding_p_value(entry, published=published) is not None for entry in inferences)
-    for entry in inferences:
-        if not entry.decides or entry.fitted_p_value is None or number * entry.fitted_p_value > significance:
-            continue
-        parts = [part for part in inferences if part.part_of == entry.statistic and part.fitted_p_value is not None]
-        return min(parts, key=lambda part: part.fitted_p_value or 0.0, default=entry), number * entry.fitted_p_value
-    return None
+def _look_alike(inferences: Sequence[Inference], *, significance: float, published: bool) -> Inference | None:
+    """The conclusion about the pair that only look-alikes keep from being significant; None if there is none."""
+    number = num_deciding(inferences, published=published)
+    shown = [each for entry in inferences if entry.decides for each in _shown_by_each(entry, inferences)]
+    near = [(each.fitted_p_value, each) for each in shown if each.fitted_p_value is not None]
+    least, found = min(near, key=lambda each: each[0], default=(1.0, None))
+    return found if number * least <= significance else None
 
 
 def _is_significant(

@@ -14,7 +14,7 @@ from backscan.scanner.reports.basis import by_transfer, deciding, demonstrated, 
 from backscan.scanner.reports.cautions import cautions
 from backscan.scanner.reports.extent import route_sentence
 from backscan.scanner.reports.sizes import INSIDE, largest_size, place_of, size_in_words
-from backscan.scanner.reports.strength import p_value_text, strength_text
+from backscan.scanner.reports.strength import p_value_text, rests_on_look_alikes, strength_text
 from backscan.scanner.reports.words import (
     calibrated_text,
     class_name,
@@ -224,6 +224,8 @@ def detector_text(result: ScanResult, inference: Inference, *, behind_verdict: b
         told = "" if inference.p_value is None else f", calibrated p {calibrated_text(inference)}"
         return f"{detector_name(inference)}: {index}{told} at {pair}; informs only"
     p_values = f"calibrated p {calibrated_text(inference)}, published p {p_text(inference.p_value)}"
+    if inference.fitted_p_value is not None:
+        p_values += f" beside look-alikes, {p_text(inference.fitted_p_value)} by the fitted null alone"
     return f"{detector_name(inference)}: {p_values} at {pair}{_role(inference, behind_verdict=behind_verdict)}"
 
 
@@ -283,6 +285,8 @@ def _time_text(result: ScanResult) -> str:
 def _next_steps(result: ScanResult) -> tuple[str, ...]:
     """What to do now; more time first, where there was too little and nothing was found."""
     steps = _NEXT_STEPS[result.verdict]
+    if rests_on_look_alikes(result):
+        steps = _AFTER_LOOK_ALIKES
     if result.time is None or not result.time.ended_the_scan or result.verdict is Verdict.BACKDOOR_DETECTED:
         return steps
     return (
@@ -392,6 +396,12 @@ def _power(result: ScanResult) -> str:
     planted = f"of planted pairs{among} whose smallest pattern{where} has size {size}"
     return f"Power: {planted}, four in five would have been found."
 
+
+_AFTER_LOOK_ALIKES = (
+    "Look at examples of the two classes and at the pattern: if they look alike, that explains this pair and no other.",
+    "If they do not, or you cannot tell, treat the model as attacked.",
+    "Compare with models of the same classes that you trust: --reference-reports DIR.",
+)
 
 _NEXT_STEPS = {
     Verdict.BACKDOOR_DETECTED: (

@@ -9,7 +9,7 @@ from scipy import stats
 
 from backscan.kernels import LeftOut
 from backscan.kernels.nulls import NULL_FAMILIES
-from backscan.scanner.inference.order_test import Terms, assess
+from backscan.scanner.inference.order_test import Screened, Terms, assess
 from backscan.scanner.inference.statistics import STATISTICS
 
 
@@ -320,11 +320,36 @@ def test_pairs_of_one_attack_do_not_hide_each_other_in_the_tail(pairs):
 
 
 def test_few_pairs_have_no_tail_and_are_judged_by_the_null_alone():
-    for num_classes in (3, 4, 5):
-        found = assess(planted(num_classes=9)[:num_classes, :num_classes], replace(BEYOND, null="gamma"))
-        assert found.tail_p_value <= 1.0
+    for num_classes in (3, 4):
+        assert assess(ideal(num_classes), replace(BEYOND, null="gamma")).tail_p_value == 0.0
     alone = np.full((10, 10), np.nan)
     alone[:, 7] = ideal(10)[:, 0]
     alone[7, 7] = np.nan
     alone[0, 7] = 3.0
     assert assess(alone, BEYOND).tail_p_value == 0.0
+
+
+def test_of_a_screened_search_the_pairs_that_were_chosen_are_the_tail():
+    """Drawn pairs are ordinary; the nearest, which were chosen for it, are what a pair has to lie beyond."""
+    reciprocals = look_alikes(60, 1, groups=120)
+    drawn = np.random.default_rng(0).random(reciprocals.shape) < 0.08
+    chosen = reciprocals >= np.sort(reciprocals[~np.isnan(reciprocals)])[-40]
+    seen = np.where(drawn | chosen, reciprocals, np.nan)
+    screened = Screened(drawn & ~np.isnan(reciprocals), 60 * 59)
+    terms = replace(BEYOND, tells_power=False)
+    assert assess(seen, terms, screened).tail_p_value > 0.1
+    assert assess(seen, replace(terms, beyond_tail=False), screened).calibrated_p_value <= 0.05
+    seen[3, 7] = 50.0 * np.nanmax(reciprocals)
+    planted_one = assess(seen, terms, screened)
+    assert (planted_one.tail_p_value, planted_one.source, planted_one.target) == (0.0, 3, 7)
+
+
+def test_a_pair_in_the_tail_is_not_significant_at_any_significance():
+    found = next(
+        each
+        for seed in range(80)
+        if 0.1
+        < (each := assess(look_alikes(10, seed, groups=12), replace(BEYOND, significance=0.9))).tail_p_value
+        < 0.9
+    )
+    assert (found.p_value, found.calibrated_p_value) == (1.0, 1.0)

@@ -272,7 +272,12 @@ def test_a_pair_that_only_look_alikes_keep_from_being_significant_is_inconclusiv
 
 def test_the_pair_that_is_told_is_the_one_that_looks_abnormal():
     part = replace(in_features(fitted_p_value=0.001, source=4), decides=False, part_of="pairs-together")
-    together = replace(FOUND, statistic="pairs-together", calibrated_p_value=0.5, fitted_p_value=0.002)
+    witness = Witness("features", part.statistic, 4, 9, 0.3)
+    together = replace(
+        FOUND, statistic="pairs-together", calibrated_p_value=0.5, fitted_p_value=0.001, witnesses=(witness,)
+    )
+    nearer = replace(FOUND, statistic="other", source=2, calibrated_p_value=0.4)
+    assert to_replay([together, part, nearer], BOTH) == ["features 4"], "it is what the report shows"
     judgement = verdict([together, part], None, of=BOTH)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert judgement.reasons[0].startswith("the pattern from class 4 to class 9 ")
