@@ -71,7 +71,7 @@ def test_other_statistics_give_what_a_scan_with_them_would_have_given():
 
 
 def test_the_threshold_can_be_moved():
-    result = reread(scanned(model=UNATTACKED))
+    result = reread(scanned(model=UNATTACKED, config=replace(QUICK, inference="unconfused")))
     assert result.verdict is Verdict.NOT_DETECTED
     loose = infer(result, {"significance": 0.5})
     assert (loose.verdict, loose.significance) == (Verdict.BACKDOOR_DETECTED, 0.5), "its pattern works as all do here"

@@ -111,9 +111,10 @@ def test_the_other_norm_and_the_box_find_the_pair(options):
 
 def test_the_published_p_decides_where_it_is_asked_for():
     """Five classes without an attack: the published p is far too small, the calibrated one is not."""
-    careful = scanned(model=UNATTACKED)
+    as_fitted = replace(QUICK, inference="unconfused")
+    careful = scanned(model=UNATTACKED, config=as_fitted)
     assert careful.p_value < 0.05 < careful.calibrated_p_value
-    published = scanned(model=UNATTACKED, config=replace(QUICK, published_p=True))
+    published = scanned(model=UNATTACKED, config=replace(as_fitted, published_p=True))
     assert published.p_value == careful.p_value
     assert published.verdict is not Verdict.NOT_DETECTED
 
@@ -266,7 +267,7 @@ def test_what_no_rounding_enters_is_not_searched_twice(step_rule, monkeypatch):
     searched = []
     original = PairSearch.search
     monkeypatch.setattr(PairSearch, "search", lambda self: searched.append(self) or original(self))
-    config = replace(QUICK, precision="bfloat16", step_rule=step_rule, significance=0.1)
+    config = replace(QUICK, precision="bfloat16", step_rule=step_rule, significance=0.1, inference="unconfused")
     scanned.cache_clear()
     result = scanned(model=UNATTACKED, config=config)
     assert 0.025 <= result.calibrated_p_value <= 0.4
