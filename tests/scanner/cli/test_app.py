@@ -195,7 +195,16 @@ def functions_of(module: ModuleType) -> set[str]:
 
 
 # Not on the way of a scan that has a verdict, windows, and no time limit or cache.
-_ASIDE = {"corrected_p_value", "limited", "renamed", "searching", "dataclass", "replace", "judge_without_images"}
+_ASIDE = {
+    "num_deciding",
+    "p_value_by_null",
+    "limited",
+    "renamed",
+    "searching",
+    "dataclass",
+    "replace",
+    "judge_without_images",
+}
 _ASIDE |= {"refuse_other_kinds", "scan"}
 STEPS = [
     *((pipeline, name) for name in sorted(functions_of(pipeline) - _ASIDE)),
