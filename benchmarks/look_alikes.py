@@ -11,7 +11,7 @@ beyond the tail of the others. Draws of one network are not independent of each 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backscan.scanner import CleanSet, ScanConfig, scan
+from backscan.scanner import CleanSet, ScanConfig, ScanResult, scan
 from backscan.scanner.inference.order_test import Terms, assess
-from backscan.scanner.inference.variants import INFERENCES
+from backscan.scanner.inference.variants import INFERENCES, reciprocal_matrix
+from backscan.scanner.results import PairResult
 from benchmarks import command, provenance
 from benchmarks.table import grid, page
+from benchmarks.victims.export import to_onnx
 
 Matrix = NDArray[np.float64]
 
@@ -115,30 +117,17 @@ def obtain(name: str, archive: Path, cache: Path) -> dict[str, Any]:
         images = torch.from_numpy(given["x"].transpose(0, 3, 1, 2).astype(np.float32) / 255)
         network, accuracy = train(name, images, torch.from_numpy(given["y"].astype(np.int64)))
         model = cache / f"look_alikes_{name}.onnx"
-        torch.onnx.export(
-            network,
-            (images[:1],),
-            str(model),
-            input_names=["input"],
-            output_names=["logits"],
-            dynamic_axes={"input": {0: "n"}, "logits": {0: "n"}},
-            dynamo=False,
-        )
+        model.write_bytes(to_onnx(network, (3, *images.shape[2:])))
         result = scan(model, CleanSet.load(archive), replace(ScanConfig(), images_per_class=IMAGES))
         command.replace_text(path, json.dumps({"accuracy": accuracy, "report": result.to_dict()}))
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
 
 
-def matrices(report: dict[str, Any]) -> Iterator[Matrix]:
+def matrices(pairs: Sequence[PairResult], num_classes: int) -> Iterator[Matrix]:
     """Reciprocals of the pairs of each detector of a report, [K, K]."""
-    number = report["model"]["num_classes"]
     for detector in ("pairwise", "features"):
-        reciprocals = np.full((number, number), np.nan)
-        for pair in report["pairs"]:
-            if pair["detector"] == detector and pair["reciprocal"]:
-                reciprocals[pair["source"], pair["target"]] = pair["reciprocal"]
-        yield reciprocals
+        yield reciprocal_matrix([pair for pair in pairs if pair.detector == detector], num_classes)
 
 
 def shares(every: list[Matrix]) -> Iterator[dict[str, Any]]:
@@ -187,7 +176,8 @@ def main() -> None:
         }
         for name, each in kept.items()
     ]
-    rows = list(shares([each for one in kept.values() for each in matrices(one["report"])]))
+    reports = [ScanResult.from_dict(each["report"]) for each in kept.values()]
+    rows = list(shares([each for one in reports for each in matrices(one.pairs, one.model.num_classes)]))
     text = _page(networks, rows)
     print(text)
     command.publish(

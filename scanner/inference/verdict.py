@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backscan.scanner.inference import sentences
-from backscan.scanner.inference.correction import corrected_p_value, deciding_p_value, num_deciding
+from backscan.scanner.inference.correction import corrected_by_null, corrected_p_value, deciding_p_value
 from backscan.scanner.inference.doubts import doubt_of, doubts_of, without_p_value
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
@@ -57,8 +57,8 @@ def candidates_for_replay(
                 significant.setdefault(shown.key, shown)
     if significant:
         return tuple(significant.values())
-    pair = _look_alike(inferences, significance=significance, published=published)
-    return tuple(ordered[:1]) if pair is None else (pair,)
+    found = _look_alike(inferences, significance=significance, published=published)
+    return tuple(ordered[:1]) if found is None else found[1:]
 
 
 def _shown_by_each(conclusion: Inference, inferences: Sequence[Inference]) -> tuple[Inference, ...]:
@@ -167,9 +167,9 @@ def _decide(
     if not abnormal and significant:
         reason = f"{sentences.finding(significant[0])}, but no pattern of it was confirmed on the original file"
         return Judgement(Verdict.INCONCLUSIVE, (reason,))
-    if not abnormal and (pair := _look_alike(inferences, significance=significance, published=published)):
-        p_value = num_deciding(inferences, published=published) * (pair.fitted_p_value or 0.0)
-        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(pair, p_value),))
+    if not abnormal and (found := _look_alike(inferences, significance=significance, published=published)):
+        by_null, pair = found
+        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(pair, by_null),))
     if not abnormal and _is_at_floor(deciding, significance):
         least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
@@ -185,13 +185,19 @@ def _decide(
     )
 
 
-def _look_alike(inferences: Sequence[Inference], *, significance: float, published: bool) -> Inference | None:
-    """The conclusion about the pair that only look-alikes keep from being significant; None if there is none."""
-    number = num_deciding(inferences, published=published)
-    shown = [each for entry in inferences if entry.decides for each in _shown_by_each(entry, inferences)]
-    near = [(each.fitted_p_value, each) for each in shown if each.fitted_p_value is not None]
-    least, found = min(near, key=lambda each: each[0], default=(1.0, None))
-    return found if number * least <= significance else None
+def _look_alike(
+    inferences: Sequence[Inference], *, significance: float, published: bool
+) -> tuple[float, Inference] | None:
+    """What is about the pair that only look-alikes keep from being significant, after its corrected p by the null."""
+    shown = [each for entry in inferences for each in _shown_by_each(entry, inferences)]
+    near = [
+        (by_null, each)
+        for each in shown
+        if each.fitted_p_value is not None
+        and (by_null := corrected_by_null(each, inferences, published=published)) is not None
+        and by_null <= significance
+    ]
+    return min(near, key=lambda each: each[0], default=None)
 
 
 def _is_significant(

@@ -16,7 +16,7 @@ from backscan.converters.sandbox.clock import clock, keeping, sparing, time_limi
 from backscan.scanner.config import SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
-from backscan.scanner.inference.correction import NEAR, num_deciding, p_value_by_null
+from backscan.scanner.inference.correction import NEAR, corrected_by_null
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import spending
@@ -89,8 +89,9 @@ class Judged:
     def p_value(self, *, published: bool) -> float | None:
         """The p-value that the verdict rests on, or what would have been it; of look-alikes that by the fitted null."""
         conclusion = self.concluded.conclusion
-        own = None if conclusion is None else p_value_by_null(conclusion, published=published)
-        return None if own is None else min(1.0, own * num_deciding(self.concluded.detectors, published=published))
+        if conclusion is None:
+            return None
+        return corrected_by_null(conclusion, self.concluded.detectors, published=published)
 
     def repeat(self, seed: int, preprocessing: str) -> RepeatRecord:
         """What is recorded of it, as one of several scans."""

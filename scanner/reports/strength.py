@@ -55,10 +55,9 @@ def strength_text(result: ScanResult) -> str:
 def rests_on_look_alikes(result: ScanResult) -> bool:
     """Whether there is no verdict because a pair is abnormal by the fitted null and no nearer than look-alikes."""
     inference = deciding(result)
-    number = None if inference is None or inference.fitted_p_value is None else inference.fitted_p_value
-    if result.verdict is not Verdict.INCONCLUSIVE or number is None:
+    if result.verdict is not Verdict.INCONCLUSIVE or inference is None or inference.fitted_p_value is None:
         return False
-    return number * max(1, num_tests(result)) <= result.significance
+    return inference.fitted_p_value * num_tests(result) <= result.significance
 
 
 def p_value_text(result: ScanResult) -> str:

@@ -284,9 +284,7 @@ def _time_text(result: ScanResult) -> str:
 
 def _next_steps(result: ScanResult) -> tuple[str, ...]:
     """What to do now; more time first, where there was too little and nothing was found."""
-    steps = _NEXT_STEPS[result.verdict]
-    if rests_on_look_alikes(result):
-        steps = _AFTER_LOOK_ALIKES
+    steps = _AFTER_LOOK_ALIKES if rests_on_look_alikes(result) else _NEXT_STEPS[result.verdict]
     if result.time is None or not result.time.ended_the_scan or result.verdict is Verdict.BACKDOOR_DETECTED:
         return steps
     return (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from benchmarks import look_alikes
 
 
@@ -27,15 +30,16 @@ def test_shares_count_some_classes_and_all_of_them(monkeypatch):
     monkeypatch.setattr(look_alikes, "COUNTS", (5, 7))
     monkeypatch.setattr(look_alikes, "DRAWN", 3)
     rng = np.random.default_rng(1)
+    found = PairResult("", 0, 0, PairStatus.REACHED, 1.0, 0.0, 0.8, 9, Trajectory((), ()))
     pairs = [
-        {"detector": detector, "source": s, "target": t, "reciprocal": float(np.exp(rng.normal(scale=0.2)))}
+        replace(found, detector=detector, source=s, target=t, reciprocal=float(np.exp(rng.normal(scale=0.2))))
         for detector in ("pairwise", "features")
         for s in range(9)
         for t in range(9)
         if s != t
     ]
-    pairs[0]["reciprocal"] = None
-    every = list(look_alikes.matrices({"model": {"num_classes": 9}, "pairs": pairs}))
+    pairs[0] = replace(pairs[0], reciprocal=None)
+    every = list(look_alikes.matrices(pairs, 9))
     assert [each.shape for each in every] == [(9, 9)] * 2
     assert np.isnan(every[0][0, 1])
     rows = list(look_alikes.shares(every))

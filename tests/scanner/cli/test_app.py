@@ -196,8 +196,7 @@ def functions_of(module: ModuleType) -> set[str]:
 
 # Not on the way of a scan that has a verdict, windows, and no time limit or cache.
 _ASIDE = {
-    "num_deciding",
-    "p_value_by_null",
+    "corrected_by_null",
     "limited",
     "renamed",
     "searching",
