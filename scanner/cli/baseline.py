@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backscan.scanner.errors import ReportError
-from backscan.scanner.reports.rules import Finding, findings_of
+from backscan.scanner.reports.rules import LOOK_ALIKES, Finding, findings_of
 from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.store.files import read_text, why_unreadable
 from backscan.scanner.store.reports import parse
@@ -33,13 +33,15 @@ class Baseline:
         return finding.identity not in self.known
 
     def is_accepted(self, result: ScanResult) -> bool:
-        """Whether a detection holds nothing but known findings.
+        """Whether a detection, or a pair of look-alikes, holds nothing but known findings.
 
-        An inconclusive scan or one without a verdict is never accepted: it says nothing about what is there.
+        A scan that is inconclusive for another reason, or without a verdict, is never accepted: it says nothing about
+        what is there.
         """
-        serious = [finding for finding in findings_of(result) if finding.level == "error"]
-        detected = result.verdict is Verdict.BACKDOOR_DETECTED
-        return detected and bool(serious) and not any(map(self.is_new, serious))
+        found = findings_of(result)
+        serious = [finding for finding in found if finding.level == "error" or finding.rule is LOOK_ALIKES]
+        settled = result.verdict is Verdict.BACKDOOR_DETECTED or result.look_alikes
+        return settled and bool(serious) and not any(map(self.is_new, serious))
 
     def has_changed(self, result: ScanResult) -> bool:
         """Whether the model's bytes differ from those that the earlier scan saw under this name."""

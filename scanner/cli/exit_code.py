@@ -62,7 +62,7 @@ def outcome(results: Sequence[ScanResult], *, fail_on: str = "any", baseline: Ba
 def _accepted(result: ScanResult, fail_on: str, baseline: Baseline | None) -> str:
     """Why a verdict that would fail does not; empty if it does, or if there is nothing to accept."""
     if baseline is not None and baseline.is_accepted(result):
-        return "backdoor_detected does not fail: the baseline knows every finding"
+        return f"{result.verdict.value} does not fail: the baseline knows every finding"
     if result.verdict is not Verdict.NOT_DETECTED and result.verdict not in FAIL_ON[fail_on]:
         return f"{result.verdict.value} does not fail because of --fail-on {fail_on}"
     return ""

@@ -32,6 +32,8 @@ class Judgement:
     """Why, most important first; a sentence each."""
     switch: GraphFinding | None = None
     """The demonstrated switch that it rests on, where no pattern was detected."""
+    look_alikes: bool = False
+    """Whether nothing keeps it from being a detection but pairs that come as near without an attack."""
 
     def classes(self, deciding: Inference | None) -> tuple[int | None, int | None]:
         """Source and target class of what it rests on: the switch, else the deciding conclusion."""
@@ -133,7 +135,7 @@ def judge(
         published: Whether the published p-value decides instead of the calibrated one.
     """
     judgement = _decide(pairs, inferences, deciding, verification, significance=significance, published=published)
-    return Judgement(judgement.verdict, (*judgement.reasons, *sentences.hints(inferences)))
+    return replace(judgement, reasons=(*judgement.reasons, *sentences.hints(inferences)))
 
 
 def _decide(
@@ -169,7 +171,7 @@ def _decide(
         return Judgement(Verdict.INCONCLUSIVE, (reason,))
     if not abnormal and (found := _look_alike(inferences, significance=significance, published=published)):
         by_null, pair = found
-        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(pair, by_null),))
+        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(pair, by_null),), look_alikes=True)
     if not abnormal and _is_at_floor(deciding, significance):
         least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
@@ -225,7 +227,7 @@ def with_findings(judgement: Judgement, findings: Sequence[GraphFinding]) -> Jud
         return Judgement(Verdict.BACKDOOR_DETECTED, (*told, *judgement.reasons), switch)
     judgement = _with_dependence(judgement, findings)
     unresolved = tuple(_unresolved(finding) for finding in findings if finding.unresolved)
-    if not unresolved or judgement.verdict is not Verdict.NOT_DETECTED:
+    if not unresolved or not (judgement.verdict is Verdict.NOT_DETECTED or judgement.look_alikes):
         return judgement
     return Judgement(Verdict.INCONCLUSIVE, (*unresolved, *judgement.reasons))
 

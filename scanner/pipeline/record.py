@@ -255,6 +255,7 @@ class Record:
         return ScanResult(
             verdict=judgement.verdict,
             reasons=judgement.reasons,
+            look_alikes=judgement.look_alikes,
             model=model,
             config=config,
             provenance=provenance,

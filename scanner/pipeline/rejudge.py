@@ -164,7 +164,14 @@ def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
 def _told(result: ScanResult, judgement: Judgement) -> ScanResult:
     """The report with a judgement, and the classes of what it rests on."""
     source, target = judgement.classes(result.deciding_conclusion)
-    return replace(result, verdict=judgement.verdict, reasons=judgement.reasons, source=source, target=target)
+    return replace(
+        result,
+        verdict=judgement.verdict,
+        reasons=judgement.reasons,
+        look_alikes=judgement.look_alikes,
+        source=source,
+        target=target,
+    )
 
 
 def _about(artifact: Artifact, opened: Openable[SettledFile], result: ScanResult) -> ScanResult:

@@ -328,7 +328,7 @@ def depends_on_precision(run: Run, judged: Judged) -> bool:
 def agreed(run: Run, settlement: Settlement, judgements: Sequence[Judgement]) -> Judgement:
     """The judgement under every preprocessing; inconclusive where they differ."""
     if len({judgement.verdict for judgement in judgements}) == 1:
-        return judgements[0]
+        return replace(judgements[0], look_alikes=all(judgement.look_alikes for judgement in judgements))
     disagreement = (
         f"the verdict depends on the preprocessing, which {len(judgements)} candidates explain equally well "
         f"({', '.join(settlement.names)}): pass --preprocess with the one the model was trained with",

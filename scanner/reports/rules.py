@@ -74,10 +74,10 @@ class Finding:
 def findings_of(result: ScanResult) -> tuple[Finding, ...]:
     """Everything that a scan reports: a detection or why there is no verdict, then what the graph holds."""
     found = [_of_graph(result, each) for each in result.findings]
-    rule = _VERDICT_RULES.get(result.verdict)
+    rule = LOOK_ALIKES if result.look_alikes else _VERDICT_RULES.get(result.verdict)
     shown_by_graph_alone = demonstrated(result) is not None and not _pattern_detected(result)
     if rule is not None and not (rule is BACKDOOR and shown_by_graph_alone):
-        is_pair = rule is BACKDOOR
+        is_pair = rule in (BACKDOOR, LOOK_ALIKES)
         verdict = Finding(
             rule=rule,
             level=rule.level,
@@ -151,6 +151,19 @@ INCONCLUSIVE = Rule(
     level="warning",
     severity=4.0,
 )
+LOOK_ALIKES = Rule(
+    id="look-alikes",
+    name="LookAlikeClasses",
+    short="A class pair is abnormally near, and other pairs come nearly as near without an attack.",
+    help=(
+        "By the null fitted to the pairs the *source* class is abnormally near the *target* class. Other pairs come "
+        "nearly as near, as pairs of classes that look alike do without an attack, so the scan is *inconclusive*. Look "
+        "at images of the two classes and at the pattern: if they look alike, that explains this pair and no other, "
+        "and a baseline that holds this finding accepts it. If they do not, treat the model as attacked."
+    ),
+    level="warning",
+    severity=6.0,
+)
 NO_VERDICT = Rule(
     id="no-verdict",
     name="ModelNotScanned",
@@ -216,4 +229,4 @@ GRAPH_RULES: Mapping[str, Rule] = MappingProxyType(
     }
     | {DEPENDS_ON_CALL: _CALL_RULE, DORMANT_UNIT: _UNIT_RULE}
 )
-RULES: tuple[Rule, ...] = (BACKDOOR, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())
+RULES: tuple[Rule, ...] = (BACKDOOR, LOOK_ALIKES, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())

@@ -45,19 +45,11 @@ def strength_text(result: ScanResult) -> str:
     after = f", after {counted(tests, 'test')}" if tests > 1 else ""
     needed = chances(result.significance).replace("chance ", "").replace("chances ", "")
     sentence = f"{told}{after}; a detection needs at most {needed}."
-    if rests_on_look_alikes(result):
+    if result.look_alikes:
         return f"Beside pairs that come as near {sentence}"
     if result.verdict is Verdict.INCONCLUSIVE:
         return f"The statistics alone, on which no verdict rests here: {sentence}"
     return f"{sentence[:1].upper()}{sentence[1:]}"
-
-
-def rests_on_look_alikes(result: ScanResult) -> bool:
-    """Whether there is no verdict because a pair is abnormal by the fitted null and no nearer than look-alikes."""
-    inference = deciding(result)
-    if result.verdict is not Verdict.INCONCLUSIVE or inference is None or inference.fitted_p_value is None:
-        return False
-    return inference.fitted_p_value * num_tests(result) <= result.significance
 
 
 def p_value_text(result: ScanResult) -> str:

@@ -14,7 +14,7 @@ from backscan.scanner.reports.basis import by_transfer, deciding, demonstrated, 
 from backscan.scanner.reports.cautions import cautions
 from backscan.scanner.reports.extent import route_sentence
 from backscan.scanner.reports.sizes import INSIDE, largest_size, place_of, size_in_words
-from backscan.scanner.reports.strength import p_value_text, rests_on_look_alikes, strength_text
+from backscan.scanner.reports.strength import p_value_text, strength_text
 from backscan.scanner.reports.words import (
     calibrated_text,
     class_name,
@@ -284,7 +284,7 @@ def _time_text(result: ScanResult) -> str:
 
 def _next_steps(result: ScanResult) -> tuple[str, ...]:
     """What to do now; more time first, where there was too little and nothing was found."""
-    steps = _AFTER_LOOK_ALIKES if rests_on_look_alikes(result) else _NEXT_STEPS[result.verdict]
+    steps = _AFTER_LOOK_ALIKES if result.look_alikes else _NEXT_STEPS[result.verdict]
     if result.time is None or not result.time.ended_the_scan or result.verdict is Verdict.BACKDOOR_DETECTED:
         return steps
     return (

@@ -157,6 +157,9 @@ class ScanResult:
     """How patterns change images where they are not added (`--space`); left out of reports where they are."""
     time: TimeRecord | None = None
     """How a scan under `--time-limit` spent its time; left out of reports of scans without one."""
+    look_alikes: bool = False
+    """Whether the scan is inconclusive for one reason alone: `source` and `target` are abnormally near by the fitted null,
+    and other pairs come nearly as near without an attack; left out of reports of other scans."""
     searched_file: FileRecord | None = None
     """File whose pairs these are, where `model` is another one on which their pattern was replayed (`verify`)."""
     surplus: Annotated[dict[str, Any], SkipValidation] = field(default_factory=dict, compare=False, repr=False)
@@ -202,7 +205,7 @@ class ScanResult:
         """The JSON report: plain types only, infinities and NaN as null, patterns of single pairs left out."""
         fields = asdict(replace(self, pairs=(), surplus={}))
         del fields["surplus"]
-        for name in ("repeats", "pool", "space", "time"):
+        for name in ("repeats", "pool", "space", "time", "look_alikes"):
             if not fields[name]:
                 del fields[name]
         for name in ("precision", "extensions"):

@@ -59,7 +59,7 @@ TYPES = [
     for kind in vars(results).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__.startswith(results.__name__)
 ]
-NOT_ALWAYS = ("surplus", "repeats", "pool", "space", "time")
+NOT_ALWAYS = ("surplus", "repeats", "pool", "space", "time", "look_alikes")
 SCHEMA = results.json_schema()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 

@@ -10,7 +10,7 @@ from backscan.scanner.cli.exit_code import FAIL_ON, outcome
 from backscan.scanner.errors import ExitCode, ReportError
 from backscan.scanner.reports import render
 from backscan.scanner.results import ScanResult
-from tests.scanner.reports.examples import detected, inconclusive, no_verdict, not_detected, with_findings
+from tests.scanner.reports.examples import detected, inconclusive, looks_alike, no_verdict, not_detected, with_findings
 
 MAKE = {"detected": detected, "not_detected": not_detected, "inconclusive": inconclusive, "no_verdict": no_verdict}
 
@@ -61,6 +61,18 @@ def test_a_new_switch_beside_a_known_pattern_fails() -> None:
     both = replace(detected(), findings=with_findings().findings)
     assert outcome([both], baseline=baseline_of([detected()])).code == ExitCode.DETECTED
     assert outcome([both], baseline=baseline_of([both])).code == ExitCode.NOT_DETECTED
+
+
+def test_a_pair_of_look_alikes_that_was_looked_at_is_accepted_and_nothing_else_of_that_scan() -> None:
+    baseline = baseline_of([looks_alike()])
+    accepted = outcome([looks_alike()], baseline=baseline)
+    assert (accepted.code, len(accepted.remarks)) == (ExitCode.NOT_DETECTED, 1)
+    assert accepted.remarks[0].endswith("inconclusive does not fail: the baseline knows every finding")
+    assert outcome([looks_alike()]).code == ExitCode.INCONCLUSIVE
+    assert outcome([replace(looks_alike(), target=8)], baseline=baseline).code == ExitCode.INCONCLUSIVE
+    assert outcome([replace(looks_alike(), look_alikes=False)], baseline=baseline).code == ExitCode.INCONCLUSIVE
+    assert outcome([detected()], baseline=baseline).code == ExitCode.DETECTED
+    assert outcome([looks_alike()], baseline=baseline_of([inconclusive()])).code == ExitCode.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from backscan.scanner.inference.verdict import (
+    Judgement,
     candidates_for_replay,
     corrected_p_value,
     deciding_conclusion,
@@ -262,7 +263,7 @@ def test_a_pair_that_only_look_alikes_keep_from_being_significant_is_inconclusiv
     """Neither a backdoor, as classes that look alike are near without one, nor exit 0."""
     look_alike = replace(FOUND, calibrated_p_value=0.6, fitted_p_value=0.002)
     judgement = verdict([look_alike], None)
-    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert (judgement.verdict, judgement.look_alikes) == (Verdict.INCONCLUSIVE, True)
     assert judgement.reasons[0].startswith("the pattern from class 1 to class 9 is abnormally small by the fitted null")
     assert "p = 0.002" in judgement.reasons[0]
     assert verdict([replace(look_alike, fitted_p_value=0.2)], None).verdict is Verdict.NOT_DETECTED
@@ -336,6 +337,8 @@ def test_an_unresolved_finding_leaves_nothing_not_detected():
     detected = verdict([FOUND], REPLAY)
     assert detected.verdict is Verdict.BACKDOOR_DETECTED
     assert with_findings(detected, [unresolved]) == detected
+    beside = with_findings(Judgement(Verdict.INCONCLUSIVE, ("near",), look_alikes=True), [unresolved])
+    assert (beside.reasons[1:], beside.look_alikes) == (("near",), False), "nobody accepts the gate with the pair"
 
 
 ALL_REASONS = [

@@ -77,6 +77,25 @@ def not_detected(num_classes: int = 10) -> ScanResult:
 
 
 @cache
+def looks_alike() -> ScanResult:
+    """A scan of which one pair is abnormal by the fitted null and no nearer than look-alikes."""
+    found = detected()
+    detectors = (
+        replace(found.detectors[0], fitted_p_value=0.02, calibrated_p_value=0.6, p_value=0.6),
+        *found.detectors[1:],
+    )
+    reason = "the pattern from class 1 to class 9 is abnormally small by the fitted null, and other pairs come near it"
+    return replace(
+        found,
+        verdict=Verdict.INCONCLUSIVE,
+        reasons=(reason,),
+        look_alikes=True,
+        detectors=detectors,
+        calibrated_p_value=0.6,
+        deciding=0,
+    )
+
+
 def inconclusive(num_classes: int = 10) -> ScanResult:
     """Too many pairs did not reach the goal, and labels are missing."""
     pairs = [
@@ -220,6 +239,7 @@ ALL = {
     "detected_43": lambda: detected(43),
     "not_detected": not_detected,
     "inconclusive": inconclusive,
+    "looks_alike": looks_alike,
     "no_verdict": no_verdict,
     "with_findings": with_findings,
     "hostile": hostile,

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from backscan.scanner.reports.strength import chances, rests_on_look_alikes, strength_text
+from backscan.scanner.reports.strength import chances, strength_text
 from backscan.scanner.reports.summary import detector_text, summarise
-from backscan.scanner.results import ScanResult, Verdict
-from tests.scanner.reports.examples import detected, inconclusive, no_verdict, not_detected, with_findings
+from tests.scanner.reports.examples import detected, inconclusive, looks_alike, no_verdict, not_detected, with_findings
 
 
 @pytest.mark.parametrize(
@@ -55,21 +54,11 @@ def test_a_switch_is_shown_and_not_inferred() -> None:
     assert "chance plays no part" in strength_text(with_findings())
 
 
-def looks_alike() -> ScanResult:
-    """A scan of which one pair is abnormal by the fitted null and no nearer than look-alikes."""
-    found = detected()
-    detectors = (
-        replace(found.detectors[0], fitted_p_value=0.02, calibrated_p_value=0.6, p_value=0.6),
-        *found.detectors[1:],
-    )
-    return replace(found, verdict=Verdict.INCONCLUSIVE, detectors=detectors, calibrated_p_value=0.6, deciding=0)
-
-
 def test_a_pair_beside_look_alikes_is_told_by_both_p_values_and_what_to_do() -> None:
     result = looks_alike()
-    assert rests_on_look_alikes(result)
     assert strength_text(result).startswith("Beside pairs that come as near 60 chances in 100 of something as extreme")
     assert "= 0.6 beside look-alikes, = 0.02 by the fitted null alone" in detector_text(result, result.detectors[0])
     assert "look alike, that explains this pair and no other" in summarise(result).next_steps[0]
-    assert not rests_on_look_alikes(replace(result, verdict=Verdict.NOT_DETECTED))
-    assert not rests_on_look_alikes(inconclusive())
+    otherwise = replace(result, look_alikes=False)
+    assert strength_text(otherwise).startswith("The statistics alone")
+    assert "Remove the cause named above" in summarise(otherwise).next_steps[0]
