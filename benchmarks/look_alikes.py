@@ -4,8 +4,9 @@
 
 Two networks are trained on all but a fifth of the images, scanned as `scanner check --images-per-class 15` does, and
 kept with their reports in the cache. Then classes are drawn at random, the pairs among them are judged as if the model
-had no others, and the p-values counted, by the fitted null alone and with the condition that the nearest pair lies
-beyond the tail of the others. Draws of one network are not independent of each other: the shares have no intervals.
+had no others, and the p-values counted: by the fitted null alone, with the condition that the nearest pair lies beyond
+the tail of the others, and with that condition as it is or beside the clean margins. Draws of one network are not
+independent of each other: the shares have no intervals.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backscan.scanner import CleanSet, ScanConfig, ScanResult, scan
+from backscan.scanner.inference.margins import beside_margins
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.variants import INFERENCES, reciprocal_matrix
 from backscan.scanner.results import PairResult
 from benchmarks import command, provenance
+from benchmarks.accuracy.condense import measured_margins
+from benchmarks.accuracy.rows import Sizes
 from benchmarks.table import grid, page
+from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.export import to_onnx
 
 Matrix = NDArray[np.float64]
@@ -38,8 +43,12 @@ COUNTS, DRAWN = (5, 7, 10, 15, 20, 30), 24
 """Classes that are judged as if there were no others, and how often they are drawn of each matrix."""
 SIGNIFICANCES = (0.0125, 0.05)
 """The threshold of one of the four tests behind a default verdict, and of one test."""
-WAYS = {"fitted null alone": False, "beyond the tail": True}
-"""How pairs are judged: whether the nearest has to lie beyond the tail of the others."""
+WAYS = {
+    "fitted null alone": (False, False),
+    "beyond the tail": (True, False),
+    "beyond the tail, or so beside the margins": (True, True),
+}
+"""How pairs are judged: whether the nearest has to lie beyond the tail of the others, and whether margins are known."""
 _DRAWS, _SEED = 199, 5
 
 
@@ -121,17 +130,21 @@ def obtain(name: str, archive: Path, cache: Path) -> dict[str, Any]:
         result = scan(model, CleanSet.load(archive), replace(ScanConfig(), images_per_class=IMAGES))
         command.replace_text(path, json.dumps({"accuracy": accuracy, "report": result.to_dict()}))
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    given = np.load(archive)
+    images = LabelledImages.from_bytes(given["x"].transpose(0, 3, 1, 2), given["y"])
+    document["margins"] = measured_margins(cache / f"look_alikes_{name}.onnx", images)
     return document
 
 
-def matrices(pairs: Sequence[PairResult], num_classes: int) -> Iterator[Matrix]:
-    """Reciprocals of the pairs of each detector of a report, [K, K]."""
+def matrices(pairs: Sequence[PairResult], margins: Sizes) -> Iterator[tuple[Matrix, Matrix]]:
+    """Reciprocals of the pairs of each detector of a report, and their clean margins, [K, K] each."""
+    clean = np.array(margins, dtype=float)
     for detector in ("pairwise", "features"):
-        yield reciprocal_matrix([pair for pair in pairs if pair.detector == detector], num_classes)
+        yield reciprocal_matrix([pair for pair in pairs if pair.detector == detector], len(clean)), clean
 
 
-def shares(every: list[Matrix]) -> Iterator[dict[str, Any]]:
-    """Of each number of classes the share of p-values at or below each significance, both ways."""
+def shares(every: list[tuple[Matrix, Matrix]]) -> Iterator[dict[str, Any]]:
+    """Of each number of classes the share of p-values at or below each significance, by every way."""
     rng = np.random.default_rng(_SEED)
     variant = INFERENCES["distinct"]
     terms = Terms(
@@ -141,20 +154,22 @@ def shares(every: list[Matrix]) -> Iterator[dict[str, Any]]:
         bootstrap_draws=_DRAWS,
         tells_power=False,
     )
-    for count in (*COUNTS, min(len(each) for each in every)):
-        drawn = DRAWN if count < len(every[0]) else 1
-        found: dict[bool, list[float]] = {False: [], True: []}
-        for reciprocals in (each for _ in range(drawn) for each in every):
+    for count in (*COUNTS, min(len(reciprocals) for reciprocals, _ in every)):
+        drawn = DRAWN if count < len(every[0][0]) else 1
+        found: dict[str, list[float]] = {name: [] for name in WAYS}
+        for reciprocals, margins in (each for _ in range(drawn) for each in every):
             chosen = rng.permutation(len(reciprocals))[:count]
-            for beyond_tail, p_values in found.items():
-                judged = assess(reciprocals[np.ix_(chosen, chosen)], replace(terms, beyond_tail=beyond_tail))
-                p_values.append(1.0 if judged.calibrated_p_value is None else judged.calibrated_p_value)
+            own, clean = (matrix[np.ix_(chosen, chosen)] for matrix in (reciprocals, margins))
+            for name, (beyond_tail, knows_margins) in WAYS.items():
+                beside = beside_margins(own, clean) if knows_margins else None
+                judged = assess(own, replace(terms, beyond_tail=beyond_tail), beside=beside)
+                found[name].append(1.0 if judged.calibrated_p_value is None else judged.calibrated_p_value)
         yield {
             "classes": count,
-            "judged": len(found[True]),
+            "judged": drawn * len(every),
             **{
-                name: [float((np.array(found[beyond_tail]) <= level).mean()) for level in SIGNIFICANCES]
-                for name, beyond_tail in WAYS.items()
+                name: [float((np.array(p_values) <= level).mean()) for level in SIGNIFICANCES]
+                for name, p_values in found.items()
             },
         }
 
@@ -176,8 +191,8 @@ def main() -> None:
         }
         for name, each in kept.items()
     ]
-    reports = [ScanResult.from_dict(each["report"]) for each in kept.values()]
-    rows = list(shares([each for one in reports for each in matrices(one.pairs, one.model.num_classes)]))
+    known = [(ScanResult.from_dict(each["report"]).pairs, each["margins"]) for each in kept.values()]
+    rows = list(shares([each for pairs, margins in known for each in matrices(pairs, margins)]))
     text = _page(networks, rows)
     print(text)
     command.publish(

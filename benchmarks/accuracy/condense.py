@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from benchmarks.accuracy.fine_pruning import last_layer, prune
 from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
 from benchmarks.accuracy.scans import PARTS, SETTINGS, KeptScan, search_digest
 from benchmarks.victims.datasets import LabelledImages
+from benchmarks.victims.export import opened
 from benchmarks.victims.victims import Victim
 
 LOWER_RATES = (0.4, 0.5, 0.6, 0.7)
 """Goal rates at which sizes are read from the trajectories of the setting J. XMK Figure 11."""
+MARGINS = "pairwise"
+"""Setting whose rows tell the clean margins, which are the same of every detector."""
 _CURVES = ("BD-P-S", 0, "J")
-_DIGITS = 5
+_DIGITS, _FEWEST_IMAGES = 5, 3
 
 
 def victim_row(victim: Victim, test: LabelledImages | None) -> VictimRow:
@@ -85,6 +89,7 @@ def scan_row(victim: Victim, setting: str, kept: KeptScan) -> ScanRow:
         likeness=_likeness(victim, result),
         transfers=_transfers(pairs),
         trajectories=_trajectories(pairs) if (plan.group, plan.seed, setting) == _CURVES else {},
+        margins=_margins(result.pairs, num_classes) if setting == MARGINS else (),
         **_individuals(result.pairs, num_classes),
         **_window(result.targets, num_classes),
     )
@@ -139,6 +144,24 @@ def _individuals(pairs: Sequence[PairResult], num_classes: int) -> dict[str, Any
         name: _table({pair.key[1:]: getattr(individual, field) for pair, individual in known}, num_classes)
         for name, field in named.items()
     }
+
+
+def _margins(pairs: Sequence[PairResult], num_classes: int) -> Sizes:
+    """Clean margins of the pairs, where the scan told them."""
+    known = {pair.key[1:]: pair.clean_margin for pair in pairs if pair.clean_margin is not None}
+    return _table(known, num_classes) if known else ()
+
+
+def measured_margins(model: Path, images: LabelledImages) -> Sizes:
+    """The same by onnxruntime on all of some images, where there are three that are decided as their class."""
+    runtime = opened(model)
+    scores, num_classes = runtime.scores(images.images), runtime.signature.num_classes
+    found: dict[tuple[int, int], float | None] = {}
+    for source in range(num_classes):
+        own = scores[(images.labels == source) & (scores.argmax(axis=1) == source)]
+        margins = np.median(own[:, source : source + 1] - own, axis=0) if len(own) >= _FEWEST_IMAGES else ()
+        found |= {(source, target): float(each) for target, each in enumerate(margins) if target != source}
+    return _table(found, num_classes)
 
 
 def _window(targets: Sequence[TargetResult], num_classes: int) -> dict[str, Any]:

@@ -37,11 +37,11 @@ class Family:
         return [each for each in self.study.groups[group] if self.population.objection(each.victim) is None]
 
 
-def gather(preset: str, cache: Path, folder: Path) -> None:
+def gather(preset: str, cache: Path, folder: Path, cifar10: Path | None) -> None:
     """Add rows of the networks and scans of a preset that the cache holds."""
     groups = POPULATIONS[preset].groups
     most = max(group.choosing for group in groups.values())
     seeds = [first + seed for first in (0, ONCE_REPORTING, FIRST_REPORTING) for seed in range(most)]
-    rows = harvest(Place(preset, cache), read_rows(preset, folder).rows, groups, settings_of(preset), seeds)
+    rows = harvest(Place(preset, cache, cifar10), read_rows(preset, folder).rows, groups, settings_of(preset), seeds)
     if rows:
         write_rows(rows, preset, folder)

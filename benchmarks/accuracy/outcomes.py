@@ -222,7 +222,8 @@ def concluded(rows: Sequence[ScanRow], judge: Judge, *, draws: int = DRAWS) -> t
         null=judge.null,
         bootstrap_draws=draws,
     )
-    pairs = tuple(pair for setting in judge.settings for pair in _pairs(by_setting[setting]))
+    margins = next((row.margins for row in rows if row.margins), ())
+    pairs = tuple(pair for setting in judge.settings for pair in _pairs(by_setting[setting], margins))
     targets = tuple(entry for setting in judge.settings for entry in _targets(by_setting[setting]))
     num_classes = max(len(row.sizes[0]) for row in rows)
     cut = "features" if any(pair.detector == "features" for pair in pairs) else None
@@ -243,8 +244,8 @@ def together(conclusions: Sequence[Inference]) -> Outcome:
 _NOTHING = Trajectory((), ())
 
 
-def _pairs(row: ScanRow) -> Iterator[PairResult]:
-    """The pairs of a row, as a report has them."""
+def _pairs(row: ScanRow, margins: Sizes) -> Iterator[PairResult]:
+    """The pairs of a row, as a report has them, with the clean margins of their model if those are known."""
     detector = _DETECTOR_OF[row.setting]
     for source, sizes in enumerate(row.sizes if detector in DETECTORS else ()):
         for target, size in enumerate(sizes):
@@ -265,6 +266,7 @@ def _pairs(row: ScanRow) -> Iterator[PairResult]:
                 0,
                 _NOTHING,
                 individual_size=_single(row, source, target),
+                clean_margin=margins[source][target] if margins else None,
             )
 
 

@@ -146,9 +146,10 @@ def main() -> None:
     parser.add_argument("--reporting", action="store_true", help="the networks that report, not those that choose")
     parser.add_argument("--harvest", action="store_true", help="add what the cache holds to the rows first")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps networks and scans")
+    parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, to harvest networks for it")
     arguments = parser.parse_args()
     for preset in POPULATIONS if arguments.harvest else ():
-        gather(preset, arguments.cache, arguments.rows)
+        gather(preset, arguments.cache, arguments.rows, arguments.cifar10)
     families = [Family.read(preset, arguments.rows, reporting=arguments.reporting) for preset in POPULATIONS]
     judge = CANDIDATES[arguments.judge]
     made = [trained(families), *(table(families, judge) for table in (alarms, power, named_pairs))]

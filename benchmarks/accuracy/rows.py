@@ -115,6 +115,9 @@ class ScanRow:
     """Share of the source that is decided as the target without a pattern, by `source:target`, where it is not 0."""
     common: Sizes = ()
     """Size of each pair's pattern on the images that have individual sizes."""
+    margins: Sizes = ()
+    """How far each source leads over each target on clean images, in log posteriors; of `pairwise` alone. Of scans that
+    did not tell, on all images of the defender by onnxruntime."""
     side: int = 0
     """Side of the window in pixels; 0 without one."""
     hits: Sizes = ()
@@ -144,7 +147,7 @@ class ScanRow:
 
 
 Row = VictimRow | ScanRow
-_MATRICES = ("sizes", "individual", "individual_errors", "common", "hits", "counts")
+_MATRICES = ("sizes", "individual", "individual_errors", "common", "margins", "hits", "counts")
 _OPTIONAL = frozenset(
     {"statuses", "offsets", "sizes_at", "likeness", "trajectories", *_MATRICES[1:], "side", "initial_rates"}
     | {"network", "seconds", "head", "transfers"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.accuracy.condense import scan_rows, victim_row
+from benchmarks.accuracy.condense import MARGINS, measured_margins, scan_rows, victim_row
 from benchmarks.accuracy.outcomes import FEW_CLASSES, Judge, Outcome, of_few_classes, outcome
 from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, merged
 from benchmarks.accuracy.scans import defender_images, find_scan, obtain_scan, row_settings
@@ -106,8 +106,13 @@ def harvest(
     place: Place, kept: Sequence[Row], groups: Iterable[str], settings: Sequence[str], seeds: Sequence[int]
 ) -> tuple[Row, ...]:
     """Kept rows and those of victims and scans in the cache that have none yet; nothing is trained or scanned."""
-    known = {row.order for row in kept}
+    known = {row.order for row in kept if place.preset not in POPULATIONS or not _lacks_margins(row)}
     return merged(kept, _new_rows(place, known, groups, settings, seeds))
+
+
+def _lacks_margins(row: Row) -> bool:
+    """Whether a row is of a scan that did not tell the margins that the others of its kind have."""
+    return isinstance(row, ScanRow) and row.setting == MARGINS and not row.margins
 
 
 def _new_rows(
@@ -131,8 +136,12 @@ def _new_rows(
 
 def _scan_rows(place: Place, victim: Victim, setting: str) -> Iterator[ScanRow]:
     found = find_scan(victim, setting, cache=place.cache, most_images=place.most_images)
-    if found is not None:
-        yield from scan_rows(victim, setting, found)
+    for row in () if found is None else scan_rows(victim, setting, found):
+        if place.preset in POPULATIONS and _lacks_margins(row):
+            images = defender_images(victim, cifar10=place.cifar10, most_images=place.most_images)
+            yield replace(row, margins=measured_margins(victim.model, images))
+        else:
+            yield row
 
 
 def collect(rows: Iterable[Row], groups: Sequence[str]) -> Study:

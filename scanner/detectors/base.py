@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -42,8 +43,16 @@ class Examination:
     """The cut model, its part behind the cut in reduced precision; None likewise."""
     images_at_once: int | None = None
     """Most images that pass forward and back together, by what a photograph holds in memory; None is any."""
+    margins_by_class: Mapping[int, Tensor] = field(default_factory=dict)
+    """How far each class leads over every other on its images, in log posteriors [K]; NaN with too few images."""
     patterns: Mapping[Pair, Tensor] = field(default_factory=dict)
     """Patterns [C, H, W] of class pairs that were found before, for a detector that needs them."""
+
+    def clean_margin(self, source: int, target: int) -> float | None:
+        """How far a source class leads over a target on its images; None where that is not known."""
+        margins = self.margins_by_class.get(source)
+        margin = math.nan if margins is None else float(margins[target])
+        return margin if math.isfinite(margin) else None
 
     def images_per_pass(self, wanted: int) -> int:
         """Images of one pass: as many as are wanted, where memory takes them."""

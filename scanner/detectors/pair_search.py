@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,6 +95,7 @@ class Detector:
         settings = self._settings(examination, where, step_size, max_steps=max_steps, refine=True)
         sources = self._sources(examination, where.space, pairs)
         found = search_pairs(settings, sources, pairs, Work(), stopped=examination.stopped)
+        found = (replace(each, clean_margin=examination.clean_margin(each.source, each.target)) for each in found)
         if self.measures is not None:
             found = self.measures(found, settings, examination, pairs)
         if not examination.config.measures_individuals_of(self.name):

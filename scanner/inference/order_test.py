@@ -7,7 +7,9 @@ the smallest left out, and n is the exponent of equation (4).
 
 Where that is asked for, a pair has to lie beyond the tail of the pairs that are of no attack with it, too. Natural
 classes that look alike make a heavier tail than the body of the pairs shows, so that on unattacked models of traffic
-signs the fitted null alone calls a pair of speed limits abnormal; what was planted lies apart from such pairs.
+signs the fitted null alone calls a pair of speed limits abnormal; what was planted lies apart from such pairs. One that
+does not is judged once more beside what the margins of the clean images explain (`margins`): look-alikes then come back
+to the others, and a planted pair may lie apart.
 
 Where only some pairs were searched (`screen`), all this is done with those that were drawn at random, which are a
 sample of all; the largest statistic of every searched pair is judged, and the exponent is the number of all pairs. The
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ from backscan.scanner.results import Curve, NullFit
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
+_Both = tuple[float | None, float | None]
 
 _CURVE_POINTS = 200
 _FOUND = 0.8
@@ -125,7 +128,8 @@ class Assessment:
     detectable_size: float | None = None
     """Size at which four of five pairs, had they been planted, would have been detected; None if unknown."""
     tail_p_value: float = 0.0
-    """P-value of the largest by the tail of the others, included in both p; 0 where it lies beyond it."""
+    """P-value of the largest by the tail of the others; 0 where it lies beyond it. Both p are at least that, or what
+    they are beside the margins if that is less."""
     fitted_p_values: tuple[float | None, float | None] = (None, None)
     """Both p without that."""
     remarks: tuple[str, ...] = ()
@@ -136,7 +140,9 @@ class Assessment:
     """Pairs that would be significant each as the largest, the most extreme first; empty of values of targets."""
 
 
-def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) -> Assessment:
+def assess(
+    reciprocals: Matrix, terms: Terms, screened: Screened | None = None, *, beside: Matrix | None = None
+) -> Assessment:
     """Test whether the largest statistic of all pairs is too large for the null. XMK section 3.1.3.
 
     Args:
@@ -145,6 +151,8 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
         terms: How to judge.
         screened: Which of the pairs stand for all, if only some were searched; None if all were. Not with
             `LeftOut.TARGET`, which compares whole targets.
+        beside: The reciprocals without what clean margins explain of them, [K, K], see `margins.beside_margins`: where
+            the largest pair is not beyond the tail of the others, one with the same target may be so there.
 
     Returns:
         The assessment. At the boundary both p are by the spread of the logarithms, 1 with too few pairs for that; so is
@@ -168,8 +176,10 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
     source, target = _most_extreme(observed, reciprocals)
     tells_power = terms.tells_power and values.shape == reciprocals.shape
     fitted = _published(observed), _calibrated(observed, raw, log_p_draws, terms)
+    unexplained = None if observed.tail == 0.0 or beside is None else assess(beside, replace(terms, tells_power=False))
+    agrees = unexplained if unexplained is not None and unexplained.target == target else None
     tail = 1.0 if 0.0 < observed.tail <= terms.significance else observed.tail
-    p_value, calibrated = (None if p is None else max(p, tail) for p in fitted)
+    p_value, calibrated = _limited(fitted, tail, agrees)
     return Assessment(
         values=values,
         null=_null_fit(observed, terms),
@@ -181,14 +191,31 @@ def assess(reciprocals: Matrix, terms: Terms, screened: Screened | None = None) 
         fitted_p_values=fitted,
         bootstrap_draws=log_p_draws.size,
         detectable_size=_detectable_size(raw, log_p_draws, terms) if tells_power else None,
-        remarks=tuple(_remarks(observed, raw, terms, screened)),
+        remarks=tuple(_remarks(observed, raw, terms, screened, agrees)),
         num_pairs=observed.num_pairs,
-        abnormal=_abnormal(observed, terms) if values.shape == reciprocals.shape else (),
+        abnormal=_abnormal(observed, terms, agrees) if values.shape == reciprocals.shape else (),
     )
 
 
-def _abnormal(observed: _Observed, terms: Terms) -> tuple[tuple[int, int], ...]:
-    """Pairs whose order-statistic p-value would be significant after the correction, had they been the largest."""
+def _limited(fitted: _Both, tail: float, agrees: Assessment | None) -> _Both:
+    """Both p-values under the condition on the tail.
+
+    Args:
+        fitted: Both p by the fitted null.
+        tail: P-value by the tail of the others, 0 where the largest lies beyond it.
+        agrees: The test beside the margins where it names the same target, whose pair may lie beyond the tail there.
+    """
+    beside = (None, None) if agrees is None else (agrees.p_value, agrees.calibrated_p_value)
+    limits = (tail if p is None else min(tail, p) for p in beside)
+    published, calibrated = (None if p is None else max(p, limit) for p, limit in zip(fitted, limits, strict=True))
+    return published, calibrated
+
+
+def _abnormal(observed: _Observed, terms: Terms, agrees: Assessment | None) -> tuple[tuple[int, int], ...]:
+    """Pairs whose order-statistic p-value would be significant after the correction, had they been the largest.
+
+    Those beyond the tail, or significant beside the margins, where that test names the same target.
+    """
     if observed.status != FitStatus.REACHED:
         return ()
     known = ~np.isnan(observed.values)
@@ -199,7 +226,10 @@ def _abnormal(observed: _Observed, terms: Terms) -> tuple[tuple[int, int], ...]:
     pairs = np.argwhere(known)[beyond[np.argsort(log_p[beyond], kind="stable")]]
     if terms.beyond_tail:
         values = np.broadcast_to(observed.values, (len(pairs), *observed.values.shape))
-        pairs = pairs[_tail_p_values(values, pairs) == 0.0]
+        apart = _tail_p_values(values, pairs) == 0.0
+        if agrees is not None:
+            apart |= np.array([tuple(pair) in agrees.abnormal for pair in pairs.tolist()], dtype=bool)
+        pairs = pairs[apart]
     return tuple((int(source), int(target)) for source, target in pairs)
 
 
@@ -446,7 +476,9 @@ def _critical_log_p(log_p_draws: Vector, significance: float) -> float:
     return float(np.partition(log_p_draws, allowed)[allowed])
 
 
-def _remarks(observed: _Observed, raw: _Observed, terms: Terms, screened: Screened | None) -> Iterator[str]:
+def _remarks(
+    observed: _Observed, raw: _Observed, terms: Terms, screened: Screened | None, agrees: Assessment | None
+) -> Iterator[str]:
     """What a reader should know about the fit and the pairs that a statistic cannot use."""
     if screened is not None:
         yield (
@@ -458,6 +490,11 @@ def _remarks(observed: _Observed, raw: _Observed, terms: Terms, screened: Screen
         yield (
             f"the largest is not beyond the tail of the pairs with other targets (p = {observed.tail:.2g}): classes "
             "that look alike come as near"
+        )
+    if agrees is not None and agrees.calibrated_p_value is not None:
+        yield (
+            f"beside how near the classes are to each other on clean images {agrees.source} -> {agrees.target} is the "
+            f"nearest (p = {agrees.calibrated_p_value:.2g})"
         )
     lost = raw.sample.size - observed.sample.size
     if lost and observed.values.shape == raw.values.shape:

@@ -25,6 +25,7 @@ from backscan.kernels import LeftOut
 from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
 from backscan.scanner.errors import InternalError
 from backscan.scanner.inference.correction import p_value_by_null
+from backscan.scanner.inference.margins import beside_margins, margin_matrix
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 
 # The command line reads the table to list its choices, so what is heavy is imported where it is used.
@@ -49,7 +50,8 @@ class InferenceVariant:
     """Whether classes that the model confuses without any pattern make no pair, and another one has to stand out both
     as it is and with every size enlarged by what confusion makes it smaller."""
     beyond_tail: bool = False
-    """Whether the largest of pairs has to lie beyond the tail of those with other targets, as look-alikes do not."""
+    """Whether the largest of pairs has to lie beyond the tail of those with other targets, as look-alikes do not; as it
+    is, or beside what the margins of the clean images explain."""
 
 
 _NO_WHOLE_TARGETS = (
@@ -159,7 +161,15 @@ def infer_pairs(
         if name == COMMONALITY:
             concluded += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
         else:
-            judge = partial(_infer, statistic=name, config=config, screened=screened, detector=detector, space=space)
+            judge = partial(
+                _infer,
+                statistic=name,
+                config=config,
+                screened=screened,
+                detector=detector,
+                space=space,
+                margins=margin_matrix(pairs, num_classes) if name not in TARGET_STATISTICS else None,
+            )
             concluded.append(_either_way(judge, reciprocals, prepared, config, statistic=name))
     remarks = _unreached(pairs)
     remarks += _left_out(pairs) if INFERENCES[config.inference].allows_for_confusion else ()
@@ -277,8 +287,9 @@ def _infer(
     *,
     detector: str,
     space: str,
+    margins: NDArray[np.float64] | None = None,
 ) -> Inference:
-    """The conclusion from one statistic of the reciprocals [K, K]."""
+    """The conclusion from one statistic of the reciprocals [K, K], and of pairs their clean margins [K, K]."""
     from backscan.scanner.inference.order_test import Terms, assess
     from backscan.scanner.results import Inference, without_nan
 
@@ -295,7 +306,10 @@ def _infer(
         seed=config.seed,
         threads=config.threads or os.cpu_count() or 1,
     )
-    assessment = assess(reciprocals, terms, screened)
+    beside = None
+    if variant.beyond_tail and screened is None and margins is not None:
+        beside = beside_margins(reciprocals, margins)
+    assessment = assess(reciprocals, terms, screened, beside=beside)
     deciding = assessment.p_value if terms.published_p else assessment.calibrated_p_value
     fitted = assessment.fitted_p_values[0 if terms.published_p else 1]
     rows = [(row, not np.isnan(row).all()) for row in assessment.values]
@@ -318,7 +332,7 @@ def _infer(
         detectable_size=assessment.detectable_size,
         remarks=assessment.remarks,
         abnormal=assessment.abnormal,
-        fitted_p_value=fitted if assessment.tail_p_value else None,
+        fitted_p_value=fitted if deciding != fitted else None,
     )
 
 

@@ -506,6 +506,7 @@ class ModelHost:
             classifier=self.copy,
             images_by_class=known.images,  # those of an earlier detector, where they are the same
             decisions_by_class=known.decisions,
+            margins_by_class=known.decisions.margins,
             num_classes=self.copy.signature.num_classes,
             config=request.config,
             stopped=lambda: time.monotonic() > self._deadline,

@@ -1,4 +1,4 @@
-"""What the copy decides on the source images, found for each class once, when it is asked for or for all beforehand."""
+"""What the copy makes of the source images, found for each class once, when it is asked for or for all beforehand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from backscan.converters import TorchClassifier
 
+# Images that are decided as their class without which it has no margins: a median of two is one image.
+_FEWEST_IMAGES = 3
+
 
 class Decisions(Mapping[int, "Tensor"]):
     """Class -> decisions of the copy on its images, int64 [n].
@@ -25,19 +28,28 @@ class Decisions(Mapping[int, "Tensor"]):
     def __init__(self, classifier: TorchClassifier, images: Mapping[int, Tensor]) -> None:
         self._classifier = classifier
         self._images = images
-        self._found: dict[int, Tensor] = {}
+        self._found: dict[int, tuple[Tensor, Tensor]] = {}
         self._locks = {label: threading.Lock() for label in images}
 
     def find_all(self, threads: int | None) -> None:
         """Find those of all classes, some beside each other; None is as many as there are processors."""
         with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-            list(pool.map(self.__getitem__, self._images))
+            list(pool.map(self._of, self._images))
+
+    @property
+    def margins(self) -> Mapping[int, Tensor]:
+        """Class -> how far it leads over each class t, the median of log p(own|x) - log p(t|x) over its images, [K].
+
+        Of images that are decided as their class; NaN throughout where they are fewer than three.
+        """
+        return _Margins(self)
+
+    def margins_of(self, label: int) -> Tensor:
+        """Margins of one class, [K]."""
+        return self._of(label)[1]
 
     def __getitem__(self, label: int) -> Tensor:
-        with self._locks[label]:
-            if label not in self._found:
-                self._found[label] = self._decide(self._images[label])
-            return self._found[label]
+        return self._of(label)[0]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._images)
@@ -45,8 +57,35 @@ class Decisions(Mapping[int, "Tensor"]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def _decide(self, images: Tensor) -> Tensor:
+    def _of(self, label: int) -> tuple[Tensor, Tensor]:
+        with self._locks[label]:
+            if label not in self._found:
+                self._found[label] = self._ask(label)
+            return self._found[label]
+
+    def _ask(self, label: int) -> tuple[Tensor, Tensor]:
         import torch
 
         with torch.no_grad():  # which holds in the thread that says so
-            return self._classifier.log_posterior(images).argmax(dim=1)
+            log_p = self._classifier.log_posterior(self._images[label])
+            decisions = log_p.argmax(dim=1)
+            own = log_p[decisions == label]
+            if len(own) < _FEWEST_IMAGES:
+                return decisions, torch.full_like(log_p[0], torch.nan)
+            return decisions, (own[:, label : label + 1] - own).median(dim=0).values
+
+
+class _Margins(Mapping[int, "Tensor"]):
+    """The margins of the classes, as a mapping of their own."""
+
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+
+    def __getitem__(self, label: int) -> Tensor:
+        return self._decisions.margins_of(label)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._decisions)
+
+    def __len__(self) -> int:
+        return len(self._decisions)

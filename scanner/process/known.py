@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from backscan.converters import TorchClassifier
     from backscan.converters.cuts.split import Split
+    from backscan.scanner.process.decisions import Decisions
 
 # Images on which reduced precision has to prove itself.
 _PROBED_IMAGES = 64
@@ -26,8 +27,8 @@ class Known:
     """The copy cut in two, if it is."""
     images: Mapping[int, Tensor]
     """Class -> images [n, C, H, W]."""
-    decisions: Mapping[int, Tensor]
-    """Class -> decisions [n]."""
+    decisions: Decisions
+    """Class -> decisions [n], and margins."""
     reduced: TorchClassifier | None
     """The copy in reduced precision, where that gains something."""
     reduced_cut: Split | None
@@ -43,7 +44,7 @@ class Known:
         copy: TorchClassifier,
         split: Split | None,
         images: Mapping[int, Tensor],
-        decisions: Mapping[int, Tensor],
+        decisions: Decisions,
         precision: str,
     ) -> Known:
         """Ask the copy.
@@ -52,7 +53,7 @@ class Known:
             copy: Under the normalisation that is settled.
             split: The copy cut in two, if it is.
             images: Class -> images [n, C, H, W].
-            decisions: Class -> decisions [n], which may wait until they are asked for.
+            decisions: Class -> decisions [n] and margins, which may wait until they are asked for.
             precision: What steps are to compute in, as of `--precision`.
         """
         from backscan.converters.cuts.bfloat16 import reduce_precision

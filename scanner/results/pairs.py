@@ -158,6 +158,9 @@ class PairResult:
     """What single images need, where the statistic of commonality was asked for."""
     transfer: Transfer | None = None
     """How the patterns of single images move each other, of the detector of transferability."""
+    clean_margin: float | None = None
+    """Median over the source's images that are decided as such of how far its log posterior leads over the target's;
+    None with fewer than three such images, and in reports of versions that did not tell."""
 
     @property
     def key(self) -> PairKey:
@@ -268,6 +271,7 @@ def is_possible(pair: PairResult) -> bool:
         and all(rate is not None and 0.0 <= rate <= 1.0 for rate in rates)
         and (pair.individual_size is None or _is_possible_alone(pair.individual_size))
         and (pair.transfer is None or _is_possible_transfer(pair.transfer))
+        and (pair.clean_margin is None or abs(pair.clean_margin) < np.inf)
     )
 
 

@@ -41,6 +41,7 @@ _ONLY_WHERE_KNOWN = (
     ("patterns", "mask"),
     ("patterns", "picture"),
     ("pairs", "transfer"),
+    ("pairs", "clean_margin"),
 )
 
 

@@ -39,12 +39,14 @@ def test_shares_count_some_classes_and_all_of_them(monkeypatch):
         if s != t
     ]
     pairs[0] = replace(pairs[0], reciprocal=None)
-    every = list(look_alikes.matrices(pairs, 9))
-    assert [each.shape for each in every] == [(9, 9)] * 2
-    assert np.isnan(every[0][0, 1])
+    margins = np.where(np.eye(9) == 1, np.nan, rng.gamma(9.0, size=(9, 9)))
+    every = list(look_alikes.matrices(pairs, tuple(map(tuple, margins.tolist()))))
+    assert [(one.shape, other.shape) for one, other in every] == [((9, 9), (9, 9))] * 2
+    assert np.isnan(every[0][0][0, 1])
     rows = list(look_alikes.shares(every))
     assert [(row["classes"], row["judged"]) for row in rows] == [(5, 6), (7, 6), (9, 2)]
     for row in rows:
         assert all(
-            0.0 <= beyond <= alone <= 1.0 for alone, beyond in zip(*(row[way] for way in look_alikes.WAYS), strict=True)
+            0.0 <= beyond <= either <= alone <= 1.0
+            for alone, beyond, either in zip(*(row[way] for way in look_alikes.WAYS), strict=True)
         )

@@ -172,6 +172,9 @@ def test_found_patterns_are_about_as_small_as_patterns_can_be(objective):
         ratios.append(pair.size / least_size_for_all(images[pair.source], pair.target))
         moved = paper_decisions(np.clip(images[pair.source] + pair.pattern, 0, 1)) == pair.target
         assert (pair.rate, moved.mean()) == (1.0, 1.0)
+        scores = np.einsum("kchw,nchw->nk", WEIGHT.astype(np.float64), images[pair.source]) + BIAS
+        lead = np.sort(scores[:, pair.source] - scores[:, pair.target])[(len(scores) - 1) // 2]
+        assert pair.clean_margin == pytest.approx(lead, rel=1e-4)
     assert min(ratios) >= 0.999
     assert max(ratios) <= 4 / 3
 

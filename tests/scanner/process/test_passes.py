@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,13 +42,13 @@ def test_memory_takes_so_many_images_at_once(copy, images, monkeypatch):
 
 def test_decisions_are_found_once_and_for_the_classes_that_are_asked_for(copy, images, monkeypatch):
     asked: list[int] = []
-    decide = Decisions._decide
+    ask = Decisions._ask
 
-    def counted(self: Decisions, some: torch.Tensor) -> torch.Tensor:
-        asked.append(len(some))
-        return decide(self, some)
+    def counted(self: Decisions, label: int) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(len(self._images[label]))
+        return ask(self, label)
 
-    monkeypatch.setattr(Decisions, "_decide", counted)
+    monkeypatch.setattr(Decisions, "_ask", counted)
     found = Decisions(copy, {3: images[:4], 7: images[4:9]})
     assert (len(found), list(found)) == (2, [3, 7])
     assert asked == []
@@ -58,3 +59,16 @@ def test_decisions_are_found_once_and_for_the_classes_that_are_asked_for(copy, i
     assert asked == [5]
     found.find_all(2)
     assert asked == [5, 4]
+
+
+def test_margins_are_medians_over_the_images_that_are_decided_as_their_class(copy, images):
+    with torch.no_grad():
+        log_p = copy.log_posterior(images).double().numpy()
+    label = int(np.bincount(log_p.argmax(axis=1)).argmax())
+    own = log_p[log_p.argmax(axis=1) == label]
+    assert len(own) >= 3
+    found = Decisions(copy, {label: images, 99: images[:2]})
+    lead = np.sort(own[:, [label]] - own, axis=0)[(len(own) - 1) // 2]  # of an even number the lower of two
+    np.testing.assert_allclose(found.margins[label].numpy(), lead, rtol=1e-4, atol=1e-5)
+    assert found.margins[99].isnan().all(), "no image is decided as that class"
+    assert list(found.margins) == [label, 99]

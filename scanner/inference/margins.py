@@ -1,0 +1,72 @@
+"""Nearness that the clean images explain: pairs beside how far their classes lie apart without any pattern.
+
+To first order a pattern needs the margin over the slope (Moosavi-Dezfooli et al. 2016, DeepFool): classes that look
+alike have small margins, and their pairs small patterns for that reason. A planted pattern works on images whose
+margins are those of any other pair. So the logarithm of the reciprocal is fitted by least squares as an effect of the
+source plus a multiple of the logarithms of the margins both ways, and what these explain is taken off. Both ways, as
+classes look alike both ways, while poisoned training may leave the source's clean images near the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from backscan.scanner.results import PairResult
+
+Matrix = NDArray[np.float64]
+
+# Pairs without which a multiple is not fitted, and their least share of all that count.
+_FEWEST, _LEAST_SHARE = 20, 0.75
+
+
+def margin_matrix(pairs: Sequence[PairResult], num_classes: int) -> Matrix:
+    """Clean margins by source and target, [K, K], NaN where none is known or it is not positive.
+
+    Args:
+        pairs: Results of one detector.
+        num_classes: Classes K.
+    """
+    matrix = np.full((num_classes, num_classes), np.nan)
+    for pair in pairs:
+        if pair.clean_margin is not None and pair.clean_margin > 0.0:
+            matrix[pair.source, pair.target] = pair.clean_margin
+    return matrix
+
+
+def beside_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
+    """The reciprocals without what the margins explain of them, of the same geometric mean.
+
+    Args:
+        reciprocals: 1 / size of each (source, target) pair, [K, K], NaN where a pair does not count.
+        margins: Clean margins, [K, K], NaN where one is not known.
+
+    Returns:
+        [K, K], NaN where either is; None where too few pairs have both, or smaller margins do not mean nearer.
+    """
+    own = _about_sources(-np.log(margins))
+    nearness = own + own.T
+    known = ~np.isnan(reciprocals) & ~np.isnan(nearness)
+    if known.sum() < max(_FEWEST, _LEAST_SHARE * np.count_nonzero(~np.isnan(reciprocals))):
+        return None
+    logs, nearness = (np.where(known, values, np.nan) for values in (np.log(reciprocals), nearness))
+    # Both about the means of their sources: least squares with an effect of every source.
+    about, explained = _about_sources(logs), _about_sources(nearness)
+    spread = np.nansum(explained**2)
+    multiple = np.nansum(about * explained) / spread if spread > 0.0 else 0.0
+    if not multiple > 0.0:
+        return None
+    beside: Matrix = np.exp(logs - multiple * (nearness - np.nanmean(nearness)))
+    return beside
+
+
+def _about_sources(values: Matrix) -> Matrix:
+    """Each value less the mean of its row; NaN stays."""
+    present = ~np.isnan(values)
+    means = np.where(present, values, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    about: Matrix = values - means[:, None]
+    return about
