@@ -39,6 +39,7 @@ from backscan.kernels import (
     judge_targets_apart,
     log_order_p_value,
 )
+from backscan.kernels.runs import leading_run, run_p_value
 from backscan.kernels.spacings import IN_TAIL, log_tail_p_values
 from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD, STATISTICS
 from backscan.scanner.inference.target_test import one_against_others, student_tail
@@ -58,8 +59,8 @@ _MULTIPLES, _HALVINGS = np.geomspace(1.0, 1e5, 20), 11
 LARGEST_TAIL = 0.1
 """P-value by the tail of the others from which on a pair passes for two classes that look alike. It is a condition and
 no further test, so it is not corrected for their number."""
-_ONE_EACH, _FEWEST_EACH = 0.75, 7
-"""Share and number of classes that have a pair of their own in an attack from all to all: of few some do by chance."""
+_BY_CHANCE = 0.01
+"""Most that the p-value of a run of pairs may be that pass for one attack, from some classes to another one each."""
 _NOT_BY_SPREAD = "so p is 1: test more classes or another null"
 _SMALLEST_P = sys.float_info.min  # a p-value that underflows is this one, never 0
 
@@ -340,14 +341,12 @@ def _tail_p_values(values: Matrix, where: NDArray[np.intp]) -> Vector:
 def _one_each(values: Matrix) -> NDArray[np.bool_]:
     """The pairs of an attack from most classes to another one each, bool [K, K]; none where nothing looks like one.
 
-    Its pair is the nearest of its source and the nearest of its target, and its reverse is not, as of look-alikes.
+    The largest in a row without a class in common, where so many of them are rare among pairs in any order.
     """
-    known = np.nan_to_num(values, nan=-math.inf)
-    rows, columns = known.max(axis=1, keepdims=True), known.max(axis=0, keepdims=True)
-    nearest = (known == rows) & (known == columns) & np.isfinite(known)
-    alone: NDArray[np.bool_] = nearest & ~nearest.T
-    num_sources = np.count_nonzero(np.isfinite(rows))
-    return alone & bool(alone.sum() >= max(_ONE_EACH * num_sources, _FEWEST_EACH))
+    together, run = np.zeros(values.shape, dtype=bool), leading_run(values)
+    if run and run_p_value(len(run), len(values)) <= _BY_CHANCE:
+        together[tuple(np.array(run).T)] = True
+    return together
 
 
 def _bootstrap(raw: _Observed, terms: Terms) -> Vector:
