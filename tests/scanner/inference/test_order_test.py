@@ -309,8 +309,9 @@ def plant(pairs, factor=30.0):
         [(s, 7) for s in range(10) if s != 7],
         [(s, (s + 1) % 10) for s in range(10)],
         [(s, (s + 1) % 10) for s in range(9)],
+        [(s, (s + 1) % 10) for s in range(7)],
     ],
-    ids=["one way", "two ways", "all to one", "all to all", "most to others"],
+    ids=["one way", "two ways", "all to one", "all to all", "most to others", "seven to others"],
 )
 def test_pairs_of_one_attack_do_not_hide_each_other_in_the_tail(pairs):
     found = assess(plant(pairs), BEYOND)
