@@ -35,17 +35,17 @@ def leading_run(values: Matrix) -> Pairs:
     return _run(divmod(int(place), values.shape[1]) for place in order)
 
 
-def run_p_value(length: int, num_classes: int) -> float:
-    """How likely the largest pairs of so many classes have a run of such a length or more, in any order alike.
+def run_p_value(length: int, present: NDArray[np.bool_]) -> float:
+    """How likely the largest pairs have a run of such a length or more, where any order of them is alike.
 
     Args:
         length: Pairs of the run.
-        num_classes: Classes K, at least 2.
+        present: Which pairs have a value, [K, K].
 
     Returns:
         By 9,999 simulated orders, at least 1 / 10,000.
     """
-    return float(1 + np.count_nonzero(_lengths(num_classes) >= length)) / (_DRAWS + 1)
+    return float(1 + np.count_nonzero(_lengths(present.tobytes(), len(present)) >= length)) / (_DRAWS + 1)
 
 
 def _run(ordered: Iterable[tuple[int, int]]) -> Pairs:
@@ -60,17 +60,18 @@ def _run(ordered: Iterable[tuple[int, int]]) -> Pairs:
 
 
 @lru_cache(maxsize=8)
-def _lengths(num_classes: int) -> NDArray[np.int64]:
-    """Lengths of the run in random orders of all pairs."""
+def _lengths(present: bytes, num_classes: int) -> NDArray[np.int64]:
+    """Lengths of the run in random orders of the pairs that are present, [draws]."""
+    places = np.flatnonzero(np.frombuffer(present, dtype=bool))
     rng = np.random.default_rng(0)
-    return np.array([len(_run(_random_pairs(num_classes, rng))) for _ in range(_DRAWS)])
+    return np.array([len(_run(_in_random_order(places, num_classes, rng))) for _ in range(_DRAWS)])
 
 
-def _random_pairs(num_classes: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """All pairs of two different classes in a random order, drawn as they are asked for."""
-    seen = set[tuple[int, int]]()
-    while len(seen) < num_classes * (num_classes - 1):
-        for source, target in rng.integers(num_classes, size=(8, 2)).tolist():
-            if source != target and (source, target) not in seen:
-                seen.add((source, target))
-                yield source, target
+def _in_random_order(places: NDArray[np.intp], num_classes: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """All pairs in a random order, drawn as they are asked for."""
+    seen = set[int]()
+    while len(seen) < len(places):
+        for place in places[rng.integers(len(places), size=8)].tolist():
+            if place not in seen:
+                seen.add(place)
+                yield divmod(place, num_classes)

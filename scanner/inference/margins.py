@@ -9,6 +9,7 @@ classes look alike both ways, while poisoned training may leave the source's cle
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ Matrix = NDArray[np.float64]
 
 # Pairs without which a multiple is not fitted, and their least share of all that count.
 _FEWEST, _LEAST_SHARE = 20, 0.75
+# Standard errors by which it has to be larger than nothing.
+_CLEARLY = 2.0
 
 
 def margin_matrix(pairs: Sequence[PairResult], num_classes: int) -> Matrix:
@@ -46,7 +49,8 @@ def beside_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
         margins: Clean margins, [K, K], NaN where one is not known.
 
     Returns:
-        [K, K], NaN where either is; None where too few pairs have both, or smaller margins do not mean nearer.
+        [K, K], NaN where either is, which leaves such pairs out of all that follows; None where more than a quarter of
+        the pairs lack a margin, or smaller margins do not clearly mean nearer.
     """
     own = _about_sources(-np.log(margins))
     nearness = own + own.T
@@ -58,7 +62,11 @@ def beside_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
     about, explained = _about_sources(logs), _about_sources(nearness)
     spread = np.nansum(explained**2)
     multiple = np.nansum(about * explained) / spread if spread > 0.0 else 0.0
-    if not multiple > 0.0:
+    freedom = known.sum() - known.any(axis=1).sum() - 1
+    error = (
+        math.sqrt(np.nansum((about - multiple * explained) ** 2) / max(freedom, 1) / spread) if spread > 0.0 else 0.0
+    )
+    if not multiple > _CLEARLY * error:
         return None
     beside: Matrix = np.exp(logs - multiple * (nearness - np.nanmean(nearness)))
     return beside

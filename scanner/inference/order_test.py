@@ -177,8 +177,9 @@ def assess(
     source, target = _most_extreme(observed, reciprocals)
     tells_power = terms.tells_power and values.shape == reciprocals.shape
     fitted = _published(observed), _calibrated(observed, raw, log_p_draws, terms)
-    unexplained = None if observed.tail == 0.0 or beside is None else assess(beside, replace(terms, tells_power=False))
-    agrees = unexplained if unexplained is not None and unexplained.target == target else None
+    agrees = None if observed.tail == 0.0 or beside is None else _beyond_beside(beside, target, terms)
+    if agrees is not None and agrees.source is not None:
+        source = agrees.source
     tail = 1.0 if 0.0 < observed.tail <= terms.significance else observed.tail
     p_value, calibrated = _limited(fitted, tail, agrees)
     return Assessment(
@@ -198,13 +199,21 @@ def assess(
     )
 
 
+def _beyond_beside(beside: Matrix, target: int, terms: Terms) -> Assessment | None:
+    """The test beside the margins, if it is significant by itself and names the same target."""
+    found = assess(beside, replace(terms, tells_power=False))
+    p_value = found.p_value if terms.published_p else found.calibrated_p_value
+    is_beyond = p_value is not None and p_value <= terms.significance
+    return found if is_beyond and found.target == target else None
+
+
 def _limited(fitted: _Both, tail: float, agrees: Assessment | None) -> _Both:
     """Both p-values under the condition on the tail.
 
     Args:
         fitted: Both p by the fitted null.
         tail: P-value by the tail of the others, 0 where the largest lies beyond it.
-        agrees: The test beside the margins where it names the same target, whose pair may lie beyond the tail there.
+        agrees: The test beside the margins where that is significant and names the same target.
     """
     beside = (None, None) if agrees is None else (agrees.p_value, agrees.calibrated_p_value)
     limits = (tail if p is None else min(tail, p) for p in beside)
@@ -344,7 +353,7 @@ def _one_each(values: Matrix) -> NDArray[np.bool_]:
     The largest in a row without a class in common, where so many of them are rare among pairs in any order.
     """
     together, run = np.zeros(values.shape, dtype=bool), leading_run(values)
-    if run and run_p_value(len(run), len(values)) <= _BY_CHANCE:
+    if run and run_p_value(len(run), ~np.isnan(values)) <= _BY_CHANCE:
         together[tuple(np.array(run).T)] = True
     return together
 
@@ -490,10 +499,11 @@ def _remarks(
             f"the largest is not beyond the tail of the pairs with other targets (p = {observed.tail:.2g}): classes "
             "that look alike come as near"
         )
-    if agrees is not None and agrees.calibrated_p_value is not None:
+    if agrees is not None:
+        p_value = agrees.p_value if terms.published_p else agrees.calibrated_p_value
         yield (
-            f"beside how near the classes are to each other on clean images {agrees.source} -> {agrees.target} is the "
-            f"nearest (p = {agrees.calibrated_p_value:.2g})"
+            f"beside how near the classes are to each other on clean images {agrees.source} -> {agrees.target} lies "
+            f"beyond that tail (p = {p_value:.2g})"
         )
     lost = raw.sample.size - observed.sample.size
     if lost and observed.values.shape == raw.values.shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backscan.scanner.inference.verdict import Judgement
@@ -21,7 +22,12 @@ def agreed(judgement: Judgement, repeats: Sequence[RepeatRecord]) -> Judgement:
         repeats: What is recorded of every scan; empty where there was one.
     """
     doubt = disagreement(repeats)
-    return Judgement(Verdict.INCONCLUSIVE, (doubt, *judgement.reasons), judgement.switch) if doubt else judgement
+    if doubt:
+        return Judgement(Verdict.INCONCLUSIVE, (doubt, *judgement.reasons), judgement.switch)
+    if len(repeats) > 1 and judgement.look_alikes:
+        # Another scan that is inconclusive too may be so for another reason, or another pair.
+        return replace(judgement, look_alikes=False)
+    return judgement
 
 
 def disagreement(repeats: Sequence[RepeatRecord]) -> str:

@@ -33,7 +33,8 @@ class Judgement:
     switch: GraphFinding | None = None
     """The demonstrated switch that it rests on, where no pattern was detected."""
     look_alikes: bool = False
-    """Whether nothing keeps it from being a detection but pairs that come as near without an attack."""
+    """Whether nothing keeps it from being a detection but pairs that come as near without an attack: one pair alone is
+    abnormal by the fitted null, and the original file confirms it."""
 
     def classes(self, deciding: Inference | None) -> tuple[int | None, int | None]:
         """Source and target class of what it rests on: the switch, else the deciding conclusion."""
@@ -59,8 +60,8 @@ def candidates_for_replay(
                 significant.setdefault(shown.key, shown)
     if significant:
         return tuple(significant.values())
-    found = _look_alike(inferences, significance=significance, published=published)
-    return tuple(ordered[:1]) if found is None else found[1:]
+    near = _look_alikes(inferences, significance=significance, published=published)
+    return (near[0][1],) if near else tuple(ordered[:1])
 
 
 def _shown_by_each(conclusion: Inference, inferences: Sequence[Inference]) -> tuple[Inference, ...]:
@@ -169,12 +170,11 @@ def _decide(
     if not abnormal and significant:
         reason = f"{sentences.finding(significant[0])}, but no pattern of it was confirmed on the original file"
         return Judgement(Verdict.INCONCLUSIVE, (reason,))
-    if not abnormal and (found := _look_alike(inferences, significance=significance, published=published)):
-        by_null, pair = found
-        return Judgement(Verdict.INCONCLUSIVE, (sentences.look_alike(pair, by_null),), look_alikes=True)
     if not abnormal and _is_at_floor(deciding, significance):
         least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
+    if not abnormal and (near := _look_alikes(inferences, significance=significance, published=published)):
+        return _among_look_alikes(near, verification)
     if not abnormal:
         reason = sentences.unremarkable(deciding, strength)
         borderline = sentences.borderline(p_value, inferences, significance=significance, published=published)
@@ -187,10 +187,25 @@ def _decide(
     )
 
 
-def _look_alike(
+def _among_look_alikes(near: Sequence[tuple[float, Inference]], verification: Verification | None) -> Judgement:
+    """The verdict where only look-alikes keep pairs from being significant; see `_look_alikes`."""
+    by_null, nearest = near[0]
+    told = [sentences.look_alike(nearest, by_null)]
+    is_shown = verification is not None and verification.key == nearest.key
+    if verification is not None and is_shown and not verification.confirmed:
+        told.append(f"the original file does not confirm it: {verification.reason}")
+    is_confirmed = is_shown and verification is not None and verification.confirmed
+    is_alone = len({(each.source, each.target) for _, each in near}) == 1
+    return Judgement(Verdict.INCONCLUSIVE, tuple(told), look_alikes=is_confirmed and is_alone)
+
+
+def _look_alikes(
     inferences: Sequence[Inference], *, significance: float, published: bool
-) -> tuple[float, Inference] | None:
-    """What is about the pair that only look-alikes keep from being significant, after its corrected p by the null."""
+) -> list[tuple[float, Inference]]:
+    """What is about pairs that only look-alikes keep from being significant, with the corrected p by the null.
+
+    The smallest p first; of each conclusion its nearest pair alone, and those of its witnesses.
+    """
     shown = [each for entry in inferences for each in _shown_by_each(entry, inferences)]
     near = [
         (by_null, each)
@@ -199,7 +214,7 @@ def _look_alike(
         and (by_null := corrected_by_null(each, inferences, published=published)) is not None
         and by_null <= significance
     ]
-    return min(near, key=lambda each: each[0], default=None)
+    return sorted(near, key=lambda each: each[0])
 
 
 def _is_significant(

@@ -150,7 +150,12 @@ def _judged(result: ScanResult, config: ScanConfig) -> ScanResult:
     if result.preprocessing is not None and result.preprocessing.disagreement:
         judgement = Judgement(Verdict.INCONCLUSIVE, result.preprocessing.disagreement)
     judgement = with_findings(agreed(judgement, result.repeats), result.findings)
-    if result.searched_file is not None and judgement.verdict is Verdict.NOT_DETECTED:
+    if (result.time is not None and result.time.ended_the_scan) or (
+        result.preprocessing is not None and result.preprocessing.repeated_as
+    ):
+        judgement = replace(judgement, look_alikes=False)
+    is_cleared = judgement.verdict is Verdict.NOT_DETECTED or judgement.look_alikes
+    if result.searched_file is not None and is_cleared:
         judgement = Judgement(
             Verdict.INCONCLUSIVE,
             (

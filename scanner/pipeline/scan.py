@@ -328,7 +328,8 @@ def depends_on_precision(run: Run, judged: Judged) -> bool:
 def agreed(run: Run, settlement: Settlement, judgements: Sequence[Judgement]) -> Judgement:
     """The judgement under every preprocessing; inconclusive where they differ."""
     if len({judgement.verdict for judgement in judgements}) == 1:
-        return replace(judgements[0], look_alikes=all(judgement.look_alikes for judgement in judgements))
+        # Under another preprocessing it may be another pair that looks alike.
+        return replace(judgements[0], look_alikes=judgements[0].look_alikes and len(judgements) == 1)
     disagreement = (
         f"the verdict depends on the preprocessing, which {len(judgements)} candidates explain equally well "
         f"({', '.join(settlement.names)}): pass --preprocess with the one the model was trained with",

@@ -52,11 +52,25 @@ def test_the_p_value_is_the_share_of_all_orders_of_three_classes():
         lengths.append(len(leading_run(values)))
     for length in (1, 2, 3, 4):
         share = np.mean(np.array(lengths) >= length)
-        assert run_p_value(length, 3) == pytest.approx(share, abs=0.02), "three standard errors of 9,999 draws"
+        assert run_p_value(length, ~np.eye(3, dtype=bool)) == pytest.approx(share, abs=0.02), (
+            "three standard errors of 9,999 draws"
+        )
 
 
 def test_the_p_value_of_two_is_that_on_paper():
     """After the first of 90 pairs 8 others have its source, 8 its target, and one is its reverse."""
-    assert run_p_value(1, 10) == 1.0
-    assert run_p_value(2, 10) == pytest.approx(72 / 89, abs=0.012)
-    assert run_p_value(11, 10) == 1 / 10_000
+    every = ~np.eye(10, dtype=bool)
+    assert run_p_value(1, every) == 1.0
+    assert run_p_value(2, every) == pytest.approx(72 / 89, abs=0.012)
+    assert run_p_value(11, every) == 1 / 10_000
+
+
+def test_of_pairs_that_mostly_have_no_class_in_common_long_runs_are_no_sign():
+    """Of each class to the next and the one after, any two share a source or a target seldom."""
+    classes = np.arange(10)
+    few = np.zeros((10, 10), dtype=bool)
+    few[classes, (classes + 1) % 10] = few[classes, (classes + 2) % 10] = True
+    assert run_p_value(7, few) > 0.02 > 0.005 > run_p_value(7, ~np.eye(10, dtype=bool))
+    diagonal = np.zeros((10, 10), dtype=bool)
+    diagonal[classes, (classes + 1) % 10] = True
+    assert run_p_value(10, diagonal) == 1.0

@@ -74,6 +74,8 @@ def test_margins_that_say_nothing_are_not_used():
     reciprocals, margins = look_alikes(10, 2)
     assert beside_margins(reciprocals, 1.0 / margins) is None, "what is far apart is nearer"
     assert beside_margins(reciprocals, np.ones_like(margins)) is None
+    noise = np.random.default_rng(3).lognormal(sigma=0.3, size=(40, 10, 10))
+    assert sum(beside_margins(reciprocals, each) is not None for each in noise) <= 4, "2 % of 40, by two errors"
     assert beside_margins(reciprocals, np.full_like(margins, np.nan)) is None
     few = np.where(np.arange(10)[:, None] < 7, margins, np.nan)
     assert beside_margins(reciprocals, few) is None, "three classes in ten have none"
@@ -103,6 +105,23 @@ def test_a_planted_pair_among_look_alikes_is_found_and_look_alikes_are_not():
         alone.fitted_p_values[1] <= beside.fitted_p_values[1] <= beside.calibrated_p_value <= alone.calibrated_p_value
         for alone, beside in unattacked
     )
+
+
+def test_the_pair_that_is_named_is_the_one_that_margins_leave_unexplained():
+    """A natural pair with the same target is nearer than the planted one."""
+    named = []
+    for seed in range(30):
+        reciprocals, margins = planted(10, seed)
+        reciprocals[7, 5] = 1.15 * reciprocals[2, 5]
+        margins[7, 5] = margins[5, 7] = 0.2 * np.nanmin(margins)
+        alone = assess(reciprocals, TERMS)
+        found = assess(reciprocals, TERMS, beside=beside_margins(reciprocals, margins))
+        assert (alone.source, alone.target) == (7, 5)
+        if alone.tail_p_value and found.calibrated_p_value <= 0.05:
+            named.append((found.source, found.target))
+            assert (2, 5) in found.abnormal
+    assert len(named) >= 10
+    assert set(named) == {(2, 5)}
 
 
 def as_pairs(reciprocals, margins):

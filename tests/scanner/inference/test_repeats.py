@@ -50,3 +50,12 @@ def test_scans_that_differ_are_inconclusive_and_say_in_what(repeats, said):
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert said in judgement.reasons[0]
     assert judgement.reasons[1:] == ("its own reason",)
+
+
+def test_a_pair_of_look_alikes_is_not_accepted_by_several_scans():
+    """Another inconclusive scan may be about another pair, or have another reason."""
+    near = Judgement(Verdict.INCONCLUSIVE, ("near",), look_alikes=True)
+    assert agreed(near, []) is near
+    assert agreed(near, [record(Verdict.INCONCLUSIVE)]) is near
+    both = agreed(near, [record(Verdict.INCONCLUSIVE), record(Verdict.INCONCLUSIVE, 5)])
+    assert (both.verdict, both.reasons, both.look_alikes) == (Verdict.INCONCLUSIVE, ("near",), False)

@@ -262,13 +262,31 @@ def test_a_statistic_without_a_null_leaves_the_judgement_to_the_others_of_its_de
 def test_a_pair_that_only_look_alikes_keep_from_being_significant_is_inconclusive():
     """Neither a backdoor, as classes that look alike are near without one, nor exit 0."""
     look_alike = replace(FOUND, calibrated_p_value=0.6, fitted_p_value=0.002)
-    judgement = verdict([look_alike], None)
+    judgement = verdict([look_alike])
     assert (judgement.verdict, judgement.look_alikes) == (Verdict.INCONCLUSIVE, True)
+    assert judgement.classes(look_alike) == (1, 9)
     assert judgement.reasons[0].startswith("the pattern from class 1 to class 9 is abnormally small by the fitted null")
     assert "p = 0.002" in judgement.reasons[0]
     assert verdict([replace(look_alike, fitted_p_value=0.2)], None).verdict is Verdict.NOT_DETECTED
     others = [replace(FOUND, statistic=f"other {number}", calibrated_p_value=0.9) for number in range(30)]
     assert verdict([look_alike, *others], None).verdict is Verdict.NOT_DETECTED, "it is corrected like any other"
+
+
+def test_nothing_else_may_be_doubtful_where_a_pair_passes_for_look_alikes():
+    """A baseline accepts such a scan, so it has to be about one pair, which is confirmed."""
+    look_alike = replace(FOUND, calibrated_p_value=0.6, fitted_p_value=0.002)
+    other = replace(look_alike, statistic="other", source=3, target=7, fitted_p_value=0.004)
+    failed = replace(REPLAY, confirmed=False, reason="the rates differ")
+    for inferences, verification in (
+        ([look_alike], None),
+        ([look_alike], failed),
+        ([look_alike], replace(REPLAY, source=3)),
+        ([look_alike, other], REPLAY),
+    ):
+        judgement = verdict(inferences, verification)
+        assert (judgement.verdict, judgement.look_alikes) == (Verdict.INCONCLUSIVE, False)
+    assert verdict([look_alike], failed).reasons[1] == "the original file does not confirm it: the rates differ"
+    assert verdict([look_alike, replace(other, fitted_p_value=0.5)]).look_alikes, "the other is not abnormal"
 
 
 def test_the_pair_that_is_told_is_the_one_that_looks_abnormal():

@@ -76,7 +76,6 @@ def not_detected(num_classes: int = 10) -> ScanResult:
     )
 
 
-@cache
 def looks_alike() -> ScanResult:
     """A scan of which one pair is abnormal by the fitted null and no nearer than look-alikes."""
     found = detected()
@@ -96,6 +95,7 @@ def looks_alike() -> ScanResult:
     )
 
 
+@cache
 def inconclusive(num_classes: int = 10) -> ScanResult:
     """Too many pairs did not reach the goal, and labels are missing."""
     pairs = [
