@@ -12,6 +12,7 @@ import numpy as np
 
 from backscan.kernels import size_offset
 from backscan.scanner import ScanConfig, ScanResult
+from backscan.scanner.process.decisions import FEWEST_IMAGES
 from backscan.scanner.results import PairResult, PairStatus, TargetResult
 from benchmarks.accuracy.fine_pruning import last_layer, prune
 from benchmarks.accuracy.rows import ScanRow, Sizes, VictimRow
@@ -25,7 +26,7 @@ LOWER_RATES = (0.4, 0.5, 0.6, 0.7)
 MARGINS = "pairwise"
 """Setting whose rows tell the clean margins, which are the same of every detector."""
 _CURVES = ("BD-P-S", 0, "J")
-_DIGITS, _FEWEST_IMAGES = 5, 3
+_DIGITS = 5
 
 
 def victim_row(victim: Victim, test: LabelledImages | None) -> VictimRow:
@@ -153,13 +154,13 @@ def _margins(pairs: Sequence[PairResult], num_classes: int) -> Sizes:
 
 
 def measured_margins(model: Path, images: LabelledImages) -> Sizes:
-    """The same by onnxruntime on all of some images, where there are three that are decided as their class."""
+    """The same by onnxruntime on all of some images, where enough are decided as their class."""
     runtime = opened(model)
     scores, num_classes = runtime.scores(images.images), runtime.signature.num_classes
     found: dict[tuple[int, int], float | None] = {}
     for source in range(num_classes):
         own = scores[(images.labels == source) & (scores.argmax(axis=1) == source)]
-        margins = np.median(own[:, source : source + 1] - own, axis=0) if len(own) >= _FEWEST_IMAGES else ()
+        margins = np.median(own[:, source : source + 1] - own, axis=0) if len(own) >= FEWEST_IMAGES else ()
         found |= {(source, target): float(each) for target, each in enumerate(margins) if target != source}
     return _table(found, num_classes)
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from backscan.scanner.inference.statistics import mean_present
+
 if TYPE_CHECKING:
     from backscan.scanner.results import PairResult
 
@@ -61,11 +63,11 @@ def beside_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
     # Both about the means of their sources: least squares with an effect of every source.
     about, explained = _about_sources(logs), _about_sources(nearness)
     spread = np.nansum(explained**2)
-    multiple = np.nansum(about * explained) / spread if spread > 0.0 else 0.0
+    if not spread > 0.0:
+        return None
+    multiple = np.nansum(about * explained) / spread
     freedom = known.sum() - known.any(axis=1).sum() - 1
-    error = (
-        math.sqrt(np.nansum((about - multiple * explained) ** 2) / max(freedom, 1) / spread) if spread > 0.0 else 0.0
-    )
+    error = math.sqrt(np.nansum((about - multiple * explained) ** 2) / max(freedom, 1) / spread)
     if not multiple > _CLEARLY * error:
         return None
     beside: Matrix = np.exp(logs - multiple * (nearness - np.nanmean(nearness)))
@@ -74,7 +76,4 @@ def beside_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
 
 def _about_sources(values: Matrix) -> Matrix:
     """Each value less the mean of its row; NaN stays."""
-    present = ~np.isnan(values)
-    means = np.where(present, values, 0.0).sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-    about: Matrix = values - means[:, None]
-    return about
+    return values - mean_present(values, axis=1)

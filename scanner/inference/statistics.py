@@ -48,14 +48,16 @@ def source_adjusted(reciprocals: Reciprocals) -> Reciprocals:
     fewer than three pairs each, as of few wanted targets: there a planted pair would pass for the effect of its source.
     """
     logs = np.log(reciprocals)
-    means = _mean(logs, axis=-1)
-    effects = means - _mean(means, axis=-2)
+    means = mean_present(logs, axis=-1)
+    effects = means - mean_present(means, axis=-2)
     counts = np.count_nonzero(~np.isnan(logs), axis=-1, keepdims=True)
     freedom = np.maximum(counts - 1, 0).sum(axis=-2, keepdims=True)
     within = np.nansum((logs - means) ** 2, axis=(-1, -2), keepdims=True) / np.maximum(freedom, 1)
     num_rows = np.count_nonzero(counts, axis=-2, keepdims=True)
     observed = np.nansum(effects**2, axis=-2, keepdims=True) / np.maximum(num_rows - 1, 1)
-    by_chance = within * _mean(np.divide(1.0, counts, where=counts > 0, out=np.full(counts.shape, np.nan)), axis=-2)
+    by_chance = within * mean_present(
+        np.divide(1.0, counts, where=counts > 0, out=np.full(counts.shape, np.nan)), axis=-2
+    )
     enough = counts.sum(axis=-2, keepdims=True) >= _FEWEST_OF_A_SOURCE * np.maximum(num_rows, 1)
     excess = np.where(enough, np.maximum(observed - by_chance, 0.0), 0.0)
     share = np.divide(excess, observed, where=observed > 0.0, out=np.zeros(excess.shape))
@@ -79,8 +81,8 @@ def residual(reciprocals: Reciprocals) -> Reciprocals:
     """
     logs = np.log(reciprocals)
     for _ in range(_SWEEPS):
-        logs = logs - _mean(logs, axis=-1)
-        logs = logs - _mean(logs, axis=-2)
+        logs = logs - mean_present(logs, axis=-1)
+        logs = logs - mean_present(logs, axis=-2)
     return np.exp(logs)
 
 
@@ -91,7 +93,7 @@ def residual_reverse_controlled(reciprocals: Reciprocals) -> Reciprocals:
 
 def target_wise(reciprocals: Reciprocals) -> Reciprocals:
     """Geometric mean of r_st over the sources of each target, [..., 1, K]: attacks from all classes to one."""
-    return np.exp(_mean(np.log(reciprocals), axis=-2))
+    return np.exp(mean_present(np.log(reciprocals), axis=-2))
 
 
 def target_contrast(reciprocals: Reciprocals) -> Reciprocals:
@@ -101,7 +103,7 @@ def target_contrast(reciprocals: Reciprocals) -> Reciprocals:
     both ways, an attack towards it does not.
     """
     logs = np.log(reciprocals)
-    contrast: Reciprocals = np.exp(_mean(logs, axis=-2) - np.swapaxes(_mean(logs, axis=-1), -1, -2))
+    contrast: Reciprocals = np.exp(mean_present(logs, axis=-2) - np.swapaxes(mean_present(logs, axis=-1), -1, -2))
     return contrast
 
 
@@ -113,7 +115,7 @@ def commonality(quotients: Reciprocals) -> Reciprocals:
     return source_adjusted(quotients)
 
 
-def _mean(values: Reciprocals, axis: int) -> Reciprocals:
+def mean_present(values: Reciprocals, axis: int) -> Reciprocals:
     """Mean of what is there along an axis, which stays; NaN where nothing is."""
     present = ~np.isnan(values)
     counts = present.sum(axis=axis, keepdims=True)

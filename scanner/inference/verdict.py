@@ -190,13 +190,14 @@ def _decide(
 def _among_look_alikes(near: Sequence[tuple[float, Inference]], verification: Verification | None) -> Judgement:
     """The verdict where only look-alikes keep pairs from being significant; see `_look_alikes`."""
     by_null, nearest = near[0]
-    told = [sentences.look_alike(nearest, by_null)]
-    is_shown = verification is not None and verification.key == nearest.key
-    if verification is not None and is_shown and not verification.confirmed:
-        told.append(f"the original file does not confirm it: {verification.reason}")
-    is_confirmed = is_shown and verification is not None and verification.confirmed
+    reason = sentences.look_alike(nearest, by_null)
+    if verification is None or verification.key != nearest.key:
+        return Judgement(Verdict.INCONCLUSIVE, (reason,))
+    if not verification.confirmed:
+        denied = f"the original file does not confirm it: {verification.reason}"
+        return Judgement(Verdict.INCONCLUSIVE, (reason, denied))
     is_alone = len({(each.source, each.target) for _, each in near}) == 1
-    return Judgement(Verdict.INCONCLUSIVE, tuple(told), look_alikes=is_confirmed and is_alone)
+    return Judgement(Verdict.INCONCLUSIVE, (reason,), look_alikes=is_alone)
 
 
 def _look_alikes(

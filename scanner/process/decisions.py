@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from backscan.converters import TorchClassifier
 
-# Images that are decided as their class without which it has no margins: a median of two is one image.
-_FEWEST_IMAGES = 3
+FEWEST_IMAGES = 3
+"""Images that are decided as their class without which it has no margins: a median of two is one image."""
 
 
 class Decisions(Mapping[int, "Tensor"]):
@@ -70,7 +70,7 @@ class Decisions(Mapping[int, "Tensor"]):
             log_p = self._classifier.log_posterior(self._images[label])
             decisions = log_p.argmax(dim=1)
             own = log_p[decisions == label]
-            if len(own) < _FEWEST_IMAGES:
+            if len(own) < FEWEST_IMAGES:
                 return decisions, torch.full_like(log_p[0], torch.nan)
             return decisions, (own[:, label : label + 1] - own).median(dim=0).values
 

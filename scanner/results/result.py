@@ -159,8 +159,8 @@ class ScanResult:
     time: TimeRecord | None = None
     """How a scan under `--time-limit` spent its time; left out of reports of scans without one."""
     look_alikes: bool = False
-    """Whether the scan is inconclusive for one reason alone: the pair is abnormally near by the fitted null, and other
-    pairs come nearly as near without an attack; left out of reports of other scans."""
+    """Whether the scan is inconclusive for one reason alone: one pair, which the original file confirms, is abnormally
+    near by the fitted null, and other pairs come nearly as near; left out of reports of other scans."""
     searched_file: FileRecord | None = None
     """File whose pairs these are, where `model` is another one on which their pattern was replayed (`verify`)."""
     surplus: Annotated[dict[str, Any], SkipValidation] = field(default_factory=dict, compare=False, repr=False)

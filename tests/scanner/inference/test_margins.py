@@ -10,6 +10,7 @@ from backscan.scanner.inference.margins import beside_margins, margin_matrix
 from backscan.scanner.inference.order_test import Terms, assess
 from backscan.scanner.inference.variants import infer_pairs
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
+from tests.scanner.inference.likeness import add_look_alikes
 
 TERMS = Terms("source-adjusted", null="inverse-gaussian", bootstrap_draws=199, beyond_tail=True, tells_power=False)
 
@@ -21,11 +22,7 @@ def look_alikes(num_classes, seed, *, groups=12, multiple=0.7):
     """Reciprocals and margins of classes of which some look alike: near, with margins that are small likewise."""
     rng = np.random.default_rng(seed)
     nearness = rng.normal(scale=0.2, size=(num_classes, num_classes))
-    for _ in range(groups):
-        one, other = rng.choice(num_classes, 2, replace=False)
-        near = rng.exponential(0.6)
-        nearness[one, other] += near * rng.uniform(0.6, 1.0)
-        nearness[other, one] += near * rng.uniform(0.6, 1.0)
+    add_look_alikes(nearness, rng, groups=groups, scale=0.6)
     logs = multiple * nearness + rng.normal(scale=0.15, size=nearness.shape) + rng.normal(scale=0.2, size=num_classes)
     itself = np.eye(num_classes, dtype=bool)
     logs[itself] = nearness[itself] = np.nan

@@ -11,6 +11,7 @@ from backscan.kernels import LeftOut
 from backscan.kernels.nulls import NULL_FAMILIES
 from backscan.scanner.inference.order_test import Screened, Terms, assess
 from backscan.scanner.inference.statistics import STATISTICS
+from tests.scanner.inference.likeness import add_look_alikes
 
 
 def ideal(num_classes, seed=0, shape=5.0):
@@ -260,11 +261,7 @@ def look_alikes(num_classes, seed, *, groups):
     """Reciprocals of classes of which some groups look alike, more or less: near both ways, without an attack."""
     rng = np.random.default_rng(seed)
     logs = rng.normal(scale=0.25, size=(num_classes, num_classes))
-    for _ in range(groups):
-        one, other = rng.choice(num_classes, 2, replace=False)
-        near = rng.exponential(0.4)
-        logs[one, other] += near * rng.uniform(0.6, 1.0)
-        logs[other, one] += near * rng.uniform(0.6, 1.0)
+    add_look_alikes(logs, rng, groups=groups, scale=0.4)
     logs[np.eye(num_classes, dtype=bool)] = np.nan
     return np.exp(logs)
 
