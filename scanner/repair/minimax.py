@@ -1,72 +1,113 @@
-"""Unlearning of everything small that leads to another class: recovered, shared by images, or an image's own.
+"""Unlearning of everything small that leads to another class, as far as decisions on clean images allow.
 
-A recovered pattern is not the planted one, and may be far from it. So the copy learns to decide rightly on images with
-any of many patterns that are searched against it while it learns (`pool`), and on images each moved by itself as far as
-a few patterns of the lesson's size reach. What clean images are decided as is distilled from the copy as it was.
+A recovered pattern is not the planted one, but often near it. So the copy learns to decide images with it, with
+patterns near it, with many others (`pool`), and images that are each moved by themselves, as it decided the clean
+images before. Patterns are searched against it while it learns. Few images teach this, and images that it has not
+seen pay for it. So what is known to be needed (the recovered pattern and those near it) keeps its weight, and the rest
+weighs as much as the clean images bear: less while more of their decisions change than may.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backscan.scanner.repair.lesson import BATCH, Lesson, batches
-from backscan.scanner.repair.pool import Pool
+from backscan.scanner.repair.lesson import BATCH, Lesson, parts
+from backscan.scanner.repair.pool import Moving, near_patterns, other_patterns
 from backscan.scanner.repair.training import Course, Weights
+from backscan.scanner.repair.varied import mixed, turned
 
+_CLEAN, _KNOWN = 4.0, 0.5
+"""Weights of the clean images, and of those with the recovered pattern and those with patterns near it."""
+_NUM_CLEAN = 96
+"""Clean images in a step."""
+_MAY_LOSE = 0.01
+"""Accuracy that the untouched copy may expect to lose on the clean images of the repair, by its own posterior."""
+_LEAST, _MOST, _LESS, _MORE = 0.02, 20.0, 0.7, 1.25
+"""Bounds and factors of the weight of the rest."""
+_ASKED_EACH, _MOST_ASKED = 10, 512
+"""Steps after which the clean images are asked again, and the most that are."""
 _REACH = 2.0
 """Largest change of a single image, in units of the lesson's size."""
-_OWN_STEPS = 3
+_OWN_STEPS = 2
 """Steps of a single image."""
 
 
 def minimax(lesson: Lesson) -> Weights:
     """Weights under which neither the pattern nor any other that is searched along the way changes decisions."""
-    course, generator = Course(lesson), lesson.generator()
-    pool = Pool(lesson, generator)
+    course, generator, patience = Course(lesson), lesson.generator(), _Patience(lesson)
+    near, others = near_patterns(lesson, generator), other_patterns(lesson, generator)
     everything = torch.arange(len(lesson.images), device=lesson.images.device)
-    carriers, attacked = lesson.carriers(), batches(everything, lesson.steps, generator)
-    for clean in batches(everything, lesson.steps, generator):
-        alone, carrying = _some(everything, generator), next(attacked)
-        given = [(lesson.images[clean], clean), (_moved(lesson, course, alone, generator), alone)]
-        given += _recovered(lesson, carriers, generator)
-        places = pool.draw(len(carrying))
-        values = pool.values[places].requires_grad_()
-        given.append((pool.embed(lesson.images[carrying], places, values), carrying))
-        scores = course.scores(torch.cat([images for images, _ in given]))
-        reached = scores[-len(places) :].gather(1, pool.targets[places][:, None]).sum()
-        (slopes,) = torch.autograd.grad(reached, values, retain_graph=True)
-        course.learn(scores, torch.cat([chosen for _, chosen in given]))
-        pool.move(places, slopes)
+    carriers = lesson.carriers()
+    for step in range(lesson.steps):
+        clean = mixed(_some(lesson, everything, _NUM_CLEAN, generator), generator)
+        course.follow(course.scores(clean), clean, _CLEAN)
+        alone = _some(lesson, everything, BATCH, generator)
+        course.follow(course.scores(_moved(lesson, course, alone, generator)), alone, patience.weight)
+        _unlearn(course, others, _some(lesson, everything, BATCH, generator), patience.weight)
+        if lesson.pattern is not None and len(carriers):
+            carrying = _some(lesson, carriers, BATCH // 2, generator)
+            course.follow(course.scores(lesson.pattern.varied(carrying, generator)), carrying, _KNOWN)
+        if near is not None and len(carriers):
+            _unlearn(course, near, _some(lesson, carriers, BATCH // 2, generator), _KNOWN)
+        course.step()
+        patience.after(step, course.learnt)
     return course.learnt
 
 
-def _recovered(lesson: Lesson, carriers: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images with the recovered pattern, and their places; none in a blind repair."""
-    if lesson.pattern is not None:
-        chosen = _some(carriers, generator)
-        yield lesson.pattern.varied(lesson.images[chosen], generator), chosen
+class _Patience:
+    """Weight of what may be needed, by how many decisions on clean images it has changed so far."""
+
+    def __init__(self, lesson: Lesson) -> None:
+        self.weight = 1.0
+        """Of images with other patterns, and of images moved by themselves."""
+        self._copy = lesson.copy
+        places = torch.linspace(0, len(lesson.images) - 1, min(len(lesson.images), _MOST_ASKED)).long()
+        self._images = lesson.images[places.to(lesson.images.device)]
+        self._posterior = self._asked(None).exp()
+
+    def after(self, step: int, weights: Weights) -> None:
+        """Ask the clean images, every few steps."""
+        if (step + 1) % _ASKED_EACH:
+            return
+        decided = self._asked(weights).argmax(dim=1, keepdim=True)
+        lost = (self._posterior.amax(dim=1) - self._posterior.gather(1, decided)[:, 0]).mean()
+        factor = _LESS if lost > _MAY_LOSE else _MORE
+        self.weight = min(_MOST, max(_LEAST, self.weight * factor))
+
+    def _asked(self, weights: Weights | None) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([self._copy.log_posterior(part, weights) for part in parts(self._images)])
 
 
-def _some(places: Tensor, generator: torch.Generator) -> Tensor:
-    """Half a batch of places, drawn with repetitions."""
-    return places[torch.randint(len(places), (BATCH // 2,), generator=generator).to(places.device)]
+def _some(lesson: Lesson, places: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """So many clean images, drawn with repetitions and turned."""
+    chosen = places[torch.randint(len(places), (count,), generator=generator).to(places.device)]
+    return turned(lesson.images[chosen], generator)
 
 
-def _moved(lesson: Lesson, course: Course, chosen: Tensor, generator: torch.Generator) -> Tensor:
+def _unlearn(course: Course, patterns: Moving, images: Tensor, weight: float) -> None:
+    """Teach images with some of the patterns, and move these on by the same passes."""
+    places = patterns.draw(len(images))
+    values = patterns.values[places].requires_grad_()
+    scores = course.scores(patterns.embed(images, places, values))
+    reached = scores.gather(1, patterns.targets[places][:, None]).sum()
+    (slopes,) = torch.autograd.grad(reached, values, retain_graph=True)
+    course.follow(scores, images, weight)
+    patterns.move(places, slopes)
+
+
+def _moved(lesson: Lesson, course: Course, images: Tensor, generator: torch.Generator) -> Tensor:
     """Images each moved away from its own class, by at most a random part of the reach."""
-    images, labels = lesson.images[chosen], lesson.labels[chosen]
-    weights = course.learnt
-    reach = _REACH * lesson.size * torch.rand(len(chosen), 1, 1, 1, generator=generator).to(images.device)
+    weights, labels = course.learnt, course.taught(images).argmax(dim=1)
+    reach = _REACH * lesson.size * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device)
     change = torch.zeros_like(images)
     for _ in range(_OWN_STEPS):
         change = change.requires_grad_()
         scores = lesson.copy.log_posterior((images + change).clamp(0, 1), weights)
         (slope,) = torch.autograd.grad(F.nll_loss(scores, labels, reduction="sum"), change)
-        change = change.detach() + 0.5 * reach * slope / _norms(slope)
+        change = change.detach() + 1.4 / _OWN_STEPS * reach * slope / _norms(slope)
         change = change * (reach / _norms(change)).clamp_max(1)
     return (images + change).clamp(0, 1)
 

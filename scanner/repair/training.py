@@ -52,9 +52,30 @@ class Course:
         """
         loss = F.nll_loss(scores, self._lesson.labels[chosen])
         loss = loss + F.kl_div(scores, self._teacher[chosen], log_target=True, reduction="batchmean")
-        self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self.step()
+
+    def follow(self, scores: Tensor, clean: Tensor, weight: float) -> None:
+        """Add to the next step a pull towards what the untouched copy says of clean images.
+
+        Args:
+            scores: Log-posteriors [N, K], of `scores`.
+            clean: The images that they come from, as they were before anything was put on them, [N, C, H, W].
+            weight: Of their mean, beside others of the same step.
+        """
+        taught = self.taught(clean)
+        loss = weight * F.kl_div(scores, taught, log_target=True, reduction="batchmean")
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def taught(self, images: Tensor) -> Tensor:
+        """Log-posteriors [N, K] of images under the weights as they were at first."""
+        with torch.no_grad():
+            return self._lesson.copy.log_posterior(images)
+
+    def step(self) -> None:
+        """The step that was learnt for."""
         self._optimiser.step()
+        self._optimiser.zero_grad()
         self._schedule.step()
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -12,9 +14,11 @@ from backscan.converters.errors import ConverterError
 from backscan.converters.intake.artifact import artifact_from_bytes
 from backscan.converters.signature.signature import pixel_normalisation, read_signature
 from backscan.converters.torch_import.trainable import import_trainable
-from backscan.scanner.repair.lesson import Lesson
-from backscan.scanner.repair.pool import Pool
+from backscan.scanner.repair.lesson import Lesson, Pattern
+from backscan.scanner.repair.minimax import _Patience, minimax
+from backscan.scanner.repair.pool import Moving, near_patterns, other_patterns
 from backscan.scanner.repair.pruning import fine_prune
+from backscan.scanner.repair.varied import mixed, turned
 from tests.planted import convolutional, linear_softmax
 
 DEAD = 5
@@ -43,7 +47,7 @@ def with_dead_channel() -> bytes:
 
 def test_patterns_move_towards_their_targets_within_their_size() -> None:
     lesson = lesson_of(convolutional())
-    pool = Pool(lesson, lesson.generator())
+    pool = other_patterns(lesson, lesson.generator())
     assert (pool.targets == lesson.target).float().mean() > 0.3
     assert len(set(pool.targets.tolist())) > 1
     places = torch.arange(len(pool.targets))
@@ -66,6 +70,78 @@ def test_patterns_move_towards_their_targets_within_their_size() -> None:
     assert 0 < (sizes > 0).sum() < len(sizes)
     changed = (pool.embed(images, places, pool.values) != images).flatten(1).float().mean(dim=1).numpy()
     assert (changed[sizes == 0] < 0.2).all()  # windows and single pixels leave the rest as it is
+
+
+def moving_near(lesson: Lesson, pattern: Pattern) -> Moving:
+    """Patterns near one, each a few steps old."""
+    generator = lesson.generator()
+    moving = near_patterns(replace(lesson, pattern=pattern), generator)
+    assert moving is not None
+    for _ in range(40):  # longer than any lives
+        moving.move(torch.arange(len(moving.targets)), torch.randn(moving.values.shape, generator=generator))
+    return moving
+
+
+def test_patterns_near_an_added_one_lead_to_its_target_in_up_to_twice_its_size() -> None:
+    lesson = lesson_of(convolutional())
+    pattern = Pattern(0.1 * torch.rand(lesson.images.shape[1:], generator=lesson.generator()))
+    moving = moving_near(lesson, pattern)
+    size = float(pattern.values.norm())
+    norms = moving.values.flatten(1).norm(dim=1)
+    assert (moving.targets == lesson.target).all()
+    assert size * 0.25 < norms.min() < norms.max() <= 2 * size + 1e-5
+    assert norms.max() > size
+
+
+def test_patterns_near_one_that_takes_a_place_stay_there() -> None:
+    lesson = lesson_of(convolutional())
+    mask = torch.zeros(lesson.images.shape[2:])
+    mask[0, 0] = 1
+    moving = moving_near(lesson, Pattern(torch.ones(lesson.images.shape[1:]), mask))
+    places = torch.arange(len(moving.targets))
+    images = torch.full((len(places), *lesson.images.shape[1:]), 0.5)
+    changed = (moving.embed(images, places, moving.values) != images).any(dim=1)
+    assert changed[:, 0, 0].all()
+    assert not changed[:, 4:].any()  # at most three pixels wider
+    assert not changed[:, :, 4:].any()
+
+
+def test_nothing_is_near_a_pattern_that_is_not_known() -> None:
+    lesson = lesson_of(convolutional())
+    assert near_patterns(lesson, lesson.generator()) is None
+
+
+def test_the_rest_weighs_less_while_clean_images_change_their_class() -> None:
+    lesson = lesson_of(convolutional())
+    patience = _Patience(lesson)
+    patience.after(8, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
+    assert patience.weight == 1  # asked after every tenth step alone
+    patience.after(9, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
+    assert patience.weight < 1
+    before = patience.weight
+    patience.after(19, dict(lesson.copy.weights))
+    assert patience.weight > before
+
+
+def test_a_pattern_that_no_image_can_carry_is_no_obstacle() -> None:
+    lesson = lesson_of(convolutional(), steps=2)  # all its images are of the target
+    assert not len(lesson.carriers())
+    weights = minimax(replace(lesson, pattern=Pattern(torch.ones_like(lesson.images[0]))))
+    assert all(torch.isfinite(held).all() for held in weights.values())
+
+
+def test_turned_images_keep_their_pixels_and_mixed_ones_their_larger_half() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(6, 1, 24, 24, generator=generator)
+    for before, after in zip(images, turned(images, generator), strict=True):
+        assert after.shape == before.shape
+        assert torch.isin(after, before).all()
+    assert torch.equal(
+        turned(images[..., :8, :8], generator).sort(dim=3).values, images[..., :8, :8].sort(dim=3).values
+    )
+    ramp = torch.arange(6.0)[:, None, None, None].expand(6, 1, 2, 2)
+    away = (mixed(ramp, generator) - ramp).abs()
+    assert 0 < away.max() <= 2.5  # half of the largest distance
 
 
 def test_fine_pruning_takes_the_channel_that_clean_images_leave_alone() -> None:
