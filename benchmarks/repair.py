@@ -39,7 +39,7 @@ from benchmarks.victims.images import clean_images
 from benchmarks.victims.plans import make_plans
 from benchmarks.victims.poison import Backdoor
 from benchmarks.victims.presets import PRESETS
-from benchmarks.victims.seeds import ONCE_REPORTING
+from benchmarks.victims.seeds import FIRST_REPORTING, ONCE_REPORTING
 from benchmarks.victims.victims import CACHE, Victim, find
 
 _LARGEST_FILE = 1 << 30
@@ -191,7 +191,9 @@ def main() -> None:
     torch.set_num_threads(1)
     effort = Effort(arguments.images, arguments.steps, tuple(arguments.method or METHODS_COMPARED))
     name = f"repair_{arguments.preset}{'_reporting' if arguments.reporting else ''}"
-    first_seed = ONCE_REPORTING if arguments.reporting else 0  # no method of repair has been chosen by them
+    # No method of repair has been chosen by them; photographs that report have the later seeds.
+    reporting = ONCE_REPORTING if arguments.preset == "numerals" else FIRST_REPORTING
+    first_seed = reporting if arguments.reporting else 0
     kept = arguments.out and arguments.out / f"{name}.jsonl"
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ without it; and a bound counts as a share of the largest value on clean images, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -37,7 +38,9 @@ _MOST_LOSS = 0.02
 _MEMORY = 10
 """Steps over which that loss is averaged."""
 _EVERY = 10
-"""Steps from one look at all images to the next."""
+"""Steps from one look at the images to the next."""
+_MOST_LOOKED_AT = 1000
+"""Images of a look."""
 
 
 def with_bounds_to_learn(
@@ -110,30 +113,40 @@ class _Falling:
 
 
 class _Trial:
-    """Bounds one after another on all images; the best are kept, which are those at the start until others are."""
+    """Bounds one after another on images of the lesson; the best are kept, at first those at the start."""
 
     def __init__(self, lesson: Lesson) -> None:
         self._lesson, self._value = lesson, 0.0
-        self._carriers = lesson.carriers() if lesson.pattern is not None else None
+        self._places = _spread(torch.arange(len(lesson.images), device=lesson.images.device))
+        self._carriers = _spread(lesson.carriers())
         self.best = dict(lesson.copy.weights)
         """The best bounds so far."""
-        self._least = self._share(lesson.images, lesson.labels, self.best) - _MOST_LOSS
+        self._least = self._accuracy(self.best) - _MOST_LOSS
 
     def see(self, bounds: Bounds) -> None:
         """Keep bounds if they are no worse than the best, and too few clean decisions go wrong to matter."""
         lesson, value = self._lesson, 0.0
-        accuracy = self._share(lesson.images, lesson.labels, bounds)
-        if lesson.pattern is not None and self._carriers is not None:
+        accuracy = self._accuracy(bounds)
+        if lesson.pattern is not None:
             carrying = lesson.pattern.embed(lesson.images[self._carriers])
             value = accuracy + self._share(carrying, lesson.labels[self._carriers], bounds)
         if accuracy >= self._least and value >= self._value:
             self.best, self._value = bounds, value
+
+    def _accuracy(self, bounds: Bounds) -> float:
+        """Share of the clean images that are decided as what they are."""
+        return self._share(self._lesson.images[self._places], self._lesson.labels[self._places], bounds)
 
     def _share(self, images: Tensor, labels: Tensor, bounds: Bounds) -> float:
         """Share of images that are decided as what they are."""
         with torch.no_grad():
             decided = [self._lesson.copy.log_posterior(part, bounds).argmax(dim=1) for part in parts(images)]
         return float(torch.eq(torch.cat(decided), labels).float().mean())
+
+
+def _spread(places: Tensor) -> Tensor:
+    """So many of some places as a look takes, evenly: images may lie class by class."""
+    return places[:: max(1, math.ceil(len(places) / _MOST_LOOKED_AT))]
 
 
 def _planted(lesson: Lesson, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
