@@ -33,7 +33,7 @@ _GUIDANCE, _LEAST_GUIDANCE = 0.3, 0.03
 """Weight of images with the pattern beside clean ones, at most and at least; in between it is the price."""
 _LOSS = 0.01
 """Loss of the mean probability of what clean images are, up to which bounds get tighter."""
-_MOST_LOSS = 0.02
+_MOST_LOSS = 0.01
 """Share of the clean decisions that may go wrong in the end."""
 _MEMORY = 10
 """Steps over which that loss is averaged."""
@@ -57,8 +57,8 @@ def with_bounds_to_learn(
 def bound(lesson: Lesson) -> Bounds:
     """The lowest bounds found that leave clean images their decisions, by name.
 
-    Of those that do, the ones are kept under which most images with the pattern are what they are without it; without a
-    pattern the last.
+    Of those that do, the ones are kept under which most images are decided as what they are, the share of clean ones
+    and that of images with the pattern together; without a pattern the last.
 
     Args:
         lesson: With a copy of the file that has bounds, which are all that may change in it.
@@ -127,7 +127,7 @@ class _Trial:
         """Keep bounds if they are no worse than the best, and too few clean decisions go wrong to matter."""
         lesson, value = self._lesson, 0.0
         accuracy = self._accuracy(bounds)
-        if lesson.pattern is not None:
+        if lesson.pattern is not None and len(self._carriers):
             carrying = lesson.pattern.embed(lesson.images[self._carriers])
             value = accuracy + self._share(carrying, lesson.labels[self._carriers], bounds)
         if accuracy >= self._least and value >= self._value:
