@@ -4,8 +4,9 @@
 
 Networks are taken from the cache of `benchmarks.victims` and never trained here. Half of the test images, at most
 `--images` of each class, are the defender's; the others measure. The recovered pattern is what a kept scan shows if it
-leads to a planted target on images; else the repair is blind. New weights are written into the file, and onnxruntime
-decides. Every finished network is a line of `repair_PRESET.jsonl` in the folder, so that a killed run continues.
+leads to a planted target on images; else the repair is blind. What a method learns is written into the file, and
+onnxruntime decides there. Every finished network is a line of `repair_PRESET.jsonl` in the folder, so that a killed run
+continues.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,11 @@ from scipy.stats import binomtest
 from backscan.converters import Artifact, ModelSignature, open_runtime, read_artifact, read_signature
 from backscan.converters.errors import ConverterError
 from backscan.converters.signature.signature import pixel_normalisation
-from backscan.converters.torch_import.stored import write_weights
-from backscan.converters.torch_import.trainable import TrainableClassifier, import_trainable
+from backscan.converters.torch_import.trainable import TrainableClassifier
 from backscan.scanner.aftercare.options import RepairOptions
-from backscan.scanner.choices.registered import load
 from backscan.scanner.repair import METHODS
 from backscan.scanner.repair.lesson import Lesson, Pattern
+from backscan.scanner.repair.mending import Patient, mended
 from backscan.scanner.results import FoundPattern, ScanResult
 from benchmarks import command
 from benchmarks.table import grid, page
@@ -38,7 +39,7 @@ from benchmarks.victims.images import clean_images
 from benchmarks.victims.plans import make_plans
 from benchmarks.victims.poison import Backdoor
 from benchmarks.victims.presets import PRESETS
-from benchmarks.victims.seeds import ONCE_REPORTING
+from benchmarks.victims.seeds import FIRST_REPORTING, ONCE_REPORTING
 from benchmarks.victims.victims import CACHE, Victim, find
 
 _LARGEST_FILE = 1 << 30
@@ -86,19 +87,16 @@ def repaired(victim: Victim, effort: Effort, cache: Path, cifar10: Path | None) 
     found = recovered(victim, cache)
     artifact = read_artifact(victim.model, max_bytes=_LARGEST_FILE)
     signature = read_signature(artifact)
-    copy = import_trainable(artifact, signature, pixel_normalisation(signature))
+    patient = Patient(artifact, signature, pixel_normalisation(signature))
+    lesson = partial(_lesson, images=learning, found=found, effort=effort, seed=victim.plan.seed)
     rates = _Rates(signature, measuring, victim)
     row = {"group": victim.plan.group, "network": victim.plan.network, "digest": victim.plan.digest}
     row |= {"recovered": found is not None, "before": rates.of(artifact)}
     for method in effort.methods:
-        lesson = _lesson(copy, learning, found, effort, victim.plan.seed)
         try:
-            weights = load(METHODS[method].function)(lesson)
+            row[method] = rates.of(mended(method, patient, learning.images, lesson).artifact)
         except ConverterError as error:
             row[method] = {"obstacle": str(error)}
-            continue
-        written = write_weights(artifact, {name: held.numpy() for name, held in weights.items()})
-        row[method] = rates.of(written.artifact)
     return row
 
 
@@ -193,7 +191,9 @@ def main() -> None:
     torch.set_num_threads(1)
     effort = Effort(arguments.images, arguments.steps, tuple(arguments.method or METHODS_COMPARED))
     name = f"repair_{arguments.preset}{'_reporting' if arguments.reporting else ''}"
-    first_seed = ONCE_REPORTING if arguments.reporting else 0  # no method of repair has been chosen by them
+    # No method of repair has been chosen by them; photographs that report have the later seeds.
+    reporting = ONCE_REPORTING if arguments.preset == "numerals" else FIRST_REPORTING
+    first_seed = reporting if arguments.reporting else 0
     kept = arguments.out and arguments.out / f"{name}.jsonl"
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -148,9 +148,11 @@ def differences(before: Artifact, after: Artifact, *, but: Collection[str] = ())
         before: A file.
         after: Another.
         but: Names of nodes, as `parse` gives them, in which they may differ: such nodes may come, go or change, and
-            with them constants that nothing else reads.
+            with them constants that nothing else reads. One that came stands between a value and who reads that:
+            without it, its first input has the name of its output.
     """
-    models = [parse(artifact) for artifact in (before, after)]
+    first = parse(before)
+    models = [first, parse(_without_added(after, frozenset(but) - {node.name for node in first.graph.node}))]
     tensors = [_tensors(model.graph) for model in models]
     names = {
         name
@@ -170,6 +172,19 @@ def differences(before: Artifact, after: Artifact, *, but: Collection[str] = ())
     if but:
         _drop_unread(models[1].graph, besides=tensors[0])
     return tuple(sorted(names)), models[0] != models[1]
+
+
+def _without_added(artifact: Artifact, added: Container[str]) -> Artifact:
+    """The file without some nodes, before any without a name is named by its place."""
+    model = onnx.load_model_from_string(artifact.data)
+    makers = {name: (node, index) for node in model.graph.node for index, name in enumerate(node.output)}
+    for node in model.graph.node:
+        if node.name in added and node.input and node.output and node.input[0] in makers:
+            maker, index = makers[node.input[0]]
+            maker.output[index] = node.output[0]
+            makers[node.output[0]] = maker, index  # for the next one behind it
+    set_nodes(model.graph, [node for node in model.graph.node if node.name not in added])
+    return replace(artifact, data=model.SerializeToString())
 
 
 def _drop_unread(graph: onnx.GraphProto, *, besides: Container[str]) -> None:

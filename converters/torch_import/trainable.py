@@ -9,7 +9,7 @@ Batch normalisations are not folded into convolutions here, so that each stored 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,7 +126,12 @@ class TrainableClassifier:
 
 @border("the import into torch")
 def import_trainable(
-    artifact: Artifact, signature: ModelSignature, normalisation: Normalisation, *, device: str | torch.device = "cpu"
+    artifact: Artifact,
+    signature: ModelSignature,
+    normalisation: Normalisation,
+    *,
+    device: str | torch.device = "cpu",
+    only: Collection[str] | None = None,
 ) -> TrainableClassifier:
     """Import a model as a copy whose weights may change.
 
@@ -135,6 +140,7 @@ def import_trainable(
         signature: Its signature.
         normalisation: How pixels become its input.
         device: Where the copy shall live.
+        only: Names of the stored tensors that may change, whoever reads them; None is the weights of operators.
 
     Returns:
         The copy, with every stored tensor of which it is shown that the copy holds it.
@@ -145,7 +151,7 @@ def import_trainable(
     model, head = _opened(artifact, signature)
     if signature.precision == "half":
         widen(model, signature)
-    found = _weights(model.graph, stored_names(artifact))
+    found = _weights(model.graph, stored_names(artifact), only)
     network, notes = import_network(_copy(model), signature, fold=False)
     places = _traced(model, signature, found)
     slots = {key: slot for key, held in _held(network).items() if (slot := _slot(held, places.get(key), found))}
@@ -179,8 +185,10 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _weights(graph: onnx.GraphProto, stored: frozenset[str]) -> dict[str, NDArray[np.float32]]:
-    """The stored float tensors that operators with weights read as such, by name."""
+def _weights(
+    graph: onnx.GraphProto, stored: frozenset[str], only: Collection[str] | None
+) -> dict[str, NDArray[np.float32]]:
+    """The stored float tensors of some names, or those that operators with weights read as such, by name."""
     readers = consumers(graph)
 
     def weighs(name: str) -> bool:
@@ -199,7 +207,7 @@ def _weights(graph: onnx.GraphProto, stored: frozenset[str]) -> dict[str, NDArra
         if tensor.data_type == onnx.TensorProto.FLOAT
         and tensor.name in stored
         and np.prod(tensor.dims, dtype=np.int64) > 1
-        and weighs(tensor.name)
+        and (weighs(tensor.name) if only is None else tensor.name in only)
     }
 
 

@@ -29,7 +29,7 @@ class Attempt:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Nodes that were changed."""
+        """Nodes that were changed, added or removed."""
         return self.answer.nodes
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from backscan.converters import Artifact, CutCandidate, IntakeReport, OrtClassifier, TorchClassifier
     from backscan.converters.cuts.split import OrtCut, Split
     from backscan.converters.signature.labels import Labels
+    from backscan.converters.torch_import.trainable import TrainableClassifier
     from backscan.scanner.detectors import Examination
+    from backscan.scanner.repair.lesson import Lesson
 
 T = TypeVar("T")
 
@@ -310,18 +312,20 @@ class ModelHost:
 
     @_answers(protocol.Repair)
     def repair(self, request: protocol.Repair) -> protocol.Repaired:
-        """Change the model's weights, or what holds a switch in its graph, and give the file with them."""
+        """Change the model's weights, bound what it computes, or hold a switch in its graph, and give the file."""
         from backscan.converters.switches.removal import without_gates
-        from backscan.converters.torch_import.stored import with_locations, write_weights
+        from backscan.converters.torch_import.stored import with_locations
         from backscan.scanner.repair import METHODS
+        from backscan.scanner.repair.mending import Patient, mended
 
-        runtime, tensors, nodes = self.runtime, tuple[str, ...](), tuple[str, ...]()
+        runtime, tensors = self.runtime, tuple[str, ...]()
         if request.gates and not METHODS[request.way].function:
             cut = without_gates(self.artifact, runtime.signature, runtime.normalisation, request.gates, request.images)
             file, nodes = cut.artifact, cut.nodes
         else:
-            written = write_weights(self.artifact, self._learnt(request))
-            file, tensors = written.artifact, written.tensors
+            patient = Patient(self.artifact, runtime.signature, runtime.normalisation, self.copy.device)
+            made = mended(request.way, patient, request.images, lambda copy: _lesson(request, copy))
+            file, tensors, nodes = made.artifact, made.tensors, made.nodes
         file = with_locations(file, request.beside) if request.beside else file
         return protocol.Repaired(file.data, dict(file.external), tensors, nodes)
 
@@ -358,28 +362,6 @@ class ModelHost:
 
         tensors, elsewhere = differences(request.before, self.artifact, but=request.nodes)
         return protocol.Difference(tensors, elsewhere)
-
-    def _learnt(self, request: protocol.Repair) -> dict[str, NDArray[np.float32]]:
-        """New weights by name."""
-        import torch
-
-        from backscan.converters.torch_import.trainable import import_trainable
-        from backscan.scanner.repair import METHODS
-        from backscan.scanner.repair.lesson import Lesson, Pattern
-
-        runtime, device = self.runtime, self.copy.device
-        copy = import_trainable(self.artifact, runtime.signature, runtime.normalisation, device=device)
-        images, labels, values, mask = (
-            None if array is None else torch.from_numpy(np.array(array)).to(device)
-            for array in (request.images, request.labels, request.pattern, request.mask)
-        )
-        assert images is not None  # noqa: S101 - requests always have them
-        assert labels is not None  # noqa: S101
-        pattern = None if values is None else Pattern(values, mask)
-        lesson = Lesson(copy, images, labels, pattern, request.target, steps=request.steps, seed=request.seed)
-        with torch.enable_grad():
-            learnt = registered.load(METHODS[request.way].function)(lesson)
-        return {name: held.cpu().numpy() for name, held in learnt.items()}
 
     def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
         """Switches on the way to outputs beside the chosen one alone: other scores, and class numbers."""
@@ -526,6 +508,22 @@ def _patterns_of(request: protocol.Prepare | protocol.SearchTargets, device: Any
         return {}
     patterns = torch.from_numpy(np.ascontiguousarray(request.patterns)).to(device)
     return dict(zip(request.pairs, patterns, strict=True))
+
+
+def _lesson(request: protocol.Repair, copy: TrainableClassifier) -> Lesson:
+    """What a repair learns from."""
+    import torch
+
+    from backscan.scanner.repair.lesson import Lesson, Pattern
+
+    images, labels, values, mask = (
+        None if array is None else torch.from_numpy(np.array(array)).to(copy.classifier.device)
+        for array in (request.images, request.labels, request.pattern, request.mask)
+    )
+    assert images is not None  # noqa: S101 - requests always have them
+    assert labels is not None  # noqa: S101
+    pattern = None if values is None else Pattern(values, mask)
+    return Lesson(copy, images, labels, pattern, request.target, steps=request.steps, seed=request.seed)
 
 
 def _towards(name: str, finding: GraphFinding, num_classes: int) -> GraphFinding:

@@ -92,7 +92,7 @@ def repair_sheet(result: RepairResult) -> Sheet:
         facts,
         {
             "Tensors with other numbers": _named(result.tensors),
-            "Nodes that were changed": _named(result.nodes),
+            "Nodes that were changed or added": _named(result.nodes),
             "Reasons of the second scan": result.scan_reasons,
             "Warnings": result.warnings,
         },

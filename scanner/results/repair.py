@@ -61,7 +61,7 @@ class RepairResult:
     tensors: tuple[str, ...] = ()
     """Stored tensors with other numbers."""
     nodes: tuple[str, ...] = ()
-    """Nodes that were changed; all else in the file is as it was."""
+    """Nodes that were changed, added or removed; all else in the file is as it was."""
     source: int | None = None
     """Source class of the pattern; None in a blind repair."""
     target: int | None = None

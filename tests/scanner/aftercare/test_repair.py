@@ -202,6 +202,39 @@ def test_a_switch_in_the_graph_is_cut_out(case: Case) -> None:
     assert result.measures.changed == 0.0
 
 
+@pytest.mark.usefixtures("second_scan")
+@pytest.mark.parametrize("known", [True, False])
+def test_bounds_on_channels_add_nodes_and_nothing_else(case: Case, known: bool) -> None:
+    options = RepairOptions(method="bound-activations", steps=120)
+    result = case.repaired(options) if known else case.repaired(options, patterns=(), verdict=Verdict.INCONCLUSIVE)
+    assert result.believed, result.reasons
+    assert result.tensors == ()
+    assert result.nodes == ("open.bound", "open.bounded")
+    assert result.measures is not None
+    assert result.measures.accuracy_after > result.measures.accuracy_before - 0.02
+    if known:
+        assert result.measures.success_before is not None
+        assert result.measures.success_before > 0.8
+        assert result.measures.success_after == 0.0
+    before, after = (onnxruntime.InferenceSession(file) for file in (case.model, case.out))
+    for part in ("get_inputs", "get_outputs"):
+        told = [[(each.name, each.shape, each.type) for each in getattr(s, part)()] for s in (before, after)]
+        assert told[0] == told[1]
+    onnx.checker.check_model(onnx.load(case.out), full_check=True)
+    assert "open.bounded" in FORMS[".md"](repair_sheet(result))
+
+
+def test_a_file_too_old_for_bounds_is_refused_in_one_sentence(case: Case) -> None:
+    model = onnx.load(case.model)
+    model.opset_import[0].version = 7
+    case.model.write_bytes(model.SerializeToString())
+    digest = hashlib.sha256(case.model.read_bytes()).hexdigest()
+    with pytest.raises(NoVerdictError, match=r"expected opset 8 or later for bounds on channels, found 7: export"):
+        case.repaired(
+            RepairOptions(method="bound-activations", steps=1), model=replace(case.report.model, sha256=digest)
+        )
+
+
 def test_a_cut_gate_changes_only_what_it_lists(case: Case) -> None:
     answer = Repaired(b"", {}, tensors=(), nodes=("add",))
     attempt = Attempt(read_artifact(case.model, max_bytes=1 << 20), answer)
