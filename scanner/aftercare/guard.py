@@ -27,6 +27,8 @@ _FLOOR = 1e-3
 """Least power of a frequency, as a share of the mean over all of them: what no image has must not weigh endlessly."""
 _ENOUGH = 3.0
 """Images times false-alarm rate below which a threshold is extrapolated rather than measured."""
+_ROUNDING = 1e-9
+"""What a whole number of images may lose when a rate such as 0.29 is no binary fraction."""
 
 
 class Guard:
@@ -101,11 +103,19 @@ class Threshold:
 
 
 def threshold_for(scores: Sequence[float] | NDArray[np.float32], rate: float) -> Threshold | None:
-    """The lowest score that at most so many of the clean images exceed; None where no score below 1 does.
+    """The lowest score of a clean image above which at most that share of new clean images is expected.
+
+    Of n + 1 exchangeable images each is as likely as any other to be among the r of the highest scores, so a new image
+    exceeds the r-th highest score of n others with probability at most r / (n + 1) (split conformal prediction, Vovk,
+    Gammerman and Shafer 2005). Taking the share of the n alone would allow (r + 1) / (n + 1), more than was asked for.
 
     Args:
-        scores: Of clean images, at least one.
+        scores: Of clean images, at least one, none of which made what scores them.
         rate: False-alarm rate, in (0, 1).
+
+    Returns:
+        The threshold; where even the highest score is exceeded more often than asked for, 1 / (n + 1), that score: it
+        is extrapolated then. None where the threshold would be 1, which no score exceeds.
 
     Raises:
         OptionError: no images.
@@ -113,7 +123,8 @@ def threshold_for(scores: Sequence[float] | NDArray[np.float32], rate: float) ->
     ordered = np.sort(np.asarray(scores, np.float64))[::-1]
     if not len(ordered):
         raise OptionError("expected clean images for a threshold, found none: pass --data")
-    value = float(ordered[min(int(rate * len(ordered)), len(ordered) - 1)])
+    rank = int(rate * (len(ordered) + 1) + _ROUNDING)
+    value = float(ordered[max(rank, 1) - 1])
     if value >= 1.0:
         return None
     return Threshold(value, rate, int((ordered > value).sum()), len(ordered))
