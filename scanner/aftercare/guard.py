@@ -1,7 +1,8 @@
 """How strongly images carry a recovered pattern: one number each, by a filter that clean images do not answer to.
 
 The score estimates which share of the pattern is in an image: the filter is the pattern divided by the spectrum of
-clean images (a matched filter), scaled so that the pattern itself gives 1 and a mean clean image 0, held to [0, 1].
+clean images with noise on them (a matched filter), scaled so that the pattern itself gives 1 and a mean clean image 0,
+held to [0, 1].
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _FLOOR = 1e-3
 """Least power of a frequency, as a share of the mean over all of them: what no image has must not weigh endlessly."""
+_NOISE = 2.0
+"""Norm of the noise that must not be taken for the pattern, in its own: a planted one may be twice the recovered."""
+_VARIANCE = 0.0625
+"""Of the pixels of photographs, for a filter without clean images."""
 _ENOUGH = 3.0
 """Images times false-alarm rate below which a threshold is extrapolated rather than measured."""
 _ROUNDING = 1e-9
@@ -138,8 +143,9 @@ def _filter(planted: Planted, clean: Pixels | None) -> tuple[NDArray[np.float32]
     mean = np.full(values.shape, 0.5) if clean is None or not len(clean) else clean.astype(np.float64).mean(axis=0)
     if planted.found.mask is not None:
         values = (values - mean) * planted.found.mask.decode()
-    frequencies = np.fft.fft2(values)
-    weights = np.fft.ifft2(frequencies / _power(values.shape, clean, mean)).real
+    # White noise is as strong at every frequency: without it the filter would listen where clean images are silent.
+    noise = _NOISE**2 * float(np.square(values).sum()) / len(values)
+    weights = np.fft.ifft2(np.fft.fft2(values) / (_power(values.shape, clean, mean) + noise)).real
     gain = float((weights * values).sum())
     if not gain > 0:
         raise ReportError("expected a pattern that is not empty in the report, found one that is: scan again")
@@ -152,6 +158,7 @@ def _power(shape: tuple[int, ...], clean: Pixels | None, mean: NDArray[np.float6
     if clean is None or len(clean) < 2:
         rows, columns = np.fft.fftfreq(shape[1])[:, None], np.fft.fftfreq(shape[2])
         power = 1 / np.maximum(rows**2 + columns**2, 1 / (4 * shape[1] * shape[2]))[None]
+        power *= _VARIANCE * shape[1] * shape[2] / power.mean()
     else:
         power = np.square(np.abs(np.fft.fft2(clean - mean))).mean(axis=0)
     return np.asarray(power + _FLOOR * power.mean())

@@ -249,6 +249,17 @@ class SettledFile:
             raise disbelief("one score per image")
         return found
 
+    def read_features(self, images: Images) -> protocol.Features:
+        """What the last layer reads of images [N, C, H, W] in [0, 1]; no tensor where the file has none of use.
+
+        Raises:
+            NoVerdictError: the file cannot be read there.
+        """
+        found = self.line.ask(protocol.ReadFeatures(images))
+        if found.values.ndim != 2 or len(found.values) != len(images):
+            raise disbelief("one row of features per image")
+        return found
+
     def cut_file(self, tensor: str) -> CutFile | str:
         """The original file cut at a tensor, for a replay; or why that cannot be.
 

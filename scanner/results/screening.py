@@ -81,6 +81,8 @@ class GuardResult:
     """What was done, or why not."""
     output: str = "pattern_score"
     """Name of the output."""
+    tensor: str | None = None
+    """Value inside the model that is scored beside the pixels; None where only these count."""
     after: FileRecord | None = None
     """The file with the output; None where none was written."""
     threshold: float | None = None

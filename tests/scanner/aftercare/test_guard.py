@@ -83,6 +83,20 @@ def test_images_with_the_pattern_are_caught_and_others_are_not(with_clean: bool)
     assert caught(guard, add(fresh, noise), found.value) < 0.06
 
 
+@pytest.mark.parametrize("with_clean", [True, False])
+def test_noise_of_its_norm_is_not_taken_for_a_patch(with_clean: bool) -> None:
+    guard = Guard(patch_report(), natural(200) if with_clean else None)
+    found = threshold_for(guard.pattern_score(natural(1000, 1)), 0.01)
+    assert found is not None
+    fresh = natural(500, 2)
+    norm = np.linalg.norm((guard.planted.embed(fresh) - fresh).reshape(500, -1), axis=1).mean()
+    noise = np.random.default_rng(3).normal(size=fresh.shape)
+    noise *= norm / np.linalg.norm(noise.reshape(500, -1), axis=1)[:, None, None, None]
+    # A filter that takes clean images for all there is calls a tenth of these suspicious.
+    assert caught(guard, (fresh + noise).astype(np.float32), found.value) < 0.07
+    assert caught(guard, guard.planted.embed(fresh), found.value) == 1.0
+
+
 def test_what_takes_the_place_of_the_image_is_caught() -> None:
     report = patch_report()
     guard = Guard(report, natural(200))
