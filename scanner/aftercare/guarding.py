@@ -12,7 +12,7 @@ import numpy as np
 
 from backscan.scanner.aftercare.attempt import Attempt, check_places, keep, written
 from backscan.scanner.aftercare.guard import Guard, threshold_for
-from backscan.scanner.aftercare.strength import Linear, Strength, strength_of
+from backscan.scanner.aftercare.strength import Strength, made_for, of_pixels
 from backscan.scanner.aftercare.subject import check_digest, opened_for, places_of
 from backscan.scanner.errors import NoVerdictError, OptionError
 from backscan.scanner.pipeline.admission import as_clean_set, read
@@ -146,6 +146,8 @@ class _Trial:
     """Those of the sources, with the pattern."""
     moved: NDArray[np.int64]
     """Decisions on these."""
+    seconds: float
+    """What the file before takes for the held-out images."""
 
     @classmethod
     def of(cls, subject: Subject, guard: Guard, *, with_features: bool) -> _Trial:
@@ -154,12 +156,15 @@ class _Trial:
         ordinary, labels = subject.clean.images[places], subject.labels[places]
         carriers = guard.planted.embed(ordinary[np.isin(labels, guard.planted.sources)])
         moved = subject.decide(carriers) if len(carriers) else np.empty(0, np.int64)
-        strength, tensor = _strength(subject, guard) if with_features else (_of_pixels(guard), "")
+        making = places_of(subject.images.drawn.optimise)
+        clean = subject.clean.images[making], subject.labels[making]
+        strength, tensor = made_for(subject.settled, guard, *clean) if with_features else (of_pixels(guard), "")
         features = (
             subject.settled.read_features(ordinary).values if tensor else np.empty((len(ordinary), 0), np.float32)
         )
         scores = strength.of(ordinary, features)
-        return cls(guard, strength, tensor, ordinary, scores, subject.decide(ordinary), carriers, moved)
+        seconds = subject.settled.read_score(ordinary, "").seconds
+        return cls(guard, strength, tensor, ordinary, scores, subject.decide(ordinary), carriers, moved, seconds)
 
     def measured(self, told: GuardResult, settled: SettledFile, threshold: Threshold) -> GuardResult:
         """The result with what the written file does.
@@ -186,28 +191,9 @@ class _Trial:
             caught=float((planted > threshold.value).mean()) if count else None,
             success_before=float((self.moved == told.target).mean()) if shown else None,
             success_after=float((after == told.target).mean()) if shown else None,
-            microseconds=None if told.enforce else max(0.0, scored.seconds - scored.seconds_without) * each,
-            microseconds_without=None if told.enforce else scored.seconds_without * each,
+            microseconds=max(0.0, scored.seconds - self.seconds) * each,
+            microseconds_without=self.seconds * each,
         )
-
-
-def _of_pixels(guard: Guard) -> Strength:
-    """The filter of pixels alone."""
-    return Strength(Linear(guard.weights, guard.offset))
-
-
-def _strength(subject: Subject, guard: Guard) -> tuple[Strength, str]:
-    """What scores images, made of those that a scan searches with, and the value of the model that it looks at."""
-    places, target = places_of(subject.images.drawn.optimise), guard.planted.found.target
-    clean, labels = subject.clean.images[places], subject.labels[places]
-    read = subject.settled.read_features(clean)
-    if not read.tensor:
-        return _of_pixels(guard), ""
-    carrying = guard.planted.embed(clean[labels != target])
-    carrying = carrying[subject.decide(carrying) == target] if len(carrying) else carrying
-    inside = subject.settled.read_features(carrying).values if len(carrying) else read.values[:0]
-    strength = strength_of(guard, clean, read.values, inside)
-    return strength, read.tensor if strength.features is not None else ""
 
 
 def _check(own: Pixels, scores: Pixels) -> None:

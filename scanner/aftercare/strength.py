@@ -9,7 +9,7 @@ two counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,55 @@ class Strength:
         return np.clip(found, 0.0, 1.0).astype(np.float32)
 
 
+class Inside(Protocol):
+    """What is read of a model."""
+
+    @property
+    def tensor(self) -> str:
+        """Name of the value; empty if there is none of use."""
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """A row an image, [N, F]."""
+
+
+class Asked(Protocol):
+    """A model that can be asked what it makes of images [N, C, H, W] in [0, 1]."""
+
+    def decisions(self, images: Pixels) -> NDArray[np.int64]:
+        """Its decisions, [N]."""
+
+    def read_features(self, images: Pixels) -> Inside:
+        """What its last layer reads."""
+
+
+def of_pixels(guard: Guard) -> Strength:
+    """The filter of pixels alone."""
+    return Strength(Linear(guard.weights, guard.offset))
+
+
+def made_for(model: Asked, guard: Guard, clean: Pixels, labels: NDArray[np.int64]) -> tuple[Strength, str]:
+    """What scores images of a model.
+
+    Args:
+        model: The model.
+        guard: The filter of pixels, and the pattern.
+        clean: Clean images [N, C, H, W] in [0, 1] that make the filter of features.
+        labels: What they are, [N].
+
+    Returns:
+        The filters, and the value of the model that one of them looks at; empty where the pixels count alone.
+    """
+    read, target = model.read_features(clean), guard.planted.found.target
+    if not read.tensor:
+        return of_pixels(guard), ""
+    carrying = guard.planted.embed(clean[labels != target])
+    carrying = carrying[model.decisions(carrying) == target] if len(carrying) else carrying
+    inside = model.read_features(carrying).values if len(carrying) else read.values[:0]
+    strength = strength_of(guard, clean, read.values, inside)
+    return strength, read.tensor if strength.features is not None else ""
+
+
 def strength_of(guard: Guard, clean: Pixels, features: NDArray[np.float32], carrying: NDArray[np.float32]) -> Strength:
     """The two filters of a pattern, each in units of how far it spreads on clean images, so that one threshold serves.
 
@@ -82,7 +131,7 @@ def strength_of(guard: Guard, clean: Pixels, features: NDArray[np.float32], carr
     Returns:
         Both, or the pixels alone where the pattern moves fewer than five images or leaves features as they are.
     """
-    pixels = Linear(guard.weights, guard.offset)
+    pixels = of_pixels(guard).pixels
     usable = len(carrying) >= _LEAST_CARRIERS and np.isfinite(features).all() and np.isfinite(carrying).all()
     inside = _discriminant(features, carrying) if usable else None
     halves = (features[::2], features[1::2])

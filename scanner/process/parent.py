@@ -243,9 +243,9 @@ class SettledFile:
         self.line.ask(protocol.CallAlone())
 
     def read_score(self, images: Images, output: str) -> protocol.Scored:
-        """What an output more holds for images [N, C, H, W] in [0, 1], one number each."""
+        """What an output more holds for images [N, C, H, W] in [0, 1], one number each, and what they cost."""
         found = self.line.ask(protocol.ReadScore(images, output))
-        if found.scores.shape != (len(images),):
+        if output and found.scores.shape != (len(images),):
             raise disbelief("one score per image")
         return found
 

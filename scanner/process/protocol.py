@@ -480,24 +480,22 @@ class ReadFeatures(Request[Features, None]):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What an output more holds for some images, and what it costs."""
+    """What an output more holds for some images, and what they cost."""
 
     scores: Floats
-    """One number an image, [N]."""
+    """One number an image, [N]; none where only the time was asked for."""
     seconds: NotNegative
-    """Seconds of all images with every output."""
-    seconds_without: NotNegative
-    """Seconds of the same images with the output of the classes alone."""
+    """Seconds of all images through the whole file, the quicker of two passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadScore(Request[Scored, None]):
-    """Read an output beside that of the classes, in onnxruntime."""
+    """Read an output beside that of the classes, in onnxruntime, and time the file."""
 
     images: Floats
     """Images [N, C, H, W] in [0, 1]."""
     output: str
-    """Name of the output."""
+    """Name of the output; empty only times the file, all of which onnxruntime computes whatever outputs are read."""
 
 
 @dataclass(frozen=True, slots=True)

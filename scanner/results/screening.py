@@ -104,9 +104,9 @@ class GuardResult:
     success_after: float | None = None
     """The same of the file that acts."""
     microseconds: float | None = None
-    """Time of the output, an image; None where the decisions need it, so that the file has none without it."""
+    """Time that the file takes longer than the one before, an image; None where none was written."""
     microseconds_without: float | None = None
-    """Time of the model without it, an image."""
+    """Time of the file before, an image."""
     schema_version: str = GUARD_SCHEMA
     """Version of this layout."""
 

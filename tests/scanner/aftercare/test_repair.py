@@ -25,7 +25,8 @@ from backscan.scanner.errors import NoVerdictError, OptionError, ReportError, Us
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
-from backscan.scanner.process.protocol import Difference, Repaired
+from backscan.scanner.process.parent import SettledFile
+from backscan.scanner.process.protocol import Difference, Repaired, Scored
 from backscan.scanner.reports import render
 from backscan.scanner.reports.aftercare import FORMS, form_of, guard_sheet, repair_sheet
 from backscan.scanner.results import (
@@ -276,6 +277,23 @@ def test_a_guard_that_acts_takes_the_pattern_its_effect(case: Case, enforce: str
     assert "enforced" in FORMS[".txt"](guard_sheet(result))
     with pytest.raises(OptionError, match="--enforce to be one of reject, without"):
         guard_model(case.model, case.images, case.out, report, enforce="magic")
+
+
+def test_the_cost_of_a_guard_is_that_of_its_file_beside_the_one_before(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, told_seconds = [], iter([0.25, 1.0])  # onnxruntime takes as long for one output of a file as for all of them
+
+    def timed(file: SettledFile, images: np.ndarray, output: str) -> Scored:
+        told.append(output)
+        return replace(read(file, images, output), seconds=next(told_seconds, 0.0))
+
+    read = SettledFile.read_score
+    monkeypatch.setattr(SettledFile, "read_score", timed)
+    report = with_pattern(case.report, 8)
+    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False)
+    assert told[:2] == ["", "pattern_score"]
+    assert (result.microseconds_without, result.microseconds) == (0.25e6 / 40, 0.75e6 / 40)
 
 
 def halves_of_the_shortcut() -> list[np.ndarray]:
