@@ -231,7 +231,7 @@ def find_twin(victim: Victim, cache: Path, first_seed: int) -> Victim | None:
     """An unattacked network of the same structure and images from the cache, of the seeds of a run."""
     plan = victim.plan
     for group, described in PRESETS[plan.preset].groups.items():
-        if described.attack is None and described.hard is None:
+        if described.attack is None:
             for other in kept(plan.preset, group, cache, first_seed):
                 if replace(other.plan, group="", attack=plan.attack, targets=(), seed=0) == replace(
                     plan, group="", targets=(), seed=0

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from backscan.converters import read_artifact
 from backscan.scanner.results import ScanResult, Verdict
 from benchmarks import guard
 from benchmarks.attacked import report_of
@@ -161,21 +162,28 @@ def test_the_bars_are_counted() -> None:
 def test_a_twin_has_the_structure_and_no_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (plan,) = make_plans("photos", "four pixels", [0])
     victim = Victim(plan, tmp_path / "v.onnx", PLANTED, Effect(1.0, 1.0, {}))
-    asked = []
+    hidden: set[str] = set()
 
     def kept(preset: str, group: str, _: Path, first_seed: int) -> list[Victim]:
-        asked.append((group, first_seed))
-        (other,) = make_plans(preset, group, [first_seed])
-        return [Victim(other, tmp_path / "o.onnx", None, Effect(1.0, None, {}))]
+        plans = [] if group in hidden else make_plans(preset, group, [first_seed])
+        return [Victim(other, tmp_path / "o.onnx", None, Effect(1.0, None, {})) for other in plans]
 
     monkeypatch.setattr(guard, "kept", kept)
     found = guard.find_twin(victim, tmp_path, 2000)
     assert found is not None
     assert (found.plan.group, found.plan.network, found.plan.seed) == ("conv3", "conv3", 2000)
-    assert all(not group.startswith("hard") and "pixels" not in group for group, _ in asked)
-    assert "conv3, augmented" not in [group for group, _ in asked]  # trained otherwise, and behind it
-    monkeypatch.setattr(guard, "kept", lambda *_: [])
+    hidden.add("conv3")  # all others differ in structure, training or images
     assert guard.find_twin(victim, tmp_path, 2000) is None
+
+
+def test_only_images_that_reach_their_target_carry_the_attack(tmp_path: Path) -> None:
+    victim, images = network_in(tmp_path, "victim", source=SOURCE), images_of(1)
+    network = guard.Network(read_artifact(victim.model, max_bytes=1 << 20))
+    carriers, norm = guard._carriers(victim, network, images)
+    assert (len(carriers), norm) == (60, pytest.approx(1.2, rel=1e-3))
+    elsewhere = replace(victim, plan=replace(victim.plan, targets=((SOURCE, TARGET + 1), (0, TARGET))))
+    carriers, norm = guard._carriers(elsewhere, network, images)  # neither of which the network was taught
+    assert (len(carriers), norm) == (0, pytest.approx(1.2, rel=1e-3))
 
 
 def test_the_guarded_file_is_one_that_onnxruntime_opens(tmp_path: Path) -> None:
