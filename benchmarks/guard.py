@@ -29,7 +29,7 @@ from backscan.converters.cuts.features import read_features
 from backscan.converters.signature.linear_output import OfValue, with_linear_output
 from backscan.scanner.aftercare.guard import Guard, threshold_for
 from backscan.scanner.aftercare.guarding import OUTPUT
-from backscan.scanner.aftercare.strength import made_for
+from backscan.scanner.aftercare.strength import made_for, of_pixels
 from backscan.scanner.process.protocol import Features
 from backscan.scanner.results import ScanResult
 from benchmarks import command
@@ -77,6 +77,16 @@ class Parts:
         return cls(train.take(making), *(test.take(half) for half in halves))
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a guard is made."""
+
+    rate: float
+    """False-alarm rate that the threshold is set for."""
+    looks_inside: bool = True
+    """Whether it looks at features too, as `scanner guard` does, or at the pixels alone."""
+
+
 class Network:
     """A file in onnxruntime, as a guard asks it."""
 
@@ -122,13 +132,15 @@ class Guarded:
     """Score above which an image is suspicious."""
 
     @classmethod
-    def of(cls, model: Path, report: ScanResult, parts: Parts, rate: float) -> Guarded | None:
+    def of(cls, model: Path, report: ScanResult, parts: Parts, terms: Terms) -> Guarded | None:
         """A written file with the guard of a report; None where no threshold reaches the rate."""
         before = Network(read_artifact(model, max_bytes=LARGEST_FILE))
         guard = Guard(report, parts.making.images)
-        strength, tensor = made_for(before, guard, parts.making.images, parts.making.labels)
+        strength, tensor = of_pixels(guard), ""
+        if terms.looks_inside:
+            strength, tensor = made_for(before, guard, parts.making.images, parts.making.labels)
         features = before.read_features(parts.setting.images).values if tensor else np.empty(0, np.float32)
-        threshold = threshold_for(strength.of(parts.setting.images, features), rate)
+        threshold = threshold_for(strength.of(parts.setting.images, features), terms.rate)
         if threshold is None:
             return None
         inside = strength.features and OfValue(tensor, strength.features.weights, strength.features.offset)
@@ -144,25 +156,25 @@ class Guarded:
         return int((self.after.scores(images) > self.threshold).sum())
 
 
-def guarded(victim: Victim, cache: Path, cifar10: Path | None, rate: float, twin: Victim | None) -> dict[str, Any]:
+def guarded(victim: Victim, cache: Path, cifar10: Path | None, terms: Terms, twin: Victim | None) -> dict[str, Any]:
     """One network: what a guard of its recovered pattern does, by the written file.
 
     Args:
         victim: The attacked network.
         cache: Folder of kept scans.
         cifar10: Folder of CIFAR-10, for plans that need it.
-        rate: False-alarm rate that the threshold is set for.
+        terms: How the guard is made.
         twin: An unattacked network of the same structure, if there is one.
     """
     plan = victim.plan
     row: dict[str, Any] = {"group": plan.group, "network": plan.network, "seed": plan.seed, "digest": plan.digest}
-    row |= {"additive": plan.attack.attack in ADDITIVE, "recovered": None, "rate": rate}
+    row |= {"additive": plan.attack.attack in ADDITIVE, "recovered": None, "rate": terms.rate}
     report = report_of(victim, cache, detected=True)
     if report is None:
         return row
     found, parts = report.patterns[0], Parts.of(plan, cifar10)
     row["recovered"] = {"detector": found.detector, "source": found.source, "target": found.target}
-    file = Guarded.of(victim.model, report, parts, rate)
+    file = Guarded.of(victim.model, report, parts, terms)
     if file is None:
         return row | {"threshold": None}
     ordinary = parts.measuring.images
@@ -183,7 +195,7 @@ def guarded(victim: Victim, cache: Path, cifar10: Path | None, rate: float, twin
         "microseconds": alone,
         "microseconds_more": cost,
     }
-    return row if twin is None else row | {"twin": _on_twin(twin, report, parts, rate)}
+    return row if twin is None else row | {"twin": _on_twin(twin, report, parts, terms)}
 
 
 def _carriers(victim: Victim, network: Network, images: LabelledImages) -> tuple[Pixels, float]:
@@ -217,10 +229,10 @@ def _costs(file: Guarded, images: Pixels) -> tuple[float, float]:
     return alone, together - alone
 
 
-def _on_twin(twin: Victim, report: ScanResult, parts: Parts, rate: float) -> dict[str, Any]:
+def _on_twin(twin: Victim, report: ScanResult, parts: Parts, terms: Terms) -> dict[str, Any]:
     """What the same report's guard says of clean images on a network that nobody attacked."""
     row: dict[str, Any] = {"digest": twin.plan.digest, "group": twin.plan.group, "seed": twin.plan.seed}
-    file = Guarded.of(twin.model, report, parts, rate)
+    file = Guarded.of(twin.model, report, parts, terms)
     if file is None:
         return row | {"threshold": None}
     images = parts.measuring.images
@@ -326,8 +338,8 @@ def _run(arguments: Any, lines: Path | None, twin_of: Callable[[Victim], Victim 
     wanted = (arguments.preset, arguments.group, arguments.most, arguments.cache)
     for victim in victims(*wanted, first_seed=first_seed):
         if victim.plan.digest not in done:
-            twin = twin_of(victim)
-            rows.append(guarded(victim, arguments.cache, arguments.cifar10, arguments.rate, twin))
+            terms = Terms(arguments.rate, looks_inside=not arguments.pixels_alone)
+            rows.append(guarded(victim, arguments.cache, arguments.cifar10, terms, twin_of(victim)))
             command.append_line(lines, rows[-1])
             print(json.dumps(rows[-1]), flush=True)
     return rows
@@ -340,12 +352,14 @@ def main() -> None:
     parser.add_argument("--group", action="append", default=[], help="only this group; repeatable")
     parser.add_argument("--most", type=int, default=10, help="most networks of a group")
     parser.add_argument("--rate", type=float, default=0.001, help="false-alarm rate that thresholds are set for")
+    parser.add_argument("--pixels-alone", action="store_true", help="guards that do not look at features, to compare")
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for presets of photographs")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps the networks and their scans")
     parser.add_argument("--reporting", action="store_true", help="networks of seeds that chose nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    name = f"guard_{arguments.preset}{'_reporting' if arguments.reporting else ''}"
+    name = f"guard_{arguments.preset}{'_pixels' if arguments.pixels_alone else ''}"
+    name += "_reporting" if arguments.reporting else ""
     lines = arguments.out and arguments.out / f"{name}.jsonl"
     if lines is not None:
         lines.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, objec
     monkeypatch.setattr(guard, "with_noise", lambda images, norm, **_: np.clip(images + norm / 1.2 * PLANTED, 0, 1))
     victim = network_in(tmp_path, "victim", source=SOURCE)
     twin = network_in(tmp_path, "twin", source=None, group="conv2")
-    return guard.guarded(victim, tmp_path, None, 0.01, twin)
+    return guard.guarded(victim, tmp_path, None, guard.Terms(0.01), twin)
 
 
 def test_a_network_is_measured_from_its_written_file(measured: dict[str, object]) -> None:
@@ -82,7 +82,7 @@ def test_a_network_is_measured_from_its_written_file(measured: dict[str, object]
 
 def test_a_network_without_a_detection_is_a_row_of_its_own(tmp_path: Path) -> None:
     victim = network_in(tmp_path, "victim", source=SOURCE)
-    row = guard.guarded(victim, tmp_path, None, 0.01, None)
+    row = guard.guarded(victim, tmp_path, None, guard.Terms(0.01), None)
     assert row["recovered"] is None
     (line,) = [each for each in guard.table([row]) if "not recovered" in each]
     assert line.count("|") == guard.table([row])[0].count("|")
@@ -189,11 +189,15 @@ def test_only_images_that_reach_their_target_carry_the_attack(tmp_path: Path) ->
 def test_the_guarded_file_is_one_that_onnxruntime_opens(tmp_path: Path) -> None:
     victim = network_in(tmp_path, "victim", source=SOURCE)
     parts = guard.Parts(images_of(0), images_of(1), images_of(2))
-    file = guard.Guarded.of(victim.model, report(), parts, 0.01)
+    file = guard.Guarded.of(victim.model, report(), parts, guard.Terms(0.01))
     assert file is not None
     session = onnxruntime.InferenceSession(file.after.artifact.data, providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["scores", "pattern_score"]
     [scores] = session.run(["pattern_score"], {"image": parts.measuring.images})
     assert file.flagged(parts.measuring.images) == (scores > file.threshold).sum()
+    assert file.tensor
+    alone = guard.Guarded.of(victim.model, report(), parts, guard.Terms(0.01, looks_inside=False))
+    assert alone is not None
+    assert not alone.tensor
     faint = replace(report(), patterns=report(0.01 * PLANTED).patterns)
-    assert guard.Guarded.of(victim.model, faint, parts, 0.01) is None
+    assert guard.Guarded.of(victim.model, faint, parts, guard.Terms(0.01)) is None
