@@ -3,9 +3,9 @@
     python -m benchmarks.guard --preset photos --cifar10 FOLDER --cache FOLDER --out benchmarks/results
 
 Networks are taken from the cache of `benchmarks.victims` and never trained here, their recovered pattern from a kept
-scan that detects and leads to a planted target. As `scanner guard` does, training images make the filters (a hundred of
-each class), half of the test images set the threshold, and the guarded file is written; onnxruntime scores the other
-half with it: as they are, with the *planted* pattern where that reaches its target, and with noise of the norm of that.
+scan that detects and leads to a planted target. By what `scanner guard` calls, training images make the filters (a
+hundred of each class), half of the test images set the threshold, and a guarded file is written. onnxruntime scores the
+other half with it: as they are, with the *planted* pattern where that reaches its target, and with noise of its norm.
 The same is done to an unattacked network of the same structure, with the report of the attacked one. Every finished
 network is a line of `guard_PRESET.jsonl` in the folder, so that a killed run continues.
 """
