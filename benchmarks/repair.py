@@ -12,7 +12,7 @@ continues.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from backscan.converters import Artifact, ModelSignature, open_runtime, read_artifact, read_signature
 from backscan.converters.errors import ConverterError
@@ -31,18 +30,17 @@ from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.repair import METHODS
 from backscan.scanner.repair.lesson import Lesson, Pattern
 from backscan.scanner.repair.mending import Patient, mended
-from backscan.scanner.results import FoundPattern, ScanResult
+from backscan.scanner.results import FoundPattern
 from benchmarks import command
+from benchmarks.attacked import LARGEST_FILE, recovered, share, victims
 from benchmarks.table import grid, page
 from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.images import clean_images
-from benchmarks.victims.plans import make_plans
 from benchmarks.victims.poison import Backdoor
 from benchmarks.victims.presets import PRESETS
 from benchmarks.victims.seeds import FIRST_REPORTING, ONCE_REPORTING
-from benchmarks.victims.victims import CACHE, Victim, find
+from benchmarks.victims.victims import CACHE, Victim
 
-_LARGEST_FILE = 1 << 30
 _MOST_MEASURED = 2000
 _LOW_SUCCESS, _SMALL_LOSS = 0.1, 0.01
 METHODS_COMPARED = ("minimax", "unlearn", "fine-pruning", "fine-tune")
@@ -61,31 +59,11 @@ class Effort:
     """Names in `METHODS`."""
 
 
-def victims(preset: str, groups: Sequence[str], most: int, cache: Path, *, first_seed: int = 0) -> Iterator[Victim]:
-    """The attacked networks of a preset that the cache has, at most so many of a group, from a seed on."""
-    for group in groups or PRESETS[preset].groups:
-        seeds = range(first_seed, first_seed + 300)
-        kept = (find(plan, cache=cache) for plan in make_plans(preset, group, seeds))
-        attacked = (victim for victim in kept if victim is not None and victim.pattern is not None)
-        yield from (victim for victim, _ in zip(attacked, range(most), strict=False))
-
-
-def recovered(victim: Victim, cache: Path) -> FoundPattern | None:
-    """The pattern on images that a kept scan shows, if it leads to a planted target; its own pair comes first."""
-    targets = dict(victim.plan.targets)
-    shown = []
-    for path in sorted(cache.glob(f"{victim.plan.digest}-*.scan.json")):
-        result = ScanResult.from_dict(json.loads(path.read_text(encoding="utf-8"))["report"])
-        shown += [each for each in result.patterns if each.mask is not None or each.space == "image"]
-    exact = [each for each in shown if targets.get(each.source) == each.target]
-    return next(iter(exact or [each for each in shown if each.target in targets.values()]), None)
-
-
 def repaired(victim: Victim, effort: Effort, cache: Path, cifar10: Path | None) -> dict[str, Any]:
     """One network under every method: accuracy and success of the planted pattern, from the files."""
     learning, measuring = _parts(clean_images(victim.plan, cifar10=cifar10), effort.images)
     found = recovered(victim, cache)
-    artifact = read_artifact(victim.model, max_bytes=_LARGEST_FILE)
+    artifact = read_artifact(victim.model, max_bytes=LARGEST_FILE)
     signature = read_signature(artifact)
     patient = Patient(artifact, signature, pixel_normalisation(signature))
     lesson = partial(_lesson, images=learning, found=found, effort=effort, seed=victim.plan.seed)
@@ -166,13 +144,7 @@ def _cells(rows: Sequence[dict[str, Any]], method: str) -> tuple[str, ...]:
     kept = [row["before"]["accuracy"] - row[method]["accuracy"] <= _SMALL_LOSS + 1e-9 for row in rows]
     both = [a and b for a, b in zip(low, kept, strict=True)]
     means = [mean(part, name) for name in ("success", "accuracy") for part in ("before", method)]
-    return (*means, _share(low), _share(both))
-
-
-def _share(hits: Sequence[bool]) -> str:
-    """A count with its 95 % interval (Clopper and Pearson)."""
-    interval = binomtest(sum(hits), len(hits)).proportion_ci()
-    return f"{sum(hits)} of {len(hits)} ({interval.low:.0%} to {interval.high:.0%})"
+    return (*means, share(sum(low), len(low)), share(sum(both), len(both)))
 
 
 def main() -> None:

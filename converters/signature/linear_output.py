@@ -1,8 +1,11 @@
-"""A file with one more output: a linear function of the image, held to [0, 1], beside what it gives already."""
+"""A file with one more output: a linear function of the image, held to [0, 1], beside what it gives already.
+
+A second linear function, of a value that the graph computes, may stand beside it: then the larger of the two counts.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +23,26 @@ _OLDEST_OPSET = 8
 """Opset from which Min broadcasts."""
 
 
+@dataclass(frozen=True, slots=True)
+class OfValue:
+    """A linear function of a value inside the graph."""
+
+    name: str
+    """Name of the value, batch first."""
+    weights: NDArray[np.float32]
+    """A weight for each of its numbers of one image, in their order, [F]."""
+    offset: float
+    """What is added to their product."""
+
+
 def with_linear_output(
     artifact: Artifact,
     signature: ModelSignature,
     normalisation: Normalisation,
     function: tuple[NDArray[np.float32], float],
     name: str,
+    *,
+    beside: OfValue | None = None,
 ) -> Artifact:
     """The file with an output more; all that it has stays as it is.
 
@@ -35,36 +52,58 @@ def with_linear_output(
         normalisation: How pixels become its input.
         function: Weights [C, H, W] on pixels in [0, 1], and what is added to their product with an image.
         name: Name of the output, [N] float32 in [0, 1].
+        beside: A function of a value in the graph; the larger of the two is the output.
 
     Raises:
         ConverterError: the file cannot have such an output; the message says why.
     """
     named = parse(artifact, fold_external=False)
     _refuse(named, normalisation, name)
+    if beside is not None and not any(beside.name in node.output for node in named.graph.node):
+        raise ConverterError(f"expected a value {beside.name!r} that the model computes, found none")
     weights, offset = _on_inputs(signature, normalisation, function)
-    arrays: dict[str, NDArray[Any]] = {
-        "weights": weights.reshape(-1, 1).astype(np.float32),
-        "offset": np.array(offset, np.float32),
-        "one": np.array(1, np.float32),
-        "rows": np.array([-1], np.int64),
-        "flat": np.array([signature.batch or -1, weights.size], np.int64),
-    }
-    own = {part: f"{name}.{part}" for part in (*arrays, "input", "pixels", "product", "sum", "positive", "column")}
-    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
-        ("Cast", [signature.input_name], "input", {"to": onnx.TensorProto.FLOAT}),
-        ("Reshape", [own["input"], own["flat"]], "pixels", {}),
-        ("MatMul", [own["pixels"], own["weights"]], "product", {}),
-        ("Add", [own["product"], own["offset"]], "sum", {}),
-        ("Relu", [own["sum"]], "positive", {}),
-        ("Min", [own["positive"], own["one"]], "column", {}),
-    )
+    arrays: dict[str, NDArray[Any]] = {"one": np.array(1, np.float32), "rows": np.array([-1], np.int64)}
+    steps = [*_product("", signature.input_name, (weights.reshape(-1), offset), signature.batch, arrays)]
+    highest = "sum"
+    if beside is not None:
+        linear = beside.weights.astype(np.float64), beside.offset
+        steps += _product("features.", beside.name, linear, signature.batch, arrays)
+        steps.append(("Max", ["sum", "features.sum"], "highest", {}))
+        highest = "highest"
+    steps += [("Relu", [highest], "positive", {}), ("Min", ["positive", "one"], "column", {})]
     model = onnx.load_model_from_string(artifact.data)
+    own = {part: f"{name}.{part}" for part in (*arrays, *(made for _, _, made, _ in steps))}
     for operator, given, made, settings in steps:
-        model.graph.node.append(helper.make_node(operator, given, [own[made]], name=own[made], **settings))
+        read = [own.get(part, part) for part in given]
+        model.graph.node.append(helper.make_node(operator, read, [own[made]], name=own[made], **settings))
     model.graph.node.append(helper.make_node("Reshape", [own["column"], own["rows"]], [name], name=name))
     model.graph.initializer.extend(numpy_helper.from_array(array, own[part]) for part, array in arrays.items())
     model.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [signature.batch or "N"]))
     return replace(artifact, data=model.SerializeToString())
+
+
+_Step = tuple[str, list[str], str, dict[str, Any]]
+"""Operator, what it reads, what it makes and its attributes; own values by their part of the name."""
+
+
+def _product(
+    prefix: str,
+    value: str,
+    linear: tuple[NDArray[np.float64], float],
+    batch: int | None,
+    arrays: dict[str, NDArray[Any]],
+) -> list[_Step]:
+    """The steps from a value to the function of it, [N, 1]; their constants are put beside the others."""
+    weights, offset = linear
+    arrays[f"{prefix}weights"] = weights.reshape(-1, 1).astype(np.float32)
+    arrays[f"{prefix}offset"] = np.array(offset, np.float32)
+    arrays[f"{prefix}flat"] = np.array([batch or -1, weights.size], np.int64)
+    return [
+        ("Cast", [value], f"{prefix}input", {"to": onnx.TensorProto.FLOAT}),
+        ("Reshape", [f"{prefix}input", f"{prefix}flat"], f"{prefix}pixels", {}),
+        ("MatMul", [f"{prefix}pixels", f"{prefix}weights"], f"{prefix}product", {}),
+        ("Add", [f"{prefix}product", f"{prefix}offset"], f"{prefix}sum", {}),
+    ]
 
 
 def _refuse(model: onnx.ModelProto, normalisation: Normalisation, name: str) -> None:

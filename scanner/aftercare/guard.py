@@ -1,7 +1,8 @@
 """How strongly images carry a recovered pattern: one number each, by a filter that clean images do not answer to.
 
 The score estimates which share of the pattern is in an image: the filter is the pattern divided by the spectrum of
-clean images (a matched filter), scaled so that the pattern itself gives 1 and a mean clean image 0, held to [0, 1].
+clean images with noise on them (a matched filter), scaled so that the pattern itself gives 1 and a mean clean image 0,
+held to [0, 1].
 """
 
 from __future__ import annotations
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
 
 _FLOOR = 1e-3
 """Least power of a frequency, as a share of the mean over all of them: what no image has must not weigh endlessly."""
+_NOISE = 2.0
+"""Norm of the noise that must not be taken for the pattern, in its own: a planted one may be twice the recovered."""
+_VARIANCE = 0.0625
+"""Of the pixels of photographs, for a filter without clean images."""
 _ENOUGH = 3.0
 """Images times false-alarm rate below which a threshold is extrapolated rather than measured."""
+_ROUNDING = 1e-9
+"""What a whole number of images may lose when a rate such as 0.29 is no binary fraction."""
 
 
 class Guard:
@@ -101,11 +108,19 @@ class Threshold:
 
 
 def threshold_for(scores: Sequence[float] | NDArray[np.float32], rate: float) -> Threshold | None:
-    """The lowest score that at most so many of the clean images exceed; None where no score below 1 does.
+    """The lowest score of a clean image above which at most that share of new clean images is expected.
+
+    Of n + 1 exchangeable images each is as likely as any other to be among the r of the highest scores, so a new image
+    exceeds the r-th highest score of n others with probability at most r / (n + 1) (split conformal prediction, Vovk,
+    Gammerman and Shafer 2005). Taking the share of the n alone would allow (r + 1) / (n + 1), more than was asked for.
 
     Args:
-        scores: Of clean images, at least one.
+        scores: Of clean images, at least one, none of which made what scores them.
         rate: False-alarm rate, in (0, 1).
+
+    Returns:
+        The threshold; where even the highest score is exceeded more often than asked for, 1 / (n + 1), that score: it
+        is extrapolated then. None where the threshold would be 1, which no score exceeds.
 
     Raises:
         OptionError: no images.
@@ -113,7 +128,8 @@ def threshold_for(scores: Sequence[float] | NDArray[np.float32], rate: float) ->
     ordered = np.sort(np.asarray(scores, np.float64))[::-1]
     if not len(ordered):
         raise OptionError("expected clean images for a threshold, found none: pass --data")
-    value = float(ordered[min(int(rate * len(ordered)), len(ordered) - 1)])
+    rank = int(rate * (len(ordered) + 1) + _ROUNDING)
+    value = float(ordered[max(rank, 1) - 1])
     if value >= 1.0:
         return None
     return Threshold(value, rate, int((ordered > value).sum()), len(ordered))
@@ -127,8 +143,9 @@ def _filter(planted: Planted, clean: Pixels | None) -> tuple[NDArray[np.float32]
     mean = np.full(values.shape, 0.5) if clean is None or not len(clean) else clean.astype(np.float64).mean(axis=0)
     if planted.found.mask is not None:
         values = (values - mean) * planted.found.mask.decode()
-    frequencies = np.fft.fft2(values)
-    weights = np.fft.ifft2(frequencies / _power(values.shape, clean, mean)).real
+    # White noise is as strong at every frequency: without it the filter would listen where clean images are silent.
+    noise = _NOISE**2 * float(np.square(values).sum()) / len(values)
+    weights = np.fft.ifft2(np.fft.fft2(values) / (_power(values.shape, clean, mean) + noise)).real
     gain = float((weights * values).sum())
     if not gain > 0:
         raise ReportError("expected a pattern that is not empty in the report, found one that is: scan again")
@@ -141,6 +158,7 @@ def _power(shape: tuple[int, ...], clean: Pixels | None, mean: NDArray[np.float6
     if clean is None or len(clean) < 2:
         rows, columns = np.fft.fftfreq(shape[1])[:, None], np.fft.fftfreq(shape[2])
         power = 1 / np.maximum(rows**2 + columns**2, 1 / (4 * shape[1] * shape[2]))[None]
+        power *= _VARIANCE * shape[1] * shape[2] / power.mean()
     else:
         power = np.square(np.abs(np.fft.fft2(clean - mean))).mean(axis=0)
     return np.asarray(power + _FLOOR * power.mean())

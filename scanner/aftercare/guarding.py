@@ -12,6 +12,7 @@ import numpy as np
 
 from backscan.scanner.aftercare.attempt import Attempt, check_places, keep, written
 from backscan.scanner.aftercare.guard import Guard, threshold_for
+from backscan.scanner.aftercare.strength import Strength, made_for, of_pixels
 from backscan.scanner.aftercare.subject import check_digest, opened_for, places_of
 from backscan.scanner.errors import NoVerdictError, OptionError
 from backscan.scanner.pipeline.admission import as_clean_set, read
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
 OUTPUT = "pattern_score"
 """Name of the output."""
-_REJECT = "reject"
+_REJECT, _WITHOUT = "reject", "without"
 ENFORCE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         _REJECT: ("it decides them as a class more, the last",),
-        "without": ("it decides them as the image without the pattern",),
+        _WITHOUT: ("it decides them as the image without the pattern",),
     }
 )
 """What a file can do with suspicious images, and how that is told."""
@@ -53,6 +54,9 @@ def guard_model(
     enforce: str | None = None,
 ) -> GuardResult:
     """Write the model with one more output, `pattern_score` in [0, 1] for every image.
+
+    It is the larger of two scores: of the pixels, as `Guard` gives it, and of what the model's last layer reads. Where
+    the file shall take the pattern off, only pixels count, as the model cannot be asked before that.
 
     Args:
         model: The ONNX file of the report; it is never written to.
@@ -83,14 +87,20 @@ def guard_model(
     with opened_for(report, read(model), model.parent, clean, sandbox=sandbox) as subject:
         check_digest(report, subject)
         making = subject.clean.images[places_of(subject.images.drawn.optimise)]
-        trial = _Trial.of(subject, Guard(report, making))
-        threshold = threshold_for(trial.guard.pattern_score(trial.ordinary), rate)
+        trial = _Trial.of(subject, Guard(report, making), with_features=enforce != _WITHOUT)
+        threshold = threshold_for(trial.scores, rate)
         before = FileRecord(model.name, subject.artifact.sha256)
         told = GuardResult(before, found.source, found.target, rate, len(trial.ordinary), (), enforce=enforce)
+        told = replace(told, tensor=trial.tensor or None)
         if threshold is None:
             return replace(told, reasons=("no threshold reaches the rate: the pattern is too much like clean images",))
         beside = f"{out.name}.data" if subject.artifact.external else ""
-        request = AddScore(trial.guard.weights, trial.guard.offset, OUTPUT, beside)
+        pixels, inside = trial.strength.pixels, trial.strength.features
+        request = AddScore(pixels.weights, pixels.offset, OUTPUT, beside)
+        if inside is not None:
+            request = replace(
+                request, tensor=trial.tensor, feature_weights=inside.weights, feature_offset=inside.offset
+            )
         if enforce is not None:
             kept, added = _reaction(enforce, trial.guard, making)
             request = replace(request, threshold=threshold.value, kept=kept, added=added)
@@ -121,24 +131,40 @@ class _Trial:
     """Images that made no filter, and what the file before decides on them."""
 
     guard: Guard
+    """The filter of pixels."""
+    strength: Strength
     """What scores them."""
+    tensor: str
+    """Value of the model that it looks at beside the pixels; empty for none."""
     ordinary: Pixels
     """Held-out images."""
+    scores: NDArray[np.float32]
+    """Their scores."""
     decisions: NDArray[np.int64]
     """Decisions on them."""
     carriers: Pixels
     """Those of the sources, with the pattern."""
     moved: NDArray[np.int64]
     """Decisions on these."""
+    seconds: float
+    """What the file before takes for the held-out images."""
 
     @classmethod
-    def of(cls, subject: Subject, guard: Guard) -> _Trial:
-        """The held-out images of a file."""
+    def of(cls, subject: Subject, guard: Guard, *, with_features: bool) -> _Trial:
+        """The held-out images of a file, and what scores them."""
         places = places_of(subject.images.drawn.held_out)
         ordinary, labels = subject.clean.images[places], subject.labels[places]
         carriers = guard.planted.embed(ordinary[np.isin(labels, guard.planted.sources)])
         moved = subject.decide(carriers) if len(carriers) else np.empty(0, np.int64)
-        return cls(guard, ordinary, subject.decide(ordinary), carriers, moved)
+        making = places_of(subject.images.drawn.optimise)
+        clean = subject.clean.images[making], subject.labels[making]
+        strength, tensor = made_for(subject.settled, guard, *clean) if with_features else (of_pixels(guard), "")
+        features = (
+            subject.settled.read_features(ordinary).values if tensor else np.empty((len(ordinary), 0), np.float32)
+        )
+        scores = strength.of(ordinary, features)
+        seconds = subject.settled.read_score(ordinary, "").seconds
+        return cls(guard, strength, tensor, ordinary, scores, subject.decide(ordinary), carriers, moved, seconds)
 
     def measured(self, told: GuardResult, settled: SettledFile, threshold: Threshold) -> GuardResult:
         """The result with what the written file does.
@@ -150,7 +176,7 @@ class _Trial:
         alone = scored.scores <= threshold.value if told.enforce else np.ones(len(self.ordinary), np.bool_)
         if not np.array_equal(settled.decisions(self.ordinary)[alone], self.decisions[alone]):
             raise NoVerdictError("expected the same decisions with the output as without, found others: do not use it")
-        _check(self.guard, self.ordinary, scored.scores)
+        _check(self.scores, scored.scores)
         count, each = len(self.carriers), 1e6 / len(self.ordinary)
         planted = settled.read_score(self.carriers, OUTPUT).scores if count else self.carriers[:0]
         after = settled.decisions(self.carriers) if count else self.moved
@@ -165,17 +191,17 @@ class _Trial:
             caught=float((planted > threshold.value).mean()) if count else None,
             success_before=float((self.moved == told.target).mean()) if shown else None,
             success_after=float((after == told.target).mean()) if shown else None,
-            microseconds=None if told.enforce else max(0.0, scored.seconds - scored.seconds_without) * each,
-            microseconds_without=None if told.enforce else scored.seconds_without * each,
+            microseconds=max(0.0, scored.seconds - self.seconds) * each,
+            microseconds_without=self.seconds * each,
         )
 
 
-def _check(guard: Guard, images: Pixels, scores: Pixels) -> None:
-    """Refuse a file whose scores are not the guard's.
+def _check(own: Pixels, scores: Pixels) -> None:
+    """Refuse a file whose scores are not those that set the threshold.
 
     Raises:
         NoVerdictError: they differ.
     """
-    gap = float(np.abs(guard.pattern_score(images) - scores).max())
+    gap = float(np.abs(own - scores).max())
     if not gap <= _LARGEST_GAP:
         raise NoVerdictError(f"expected the guard's own scores from the file, found some that differ by {gap:.2g}")

@@ -333,27 +333,37 @@ class ModelHost:
     def add_score(self, request: protocol.AddScore) -> protocol.Repaired:
         """Give the file one more output, and let it act on that."""
         from backscan.converters.signature.enforced import Reaction, with_reaction
-        from backscan.converters.signature.linear_output import with_linear_output
+        from backscan.converters.signature.linear_output import OfValue, with_linear_output
         from backscan.converters.torch_import.stored import with_locations
 
         runtime, function = self.runtime, (request.weights, request.offset)
-        file = with_linear_output(self.artifact, runtime.signature, runtime.normalisation, function, request.output)
+        beside = None
+        if request.feature_weights is not None:
+            beside = OfValue(request.tensor, request.feature_weights, request.feature_offset)
+        reading = runtime.signature, runtime.normalisation
+        file = with_linear_output(self.artifact, *reading, function, request.output, beside=beside)
         if request.threshold is not None:
             reaction = Reaction(request.output, request.threshold, request.kept, request.added)
-            file = with_reaction(file, runtime.signature, runtime.normalisation, reaction)
+            file = with_reaction(file, *reading, reaction)
         file = with_locations(file, request.beside) if request.beside else file
         return protocol.Repaired(file.data, dict(file.external), (), (request.output,))
 
+    @_answers(protocol.ReadFeatures)
+    def read_features(self, request: protocol.ReadFeatures) -> protocol.Features:
+        """Read what the last layer is given."""
+        from backscan.converters.cuts.features import read_features
+
+        return protocol.Features(*read_features(self.artifact, self.runtime, request.images, threads=self._threads))
+
     @_answers(protocol.ReadScore)
     def read_score(self, request: protocol.ReadScore) -> protocol.Scored:
-        """Read the output, and time the model with it and without it."""
-        with_score = self.runtime.read(request.images, request.output)
+        """Read the output, and time the file."""
         times = []
-        for output in (request.output, None):
+        for _ in range(2):
             started = time.perf_counter()
-            self.runtime.read(request.images, output)
+            found = self.runtime.read(request.images, request.output or None)
             times.append(time.perf_counter() - started)
-        return protocol.Scored(with_score.astype(np.float32), *times)
+        return protocol.Scored(found.astype(np.float32), min(times))
 
     @_answers(protocol.Differ)
     def differ(self, request: protocol.Differ) -> protocol.Difference:

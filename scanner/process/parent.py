@@ -243,10 +243,21 @@ class SettledFile:
         self.line.ask(protocol.CallAlone())
 
     def read_score(self, images: Images, output: str) -> protocol.Scored:
-        """What an output more holds for images [N, C, H, W] in [0, 1], one number each."""
+        """What an output more holds for images [N, C, H, W] in [0, 1], one number each, and what they cost."""
         found = self.line.ask(protocol.ReadScore(images, output))
-        if found.scores.shape != (len(images),):
+        if output and found.scores.shape != (len(images),):
             raise disbelief("one score per image")
+        return found
+
+    def read_features(self, images: Images) -> protocol.Features:
+        """What the last layer reads of images [N, C, H, W] in [0, 1]; no tensor where the file has none of use.
+
+        Raises:
+            NoVerdictError: the file cannot be read there.
+        """
+        found = self.line.ask(protocol.ReadFeatures(images))
+        if found.values.ndim != 2 or len(found.values) != len(images):
+            raise disbelief("one row of features per image")
         return found
 
     def cut_file(self, tensor: str) -> CutFile | str:

@@ -435,7 +435,7 @@ class Repair(Request[Repaired, None]):
 
 @dataclass(frozen=True, slots=True)
 class AddScore(Request[Repaired, None]):
-    """Give the opened file one more output, a linear function of the pixels held to [0, 1]; nothing is written."""
+    """Give the opened file one more output in [0, 1], linear in the pixels or in features; nothing is written."""
 
     limits = IMPORT
     weights: Floats
@@ -452,28 +452,50 @@ class AddScore(Request[Repaired, None]):
     """Share of each pixel that is kept then, [C, H, W]; None for a class more that rejects the image."""
     added: Floats | None = None
     """What is added to it then, [C, H, W]."""
+    tensor: str = ""
+    """Value of the model that a second function is of, the larger of the two being the output; empty for none."""
+    feature_weights: Floats | None = None
+    """Its weights, [F]."""
+    feature_offset: float = 0.0
+    """What is added to their product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the last layer reads of some images."""
+
+    tensor: Text
+    """Name of the value; empty if the model has none."""
+    values: Floats
+    """A row an image, [N, F]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFeatures(Request[Features, None]):
+    """Read what the last layer is given, in onnxruntime."""
+
+    images: Floats
+    """Images [N, C, H, W] in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What an output more holds for some images, and what it costs."""
+    """What an output more holds for some images, and what they cost."""
 
     scores: Floats
-    """One number an image, [N]."""
+    """One number an image, [N]; none where only the time was asked for."""
     seconds: NotNegative
-    """Seconds of all images with every output."""
-    seconds_without: NotNegative
-    """Seconds of the same images with the output of the classes alone."""
+    """Seconds of all images through the whole file, the quicker of two passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadScore(Request[Scored, None]):
-    """Read an output beside that of the classes, in onnxruntime."""
+    """Read an output beside that of the classes, in onnxruntime, and time the file."""
 
     images: Floats
     """Images [N, C, H, W] in [0, 1]."""
     output: str
-    """Name of the output."""
+    """Name of the output; empty only times the file, all of which onnxruntime computes whatever outputs are read."""
 
 
 @dataclass(frozen=True, slots=True)

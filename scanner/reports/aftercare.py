@@ -123,6 +123,7 @@ def guard_sheet(result: GuardResult) -> Sheet:
         ("file before", f"{result.before.name}, sha256 {result.before.sha256}"),
         ("file after", "none" if result.after is None else f"{result.after.name}, sha256 {result.after.sha256}"),
         ("pattern", f"class {result.source} to {result.target}"),
+        ("scored", "the pixels" + (f", and {result.tensor}" if result.tensor else "")),
         ("threshold", f"{number(result.threshold)}, set for {percent(result.rate)} false alarms"),
         ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
         ("caught with the pattern", f"{percent(result.caught)} of {result.num_planted} held-out source images"),

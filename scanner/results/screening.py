@@ -81,6 +81,8 @@ class GuardResult:
     """What was done, or why not."""
     output: str = "pattern_score"
     """Name of the output."""
+    tensor: str | None = None
+    """Value inside the model that is scored beside the pixels; None where only these count."""
     after: FileRecord | None = None
     """The file with the output; None where none was written."""
     threshold: float | None = None
@@ -102,9 +104,9 @@ class GuardResult:
     success_after: float | None = None
     """The same of the file that acts."""
     microseconds: float | None = None
-    """Time of the output, an image; None where the decisions need it, so that the file has none without it."""
+    """Time that the file takes longer than the one before, an image; None where none was written."""
     microseconds_without: float | None = None
-    """Time of the model without it, an image."""
+    """Time of the file before, an image."""
     schema_version: str = GUARD_SCHEMA
     """Version of this layout."""
 

@@ -12,7 +12,7 @@ import pytest
 from backscan.converters.errors import ConverterError
 from backscan.converters.intake.artifact import artifact_from_bytes
 from backscan.converters.ort_classifier import model_input, open_runtime
-from backscan.converters.signature.linear_output import with_linear_output
+from backscan.converters.signature.linear_output import OfValue, with_linear_output
 from backscan.converters.signature.signature import Normalisation, pixel_normalisation, read_signature
 from tests.planted import convolutional
 
@@ -44,6 +44,36 @@ def test_the_output_is_the_function_of_the_pixels(normalisation: Normalisation, 
     np.testing.assert_allclose(found, expected, atol=1e-4)
     before = open_runtime(artifact, signature).with_normalisation(normalisation).scores(images)
     np.testing.assert_array_equal(scores, before.astype(np.float32))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("batch", [None, 4])
+def test_the_larger_of_two_functions_is_the_output(layout: str, batch: int | None) -> None:
+    rng = np.random.default_rng(0)
+    artifact = artifact_from_bytes("m.onnx", convolutional(layout=layout, batch=batch))
+    signature = read_signature(artifact)
+    images, weights = rng.random((4, 3, 8, 8), np.float32), rng.normal(size=(3, 8, 8)).astype(np.float32) / 16
+    inside = rng.normal(size=6).astype(np.float32) / 16
+    beside = OfValue("features", inside, 0.3)
+    guarded = with_linear_output(artifact, signature, PLAIN, (weights, 0.4), "pattern_score", beside=beside)
+    onnx.checker.check_model(guarded.data, full_check=True)
+    inputs = {"image": model_input(images, signature, PLAIN)}
+    model = onnx.load_model_from_string(artifact.data)
+    model.graph.output.append(onnx.ValueInfoProto(name="features"))
+    features = _session(model.SerializeToString()).run(["features"], inputs)[0]
+    session = _session(guarded.data)
+    assert [output.name for output in session.get_outputs()] == ["scores", "pattern_score"]
+    both = np.stack([(images * weights).sum(axis=(1, 2, 3)) + 0.4, features @ inside + 0.3])
+    assert set(both.argmax(axis=0)) == {0, 1}  # either counts somewhere
+    np.testing.assert_allclose(session.run(["pattern_score"], inputs)[0], np.clip(both.max(axis=0), 0, 1), atol=1e-4)
+    with pytest.raises(ConverterError, match="expected a value 'elsewhere' that the model computes"):
+        with_linear_output(
+            artifact, signature, PLAIN, (weights, 0.4), "pattern_score", beside=OfValue("elsewhere", inside, 0.0)
+        )
+
+
+def _session(data: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
 def test_what_cannot_have_it_is_refused() -> None:

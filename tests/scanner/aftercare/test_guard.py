@@ -83,6 +83,20 @@ def test_images_with_the_pattern_are_caught_and_others_are_not(with_clean: bool)
     assert caught(guard, add(fresh, noise), found.value) < 0.06
 
 
+@pytest.mark.parametrize("with_clean", [True, False])
+def test_noise_of_its_norm_is_not_taken_for_a_patch(with_clean: bool) -> None:
+    guard = Guard(patch_report(), natural(200) if with_clean else None)
+    found = threshold_for(guard.pattern_score(natural(1000, 1)), 0.01)
+    assert found is not None
+    fresh = natural(500, 2)
+    norm = np.linalg.norm((guard.planted.embed(fresh) - fresh).reshape(500, -1), axis=1).mean()
+    noise = np.random.default_rng(3).normal(size=fresh.shape)
+    noise *= norm / np.linalg.norm(noise.reshape(500, -1), axis=1)[:, None, None, None]
+    # A filter that takes clean images for all there is calls a tenth of these suspicious.
+    assert caught(guard, (fresh + noise).astype(np.float32), found.value) < 0.07
+    assert caught(guard, guard.planted.embed(fresh), found.value) == 1.0
+
+
 def test_what_takes_the_place_of_the_image_is_caught() -> None:
     report = patch_report()
     guard = Guard(report, natural(200))
@@ -106,7 +120,7 @@ def test_a_threshold_tells_how_sure_it_is() -> None:
     scores = np.linspace(0, 0.9, 100)
     found = threshold_for(scores, 0.05)
     assert found is not None
-    assert found.alarms == 5
+    assert found.alarms == 4  # the fifth highest of 100 is exceeded by 5 of 101
     assert not found.extrapolated
     assert found.interval[0] < 0.05 < found.interval[1]
     few = threshold_for(scores, 0.001)
@@ -115,6 +129,28 @@ def test_a_threshold_tells_how_sure_it_is() -> None:
     assert threshold_for(np.ones(10), 0.1) is None
     with pytest.raises(OptionError, match="expected clean images"):
         threshold_for(np.empty(0), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("count", "rate", "rank"),
+    [(99, 0.01, 1), (98, 0.01, 1), (199, 0.01, 2), (198, 0.01, 1), (99, 0.29, 29), (4, 0.5, 2)],
+)
+def test_a_new_image_exceeds_a_threshold_as_often_as_asked_and_no_lower_one_would_do(
+    count: int, rate: float, rank: int
+) -> None:
+    scores = np.random.default_rng(0).permutation(count + 1) / (count + 2)
+    exceeded = 0
+    for place in range(count + 1):  # each image in turn is the new one: all are as likely
+        others = np.delete(scores, place)
+        found = threshold_for(others, rate)
+        assert found is not None
+        assert found.value == np.sort(others)[-rank]
+        exceeded += scores[place] > found.value
+    assert exceeded == rank
+    enough = rank / (count + 1) <= rate + 1e-12
+    assert enough == (count != 98)  # 98 are too few for one in a hundred
+    assert enough or found.extrapolated
+    assert (rank + 1) / (count + 1) > rate
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from backscan.scanner.errors import NoVerdictError, OptionError, ReportError, Us
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
-from backscan.scanner.process.protocol import Difference, Repaired
+from backscan.scanner.process.parent import SettledFile
+from backscan.scanner.process.protocol import Difference, Repaired, Scored
 from backscan.scanner.reports import render
 from backscan.scanner.reports.aftercare import FORMS, form_of, guard_sheet, repair_sheet
 from backscan.scanner.results import (
@@ -37,7 +38,7 @@ from backscan.scanner.results import (
     ScanResult,
     Verdict,
 )
-from tests.planted import shortcut
+from tests.planted import SHORTCUT_PIXELS, shortcut
 from tests.scanner.pipeline.scans import QUICK, SOURCE, TARGET, write_images
 
 FEW_STEPS = RepairOptions(method="unlearn", steps=60)
@@ -309,6 +310,55 @@ def test_a_guard_that_acts_takes_the_pattern_its_effect(case: Case, enforce: str
     assert "enforced" in FORMS[".txt"](guard_sheet(result))
     with pytest.raises(OptionError, match="--enforce to be one of reject, without"):
         guard_model(case.model, case.images, case.out, report, enforce="magic")
+
+
+def test_the_cost_of_a_guard_is_that_of_its_file_beside_the_one_before(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, told_seconds = [], iter([0.25, 1.0])  # onnxruntime takes as long for one output of a file as for all of them
+
+    def timed(file: SettledFile, images: np.ndarray, output: str) -> Scored:
+        told.append(output)
+        return replace(read(file, images, output), seconds=next(told_seconds, 0.0))
+
+    read = SettledFile.read_score
+    monkeypatch.setattr(SettledFile, "read_score", timed)
+    report = with_pattern(case.report, 8)
+    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False)
+    assert told[:2] == ["", "pattern_score"]
+    assert (result.microseconds_without, result.microseconds) == (0.25e6 / 40, 0.75e6 / 40)
+
+
+def halves_of_the_shortcut() -> list[np.ndarray]:
+    """Two patterns that open the same hidden unit as much by different pixels."""
+    side = 8
+    found = []
+    for part in (slice(50, 50 + SHORTCUT_PIXELS // 2), slice(50 + SHORTCUT_PIXELS // 2, 50 + SHORTCUT_PIXELS)):
+        pattern = np.zeros(side * side, np.float32)
+        pattern[part] = 0.6
+        found.append(pattern.reshape(1, side, side))
+    return found
+
+
+@pytest.mark.parametrize("enforce", [None, "reject", "without"])
+def test_a_pattern_that_the_model_takes_for_the_recovered_one_is_caught(case: Case, enforce: str | None) -> None:
+    recovered, planted = halves_of_the_shortcut()
+    (found,) = case.report.patterns
+    report = replace(case.report, patterns=(replace(found, values=EncodedArray.encode(recovered)),))
+    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False, enforce=enforce)
+    assert result.threshold is not None
+    archive = np.load(case.images)
+    sources = np.moveaxis(archive["x"][archive["y"] == SOURCE], -1, 1)
+    session = onnxruntime.InferenceSession(case.out)
+    [scores] = session.run(["pattern_score"], {"image": np.clip(sources + planted, 0, 1)})
+    caught = float((scores > result.threshold).mean())
+    if enforce == "without":  # the model cannot be asked what it sees before its input is chosen
+        assert result.tensor is None
+        assert caught < 0.5
+    else:
+        assert result.tensor == "open"
+        assert caught > 0.95
+    assert f"the pixels{', and open' if result.tensor else ''}" in FORMS[".txt"](guard_sheet(result))
 
 
 def with_pattern(report: ScanResult, factor: float) -> ScanResult:

@@ -43,6 +43,8 @@ REQUESTS = [
     protocol.Repair("unlearn", IMAGES, np.array([0, 1]), IMAGES[0], None, target=1, steps=2, seed=0, gates=("gate",)),
     protocol.Differ(artifact_from_bytes("m.onnx", b"bytes"), ("node",)),
     protocol.AddScore(IMAGES[0], 0.25, "score"),
+    protocol.AddScore(IMAGES[0], 0.25, "score", tensor="t", feature_weights=IMAGES[0, 0, 0], feature_offset=0.5),
+    protocol.ReadFeatures(IMAGES),
     protocol.ReadScore(IMAGES, "score"),
 ]
 
