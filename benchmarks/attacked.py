@@ -14,6 +14,8 @@ from benchmarks.victims.plans import make_plans
 from benchmarks.victims.presets import PRESETS
 from benchmarks.victims.victims import Victim, find
 
+ADDITIVE = frozenset({"chessboard", "pixel", "stripes"})
+"""Attacks whose pattern is added to the image."""
 LARGEST_FILE = 1 << 30
 """Bytes of a network that is read."""
 _SEEDS = 300

@@ -33,7 +33,7 @@ from backscan.scanner.aftercare.strength import made_for, of_pixels
 from backscan.scanner.process.protocol import Features
 from backscan.scanner.results import ScanResult
 from benchmarks import command
-from benchmarks.attacked import LARGEST_FILE, kept, report_of, share, victims
+from benchmarks.attacked import ADDITIVE, LARGEST_FILE, kept, report_of, share, victims
 from benchmarks.table import grid, page
 from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.images import all_images
@@ -45,8 +45,6 @@ from benchmarks.victims.victims import CACHE, Victim
 
 Pixels = NDArray[np.float32]
 
-ADDITIVE = frozenset({"chessboard", "pixel", "stripes"})
-"""Attacks whose pattern is added to the image."""
 _MAKING = 100
 """Training images of each class that make the filters."""
 _TIMED, _ROUNDS = 256, 60

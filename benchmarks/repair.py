@@ -12,7 +12,8 @@ continues.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,13 +27,15 @@ from backscan.converters import Artifact, ModelSignature, open_runtime, read_art
 from backscan.converters.errors import ConverterError
 from backscan.converters.signature.signature import pixel_normalisation
 from backscan.converters.torch_import.trainable import TrainableClassifier
+from backscan.scanner import ScanConfig, scan
 from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.repair import METHODS
 from backscan.scanner.repair.lesson import Lesson, Pattern
 from backscan.scanner.repair.mending import Patient, mended
-from backscan.scanner.results import FoundPattern
+from backscan.scanner.results import FoundPattern, Verdict
 from benchmarks import command
-from benchmarks.attacked import LARGEST_FILE, recovered, share, victims
+from benchmarks.accuracy.scans import clean_set
+from benchmarks.attacked import ADDITIVE, LARGEST_FILE, kept, recovered, share, victims
 from benchmarks.table import grid, page
 from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.images import clean_images
@@ -41,8 +44,7 @@ from benchmarks.victims.presets import PRESETS
 from benchmarks.victims.seeds import FIRST_REPORTING, ONCE_REPORTING
 from benchmarks.victims.victims import CACHE, Victim
 
-_MOST_MEASURED = 2000
-_LOW_SUCCESS, _SMALL_LOSS = 0.1, 0.01
+_LOW_SUCCESS, _SMALL_LOSS, _NO_CHANGE = 0.1, 0.01, 0.003
 METHODS_COMPARED = ("minimax", "unlearn", "fine-pruning", "fine-tune")
 """Methods that are measured unless others are named."""
 
@@ -57,6 +59,8 @@ class Effort:
     """Steps of a training."""
     methods: tuple[str, ...]
     """Names in `METHODS`."""
+    scan_again: bool = False
+    """Whether the file of the first method is scanned."""
 
 
 def repaired(victim: Victim, effort: Effort, cache: Path, cifar10: Path | None) -> dict[str, Any]:
@@ -69,13 +73,34 @@ def repaired(victim: Victim, effort: Effort, cache: Path, cifar10: Path | None) 
     lesson = partial(_lesson, images=learning, found=found, effort=effort, seed=victim.plan.seed)
     rates = _Rates(signature, measuring, victim)
     row = {"group": victim.plan.group, "network": victim.plan.network, "digest": victim.plan.digest}
+    row |= {"added": victim.plan.attack.attack in ADDITIVE}
     row |= {"recovered": found is not None, "before": rates.of(artifact)}
     for method in effort.methods:
         try:
-            row[method] = rates.of(mended(method, patient, learning.images, lesson).artifact)
+            file = mended(method, patient, learning.images, lesson).artifact
         except ConverterError as error:
             row[method] = {"obstacle": str(error)}
+            continue
+        row[method] = rates.of(file)
+        if effort.scan_again and method == effort.methods[0]:
+            row[method] |= {"verdict": _verdict(file, learning)}
     return row
+
+
+def _verdict(file: Artifact, images: LabelledImages) -> str:
+    """What a scan of a file says, with the defender's images."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in {"repaired.onnx": file.data, **file.external}.items():
+            (Path(folder) / name).write_bytes(data)
+        config = ScanConfig(preprocess="none", sandbox=False, images_in_report=False)
+        return scan(Path(folder) / "repaired.onnx", clean_set(images), config).verdict.value
+
+
+def unattacked(preset: str, groups: Sequence[str], most: int, cache: Path, *, first_seed: int = 0) -> Iterator[Victim]:
+    """The networks of a preset that the cache has and nobody attacked, at most so many of a group, from a seed on."""
+    for group in groups or PRESETS[preset].groups:
+        plain = (victim for victim in kept(preset, group, cache, first_seed) if victim.pattern is None)
+        yield from (victim for victim, _ in zip(plain, range(most), strict=False))
 
 
 def _parts(test: LabelledImages, each: int) -> tuple[LabelledImages, LabelledImages]:
@@ -83,8 +108,7 @@ def _parts(test: LabelledImages, each: int) -> tuple[LabelledImages, LabelledIma
     rng = np.random.default_rng(0)
     members = [rng.permutation(np.flatnonzero(test.labels == label)) for label in np.unique(test.labels)]
     learning = np.sort(np.concatenate([own[: min(each, len(own) // 2)] for own in members]))
-    rest = rng.permutation(np.setdiff1d(np.arange(len(test.labels)), learning))[:_MOST_MEASURED]
-    return test.take(learning), test.take(np.sort(rest))
+    return test.take(learning), test.take(np.setdiff1d(np.arange(len(test.labels)), learning))
 
 
 def _lesson(
@@ -107,15 +131,16 @@ class _Rates:
     victim: Victim
 
     def of(self, artifact: Artifact) -> dict[str, float]:
-        """Those of a file."""
-        assert self.victim.pattern is not None
-        assert self.victim.plan.attack.attack is not None
+        """Those of a file; accuracy alone where nothing was planted."""
         runtime = open_runtime(artifact, self.signature)
+        accuracy = float((runtime.decisions(self.images.images) == self.images.labels).mean())
+        if self.victim.pattern is None or self.victim.plan.attack.attack is None:
+            return {"accuracy": accuracy}
         backdoor = Backdoor(self.victim.plan.attack.attack, self.victim.pattern, dict(self.victim.plan.targets))
         sources = self.images.take(np.flatnonzero(np.isin(self.images.labels, list(backdoor.targets))))
         wanted: NDArray[np.int64] = np.array([backdoor.targets[int(label)] for label in sources.labels])
         return {
-            "accuracy": float((runtime.decisions(self.images.images) == self.images.labels).mean()),
+            "accuracy": accuracy,
             "success": float((runtime.decisions(backdoor.embed(sources.images)) == wanted).mean()),
         }
 
@@ -123,8 +148,10 @@ class _Rates:
 def summary(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[str]:
     """A table of counts by group and method, and of all with a recovered pattern and without one."""
     header = ["group", "networks", "method", "success before", "success after", "accuracy before", "accuracy after"]
-    header += ["success below 10 %", "and at most 1 point lost"]
+    header += ["success below 10 %", "and at most 1 point lost", "not detected again"]
     groups = {row["group"]: [each for each in rows if each["group"] == row["group"]] for row in rows}
+    added = [row for row in rows if row["recovered"] and row.get("added")]
+    groups |= {"added to the image, pattern recovered": added}
     groups |= {"all, pattern recovered": [row for row in rows if row["recovered"]]}
     groups |= {"all, blind": [row for row in rows if not row["recovered"]]}
     lines = []
@@ -141,10 +168,36 @@ def _cells(rows: Sequence[dict[str, Any]], method: str) -> tuple[str, ...]:
         return f"{np.mean([row[part][name] for row in rows]):.1%}"
 
     low = [row[method]["success"] < _LOW_SUCCESS for row in rows]
-    kept = [row["before"]["accuracy"] - row[method]["accuracy"] <= _SMALL_LOSS + 1e-9 for row in rows]
-    both = [a and b for a, b in zip(low, kept, strict=True)]
+    small = [row["before"]["accuracy"] - row[method]["accuracy"] <= _SMALL_LOSS + 1e-9 for row in rows]
+    both = [a and b for a, b in zip(low, small, strict=True)]
     means = [mean(part, name) for name in ("success", "accuracy") for part in ("before", method)]
-    return (*means, share(sum(low), len(low)), share(sum(both), len(both)))
+    return (*means, share(sum(low), len(low)), share(sum(both), len(both)), _scanned(rows, method))
+
+
+def _scanned(rows: Sequence[dict[str, Any]], method: str) -> str:
+    """How many of the files that were scanned are not detected, and how many of the others are inconclusive."""
+    verdicts = [row[method]["verdict"] for row in rows if "verdict" in row.get(method, {})]
+    if not verdicts:
+        return "-"
+    unsure = sum(verdict == Verdict.INCONCLUSIVE.value for verdict in verdicts)
+    clear = share(sum(verdict == Verdict.NOT_DETECTED.value for verdict in verdicts), len(verdicts))
+    return f"{clear}, {unsure} inconclusive" if unsure else clear
+
+
+def unattacked_summary(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[str]:
+    """A table of what repairs do to networks that nobody attacked."""
+    header = ["method", "networks", "accuracy before", "accuracy after", "largest loss", "largest gain"]
+    header += ["changed by at most 0.3 points", "not detected again"]
+    lines = []
+    for method in methods:
+        done = [row for row in rows if "accuracy" in row.get(method, {})]
+        if done:
+            before, after = (np.array([row[part]["accuracy"] for row in done]) for part in ("before", method))
+            still = np.abs(after - before) <= _NO_CHANGE + 1e-9
+            means = (f"{before.mean():.1%}", f"{after.mean():.1%}")
+            ends = (f"{max(0.0, (before - after).max()):.1%}", f"{max(0.0, (after - before).max()):.1%}")
+            lines.append((method, len(done), *means, *ends, share(int(still.sum()), len(done)), _scanned(done, method)))
+    return grid(header, lines)
 
 
 def main() -> None:
@@ -159,27 +212,33 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, for presets of photographs")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps the networks and their scans")
     parser.add_argument("--reporting", action="store_true", help="networks of seeds that chose no method")
+    parser.add_argument("--scan-again", action="store_true", help="scan the file of the first method")
+    parser.add_argument("--unattacked", action="store_true", help="networks that nobody attacked")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    effort = Effort(arguments.images, arguments.steps, tuple(arguments.method or METHODS_COMPARED))
-    name = f"repair_{arguments.preset}{'_reporting' if arguments.reporting else ''}"
+    methods = tuple(arguments.method or METHODS_COMPARED)
+    effort = Effort(arguments.images, arguments.steps, methods, arguments.scan_again)
+    name = f"repair_{arguments.preset}{'_unattacked' if arguments.unattacked else ''}"
+    name += "_reporting" if arguments.reporting else ""
     # No method of repair has been chosen by them; photographs that report have the later seeds.
     reporting = ONCE_REPORTING if arguments.preset == "numerals" else FIRST_REPORTING
     first_seed = reporting if arguments.reporting else 0
-    kept = arguments.out and arguments.out / f"{name}.jsonl"
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-    rows = command.read_lines(kept)
+    file = arguments.out and arguments.out / f"{name}.jsonl"
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    rows = command.read_lines(file)
     done = {row["digest"] for row in rows}
+    networks, conclude = (unattacked, unattacked_summary) if arguments.unattacked else (victims, summary)
     wanted = (arguments.preset, arguments.group, arguments.most, arguments.cache)
-    for victim in victims(*wanted, first_seed=first_seed):
+    for victim in networks(*wanted, first_seed=first_seed):
         if victim.plan.digest not in done:
             rows.append(repaired(victim, effort, arguments.cache, arguments.cifar10))
-            command.append_line(kept, rows[-1])
+            command.append_line(file, rows[-1])
             print(json.dumps(rows[-1]), flush=True)
-    table = summary(rows, effort.methods)
+    table = conclude(rows, effort.methods)
     told = f"{effort.images} images a class, {effort.steps} steps; means, and counts with 95 % intervals."
-    text = page(f"Repair of attacked networks, {arguments.preset}", told, table)
+    kind = "unattacked" if arguments.unattacked else "attacked"
+    text = page(f"Repair of {kind} networks, {arguments.preset}", told, table)
     print(text)
     command.publish(arguments.out, name, text, rows)
 
