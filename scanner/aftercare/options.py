@@ -27,7 +27,7 @@ class RepairOptions:
         high=1.0,
     )
     steps: int = option(
-        240, "Steps of a training, of up to 192 images each.", SEARCH, low=1, high=1_000_000, shown=True
+        240, "Steps of a training, of up to 320 images each.", SEARCH, low=1, high=1_000_000, shown=True
     )
     seed: int = option(0, "Seed of every random choice.", RUNNING, low=0, high=2**63 - 1, shown=True)
 

@@ -18,16 +18,18 @@ from backscan.scanner.repair.pool import Moving, near_patterns, other_patterns
 from backscan.scanner.repair.training import Course, Weights
 from backscan.scanner.repair.varied import mixed, turned
 
-_CLEAN, _KNOWN = 4.0, 0.5
+_CLEAN, _KNOWN = 8.0, 0.5
 """Weights of the clean images, and of those with the recovered pattern and those with patterns near it."""
-_NUM_CLEAN = 96
+_NUM_CLEAN = 128
 """Clean images in a step."""
-_MAY_LOSE = 0.01
+_MAY_LOSE = 0.005
 """Accuracy that the untouched copy may expect to lose on the clean images of the repair, by its own posterior."""
-_LEAST, _MOST, _LESS, _MORE = 0.02, 20.0, 0.7, 1.25
-"""Bounds and factors of the weight of the rest."""
+_START, _LEAST, _MOST, _LESS, _MORE = 0.3, 0.005, 20.0, 0.7, 1.3
+"""Weight of the rest at first, its bounds, and its factors."""
 _ASKED_EACH, _MOST_ASKED = 10, 512
 """Steps after which the clean images are asked again, and the most that are."""
+_RATE = 2e-3
+"""Step of Adam at the start."""
 _REACH = 2.0
 """Largest change of a single image, in units of the lesson's size."""
 _OWN_STEPS = 2
@@ -36,7 +38,7 @@ _OWN_STEPS = 2
 
 def minimax(lesson: Lesson) -> Weights:
     """Weights under which neither the pattern nor any other that is searched along the way changes decisions."""
-    course, generator, patience = Course(lesson), lesson.generator(), _Patience(lesson)
+    course, patience, generator = Course(lesson, rate=_RATE), _Patience(lesson), lesson.generator()
     near, others = near_patterns(lesson, generator), other_patterns(lesson, generator)
     everything = torch.arange(len(lesson.images), device=lesson.images.device)
     carriers = lesson.carriers()
@@ -60,7 +62,7 @@ class _Patience:
     """Weight of what may be needed, by how many decisions on clean images it has changed so far."""
 
     def __init__(self, lesson: Lesson) -> None:
-        self.weight = 1.0
+        self.weight = _START
         """Of images with other patterns, and of images moved by themselves."""
         self._copy = lesson.copy
         places = torch.linspace(0, len(lesson.images) - 1, min(len(lesson.images), _MOST_ASKED)).long()

@@ -20,7 +20,7 @@ _NEAR, _OTHERS = 8, 16
 """How many there are of each."""
 _SMALLEST, _LARGEST = 1.0, 6.0
 """Sizes of others that are added, in units of the lesson's: planted patterns are larger than the smallest recovered."""
-_LARGEST_NEAR = 2.0
+_LARGEST_NEAR = 4.0
 """Largest size near the recovered pattern, in units of its own."""
 _STEP, _START = 0.25, 0.3
 """Length of a step and of the first pattern, in units of the size; of what takes a place, in units of the range."""

@@ -31,12 +31,12 @@ def fine_tune(lesson: Lesson, start: Mapping[str, Tensor] | None = None) -> Weig
 class Course:
     """Weights on their way: what is learnt of each batch, in steps that shorten."""
 
-    def __init__(self, lesson: Lesson, start: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, lesson: Lesson, start: Mapping[str, Tensor] | None = None, *, rate: float = _RATE) -> None:
         held = lesson.copy.weights if start is None else start
         self._lesson, self._teacher = lesson, lesson.teacher()
         self.weights = {name: values.clone().requires_grad_() for name, values in held.items()}
         """Weights by name."""
-        self._optimiser = torch.optim.Adam(self.weights.values(), lr=_RATE)
+        self._optimiser = torch.optim.Adam(self.weights.values(), lr=rate)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _fall(step, lesson.steps))
 
     def scores(self, images: Tensor) -> Tensor:

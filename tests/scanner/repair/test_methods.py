@@ -82,14 +82,14 @@ def moving_near(lesson: Lesson, pattern: Pattern) -> Moving:
     return moving
 
 
-def test_patterns_near_an_added_one_lead_to_its_target_in_up_to_twice_its_size() -> None:
+def test_patterns_near_an_added_one_lead_to_its_target_in_up_to_four_times_its_size() -> None:
     lesson = lesson_of(convolutional())
     pattern = Pattern(0.1 * torch.rand(lesson.images.shape[1:], generator=lesson.generator()))
     moving = moving_near(lesson, pattern)
     size = float(pattern.values.norm())
     norms = moving.values.flatten(1).norm(dim=1)
     assert (moving.targets == lesson.target).all()
-    assert size * 0.25 < norms.min() < norms.max() <= 2 * size + 1e-5
+    assert size * 0.25 < norms.min() < norms.max() <= 4 * size + 1e-5
     assert norms.max() > size
 
 
@@ -114,10 +114,11 @@ def test_nothing_is_near_a_pattern_that_is_not_known() -> None:
 def test_the_rest_weighs_less_while_clean_images_change_their_class() -> None:
     lesson = lesson_of(convolutional())
     patience = _Patience(lesson)
+    before = patience.weight
     patience.after(8, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
-    assert patience.weight == 1  # asked after every tenth step alone
+    assert patience.weight == before  # asked after every tenth step alone
     patience.after(9, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
-    assert patience.weight < 1
+    assert patience.weight < before
     before = patience.weight
     patience.after(19, dict(lesson.copy.weights))
     assert patience.weight > before
