@@ -57,7 +57,7 @@ def examine(kind: str, host: Case) -> Row:
     planted = plant_switch(kind, plain, (3, size, size), NUM_CLASSES) if kind else plain
     images = ordinary_images(size)
     runtime, start = _opened(planted), time.perf_counter()
-    found = _findings(planted, runtime, images)
+    found = findings_of(planted, runtime, images)
     seconds = time.perf_counter() - start
     marked = triggered(kind, images) if kind else images
     changed = float(np.mean(runtime.decisions(marked) != _opened(plain).decisions(marked)))
@@ -69,7 +69,10 @@ def _opened(model: onnx.ModelProto) -> OrtClassifier:
     return opened(model.SerializeToString(), threads=None)
 
 
-def _findings(model: onnx.ModelProto, runtime: OrtClassifier, images: NDArray[np.float32]) -> tuple[GraphFinding, ...]:
+def findings_of(
+    model: onnx.ModelProto, runtime: OrtClassifier, images: NDArray[np.float32]
+) -> tuple[GraphFinding, ...]:
+    """What the search of a scan finds in a graph, by images [N, C, H, W] in [0, 1]."""
     artifact = artifact_from_bytes("model.onnx", model.SerializeToString())
     return find_graph_findings(
         artifact, runtime.signature, runtime.normalisation, images, decisions=runtime.decisions, seconds=SECONDS

@@ -21,11 +21,14 @@ from backscan.scanner.process.protocol import Repair
 from backscan.scanner.results import FileRecord, RepairMeasures, RepairResult, ScanResult, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.process.protocol import Difference
     from backscan.scanner.progress import Progress
+    from backscan.scanner.results import GraphFinding
 
 _DEFAULT, _CUT_GATE = "minimax", "cut-gate"
 _SWITCHES = ("-by-predicate", "-by-side-path")
@@ -108,15 +111,15 @@ def _chosen(options: RepairOptions, report: ScanResult) -> RepairOptions:
     Raises:
         OptionError: a method that the report gives nothing to work on.
     """
-    gates = _gates(report)
+    gates = gates_of(report.findings)
     if options.method == _CUT_GATE and not gates:
         raise OptionError("expected a report with a demonstrated switch for --method cut-gate, found none: use another")
     return replace(options, method=options.method or (_CUT_GATE if gates else _DEFAULT))
 
 
-def _gates(report: ScanResult) -> tuple[str, ...]:
-    """Nodes of the switches that the scan demonstrated."""
-    switches = (each for each in report.findings if each.demonstrated and each.rule.endswith(_SWITCHES))
+def gates_of(findings: Sequence[GraphFinding]) -> tuple[str, ...]:
+    """Nodes of the switches that a scan demonstrated, among what it found in the graph."""
+    switches = (each for each in findings if each.demonstrated and each.rule.endswith(_SWITCHES))
     return tuple(dict.fromkeys(name for finding in switches for name in finding.nodes))
 
 
@@ -179,7 +182,7 @@ def _attempt(case: _Case, subject: Subject, out: Path) -> Attempt:
             target=planted.found.target if planted else None,
             steps=case.options.steps,
             seed=case.options.seed,
-            gates=_gates(case.report) if method == _CUT_GATE else (),
+            gates=gates_of(case.report.findings) if method == _CUT_GATE else (),
             beside=f"{out.name}.data" if subject.artifact.external else "",
         )
     )
