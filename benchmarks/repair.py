@@ -73,6 +73,7 @@ def repaired(victim: Victim, effort: Effort, cache: Path, cifar10: Path | None) 
     lesson = partial(_lesson, images=learning, found=found, effort=effort, seed=victim.plan.seed)
     rates = _Rates(signature, measuring, victim)
     row = {"group": victim.plan.group, "network": victim.plan.network, "digest": victim.plan.digest}
+    row |= {"images": effort.images, "steps": effort.steps}
     row |= {"added": victim.plan.attack.attack in ADDITIVE}
     row |= {"recovered": found is not None, "before": rates.of(artifact)}
     for method in effort.methods:
@@ -226,7 +227,7 @@ def main() -> None:
     file = arguments.out and arguments.out / f"{name}.jsonl"
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-    rows = command.read_lines(file)
+    rows = [row for row in command.read_lines(file) if (row["images"], row["steps"]) == (effort.images, effort.steps)]
     done = {row["digest"] for row in rows}
     networks, conclude = (unattacked, unattacked_summary) if arguments.unattacked else (victims, summary)
     wanted = (arguments.preset, arguments.group, arguments.most, arguments.cache)

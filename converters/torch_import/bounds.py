@@ -86,7 +86,8 @@ def with_bounds(
     if not highest:
         raise ConverterError(
             "expected a layer with channels of 16- or 32-bit floats before the one that gives the scores, to bound "
-            "them, found none: use another --method, or repair the model before it was quantised"
+            "them, found none outside local functions: use another --method, export the model with its functions "
+            "inlined, or repair it before it was quantised"
         )
     return _inserted(artifact, named, highest)
 
@@ -178,7 +179,8 @@ def _names(model: onnx.ModelProto) -> set[str]:
     graphs, names = [model.graph], set[str]()
     while graphs:
         graph = graphs.pop()
-        names |= {each.name for each in (*graph.input, *graph.output, *graph.initializer, *graph.node)}
+        named = (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *graph.node)
+        names |= {each.name for each in named} | {each.values.name for each in graph.sparse_initializer}
         for node in graph.node:
             names |= {*node.input, *node.output}
             for attribute in node.attribute:

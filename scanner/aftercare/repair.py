@@ -142,6 +142,7 @@ def _repaired(case: _Case, model: Path, out: Path, command: str) -> RepairResult
     )
     with opened_for(case.report, artifact, model.parent, case.clean, sandbox=case.sandbox) as subject:
         check_digest(case.report, subject)
+        _check_images(subject, planted)
         told = replace(
             told,
             before=FileRecord(artifact.name, subject.artifact.sha256),
@@ -156,6 +157,24 @@ def _repaired(case: _Case, model: Path, out: Path, command: str) -> RepairResult
         told = _judged(replace(told, nodes=attempt.nodes), case, place, attempt, before)
         told = replace(told, timings=case.steps.timings)
         return replace(told, written_to=keep(place, out, believed=told.believed))
+
+
+def _check_images(subject: Subject, planted: Planted | None) -> None:
+    """Refuse images on which a known pattern could neither be unlearned nor tried.
+
+    Raises:
+        OptionError: none of a source class are for learning, or none are held out.
+    """
+    if planted is None:
+        return
+    labels, drawn = subject.labels, subject.images.drawn
+    for places, purpose in ((places_of(drawn.optimise), "to learn from"), (places_of(drawn.held_out), "held out")):
+        if not np.isin(labels[places], planted.sources).any():
+            classes = ", ".join(map(str, planted.sources))
+            raise OptionError(
+                f"expected images of class {classes}, which the pattern of the report moves, found none {purpose}: "
+                "pass more of them with --data"
+            )
 
 
 def _attempt(case: _Case, subject: Subject, out: Path) -> Attempt:
@@ -290,7 +309,7 @@ def lost(measures: RepairMeasures, max_drop: float) -> list[str]:
 
 
 def still_works(measures: RepairMeasures, num_classes: int) -> list[str]:
-    """That the pattern still works, if it does, or that no held-out image could show whether it does."""
+    """That the pattern still works, if it does; nothing where none is known."""
     if measures.success_after is None:
         return []
     allowed = max(1 / num_classes, measures.success_without or 0.0)

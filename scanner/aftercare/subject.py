@@ -13,7 +13,8 @@ import numpy as np
 from backscan.kernels.embedding import patch
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import DETECTORS
-from backscan.scanner.errors import ReportError
+from backscan.scanner.errors import OptionError, ReportError
+from backscan.scanner.images.cleanset import FEWEST_IMAGES
 from backscan.scanner.pipeline.reopening import Given, Openable, acts_on_features, cut_for, reopened
 from backscan.scanner.process.parent import ModelProcess, SettledModel
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
@@ -103,7 +104,7 @@ def planted_of(result: ScanResult, *, needed: str = "") -> Planted | None:
         needed: What cannot do without, for the error; empty takes a report without one.
 
     Raises:
-        ReportError: there is none and it is needed, or it is none of this version.
+        ReportError: there is none and it is needed, it is none of this version, or its numbers cannot be used.
     """
     found = result.patterns[0] if result.patterns else None
     if found is None or (not needed and result.verdict is not Verdict.BACKDOOR_DETECTED):
@@ -112,7 +113,28 @@ def planted_of(result: ScanResult, *, needed: str = "") -> Planted | None:
         return None
     if found.mask is None and found.detector not in DETECTORS:
         raise ReportError(f"expected a pattern of a detector of this version, found {found.detector!r}: scan again")
+    _check_numbers(found)
     return Planted(found, _sources(result, found))
+
+
+def _check_numbers(found: FoundPattern) -> None:
+    """Refuse a pattern that leads nowhere, or whose numbers or mask no image could carry.
+
+    Raises:
+        ReportError: it is one.
+    """
+    values = found.values.decode()
+    amiss = ""
+    if found.source == found.target:
+        amiss = f"one from class {found.source} to itself"
+    elif not np.isfinite(values).all():
+        amiss = "numbers that are not finite"
+    elif found.mask is not None and (
+        (mask := found.mask.decode()).shape != values.shape[-2:] or not (np.isfinite(mask) & (mask >= 0)).all()
+    ):
+        amiss = f"a mask of shape {list(mask.shape)} for values of shape {list(values.shape)}, or not in [0, 1]"
+    if amiss:
+        raise ReportError(f"expected a pattern that images can carry in the report, found {amiss}: scan again")
 
 
 def _sources(result: ScanResult, found: FoundPattern) -> tuple[int, ...]:
@@ -147,8 +169,17 @@ def opened_for(
 
 
 def places_of(drawn: Mapping[int, NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Places of all images that were drawn, sorted."""
-    return np.sort(np.concatenate([np.asarray(places, np.int64) for places in drawn.values()]))
+    """Places of all images that were drawn, sorted.
+
+    Raises:
+        OptionError: there are none.
+    """
+    places = [np.asarray(each, np.int64) for each in drawn.values()]
+    if not sum(map(len, places)):
+        raise OptionError(
+            f"expected at least {FEWEST_IMAGES} images of a class, found fewer of every class: pass more with --data"
+        )
+    return np.sort(np.concatenate(places))
 
 
 def check_digest(report: ScanResult, subject: Subject) -> None:

@@ -45,7 +45,7 @@ class Begun:
     target: int
     """Class that it leads to."""
     size: float = 0.0
-    """Largest L2 norm of what is added; 0 where it takes the place of the image."""
+    """Largest L2 norm of what is added; without a meaning where it takes the place of the image."""
     mask: Tensor | None = None
     """How far it takes the place of the image, [1, H, W] in [0, 1]; None where it is added."""
 
@@ -67,6 +67,7 @@ class Moving:
         self._masks = torch.zeros_like(self.values[:, :1])
         self.targets = torch.zeros(count, dtype=torch.int64, device=self.values.device)
         """Class that each leads to, [P]."""
+        self._added = torch.zeros(count, dtype=torch.bool, device=self.values.device)
         self._sizes, self._left = [0.0] * count, [0] * count
         for place, each in enumerate(begun):
             self._set(place, each)
@@ -79,8 +80,7 @@ class Moving:
         """Images [N, C, H, W] with patterns, whose values [N, C, H, W] may be asked for gradients."""
         masks = self._masks[places]
         replaced = images * (1 - masks) + values.clamp(0, 1) * masks
-        adds = (masks.flatten(1).sum(dim=1) == 0)[:, None, None, None]
-        return torch.where(adds, (images + values).clamp(0, 1), replaced)
+        return torch.where(self._added[places][:, None, None, None], (images + values).clamp(0, 1), replaced)
 
     def move(self, places: Tensor, slopes: Tensor) -> None:
         """A step up for the patterns that images carried.
@@ -92,7 +92,7 @@ class Moving:
         together = torch.zeros_like(self.values).index_add_(0, places, slopes)
         for place, slope in enumerate(together):
             size = self._sizes[place]
-            if size:
+            if self._added[place]:
                 moved = self.values[place] + slope / slope.norm().clamp_min(1e-12) * (_STEP * size)
                 self.values[place] = moved * (size / moved.norm().clamp_min(1e-12)).clamp_max(1)
             else:
@@ -103,6 +103,7 @@ class Moving:
 
     def _set(self, place: int, begun: Begun) -> None:
         self.values[place], self.targets[place] = begun.values, begun.target
+        self._added[place] = begun.mask is None
         self._masks[place] = 0 if begun.mask is None else begun.mask
         self._sizes[place] = begun.size
         self._left[place] = int(_LIFE * (0.5 + _chance(self._generator)))

@@ -28,6 +28,8 @@ def prune(lesson: Lesson) -> dict[str, Tensor]:
     layers, pattern = lesson.copy.layers(), lesson.pattern
     if not layers or pattern is None:
         raise ConverterError("expected convolutions whose channels can be pruned, found none: use --method unlearn")
+    if not len(lesson.carriers()):
+        raise ConverterError("expected images of other classes than the target to prune by, found none: pass some")
     order = _driven(lesson, layers, pattern)
     least, best = _rates(lesson, lesson.copy.weights, pattern)[1] - _LOSS, dict(lesson.copy.weights)
     num_classes = lesson.copy.classifier.signature.num_classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,11 +34,16 @@ class Course:
 
     def __init__(self, lesson: Lesson, start: Mapping[str, Tensor] | None = None, *, rate: float = _RATE) -> None:
         held = lesson.copy.weights if start is None else start
-        self._lesson, self._teacher = lesson, lesson.teacher()
+        self._lesson = lesson
         self.weights = {name: values.clone().requires_grad_() for name, values in held.items()}
         """Weights by name."""
         self._optimiser = torch.optim.Adam(self.weights.values(), lr=rate)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, lambda step: _fall(step, lesson.steps))
+
+    @cached_property
+    def _teacher(self) -> Tensor:
+        """What the untouched copy says of the clean images, [N, K]."""
+        return self._lesson.teacher()
 
     def scores(self, images: Tensor) -> Tensor:
         """Log-posteriors [N, K] of images under the weights as they are now."""

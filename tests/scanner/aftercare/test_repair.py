@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -271,6 +272,44 @@ def test_what_cannot_be_done_is_refused_before_any_work(case: Case) -> None:
         case.repaired(model=replace(case.report.model, sha256="0" * 64))
     with pytest.raises(NoVerdictError, match="expected convolutions whose channels can be pruned"):
         case.repaired(RepairOptions(method="prune"))
+
+
+def some_images(case: Case, keep: Callable[[np.ndarray], np.ndarray]) -> Case:
+    """The case with those images alone whose places are chosen by their labels."""
+    held = dict(np.load(case.images))
+    chosen = keep(held["y"])
+    np.savez(case.images, **{name: array[chosen] for name, array in held.items()})
+    return case
+
+
+def test_images_that_cannot_carry_the_pattern_believe_no_repair(case: Case) -> None:
+    some_images(case, lambda labels: np.flatnonzero(labels != SOURCE))
+    with pytest.raises(OptionError, match=f"expected images of class {SOURCE}, which the pattern"):
+        case.repaired()
+    assert not case.out.exists()
+
+
+def test_too_few_images_are_one_sentence(case: Case) -> None:
+    some_images(case, lambda labels: np.concatenate([np.flatnonzero(labels == each)[:5] for each in np.unique(labels)]))
+    with pytest.raises(OptionError, match="expected at least 8 images of a class"):
+        case.repaired()
+    with pytest.raises(OptionError, match="expected at least 8 images of a class"):
+        guard_model(case.model, case.images, case.out, case.report, sandbox=False)
+
+
+@pytest.mark.parametrize("amiss", ["itself", "not finite", "a mask of shape"])
+def test_patterns_that_no_image_could_carry_are_refused(case: Case, amiss: str) -> None:
+    (found, *_) = case.report.patterns
+    values = found.values.decode()
+    changed = {
+        "itself": replace(found, target=found.source),
+        "not finite": replace(found, values=EncodedArray.encode(np.full_like(values, np.nan))),
+        "a mask of shape": replace(found, mask=EncodedArray.encode(np.ones((3, 3), np.float32))),
+    }[amiss]
+    with pytest.raises(ReportError, match=amiss):
+        case.repaired(patterns=(changed,))
+    with pytest.raises(ReportError, match=amiss):
+        guard_model(case.model, case.images, case.out, replace(case.report, patterns=(changed,)), sandbox=False)
 
 
 @pytest.mark.parametrize("external", [False, True])

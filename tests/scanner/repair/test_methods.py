@@ -106,6 +106,16 @@ def test_patterns_near_one_that_takes_a_place_stay_there() -> None:
     assert not changed[:, :, 4:].any()
 
 
+def test_patterns_of_no_size_and_masks_of_nothing_change_no_image() -> None:
+    lesson = lesson_of(convolutional())
+    shape = lesson.images.shape[1:]
+    for pattern in (Pattern(torch.zeros(shape)), Pattern(torch.ones(shape), torch.zeros(shape[1:]))):
+        moving = moving_near(replace(lesson, pattern=pattern), pattern)
+        places = torch.arange(len(moving.targets))
+        images = lesson.images[: len(places)]
+        assert torch.equal(moving.embed(images, places, moving.values), images)
+
+
 def test_nothing_is_near_a_pattern_that_is_not_known() -> None:
     lesson = lesson_of(convolutional())
     assert near_patterns(lesson, lesson.generator()) is None
