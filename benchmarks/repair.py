@@ -41,11 +41,11 @@ from benchmarks.victims.datasets import LabelledImages
 from benchmarks.victims.images import clean_images
 from benchmarks.victims.poison import Backdoor
 from benchmarks.victims.presets import PRESETS
-from benchmarks.victims.seeds import FIRST_REPORTING, ONCE_REPORTING
+from benchmarks.victims.seeds import FIRST_REPORTING
 from benchmarks.victims.victims import CACHE, Victim
 
 _LOW_SUCCESS, _SMALL_LOSS, _NO_CHANGE = 0.1, 0.01, 0.003
-METHODS_COMPARED = ("minimax", "unlearn", "fine-pruning", "fine-tune")
+METHODS_COMPARED = ("minimax", "bound-activations", "unlearn", "fine-pruning", "fine-tune")
 """Methods that are measured unless others are named."""
 
 
@@ -221,9 +221,7 @@ def main() -> None:
     effort = Effort(arguments.images, arguments.steps, methods, arguments.scan_again)
     name = f"repair_{arguments.preset}{'_unattacked' if arguments.unattacked else ''}"
     name += "_reporting" if arguments.reporting else ""
-    # No method of repair has been chosen by them; photographs that report have the later seeds.
-    reporting = ONCE_REPORTING if arguments.preset == "numerals" else FIRST_REPORTING
-    first_seed = reporting if arguments.reporting else 0
+    first_seed = FIRST_REPORTING if arguments.reporting else 0
     file = arguments.out and arguments.out / f"{name}.jsonl"
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
