@@ -98,7 +98,12 @@ def _reject(graph: onnx.GraphProto, signature: ModelSignature, patch: _Patch, su
         ConverterError: the scores are not a column for each class.
     """
     name = signature.output_name
-    [value] = [each for each in graph.output if each.name == name]
+    value = next((each for each in graph.output if each.name == name), None)
+    if value is None:
+        raise ConverterError(
+            f"expected scores among the outputs to reject by, found {name[:80]!a} inside the model alone: pass "
+            "--enforce without"
+        )
     tensor = value.type.tensor_type
     exclusive = signature.output_kind != "sigmoids" and signature.num_scores == signature.num_classes
     if not exclusive or len(tensor.shape.dim) != 2 or signature.batch_axis != 0:

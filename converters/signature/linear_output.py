@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from backscan.converters.errors import ConverterError
-from backscan.converters.graph import dimensions, free_inputs, opset
+from backscan.converters.graph import opset
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.signature.layout import is_flat
+from backscan.converters.signature.readable import lacks_batch_axis
 from backscan.converters.signature.signature import ModelSignature, Normalisation
 
 _OLDEST_OPSET = 8
@@ -58,9 +59,11 @@ def with_linear_output(
         ConverterError: the file cannot have such an output; the message says why.
     """
     named = parse(artifact, fold_external=False)
-    _refuse(named, normalisation, name)
+    _refuse(named, signature, normalisation, name)
     if beside is not None and not any(beside.name in node.output for node in named.graph.node):
-        raise ConverterError(f"expected a value {beside.name!r} that the model computes, found none")
+        raise ConverterError(
+            f"expected a value {beside.name[:80]!a} that the model computes, found none: export the model again"
+        )
     weights, offset = _on_inputs(signature, normalisation, function)
     arrays: dict[str, NDArray[Any]] = {"one": np.array(1, np.float32), "rows": np.array([-1], np.int64)}
     steps = [*_product("", signature.input_name, (weights.reshape(-1), offset), signature.batch, arrays)]
@@ -106,7 +109,7 @@ def _product(
     ]
 
 
-def _refuse(model: onnx.ModelProto, normalisation: Normalisation, name: str) -> None:
+def _refuse(model: onnx.ModelProto, signature: ModelSignature, normalisation: Normalisation, name: str) -> None:
     """Refuse files that cannot have the output.
 
     Raises:
@@ -116,7 +119,7 @@ def _refuse(model: onnx.ModelProto, normalisation: Normalisation, name: str) -> 
         raise ConverterError("expected images that are not standardised one by one for an output more, found such ones")
     if opset(model) < _OLDEST_OPSET:
         raise ConverterError(f"expected opset {_OLDEST_OPSET} or later, found {opset(model)}: export the model again")
-    if len(dimensions(free_inputs(model.graph)[0]) or ()) < 2:
+    if lacks_batch_axis(model, signature):
         raise ConverterError("expected an input with a batch axis for an output more, found none: export it with one")
     values = {value.name for value in (*model.graph.input, *model.graph.output)}
     values |= {given for node in model.graph.node for given in node.output}

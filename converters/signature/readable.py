@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import onnx
+
 from backscan.converters.graph import dimensions, free_inputs
 from backscan.converters.intake.artifact import Artifact, parse
 from backscan.converters.signature.additions import with_batch_axis, with_outputs
@@ -21,10 +23,11 @@ def readable(artifact: Artifact, signature: ModelSignature) -> Artifact:
     """
     if not signature.through_copy:
         return artifact
-    batched = with_batch_axis(artifact) if _lacks_batch_axis(artifact, signature) else None
+    model = parse(artifact, fold_external=False)
+    batched = with_batch_axis(artifact) if lacks_batch_axis(model, signature) else None
     return with_outputs(with_column(batched or artifact, signature.output_name), [signature.output_name])
 
 
-def _lacks_batch_axis(artifact: Artifact, signature: ModelSignature) -> bool:
-    (value,) = free_inputs(parse(artifact, fold_external=False).graph)
-    return len(dimensions(value) or ()) < len(signature.model_shape(1))
+def lacks_batch_axis(model: onnx.ModelProto, signature: ModelSignature) -> bool:
+    """Whether a file takes one image without a batch axis, which its signature and the copy of it have."""
+    return len(dimensions(free_inputs(model.graph)[0]) or ()) < len(signature.model_shape(1))

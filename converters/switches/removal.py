@@ -18,6 +18,7 @@ from backscan.converters.graph import reached_values, sort_nodes
 from backscan.converters.intake.artifact import Artifact, artifact_from_bytes, parse, with_external
 from backscan.converters.ort_classifier import model_input, open_runtime
 from backscan.converters.session import open_session, run_session
+from backscan.converters.signature.readable import readable
 from backscan.converters.signature.signature import ModelSignature, Normalisation
 
 _SUFFIX = ".on_clean_images"
@@ -86,7 +87,7 @@ def _constant_inputs(
     images: NDArray[np.float32],
 ) -> dict[str, NDArray[np.generic]]:
     """What the first of the named nodes reads that depends on the image and yet is one for all images."""
-    model = parse(artifact)
+    model = parse(readable(artifact, signature))  # its nodes have the names of the file's own
     sort_nodes(model.graph)
     reached = reached_values(model.graph, [signature.input_name])
     join = next((node for name in nodes for node in model.graph.node if node.name == name), None)

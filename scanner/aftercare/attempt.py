@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backscan.scanner.errors import NoVerdictError, UserError
+from backscan.scanner.pipeline import admission
+from backscan.scanner.process.parent import open_process
 
 if TYPE_CHECKING:
     from backscan.converters import Artifact
@@ -63,6 +66,75 @@ def check_spared(read: Sequence[Path | None], files: Sequence[Path]) -> None:
             raise UserError(f"expected a place of its own for what is written, found {file.name}, which is read too")
 
 
+def check_attempt(read: Sequence[Path | None], out: Path) -> None:
+    """Refuse to keep an attempt where something lies that is read, or where no folder can be, before any work is done.
+
+    Args:
+        read: What is read; None is nothing.
+        out: Where the file goes if it is believed.
+
+    Raises:
+        UserError: the place cannot be used.
+    """
+    beside = _beside(out)
+    if (os.path.lexists(beside) and not beside.is_dir()) or (beside / out.name).is_dir():
+        raise UserError(
+            f"expected {beside} to be a folder for a file {out.name} that is not believed, found something else: move "
+            "it, or name another --out"
+        )
+    for path in read:
+        if path is not None and beside.is_dir() and _lies_in(path, beside):
+            raise UserError(
+                f"expected nothing that is read in {beside}, where what is not believed is kept, found {path.name}: "
+                "move it, or name another --out"
+            )
+
+
+def check_external(model: Path, out: Path, *, sandbox: bool) -> None:
+    """Refuse to write over external data of the model, before any work is done.
+
+    Args:
+        model: The ONNX file.
+        out: Where the file goes.
+        sandbox: Whether a limited child process reads which files it names.
+
+    Raises:
+        UserError: a file that may be written is one of them.
+        NoVerdictError: it cannot be read which files they are.
+    """
+    there = [file for folder in (out.parent, _beside(out)) for file in _own_files(folder, out.name)]
+    artifact = admission.read(model) if there else None
+    if artifact is None or not artifact.data:
+        return
+    with open_process(sandbox=sandbox) as process:
+        locations = process.audit(artifact).external_locations
+    for beneath in filter(os.path.exists, map(model.parent.joinpath, locations)):
+        for file in filter(beneath.samefile, filter(os.path.exists, there)):
+            raise UserError(
+                f"expected a place of its own for what is written, found {file.name}, which holds data of "
+                f"{model.name}: name another --out"
+            )
+
+
+def _beside(out: Path) -> Path:
+    """The folder of an attempt that is not believed."""
+    return out.with_name(f"{out.stem}.attempt")
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder, by its name or by what it links to."""
+    places = {Path(os.path.abspath(path)).parent.resolve() / path.name, path.resolve()}
+    return any(place.is_relative_to(folder.resolve()) for place in places)
+
+
+def _own_files(folder: Path, name: str) -> list[Path]:
+    """What lies in a folder under the names of a written file and its external data; no folders."""
+    own = re.compile(re.escape(name) + r"(\.data(\.\d+)?)?", re.ASCII)
+    if not folder.is_dir():
+        return []
+    return [each for each in sorted(folder.iterdir()) if own.fullmatch(each.name) and not each.is_dir()]
+
+
 @contextmanager
 def written(attempt: Attempt, out: Path) -> Iterator[Path]:
     """The attempt in a folder of its own beside its destination, which is gone afterwards unless it was kept.
@@ -87,14 +159,21 @@ def written(attempt: Attempt, out: Path) -> Iterator[Path]:
 
 
 def keep(place: Path, out: Path, *, believed: bool) -> str:
-    """Move the files of an attempt: to their destination, or into `<out>.attempt`; gives the name of where."""
-    if believed:
+    """Move the files of an attempt: to their destination, or into `<stem>.attempt`; gives the name of where.
+
+    Of what lies there only an earlier attempt of the same name goes.
+
+    Raises:
+        UserError: they cannot be moved there.
+    """
+    to = out.parent if believed else _beside(out)
+    try:
+        if not believed:
+            to.mkdir(exist_ok=True)
+            for file in _own_files(to, out.name):
+                file.unlink()
         for file in sorted(place.parent.iterdir(), key=lambda each: each == place):  # the model itself last
-            os.replace(file, out.parent / file.name)
-        return out.name
-    beside = out.with_name(f"{out.stem}.attempt")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    for file in list(place.parent.iterdir()):
-        os.replace(file, beside / file.name)
-    return f"{beside.name}/{out.name}"
+            os.replace(file, to / file.name)
+    except OSError as error:
+        raise UserError(f"expected a folder to move {out.name} to, found: {error.strerror}; name another") from error
+    return out.name if believed else f"{to.name}/{out.name}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.aftercare.attempt import Attempt, check_places, keep, written
+from backscan.scanner.aftercare.attempt import Attempt, check_external, check_places, keep, written
 from backscan.scanner.aftercare.guard import Guard, threshold_for
 from backscan.scanner.aftercare.strength import Strength, made_for, of_pixels
 from backscan.scanner.aftercare.subject import check_digest, opened_for, places_of
@@ -80,6 +80,7 @@ def guard_model(
         raise OptionError(f"expected --false-alarms between 0 and 1, found {rate:g}")
     if enforce not in (None, *ENFORCE):
         raise OptionError(f"expected --enforce to be one of {', '.join(ENFORCE)}, found {enforce!r}")
+    check_external(model, out, sandbox=sandbox)
     found = Guard(report).planted.found  # refuses a report without a pattern before anything is opened
     clean = as_clean_set(clean, report.model.class_names, sandbox=sandbox)
     if report.model.signature is not None:  # the new output must not be taken for that of the classes

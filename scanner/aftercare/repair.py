@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscan.scanner.aftercare.attempt import Attempt, check_places, keep, written
+from backscan.scanner.aftercare.attempt import Attempt, check_attempt, check_external, check_places, keep, written
 from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.aftercare.steps import Steps
 from backscan.scanner.aftercare.subject import Planted, Subject, check_digest, opened_for, places_of, planted_of
@@ -61,7 +61,7 @@ def repair(
         only_detected: Repair nothing unless the first scan detects a backdoor.
 
     Returns:
-        What was changed and measured. An attempt that is not believed lies in the folder `<out>.attempt`.
+        What was changed and measured. An attempt that is not believed lies in `<stem of out>.attempt`.
 
     Raises:
         UserError: paths, images, options or a report that cannot be used.
@@ -69,6 +69,8 @@ def repair(
     """
     model, out = Path(model), Path(out)
     check_places(model, out)
+    check_attempt([model, Path(clean) if isinstance(clean, str | Path) else None], out)
+    check_external(model, out, sandbox=sandbox)
     steps = Steps(progress)
     clean = as_clean_set(clean, report.model.class_names if report else None, sandbox=sandbox)
     if report is None:

@@ -29,9 +29,11 @@ def repair_model(
     model: Path, out: Path, options: RepairOptions, order: After, *, only_detected: bool = False
 ) -> RepairResult:
     """Repair a model, and write the reports of it."""
+    from backscan.scanner.aftercare.attempt import check_attempt
     from backscan.scanner.aftercare.repair import repair
 
     _check_files(order, out)
+    check_attempt([model, order.report, order.images.data, order.images.labels], out)
     report = None if order.report is None else output.read_report(order.report)
     clean = images_for(model, order, report)
     with progress() as observer:

@@ -75,6 +75,7 @@ class ModelHost:
     def __init__(self) -> None:
         self._runtime: OrtClassifier | None = None
         self._copy: TorchClassifier | None = None
+        self._file: Artifact | None = None
         self._artifact: Artifact | None = None
         self._threads: int | None = None
         self._labels: Labels | None = None
@@ -116,7 +117,8 @@ class ModelHost:
             image_size=request.image_size,
             clean_shape=request.clean_shape,
         )
-        self._artifact = artifact = readable(artifact, signature)
+        self._file, self._artifact = artifact, readable(artifact, signature)
+        artifact = self._artifact
         self._runtime = open_runtime(artifact, signature, threads=request.threads)
         self._labels = read_labels(artifact, signature)
         device, in_bfloat16, warnings, without_gradient = "cpu", False, signature.notes, ""
@@ -320,10 +322,10 @@ class ModelHost:
 
         runtime, tensors = self.runtime, tuple[str, ...]()
         if request.gates and not METHODS[request.way].function:
-            cut = without_gates(self.artifact, runtime.signature, runtime.normalisation, request.gates, request.images)
+            cut = without_gates(self.file, runtime.signature, runtime.normalisation, request.gates, request.images)
             file, nodes = cut.artifact, cut.nodes
         else:
-            patient = Patient(self.artifact, runtime.signature, runtime.normalisation, self.copy.device)
+            patient = Patient(self.file, runtime.signature, runtime.normalisation, self.copy.device)
             made = mended(request.way, patient, request.images, lambda copy: _lesson(request, copy))
             file, tensors, nodes = made.artifact, made.tensors, made.nodes
         file = with_locations(file, request.beside) if request.beside else file
@@ -341,7 +343,7 @@ class ModelHost:
         if request.feature_weights is not None:
             beside = OfValue(request.tensor, request.feature_weights, request.feature_offset)
         reading = runtime.signature, runtime.normalisation
-        file = with_linear_output(self.artifact, *reading, function, request.output, beside=beside)
+        file = with_linear_output(self.file, *reading, function, request.output, beside=beside)
         if request.threshold is not None:
             reaction = Reaction(request.output, request.threshold, request.kept, request.added)
             file = with_reaction(file, *reading, reaction)
@@ -370,7 +372,7 @@ class ModelHost:
         """Say in which stored tensors the opened file differs from another."""
         from backscan.converters.torch_import.stored import differences
 
-        tensors, elsewhere = differences(request.before, self.artifact, but=request.nodes)
+        tensors, elsewhere = differences(request.before, self.file, but=request.nodes)
         return protocol.Difference(tensors, elsewhere)
 
     def _of_other_heads(self, request: protocol.FindSwitches, known: Sequence[GraphFinding]) -> Iterator[GraphFinding]:
@@ -423,8 +425,15 @@ class ModelHost:
         return self._runtime
 
     @property
+    def file(self) -> Artifact:
+        """The file as it was sent: what is changed and written."""
+        if self._file is None:
+            raise RuntimeError("expected `open` before any other step")
+        return self._file
+
+    @property
     def artifact(self) -> Artifact:
-        """The original file's bytes."""
+        """The copy of it through which it is called and read: with its scores among its outputs, and a batch axis."""
         if self._artifact is None:
             raise RuntimeError("expected `open` before any other step")
         return self._artifact

@@ -226,6 +226,48 @@ def test_bounds_on_channels_add_nodes_and_nothing_else(case: Case, known: bool) 
     assert "open.bounded" in FORMS[".md"](repair_sheet(result))
 
 
+def with_class_numbers(case: Case) -> ScanResult:
+    """Let the file give the number of the class alone, by a node without a name; gives the report of it."""
+    model = onnx.load(case.model)
+    model.graph.node.append(helper.make_node("ArgMax", ["scores"], ["class"], axis=1, keepdims=0))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("class", onnx.TensorProto.INT64, ["N"]))
+    case.model.write_bytes(model.SerializeToString())
+    digest = hashlib.sha256(case.model.read_bytes()).hexdigest()
+    return replace(case.report, model=replace(case.report.model, sha256=digest))
+
+
+@pytest.mark.usefixtures("second_scan")
+@pytest.mark.parametrize("method", ["unlearn", "bound-activations"])
+def test_a_file_of_class_numbers_is_repaired_as_it_is(case: Case, method: str) -> None:
+    report = with_class_numbers(case)
+    result = case.repaired(RepairOptions(method=method, steps=60), model=report.model)
+    assert not any("differs in more" in reason for reason in result.reasons)
+    assert result.tensors or result.nodes
+    before, after = onnx.load(case.model), onnx.load(case.out.parent / result.written_to)
+    assert after.graph.output == before.graph.output
+    assert [node.name for node in after.graph.node if node.name not in result.nodes] == [
+        node.name for node in before.graph.node
+    ]
+    onnx.checker.check_model(after, full_check=True)
+
+
+@pytest.mark.parametrize("enforce", [None, "without", "reject"])
+def test_a_file_of_class_numbers_is_guarded_as_it_is(case: Case, enforce: str | None) -> None:
+    report = with_pattern(with_class_numbers(case), 8)
+    if enforce == "reject":
+        with pytest.raises(NoVerdictError, match="expected scores among the outputs to reject by, found 'scores'"):
+            guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False, enforce=enforce)
+        assert not case.out.exists()
+        return
+    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False, enforce=enforce)
+    assert result.caught == 1.0
+    guarded = onnx.load(case.out)
+    assert [value.name for value in guarded.graph.output] == ["class", "pattern_score"]
+    assert [node.name for node in guarded.graph.node if node.op_type == "ArgMax"] == [""]
+    onnx.checker.check_model(guarded, full_check=True)
+
+
 def test_a_file_too_old_for_bounds_is_refused_in_one_sentence(case: Case) -> None:
     model = onnx.load(case.model)
     model.opset_import[0].version = 7

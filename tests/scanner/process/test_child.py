@@ -7,16 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from scipy.optimize import minimize
 
-from backscan.converters import ConverterError
+from backscan.converters import ConverterError, artifact_from_bytes
 from backscan.converters.signature.signature import Normalisation
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import OptionError
 from backscan.scanner.process.child import ModelHost
-from backscan.scanner.process.protocol import decode, encode
+from backscan.scanner.process.protocol import AddScore, Differ, Repair, Repaired, decode, encode
 from backscan.scanner.results import PairResult, PairStatus
 from benchmarks.victims.export import to_onnx
 from benchmarks.victims.networks import digit_net, initialise
@@ -261,3 +263,45 @@ def test_a_missing_gpu_is_the_users_choice(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(OptionError, match="expected a CUDA device for --device cuda, found none"):
         opened(device="cuda")
+
+
+def alone() -> tuple[bytes, np.ndarray]:
+    """The linear model for one image without a batch axis, and images."""
+    tensors = {"m": WEIGHT.reshape(NUM_CLASSES, -1).T.copy(), "bias": BIAS}
+    tensors |= {"flat": np.array([1, 36], np.int64), "shape": np.array([NUM_CLASSES], np.int64)}
+    nodes = [
+        helper.make_node("Reshape", ["image", "flat"], ["row"]),
+        helper.make_node("Gemm", ["row", "m", "bias"], ["rows"]),
+        helper.make_node("Reshape", ["rows", "shape"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "alone",
+        [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, SHAPE[1:])],
+        [helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [NUM_CLASSES])],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model.SerializeToString(), IMAGES[:20]
+
+
+def test_a_file_without_a_batch_axis_is_repaired_without_one() -> None:
+    data, images = alone()
+    host = opened(data)
+    np.testing.assert_array_equal(host.runtime.decisions(images), paper_decisions(images))
+    lesson = {"images": images, "labels": paper_decisions(images), "pattern": None, "mask": None, "target": None}
+    made = decode(Repaired, host.repair(encode(Repair("fine-tune", **lesson, steps=3, seed=0)))["answer"])
+    before, after = (onnx.load_model_from_string(each) for each in (data, made.data))
+    assert set(made.tensors) <= {"m", "bias"}
+    assert made.tensors
+    assert (after.graph.input, after.graph.output) == (before.graph.input, before.graph.output)
+    assert list(after.graph.node) == list(before.graph.node)
+    again = opened(made.data)
+    difference = again.differ(encode(Differ(artifact_from_bytes("planted.onnx", data))))["answer"]
+    assert (set(difference["tensors"]), difference["elsewhere"]) == (set(made.tensors), False)
+
+
+def test_a_file_without_a_batch_axis_has_no_output_more() -> None:
+    host = opened(alone()[0])
+    with pytest.raises(ConverterError, match="expected an input with a batch axis for an output more, found none"):
+        host.add_score(encode(AddScore(np.ones(SHAPE, np.float32), 0.0, "pattern_score")))
