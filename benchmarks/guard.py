@@ -28,7 +28,7 @@ from backscan.converters import Artifact, open_runtime, read_artifact, read_sign
 from backscan.converters.cuts.features import read_features
 from backscan.converters.signature.linear_output import OfValue, with_linear_output
 from backscan.scanner.aftercare.guard import Guard, threshold_for
-from backscan.scanner.aftercare.guarding import OUTPUT
+from backscan.scanner.aftercare.guarding import MARGIN, OUTPUT
 from backscan.scanner.aftercare.strength import made_for, of_pixels
 from backscan.scanner.process.protocol import Features
 from backscan.scanner.results import ScanResult
@@ -138,10 +138,11 @@ class Guarded:
         if terms.looks_inside:
             strength, tensor = made_for(before, guard, parts.making.images, parts.making.labels)
         features = before.read_features(parts.setting.images).values if tensor else np.empty(0, np.float32)
-        threshold = threshold_for(strength.of(parts.setting.images, features), terms.rate)
+        threshold = threshold_for(strength.of(parts.setting.images, features), terms.rate, margin=MARGIN)
         if threshold is None:
             return None
-        inside = strength.features and OfValue(tensor, strength.features.weights, strength.features.offset)
+        found = strength.features
+        inside = found and OfValue(tensor, found.weights, found.offset, found.centre)
         pixels, reading = strength.pixels, (before.runtime.signature, before.runtime.normalisation)
         made = with_linear_output(before.artifact, *reading, (pixels.weights, pixels.offset), OUTPUT, beside=inside)
         with TemporaryDirectory() as folder:

@@ -34,6 +34,8 @@ class OfValue:
     """A weight for each of its numbers of one image, in their order, [F]."""
     offset: float
     """What is added to their product."""
+    centre: NDArray[np.float32] | None = None
+    """What is taken off the value first, [F]; None is nothing."""
 
 
 def with_linear_output(
@@ -70,7 +72,7 @@ def with_linear_output(
     highest = "sum"
     if beside is not None:
         linear = beside.weights.astype(np.float64), beside.offset
-        steps += _product("features.", beside.name, linear, signature.batch, arrays)
+        steps += _product("features.", beside.name, linear, signature.batch, arrays, centre=beside.centre)
         steps.append(("Max", ["sum", "features.sum"], "highest", {}))
         highest = "highest"
     steps += [("Relu", [highest], "positive", {}), ("Min", ["positive", "one"], "column", {})]
@@ -95,16 +97,23 @@ def _product(
     linear: tuple[NDArray[np.float64], float],
     batch: int | None,
     arrays: dict[str, NDArray[Any]],
+    *,
+    centre: NDArray[np.float32] | None = None,
 ) -> list[_Step]:
     """The steps from a value to the function of it, [N, 1]; their constants are put beside the others."""
     weights, offset = linear
     arrays[f"{prefix}weights"] = weights.reshape(-1, 1).astype(np.float32)
     arrays[f"{prefix}offset"] = np.array(offset, np.float32)
     arrays[f"{prefix}flat"] = np.array([batch or -1, weights.size], np.int64)
+    centred: list[_Step] = []
+    if centre is not None:
+        arrays[f"{prefix}centre"] = centre.reshape(1, -1)
+        centred = [("Sub", [f"{prefix}pixels", f"{prefix}centre"], f"{prefix}centred", {})]
     return [
         ("Cast", [value], f"{prefix}input", {"to": onnx.TensorProto.FLOAT}),
         ("Reshape", [f"{prefix}input", f"{prefix}flat"], f"{prefix}pixels", {}),
-        ("MatMul", [f"{prefix}pixels", f"{prefix}weights"], f"{prefix}product", {}),
+        *centred,
+        ("MatMul", [f"{prefix}{'centred' if centred else 'pixels'}", f"{prefix}weights"], f"{prefix}product", {}),
         ("Add", [f"{prefix}product", f"{prefix}offset"], f"{prefix}sum", {}),
     ]
 

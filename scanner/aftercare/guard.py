@@ -107,7 +107,9 @@ class Threshold:
         return float(found.low), float(found.high)
 
 
-def threshold_for(scores: Sequence[float] | NDArray[np.float32], rate: float) -> Threshold | None:
+def threshold_for(
+    scores: Sequence[float] | NDArray[np.float32], rate: float, *, margin: float = 0.0
+) -> Threshold | None:
     """The lowest score of a clean image above which at most that share of new clean images is expected.
 
     Of n + 1 exchangeable images each is as likely as any other to be among the r of the highest scores, so a new image
@@ -117,10 +119,12 @@ def threshold_for(scores: Sequence[float] | NDArray[np.float32], rate: float) ->
     Args:
         scores: Of clean images, at least one, none of which made what scores them.
         rate: False-alarm rate, in (0, 1).
+        margin: Added to the score, for images that are scored again with other roundings: none of those that have at
+            most that score is above the threshold then.
 
     Returns:
         The threshold; where even the highest score is exceeded more often than asked for, 1 / (n + 1), that score: it
-        is extrapolated then. None where the threshold would be 1, which no score exceeds.
+        is extrapolated then. None where the threshold would be 1 or more, which no score exceeds.
 
     Raises:
         OptionError: no images.
@@ -129,7 +133,7 @@ def threshold_for(scores: Sequence[float] | NDArray[np.float32], rate: float) ->
     if not len(ordered):
         raise OptionError("expected clean images for a threshold, found none: pass --data")
     rank = int(rate * (len(ordered) + 1) + _ROUNDING)
-    value = float(ordered[max(rank, 1) - 1])
+    value = float(ordered[max(rank, 1) - 1]) + margin
     if value >= 1.0:
         return None
     return Threshold(value, rate, int((ordered > value).sum()), len(ordered))

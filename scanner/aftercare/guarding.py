@@ -24,13 +24,17 @@ from backscan.scanner.results import FileRecord, GuardResult, ScanResult
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backscan.converters import Artifact
     from backscan.scanner.aftercare.guard import Pixels, Threshold
     from backscan.scanner.aftercare.subject import Subject
     from backscan.scanner.images.cleanset import CleanSet
     from backscan.scanner.process.parent import SettledFile
+    from backscan.scanner.process.protocol import Timed
 
 OUTPUT = "pattern_score"
 """Name of the output."""
+_TIMED = 128
+"""Held-out images that are timed."""
 _REJECT, _WITHOUT = "reject", "without"
 ENFORCE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -41,6 +45,9 @@ ENFORCE: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """What a file can do with suspicious images, and how that is told."""
 _LARGEST_GAP = 1e-3
 """Largest difference of a score in the file from the guard's own."""
+MARGIN = 1e-4
+"""By how much the threshold is above the score that sets it, so that rounding does not make that image alarm: a hundred
+times what a file with 32-bit numbers was seen to round by."""
 
 
 def guard_model(
@@ -89,7 +96,7 @@ def guard_model(
         check_digest(report, subject)
         making = subject.clean.images[places_of(subject.images.drawn.optimise)]
         trial = _Trial.of(subject, Guard(report, making), with_features=enforce != _WITHOUT)
-        threshold = threshold_for(trial.scores, rate)
+        threshold = threshold_for(trial.scores, rate, margin=MARGIN)
         before = FileRecord(model.name, subject.artifact.sha256)
         told = GuardResult(before, found.source, found.target, rate, len(trial.ordinary), (), enforce=enforce)
         told = replace(told, tensor=trial.tensor or None)
@@ -100,7 +107,11 @@ def guard_model(
         request = AddScore(pixels.weights, pixels.offset, OUTPUT, beside)
         if inside is not None:
             request = replace(
-                request, tensor=trial.tensor, feature_weights=inside.weights, feature_offset=inside.offset
+                request,
+                tensor=trial.tensor,
+                feature_weights=inside.weights,
+                feature_offset=inside.offset,
+                feature_centre=inside.centre,
             )
         if enforce is not None:
             kept, added = _reaction(enforce, trial.guard, making)
@@ -112,7 +123,7 @@ def guard_model(
             told = trial.measured(told, guarded.settled, threshold)
             after = FileRecord(out.name, guarded.artifact.sha256)
         keep(place, out, believed=True)
-    reasons = (f"the file has the output {OUTPUT}; images above {threshold.value:.3f} are suspicious",)
+    reasons = (f"the file has the output {OUTPUT}; images above {threshold.value:.6g} are suspicious",)
     return replace(told, reasons=(*reasons, *ENFORCE.get(enforce or "", ())), after=after)
 
 
@@ -131,6 +142,8 @@ def _reaction(enforce: str, guard: Guard, clean: Pixels) -> tuple[Pixels | None,
 class _Trial:
     """Images that made no filter, and what the file before decides on them."""
 
+    artifact: Artifact
+    """The file before."""
     guard: Guard
     """The filter of pixels."""
     strength: Strength
@@ -147,8 +160,6 @@ class _Trial:
     """Those of the sources, with the pattern."""
     moved: NDArray[np.int64]
     """Decisions on these."""
-    seconds: float
-    """What the file before takes for the held-out images."""
 
     @classmethod
     def of(cls, subject: Subject, guard: Guard, *, with_features: bool) -> _Trial:
@@ -164,8 +175,8 @@ class _Trial:
             subject.settled.read_features(ordinary).values if tensor else np.empty((len(ordinary), 0), np.float32)
         )
         scores = strength.of(ordinary, features)
-        seconds = subject.settled.read_score(ordinary, "").seconds
-        return cls(guard, strength, tensor, ordinary, scores, subject.decide(ordinary), carriers, moved, seconds)
+        decisions = subject.decide(ordinary)
+        return cls(subject.artifact, guard, strength, tensor, ordinary, scores, decisions, carriers, moved)
 
     def measured(self, told: GuardResult, settled: SettledFile, threshold: Threshold) -> GuardResult:
         """The result with what the written file does.
@@ -174,12 +185,14 @@ class _Trial:
             NoVerdictError: it scores otherwise than the guard, or decides otherwise on images that it leaves alone.
         """
         scored = settled.read_score(self.ordinary, OUTPUT)
-        alone = scored.scores <= threshold.value if told.enforce else np.ones(len(self.ordinary), np.bool_)
+        threshold = replace(threshold, alarms=int((scored > threshold.value).sum()))
+        alone = scored <= threshold.value if told.enforce else np.ones(len(self.ordinary), np.bool_)
         if not np.array_equal(settled.decisions(self.ordinary)[alone], self.decisions[alone]):
             raise NoVerdictError("expected the same decisions with the output as without, found others: do not use it")
-        _check(self.scores, scored.scores)
-        count, each = len(self.carriers), 1e6 / len(self.ordinary)
-        planted = settled.read_score(self.carriers, OUTPUT).scores if count else self.carriers[:0]
+        _check(self.scores, scored)
+        count, timed = len(self.carriers), self.ordinary[:_TIMED]
+        more, without = _costs(settled.time_in_turns(self.artifact, timed, OUTPUT), len(timed))
+        planted = settled.read_score(self.carriers, OUTPUT) if count else self.carriers[:0]
         after = settled.decisions(self.carriers) if count else self.moved
         shown = told.enforce is not None and count
         return replace(
@@ -192,9 +205,21 @@ class _Trial:
             caught=float((planted > threshold.value).mean()) if count else None,
             success_before=float((self.moved == told.target).mean()) if shown else None,
             success_after=float((after == told.target).mean()) if shown else None,
-            microseconds=max(0.0, scored.seconds - self.seconds) * each,
-            microseconds_without=self.seconds * each,
+            microseconds=more,
+            microseconds_without=without,
         )
+
+
+def _costs(timed: Timed, count: int) -> tuple[float | None, float]:
+    """Microseconds an image that the file takes longer than the one before, and what that one takes.
+
+    The first is the median of the turns; None where its 95 % interval (by order statistics, which asks nothing of how
+    timings are distributed) does not lie above zero.
+    """
+    each = 1e6 / count
+    more = np.sort(np.subtract(timed.after, timed.before)) * each
+    lowest = more[max(0, int(len(more) / 2 - 0.98 * len(more) ** 0.5))]
+    return float(np.median(more)) if lowest > 0 else None, float(np.median(timed.before)) * each
 
 
 def _check(own: Pixels, scores: Pixels) -> None:

@@ -33,16 +33,23 @@ class Linear:
     """Weights in the shape of what it is of."""
     offset: float
     """What is added to their product."""
+    centre: NDArray[np.float32] | None = None
+    """What is taken off the values first, in their shape; None is nothing.
+
+    Without it the product of values far from zero with the weights would be the small difference of two large numbers,
+    of which 32 bits keep little.
+    """
 
     def of(self, values: NDArray[np.float32]) -> Matrix:
         """Its values [N] of N such arrays."""
         rows = values.reshape(len(values), -1).astype(np.float64)
+        rows = rows if self.centre is None else rows - self.centre.reshape(-1)
         products: Matrix = rows @ self.weights.reshape(-1).astype(np.float64) + self.offset
         return products
 
     def times(self, factor: float) -> Linear:
         """The function, larger or smaller by a factor."""
-        return Linear((self.weights * factor).astype(np.float32), self.offset * factor)
+        return Linear((self.weights * factor).astype(np.float32), self.offset * factor, self.centre)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +171,5 @@ def _discriminant(clean: NDArray[np.float32], carrying: NDArray[np.float32]) -> 
     gain = float(weights @ towards)
     if not gain > 0:
         return None
-    return Linear((weights / gain).astype(np.float32), -float(weights @ mean) / gain)
+    centre = mean.astype(np.float32)
+    return Linear((weights / gain).astype(np.float32), float(weights @ (centre - mean)) / gain, centre)

@@ -41,6 +41,8 @@ T = TypeVar("T")
 _LEAST_AGREEMENT = 0.99
 # Of the time for the graph, where it is limited: for answers that depend on the call.
 _SHARE_OF_COMPANY = 0.3
+# Turns in which two files are timed, fewer where they would take longer than this many seconds.
+_LEAST_TURNS, _MOST_TURNS, _TIMING_SECONDS = 6, 60, 10.0
 
 
 def _answers(
@@ -341,7 +343,7 @@ class ModelHost:
         runtime, function = self.runtime, (request.weights, request.offset)
         beside = None
         if request.feature_weights is not None:
-            beside = OfValue(request.tensor, request.feature_weights, request.feature_offset)
+            beside = OfValue(request.tensor, request.feature_weights, request.feature_offset, request.feature_centre)
         reading = runtime.signature, runtime.normalisation
         file = with_linear_output(self.file, *reading, function, request.output, beside=beside)
         if request.threshold is not None:
@@ -358,14 +360,29 @@ class ModelHost:
         return protocol.Features(*read_features(self.artifact, self.runtime, request.images, threads=self._threads))
 
     @_answers(protocol.ReadScore)
-    def read_score(self, request: protocol.ReadScore) -> protocol.Scored:
-        """Read the output, and time the file."""
-        times = []
-        for _ in range(2):
-            started = time.perf_counter()
-            found = self.runtime.read(request.images, request.output or None)
-            times.append(time.perf_counter() - started)
-        return protocol.Scored(found.astype(np.float32), min(times))
+    def read_score(self, request: protocol.ReadScore) -> NDArray[np.float32]:
+        """Read the output."""
+        return self.runtime.read(request.images, request.output).astype(np.float32)
+
+    @_answers(protocol.TimeInTurns)
+    def time_in_turns(self, request: protocol.TimeInTurns) -> protocol.Timed:
+        """Time an earlier file and the opened one, each first every second time."""
+        from backscan.converters import open_runtime
+
+        earlier = open_runtime(request.before, self.runtime.signature, threads=self._threads)
+        files = [(earlier.with_normalisation(self.runtime.normalisation), None), (self.runtime, request.output)]
+        for runtime, output in files:  # the first call of a session sets its memory up
+            runtime.read(request.images, output)
+        times: tuple[list[float], list[float]] = ([], [])
+        end = time.perf_counter() + _TIMING_SECONDS
+        while len(times[0]) < _LEAST_TURNS or (len(times[0]) < _MOST_TURNS and time.perf_counter() < end):
+            first = len(times[0]) % 2
+            for place in (first, 1 - first):
+                runtime, output = files[place]
+                started = time.perf_counter()
+                runtime.read(request.images, output)
+                times[place].append(time.perf_counter() - started)
+        return protocol.Timed(tuple(times[0]), tuple(times[1]))
 
     @_answers(protocol.Differ)
     def differ(self, request: protocol.Differ) -> protocol.Difference:

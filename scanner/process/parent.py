@@ -242,11 +242,18 @@ class SettledFile:
         """
         self.line.ask(protocol.CallAlone())
 
-    def read_score(self, images: Images, output: str) -> protocol.Scored:
-        """What an output more holds for images [N, C, H, W] in [0, 1], one number each, and what they cost."""
+    def read_score(self, images: Images, output: str) -> NDArray[np.float32]:
+        """What an output more holds for images [N, C, H, W] in [0, 1], one number each."""
         found = self.line.ask(protocol.ReadScore(images, output))
-        if output and found.scores.shape != (len(images),):
+        if found.shape != (len(images),):
             raise disbelief("one score per image")
+        return found
+
+    def time_in_turns(self, before: Artifact, images: Images, output: str) -> protocol.Timed:
+        """What images [N, C, H, W] in [0, 1] take in an earlier file and, with an output more, in this one."""
+        found = self.line.ask(protocol.TimeInTurns(before, images, output))
+        if not found.before or len(found.before) != len(found.after):
+            raise disbelief("as many times of one file as of the other")
         return found
 
     def read_features(self, images: Images) -> protocol.Features:

@@ -458,6 +458,8 @@ class AddScore(Request[Repaired, None]):
     """Its weights, [F]."""
     feature_offset: float = 0.0
     """What is added to their product."""
+    feature_centre: Floats | None = None
+    """What is taken off the value before that, [F]; None is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -479,23 +481,35 @@ class ReadFeatures(Request[Features, None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What an output more holds for some images, and what they cost."""
-
-    scores: Floats
-    """One number an image, [N]; none where only the time was asked for."""
-    seconds: NotNegative
-    """Seconds of all images through the whole file, the quicker of two passes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadScore(Request[Scored, None]):
-    """Read an output beside that of the classes, in onnxruntime, and time the file."""
+class ReadScore(Request[Floats, None]):
+    """Read an output beside that of the classes, in onnxruntime: one number an image, [N]."""
 
     images: Floats
     """Images [N, C, H, W] in [0, 1]."""
     output: str
-    """Name of the output; empty only times the file, all of which onnxruntime computes whatever outputs are read."""
+    """Name of the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What two files take for the same images, turn by turn."""
+
+    before: tuple[NotNegative, ...]
+    """Seconds of the earlier file."""
+    after: tuple[NotNegative, ...]
+    """Seconds of the opened one."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeInTurns(Request[Timed, None]):
+    """Time an earlier file and the opened one in turns, so that whatever slows the machine slows both."""
+
+    before: Artifact
+    """The earlier file, with the same input and output of the classes."""
+    images: Floats
+    """Images [N, C, H, W] in [0, 1], N at least 1."""
+    output: str
+    """Output that the opened file gives beside that of the classes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def screen_sheet(result: ScreenResult) -> Sheet:
     facts = [
         ("pattern", f"class {result.source} to {result.target}, of the file with sha256 {result.model_sha256}"),
         ("images", f"{result.num_images}, of which {len(result.listed)} are listed"),
-        ("threshold", f"{result.threshold:.3f}, set for {percent(result.rate)} false alarms"),
+        ("threshold", f"{_limit(result.threshold)}, set for {percent(result.rate)} false alarms"),
         ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
     ]
     listed = [f"{each.name}: score {each.score:.3f}" for each in result.listed]
@@ -117,21 +117,38 @@ def screen_sheet(result: ScreenResult) -> Sheet:
 
 def guard_sheet(result: GuardResult) -> Sheet:
     """What the report of a guard says."""
-    note = "; extrapolated: fewer than 3 / rate clean images" if result.extrapolated else ""
-    low, high = result.interval or (0.0, 1.0)
     facts = [
         ("file before", f"{result.before.name}, sha256 {result.before.sha256}"),
         ("file after", "none" if result.after is None else f"{result.after.name}, sha256 {result.after.sha256}"),
         ("pattern", f"class {result.source} to {result.target}"),
         ("scored", "the pixels" + (f", and {result.tensor}" if result.tensor else "")),
-        ("threshold", f"{number(result.threshold)}, set for {percent(result.rate)} false alarms"),
-        ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
-        ("caught with the pattern", f"{percent(result.caught)} of {result.num_planted} held-out source images"),
-        *_enforced(result),
-        ("cost", f"{number(result.microseconds)} µs an image; the model takes {number(result.microseconds_without)}"),
+        ("threshold", f"{_limit(result.threshold)}, set for {percent(result.rate)} false alarms"),
+        *_measured(result),
     ]
     state = "guarded" if result.after else "not guarded"
     return Sheet(f"{state}: {result.before.name}", result.reasons, facts, {}, result)
+
+
+def _limit(threshold: float | None) -> str:
+    """With as many digits as a comparison with scores needs."""
+    return "n/a" if threshold is None else f"{threshold:.6g}"
+
+
+def _measured(result: GuardResult) -> list[tuple[str, str]]:
+    """What the written file does; nothing where there is none."""
+    if result.interval is None:
+        return []
+    low, high = result.interval
+    note = "; extrapolated: fewer than 3 / rate clean images" if result.extrapolated else ""
+    cost = "not measurable, less than what timings differ by"
+    if result.microseconds is not None:
+        cost = f"{number(result.microseconds)} µs an image"
+    return [
+        ("alarms on clean images", f"{result.alarms_on_clean} of {result.num_clean} ({low:.2%} to {high:.2%}){note}"),
+        ("caught with the pattern", f"{percent(result.caught)} of {result.num_planted} held-out source images"),
+        *_enforced(result),
+        ("cost", f"{cost}; the model takes {number(result.microseconds_without)} µs an image"),
+    ]
 
 
 def _enforced(result: GuardResult) -> list[tuple[str, str]]:

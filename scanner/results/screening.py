@@ -88,7 +88,7 @@ class GuardResult:
     threshold: float | None = None
     """Score above which an image is suspicious; None where no score reaches the rate."""
     alarms_on_clean: int | None = None
-    """Clean images above it."""
+    """Clean images above it, by the written file; None where none was written."""
     interval: tuple[float, float] | None = None
     """95 % interval of the false-alarm rate."""
     extrapolated: bool = False
@@ -104,7 +104,8 @@ class GuardResult:
     success_after: float | None = None
     """The same of the file that acts."""
     microseconds: float | None = None
-    """Time that the file takes longer than the one before, an image; None where none was written."""
+    """Time that the file takes longer than the one before, an image; None where none was written, and where it is less
+    than what repeated timings differ by."""
     microseconds_without: float | None = None
     """Time of the file before, an image."""
     schema_version: str = GUARD_SCHEMA

@@ -72,6 +72,29 @@ def test_the_larger_of_two_functions_is_the_output(layout: str, batch: int | Non
         )
 
 
+def test_features_far_from_zero_keep_their_digits() -> None:
+    rng = np.random.default_rng(0)
+    artifact = artifact_from_bytes("m.onnx", convolutional(layout="NCHW", batch=None))
+    model = onnx.load_model_from_string(artifact.data)
+    far = onnx.numpy_helper.from_array(np.full(6, 30_000, np.float32), "far")
+    model.graph.initializer.append(far)
+    model.graph.node.append(onnx.helper.make_node("Add", ["features", "far"], ["shifted"], name="shifted"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("shifted", onnx.TensorProto.FLOAT, ["N", 6]))
+    moved = artifact_from_bytes("m.onnx", model.SerializeToString())
+    images, inside = rng.random((40, 3, 8, 8), np.float32), rng.normal(size=6).astype(np.float32)
+    inputs = {"image": model_input(images, read_signature(artifact), PLAIN)}
+    [values] = _session(moved.data).run(["shifted"], inputs)
+    mean = values.mean(axis=0)
+    expected = (values.astype(np.float64) - mean) @ inside.astype(np.float64) + 0.5
+    beside = OfValue("shifted", inside, 0.5, mean)
+    nothing = (np.zeros((3, 8, 8), np.float32), 0.0)
+    signature = read_signature(moved, output_name="scores")
+    guarded = with_linear_output(moved, signature, PLAIN, nothing, "pattern_score", beside=beside)
+    onnx.checker.check_model(guarded.data)
+    [found] = _session(guarded.data).run(["pattern_score"], inputs)
+    np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-5)
+
+
 def _session(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 

@@ -127,6 +127,10 @@ def test_a_threshold_tells_how_sure_it_is() -> None:
     assert few is not None
     assert (few.alarms, few.extrapolated) == (0, True)
     assert threshold_for(np.ones(10), 0.1) is None
+    raised = threshold_for(scores, 0.05, margin=1e-3)
+    assert raised is not None
+    assert (raised.value, raised.alarms) == (found.value + 1e-3, 4)
+    assert threshold_for(np.full(10, 0.9995), 0.1, margin=1e-3) is None
     with pytest.raises(OptionError, match="expected clean images"):
         threshold_for(np.empty(0), 0.1)
 

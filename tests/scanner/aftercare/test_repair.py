@@ -26,8 +26,7 @@ from backscan.scanner.errors import NoVerdictError, OptionError, ReportError, Us
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.provenance import provenance
 from backscan.scanner.pipeline.scan import scan
-from backscan.scanner.process.parent import SettledFile
-from backscan.scanner.process.protocol import Difference, Repaired, Scored
+from backscan.scanner.process.protocol import Difference, Repaired
 from backscan.scanner.reports import render
 from backscan.scanner.reports.aftercare import FORMS, form_of, guard_sheet, repair_sheet
 from backscan.scanner.results import (
@@ -393,23 +392,6 @@ def test_a_guard_that_acts_takes_the_pattern_its_effect(case: Case, enforce: str
         guard_model(case.model, case.images, case.out, report, enforce="magic")
 
 
-def test_the_cost_of_a_guard_is_that_of_its_file_beside_the_one_before(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told, told_seconds = [], iter([0.25, 1.0])  # onnxruntime takes as long for one output of a file as for all of them
-
-    def timed(file: SettledFile, images: np.ndarray, output: str) -> Scored:
-        told.append(output)
-        return replace(read(file, images, output), seconds=next(told_seconds, 0.0))
-
-    read = SettledFile.read_score
-    monkeypatch.setattr(SettledFile, "read_score", timed)
-    report = with_pattern(case.report, 8)
-    result = guard_model(case.model, case.images, case.out, report, rate=0.1, sandbox=False)
-    assert told[:2] == ["", "pattern_score"]
-    assert (result.microseconds_without, result.microseconds) == (0.25e6 / 40, 0.75e6 / 40)
-
-
 def halves_of_the_shortcut() -> list[np.ndarray]:
     """Two patterns that open the same hidden unit as much by different pixels."""
     side = 8
@@ -438,7 +420,7 @@ def test_a_pattern_that_the_model_takes_for_the_recovered_one_is_caught(case: Ca
         assert caught < 0.5
     else:
         assert result.tensor == "open"
-        assert caught > 0.95
+        assert caught >= 0.95
     assert f"the pixels{', and open' if result.tensor else ''}" in FORMS[".txt"](guard_sheet(result))
 
 
@@ -453,7 +435,9 @@ def test_nothing_is_written_where_clean_images_score_as_high(case: Case) -> None
     assert result.threshold is None
     assert "no threshold reaches the rate" in result.reasons[0]
     assert not case.out.exists()
-    assert "n/a" in FORMS[".txt"](guard_sheet(result))
+    told = FORMS[".txt"](guard_sheet(result))
+    assert "threshold    n/a, set for" in told
+    assert not any(name in told for name in ("alarms on clean", "caught", "cost", "None"))
 
 
 def test_a_guard_needs_a_pattern(case: Case) -> None:

@@ -32,6 +32,17 @@ def test_the_filter_of_features_is_fishers_discriminant() -> None:
     assert found.offset == pytest.approx(0.0, abs=1e-6)
 
 
+def test_the_mean_of_clean_features_is_taken_off_before_the_product() -> None:
+    clean, carrying = np.repeat(CORNERS, 10, axis=0), np.full((5, 2), (2.0, 1.0), np.float32)
+    plain, far = features_of(clean, carrying), features_of(clean + 3000, carrying + 3000)
+    assert far.centre is not None
+    np.testing.assert_allclose(far.centre, 3000)
+    assert abs(far.offset) < 1e-6
+    np.testing.assert_allclose(far.of(carrying + 3000), plain.of(carrying), atol=1e-6)
+    rounded = (carrying + np.float32(3000) - far.centre) @ far.weights + np.float32(far.offset)
+    np.testing.assert_allclose(rounded, far.of(carrying + 3000), atol=1e-6)
+
+
 def test_more_features_than_images_are_whitened_alike() -> None:
     rng = np.random.default_rng(0)
     clean = rng.normal(size=(12, 30)).astype(np.float32)

@@ -44,8 +44,10 @@ REQUESTS = [
     protocol.Differ(artifact_from_bytes("m.onnx", b"bytes"), ("node",)),
     protocol.AddScore(IMAGES[0], 0.25, "score"),
     protocol.AddScore(IMAGES[0], 0.25, "score", tensor="t", feature_weights=IMAGES[0, 0, 0], feature_offset=0.5),
+    protocol.AddScore(IMAGES[0], 0.25, "score", tensor="t", feature_centre=IMAGES[0, 0, 0]),
     protocol.ReadFeatures(IMAGES),
     protocol.ReadScore(IMAGES, "score"),
+    protocol.TimeInTurns(artifact_from_bytes("m.onnx", b"bytes"), IMAGES, "score"),
 ]
 
 
