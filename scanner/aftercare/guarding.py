@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 OUTPUT = "pattern_score"
 """Name of the output."""
 _TIMED = 128
-"""Held-out images that are timed."""
+"""Most held-out images that are timed."""
 _REJECT, _WITHOUT = "reject", "without"
 ENFORCE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -190,8 +190,8 @@ class _Trial:
         if not np.array_equal(settled.decisions(self.ordinary)[alone], self.decisions[alone]):
             raise NoVerdictError("expected the same decisions with the output as without, found others: do not use it")
         _check(self.scores, scored)
-        count, timed = len(self.carriers), self.ordinary[:_TIMED]
-        more, without = _costs(settled.time_in_turns(self.artifact, timed, OUTPUT), len(timed))
+        count = len(self.carriers)
+        more, without = _costs(settled.time_in_turns(self.artifact, self.ordinary[:_TIMED], OUTPUT))
         planted = settled.read_score(self.carriers, OUTPUT) if count else self.carriers[:0]
         after = settled.decisions(self.carriers) if count else self.moved
         shown = told.enforce is not None and count
@@ -210,13 +210,13 @@ class _Trial:
         )
 
 
-def _costs(timed: Timed, count: int) -> tuple[float | None, float]:
+def _costs(timed: Timed) -> tuple[float | None, float]:
     """Microseconds an image that the file takes longer than the one before, and what that one takes.
 
     The first is the median of the turns; None where its 95 % interval (by order statistics, which asks nothing of how
     timings are distributed) does not lie above zero.
     """
-    each = 1e6 / count
+    each = 1e6 / timed.num_images
     more = np.sort(np.subtract(timed.after, timed.before)) * each
     lowest = more[max(0, int(len(more) / 2 - 0.98 * len(more) ** 0.5))]
     return float(np.median(more)) if lowest > 0 else None, float(np.median(timed.before)) * each

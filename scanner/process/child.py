@@ -43,6 +43,8 @@ _LEAST_AGREEMENT = 0.99
 _SHARE_OF_COMPANY = 0.3
 # Turns in which two files are timed, fewer where they would take longer than this many seconds.
 _LEAST_TURNS, _MOST_TURNS, _TIMING_SECONDS = 6, 60, 10.0
+# Images by whose time it is decided how many a file gets in a turn, and about how long that may take.
+_FIRST_TIMED, _TURN_SECONDS = 4, 0.5
 
 
 def _answers(
@@ -371,8 +373,13 @@ class ModelHost:
 
         earlier = open_runtime(request.before, self.runtime.signature, threads=self._threads)
         files = [(earlier.with_normalisation(self.runtime.normalisation), None), (self.runtime, request.output)]
+        few = request.images[:_FIRST_TIMED]
         for runtime, output in files:  # the first call of a session sets its memory up
-            runtime.read(request.images, output)
+            runtime.read(few, output)
+        started = time.perf_counter()
+        self.runtime.read(few, request.output)
+        each = (time.perf_counter() - started) / len(few)
+        images = request.images[: max(len(few), int(_TURN_SECONDS / max(each, 1e-9)))]
         times: tuple[list[float], list[float]] = ([], [])
         end = time.perf_counter() + _TIMING_SECONDS
         while len(times[0]) < _LEAST_TURNS or (len(times[0]) < _MOST_TURNS and time.perf_counter() < end):
@@ -380,9 +387,9 @@ class ModelHost:
             for place in (first, 1 - first):
                 runtime, output = files[place]
                 started = time.perf_counter()
-                runtime.read(request.images, output)
+                runtime.read(images, output)
                 times[place].append(time.perf_counter() - started)
-        return protocol.Timed(tuple(times[0]), tuple(times[1]))
+        return protocol.Timed(tuple(times[0]), tuple(times[1]), len(images))
 
     @_answers(protocol.Differ)
     def differ(self, request: protocol.Differ) -> protocol.Difference:

@@ -252,8 +252,8 @@ class SettledFile:
     def time_in_turns(self, before: Artifact, images: Images, output: str) -> protocol.Timed:
         """What images [N, C, H, W] in [0, 1] take in an earlier file and, with an output more, in this one."""
         found = self.line.ask(protocol.TimeInTurns(before, images, output))
-        if not found.before or len(found.before) != len(found.after):
-            raise disbelief("as many times of one file as of the other")
+        if not found.before or len(found.before) != len(found.after) or found.num_images > len(images):
+            raise disbelief("as many times of one file as of the other, and no more images than were sent")
         return found
 
     def read_features(self, images: Images) -> protocol.Features:

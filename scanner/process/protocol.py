@@ -498,6 +498,8 @@ class Timed:
     """Seconds of the earlier file."""
     after: tuple[NotNegative, ...]
     """Seconds of the opened one."""
+    num_images: Annotated[int, Field(ge=1)]
+    """Images of a turn, the first of those that were sent."""
 
 
 @dataclass(frozen=True, slots=True)
