@@ -9,6 +9,8 @@ weighs as much as the clean images bear: less while more of their decisions chan
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,10 +24,8 @@ _CLEAN, _KNOWN = 8.0, 0.5
 """Weights of the clean images, and of those with the recovered pattern and those with patterns near it."""
 _NUM_CLEAN = 128
 """Clean images in a step."""
-_MAY_LOSE = 0.005
-"""Accuracy that the untouched copy may expect to lose on the clean images of the repair, by its own posterior."""
-_START, _LEAST, _MOST, _LESS, _MORE = 0.3, 0.005, 20.0, 0.7, 1.3
-"""Weight of the rest at first, its bounds, and its factors."""
+_MOST, _LESS, _MORE = 20.0, 0.7, 1.3
+"""Most that the rest weighs, and by what its weight falls and rises."""
 _ASKED_EACH, _MOST_ASKED = 10, 512
 """Steps after which the clean images are asked again, and the most that are."""
 _RATE = 2e-3
@@ -36,9 +36,24 @@ _OWN_STEPS = 2
 """Steps of a single image."""
 
 
+class _Patience(NamedTuple):
+    """What clean images bear."""
+
+    may_lose: float
+    """Accuracy that the untouched copy may expect to lose on them, by its own posterior."""
+    start: float
+    """Weight of the rest at first."""
+    least: float
+    """Least that it weighs."""
+
+
+_OF_ATTACKED, _OF_UNKNOWN = _Patience(0.005, 0.3, 0.005), _Patience(0.001, 0.05, 0.0005)
+"""Where a target is known, and where perhaps nothing needs a repair."""
+
+
 def minimax(lesson: Lesson) -> Weights:
     """Weights under which neither the pattern nor any other that is searched along the way changes decisions."""
-    course, patience, generator = Course(lesson, rate=_RATE), _Patience(lesson), lesson.generator()
+    course, rest, generator = Course(lesson, rate=_RATE), _Rest(lesson), lesson.generator()
     near, others = near_patterns(lesson, generator), other_patterns(lesson, generator)
     everything = torch.arange(len(lesson.images), device=lesson.images.device)
     carriers = lesson.carriers()
@@ -46,23 +61,24 @@ def minimax(lesson: Lesson) -> Weights:
         clean = mixed(_some(lesson, everything, _NUM_CLEAN, generator), generator)
         course.follow(course.scores(clean), clean, _CLEAN)
         alone = _some(lesson, everything, BATCH, generator)
-        course.follow(course.scores(_moved(lesson, course, alone, generator)), alone, patience.weight)
-        _unlearn(course, others, _some(lesson, everything, BATCH, generator), patience.weight)
+        course.follow(course.scores(_moved(lesson, course, alone, generator)), alone, rest.weight)
+        _unlearn(course, others, _some(lesson, everything, BATCH, generator), rest.weight)
         if lesson.pattern is not None and len(carriers):
             carrying = _some(lesson, carriers, BATCH // 2, generator)
             course.follow(course.scores(lesson.pattern.varied(carrying, generator)), carrying, _KNOWN)
         if near is not None and len(carriers):
             _unlearn(course, near, _some(lesson, carriers, BATCH // 2, generator), _KNOWN)
         course.step()
-        patience.after(step, course.learnt)
+        rest.after(step, course.learnt)
     return course.learnt
 
 
-class _Patience:
+class _Rest:
     """Weight of what may be needed, by how many decisions on clean images it has changed so far."""
 
     def __init__(self, lesson: Lesson) -> None:
-        self.weight = _START
+        self._patience = _OF_UNKNOWN if lesson.target is None else _OF_ATTACKED
+        self.weight = self._patience.start
         """Of images with other patterns, and of images moved by themselves."""
         self._copy = lesson.copy
         places = torch.linspace(0, len(lesson.images) - 1, min(len(lesson.images), _MOST_ASKED)).long()
@@ -75,8 +91,8 @@ class _Patience:
             return
         decided = self._asked(weights).argmax(dim=1, keepdim=True)
         lost = (self._posterior.amax(dim=1) - self._posterior.gather(1, decided)[:, 0]).mean()
-        factor = _LESS if lost > _MAY_LOSE else _MORE
-        self.weight = min(_MOST, max(_LEAST, self.weight * factor))
+        factor = _LESS if lost > self._patience.may_lose else _MORE
+        self.weight = min(_MOST, max(self._patience.least, self.weight * factor))
 
     def _asked(self, weights: Weights | None) -> Tensor:
         with torch.no_grad():

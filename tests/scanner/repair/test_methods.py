@@ -15,7 +15,7 @@ from backscan.converters.intake.artifact import artifact_from_bytes
 from backscan.converters.signature.signature import pixel_normalisation, read_signature
 from backscan.converters.torch_import.trainable import import_trainable
 from backscan.scanner.repair.lesson import Lesson, Pattern
-from backscan.scanner.repair.minimax import _Patience, minimax
+from backscan.scanner.repair.minimax import _Rest, minimax
 from backscan.scanner.repair.pool import Moving, near_patterns, other_patterns
 from backscan.scanner.repair.pruning import fine_prune
 from backscan.scanner.repair.varied import mixed, turned
@@ -123,15 +123,20 @@ def test_nothing_is_near_a_pattern_that_is_not_known() -> None:
 
 def test_the_rest_weighs_less_while_clean_images_change_their_class() -> None:
     lesson = lesson_of(convolutional())
-    patience = _Patience(lesson)
-    before = patience.weight
-    patience.after(8, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
-    assert patience.weight == before  # asked after every tenth step alone
-    patience.after(9, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
-    assert patience.weight < before
-    before = patience.weight
-    patience.after(19, dict(lesson.copy.weights))
-    assert patience.weight > before
+    rest = _Rest(lesson)
+    before = rest.weight
+    rest.after(8, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
+    assert rest.weight == before  # asked after every tenth step alone
+    rest.after(9, {name: torch.zeros_like(held) for name, held in lesson.copy.weights.items()})
+    assert rest.weight < before
+    before = rest.weight
+    rest.after(19, dict(lesson.copy.weights))
+    assert rest.weight > before
+
+
+def test_the_rest_weighs_less_where_no_target_is_known() -> None:
+    lesson = lesson_of(convolutional())
+    assert _Rest(replace(lesson, target=None)).weight < _Rest(lesson).weight
 
 
 def test_a_pattern_that_no_image_can_carry_is_no_obstacle() -> None:
