@@ -67,7 +67,7 @@ def cut(kind: str, host: Case) -> Cut:
     try:
         removal = without_gates(artifact, runtime.signature, runtime.normalisation, gates, searched)
     except ConverterError as error:
-        return replace(told, obstacle=str(error))
+        return replace(told, obstacle=str(error).split(" ([")[0])
     after = opened(removal.artifact.data, threads=None)
     changed = _share(after.decisions(measuring) != runtime.decisions(measuring))
     return replace(told, turned_after=_share(after.decisions(marked) == TARGET), changed=changed)
@@ -97,7 +97,8 @@ def whole_page(done: Sequence[Cut], made_by: str) -> str:
         "Switches cut out of real exports",
         f"Made by `{made_by}` {circumstances(('torch', 'timm', 'onnx', 'onnxruntime'))}.",
         f"Of {len(done)} planted switches {len(files)} are cut. In {clean} of these files the trigger turns nothing, "
-        "and images without it are decided as before. The others are refused, and nothing is written.",
+        f"and images without it are decided as before; in the other {len(files) - clean} it still turns images. The "
+        f"remaining {len(done) - len(files)} switches are refused, and nothing is written.",
         grid(header, lines, "llrrrl"),
     )
 
