@@ -274,8 +274,3 @@ def _slot(held: Tensor, places: NDArray[np.int64] | None, found: Mapping[str, ND
 
 def _normalises(node: fx.Node) -> bool:
     return bool(node.meta.get(ORIGIN, {}).get("operator") == "BatchNormalization")
-
-
-def _is_channels_last(held: Tensor) -> bool:
-    last: bool = held.is_contiguous(memory_format=torch.channels_last)
-    return held.dim() == 4 and not held.is_contiguous() and last is True
