@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from backscan.converters import Artifact, ModelSignature, Normalisation
 from backscan.converters.torch_import.bounds import Bounded, with_bounds
-from backscan.scanner.repair.lesson import Lesson, batches, parts
+from backscan.scanner.repair.lesson import Lesson, batches
 
 Bounds = dict[str, Tensor]
 
@@ -139,9 +139,7 @@ class _Trial:
 
     def _share(self, images: Tensor, labels: Tensor, bounds: Bounds) -> float:
         """Share of images that are decided as what they are."""
-        with torch.no_grad():
-            decided = [self._lesson.copy.log_posterior(part, bounds).argmax(dim=1) for part in parts(images)]
-        return float(torch.eq(torch.cat(decided), labels).float().mean())
+        return float(torch.eq(self._lesson.asked(images, bounds).argmax(dim=1), labels).float().mean())
 
 
 def _spread(places: Tensor) -> Tensor:

@@ -94,8 +94,12 @@ class Lesson:
 
     def teacher(self) -> Tensor:
         """Log-posteriors of the untouched copy on the clean images, [N, K]."""
+        return self.asked(self.images)
+
+    def asked(self, images: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Log-posteriors [N, K] of images [N, C, H, W] under some weights, or the file's, in portions."""
         with torch.no_grad():
-            return torch.cat([self.copy.log_posterior(part) for part in parts(self.images)])
+            return torch.cat([self.copy.log_posterior(part, weights) for part in parts(images)])
 
     def carriers(self) -> Tensor:
         """Places of the images that the pattern is added to: those of all classes but the target, sources included.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backscan.scanner.repair.lesson import BATCH, Lesson, parts
+from backscan.scanner.repair.lesson import BATCH, Lesson
 from backscan.scanner.repair.pool import Moving, near_patterns, other_patterns
 from backscan.scanner.repair.training import Course, Weights
 from backscan.scanner.repair.varied import mixed, turned
@@ -59,13 +59,16 @@ def minimax(lesson: Lesson) -> Weights:
     carriers = lesson.carriers()
     for step in range(lesson.steps):
         clean = mixed(_some(lesson, everything, _NUM_CLEAN, generator), generator)
-        course.follow(course.scores(clean), clean, _CLEAN)
+        course.follow(course.scores(clean), course.taught(clean), _CLEAN)
         alone = _some(lesson, everything, BATCH, generator)
-        course.follow(course.scores(_moved(lesson, course, alone, generator)), alone, rest.weight)
+        taught = course.taught(alone)
+        moved = _moved(lesson, course.learnt, alone, taught.argmax(dim=1), generator)
+        course.follow(course.scores(moved), taught, rest.weight)
         _unlearn(course, others, _some(lesson, everything, BATCH, generator), rest.weight)
         if lesson.pattern is not None and len(carriers):
             carrying = _some(lesson, carriers, BATCH // 2, generator)
-            course.follow(course.scores(lesson.pattern.varied(carrying, generator)), carrying, _KNOWN)
+            varied = lesson.pattern.varied(carrying, generator)
+            course.follow(course.scores(varied), course.taught(carrying), _KNOWN)
         if near is not None and len(carriers):
             _unlearn(course, near, _some(lesson, carriers, BATCH // 2, generator), _KNOWN)
         course.step()
@@ -80,23 +83,19 @@ class _Rest:
         self._patience = _OF_UNKNOWN if lesson.target is None else _OF_ATTACKED
         self.weight = self._patience.start
         """Of images with other patterns, and of images moved by themselves."""
-        self._copy = lesson.copy
+        self._lesson = lesson
         places = torch.linspace(0, len(lesson.images) - 1, min(len(lesson.images), _MOST_ASKED)).long()
         self._images = lesson.images[places.to(lesson.images.device)]
-        self._posterior = self._asked(None).exp()
+        self._posterior = lesson.asked(self._images).exp()
 
     def after(self, step: int, weights: Weights) -> None:
         """Ask the clean images, every few steps."""
         if (step + 1) % _ASKED_EACH:
             return
-        decided = self._asked(weights).argmax(dim=1, keepdim=True)
+        decided = self._lesson.asked(self._images, weights).argmax(dim=1, keepdim=True)
         lost = (self._posterior.amax(dim=1) - self._posterior.gather(1, decided)[:, 0]).mean()
         factor = _LESS if lost > self._patience.may_lose else _MORE
         self.weight = min(_MOST, max(self._patience.least, self.weight * factor))
-
-    def _asked(self, weights: Weights | None) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([self._copy.log_posterior(part, weights) for part in parts(self._images)])
 
 
 def _some(lesson: Lesson, places: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -112,13 +111,12 @@ def _unlearn(course: Course, patterns: Moving, images: Tensor, weight: float) ->
     scores = course.scores(patterns.embed(images, places, values))
     reached = scores.gather(1, patterns.targets[places][:, None]).sum()
     (slopes,) = torch.autograd.grad(reached, values, retain_graph=True)
-    course.follow(scores, images, weight)
+    course.follow(scores, course.taught(images), weight)
     patterns.move(places, slopes)
 
 
-def _moved(lesson: Lesson, course: Course, images: Tensor, generator: torch.Generator) -> Tensor:
+def _moved(lesson: Lesson, weights: Weights, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Images each moved away from its own class, by at most a random part of the reach."""
-    weights, labels = course.learnt, course.taught(images).argmax(dim=1)
     reach = _REACH * lesson.size * torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device)
     change = torch.zeros_like(images)
     for _ in range(_OWN_STEPS):

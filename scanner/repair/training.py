@@ -61,15 +61,14 @@ class Course:
         loss.backward()  # type: ignore[no-untyped-call]
         self.step()
 
-    def follow(self, scores: Tensor, clean: Tensor, weight: float) -> None:
+    def follow(self, scores: Tensor, taught: Tensor, weight: float) -> None:
         """Add to the next step a pull towards what the untouched copy says of clean images.
 
         Args:
             scores: Log-posteriors [N, K], of `scores`.
-            clean: The images that they come from, as they were before anything was put on them, [N, C, H, W].
+            taught: What `taught` gives of the images as they were before anything was put on them, [N, K].
             weight: Of their mean, beside others of the same step.
         """
-        taught = self.taught(clean)
         loss = weight * F.kl_div(scores, taught, log_target=True, reduction="batchmean")
         loss.backward()  # type: ignore[no-untyped-call]
 

@@ -43,19 +43,18 @@ def test_counts_are_of_low_success_and_of_small_losses() -> None:
 
 
 @pytest.fixture
-def victim(tmp_path: Path) -> Victim:
+def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Victim:
+    """An attacked network, and eighty images that its repair takes."""
     path = tmp_path / "victim.onnx"
     path.write_bytes(convolutional(num_classes=10, image_shape=(1, 8, 8)))
     (plan,) = make_plans("numerals", "chessboard, one-way", [0])
-    return Victim(plan, path, np.full((1, 8, 8), 0.1, np.float32), Effect(1.0, 1.0, {}))
-
-
-def test_a_network_without_a_kept_scan_is_repaired_blindly(
-    victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     labels = np.tile(np.arange(10), 8)
     images = np.random.default_rng(0).random((80, 1, 8, 8), np.float32)
     monkeypatch.setattr(repair, "clean_images", lambda *_, **__: LabelledImages(images, labels))
+    return Victim(plan, path, np.full((1, 8, 8), 0.1, np.float32), Effect(1.0, 1.0, {}))
+
+
+def test_a_network_without_a_kept_scan_is_repaired_blindly(victim: Victim, tmp_path: Path) -> None:
     effort = repair.Effort(images=4, steps=2, methods=("unlearn", "prune", "bound-activations"))
     before = victim.model.read_bytes()
     found = repair.repaired(victim, effort, tmp_path, None)
@@ -86,9 +85,6 @@ def test_repairs_of_unattacked_networks_are_told_by_what_changes() -> None:
 def test_a_repaired_file_is_scanned_as_the_defender_would(
     victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = np.tile(np.arange(10), 8)
-    images = np.random.default_rng(0).random((80, 1, 8, 8), np.float32)
-    monkeypatch.setattr(repair, "clean_images", lambda *_, **__: LabelledImages(images, labels))
     asked = []
 
     def scan(path: Path, clean: CleanSet, config: ScanConfig) -> SimpleNamespace:
@@ -105,12 +101,7 @@ def test_a_repaired_file_is_scanned_as_the_defender_would(
     assert (count, preprocess) == (40, "none")
 
 
-def test_an_unattacked_network_has_no_pattern_to_measure(
-    victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    labels = np.tile(np.arange(10), 8)
-    images = np.random.default_rng(0).random((80, 1, 8, 8), np.float32)
-    monkeypatch.setattr(repair, "clean_images", lambda *_, **__: LabelledImages(images, labels))
+def test_an_unattacked_network_has_no_pattern_to_measure(victim: Victim, tmp_path: Path) -> None:
     plain = replace(victim, pattern=None)
     found = repair.repaired(plain, repair.Effort(images=4, steps=1, methods=("minimax",)), tmp_path, None)
     assert set(found["before"]) == set(found["minimax"]) == {"accuracy"}
