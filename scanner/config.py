@@ -345,8 +345,9 @@ class ScanConfig:
         """The same where detectors of class pairs are judged by some statistics alone."""
         pairwise, of_rates = known(DETECTORS), known(RATE_DETECTORS)
         chosen = self.chosen
-        num_transfers = sum(name in FEW_CLASSES for name in chosen)
-        num_searches = sum(name in pairwise for name in chosen) - num_transfers
+        num_few = sum(name in FEW_CLASSES for name in chosen)
+        num_searches = sum(name in pairwise for name in chosen) - num_few
+        num_transfers = 2 * num_few  # each says two things
         num_rates = sum(name in of_rates for name in chosen)
         by_commonality = int(COMMONALITY in statistics and num_searches > 0)  # of one search, by pairs and by targets
         if self.combination == "each" or self.published_p:

@@ -305,24 +305,34 @@ def _supports(row: ScanRow) -> Iterator[tuple[int, SupportRecord]]:
             yield target, SupportRecord(row.side, (), content, tuple(asked), tuple(hits), tuple(counts))
 
 
-def of_few_classes(row: ScanRow) -> Outcome:
-    """What transferability concludes from a row of a model of few classes, by the scanner's own code."""
-    pairs = [
-        PairResult(
-            FEW_CLASSES,
-            *map(int, name.split(":")),
-            PairStatus.REACHED,
-            1.0,
-            0.0,
-            1.0,
-            0,
-            Trajectory((), ()),
-            transfer=Transfer(TransferStatus.FOUND, 0, rate, error, way, 1.0),
+def concluded_of_few(row: ScanRow) -> tuple[Inference, ...]:
+    """The conclusions about a row of a model of few classes, by the scanner's own code."""
+    pairs = []
+    for name, (rate, error, way) in row.transfers.items():
+        source, target = map(int, name.split(":"))
+        pairs.append(
+            PairResult(
+                FEW_CLASSES,
+                source,
+                target,
+                PairStatus(row.statuses.get(name, PairStatus.REACHED.value)),
+                row.sizes[source][target],
+                0.0,
+                1.0,
+                0,
+                Trajectory((), ()),
+                transfer=Transfer(TransferStatus.FOUND, 0, rate, error, way, 1.0),
+            )
         )
-        for name, (rate, error, way) in row.transfers.items()
-    ]
-    [found] = infer_transfers(pairs, ScanConfig(), len(row.sizes), detector=FEW_CLASSES)
-    return Outcome(1.0 if found.calibrated_p_value is None else found.calibrated_p_value, found.source, found.target)
+    return infer_transfers(pairs, ScanConfig(), len(row.sizes), detector=FEW_CLASSES)
+
+
+def of_few_classes(row: ScanRow) -> Outcome:
+    """What they say together."""
+    conclusions = concluded_of_few(row)
+    found = min(conclusions, key=lambda each: 2.0 if each.calibrated_p_value is None else each.calibrated_p_value)
+    p_value = corrected_p_value(found, conclusions, published=False)
+    return Outcome(1.0 if p_value is None else p_value, found.source, found.target)
 
 
 def combined(tests: Sequence[_Test]) -> Outcome:

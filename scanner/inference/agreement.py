@@ -23,12 +23,12 @@ from backscan.scanner.inference.commonality import OF_TARGETS
 from backscan.scanner.inference.correction import p_value_by_null
 from backscan.scanner.inference.target_test import FEWEST_TARGETS, SimulatedNull, target_test
 from backscan.scanner.results import (
+    OF_FEW_CLASSES,
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,
     TARGET_MASK,
     TARGET_RATE,
     TARGET_REACH,
-    TRANSFERABILITY,
     Witness,
     find_target,
     without_nan,
@@ -66,8 +66,8 @@ def combined(
     deciding = [entry for entry in conclusions if entry.decides and entry.calibrated_p_value is not None]
     # A witness that lacks a target decides by itself: combined it would silence the others about that one.
     of_targets = _complete([entry for entry in deciding if entry.statistic in _OF_TARGETS])
-    # Transferability has a floor of its own that no correction for others may raise further.
-    apart = _OF_TARGETS | {TRANSFERABILITY, TARGET_REACH}
+    # What is said of few classes has a floor of its own that no correction for others may raise further.
+    apart = _OF_TARGETS | {*OF_FEW_CLASSES, TARGET_REACH}
     of_pairs = [entry for entry in deciding if entry.statistic not in apart]
     # On trained networks the commonality of a single pair found nothing that its size did not: it only informs.
     of_sizes = [entry for entry in of_pairs if entry.statistic != COMMONALITY] or of_pairs

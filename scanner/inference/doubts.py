@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD
-from backscan.scanner.results import TRANSFERABILITY, PairStatus, TransferStatus
+from backscan.scanner.results import OF_FEW_CLASSES, PairStatus, TransferStatus
 
 if TYPE_CHECKING:
     from backscan.scanner.results import Inference, PairResult
@@ -49,6 +49,8 @@ def _doubt_of_detector(
     Where one of its statistics has a null and another has none, the first one judges: the other has p = 1, or no p.
     """
     doubts = [doubt_of(pairs, entry, tests_targets=tests_targets) for entry in inferences]
+    if any(entry.statistic in OF_FEW_CLASSES for entry in inferences):
+        return next(filter(None, doubts), None)  # without a null that one could have and another lack
     return None if None in doubts else doubts[0]
 
 
@@ -63,7 +65,7 @@ def doubt_of(pairs: Sequence[PairResult], inference: Inference, *, tests_targets
     """
     if inference.is_of_rates:  # no sizes, and no p-value where there is too little to compare
         return None
-    if inference.statistic == TRANSFERABILITY:
+    if inference.statistic in OF_FEW_CLASSES:
         own = [pair for pair in pairs if pair.detector == inference.detector]
         return _doubt_of_transfers(own) or _leaning(own, inference)
     counting = [pair for pair in pairs if pair.detector == inference.detector and pair.status.counts]

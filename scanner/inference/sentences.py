@@ -10,7 +10,9 @@ from backscan.scanner.inference.correction import NEAR, deciding_p_value
 from backscan.scanner.results import (
     LIMITS_OF_TRANSFERABILITY,
     MUTUAL_TRANSFER,
+    OF_FEW_CLASSES,
     OF_TARGETS_TOGETHER,
+    ONE_WAY,
     TARGET_MASK,
     TARGET_RATE,
     TARGET_REACH,
@@ -97,6 +99,11 @@ def finding(inference: Inference) -> str:
             f"the patterns that move single images from {_pair_name(inference)} move the others too, at sizes far "
             "below those of the way back"
         )
+    if inference.statistic == ONE_WAY:
+        return (
+            f"the pattern from {_pair_name(inference)} is far smaller than the one back, by more than single images "
+            "explain, as a planted shortcut leads one way"
+        )
     return f"the pattern from {_pair_name(inference)} is abnormally small"
 
 
@@ -106,6 +113,11 @@ def unremarkable(inference: Inference, strength: str) -> str:
         return (
             f"the patterns that move single images from {_pair_name(inference)}, of all pairs those that move others "
             f"most, do not move more than half of them ({strength})"
+        )
+    if inference.statistic == ONE_WAY:
+        return (
+            f"the pattern from {_pair_name(inference)}, of all pairs the one that is smallest beside the way back, is "
+            f"not abnormally so ({strength})"
         )
     return f"the most extreme {_extreme(inference)}, is not abnormal among the others ({strength})"
 
@@ -163,7 +175,7 @@ def confirmation(verification: Verification) -> str:
 
 def power(extreme: Inference, inferences: Sequence[Inference]) -> tuple[str, ...]:
     """What would have been found, as a sentence: by the most extreme conclusion, or another that speaks of sizes."""
-    if extreme.statistic == TRANSFERABILITY:
+    if extreme.statistic in OF_FEW_CLASSES:
         return (LIMITS_OF_TRANSFERABILITY,)
     known = first_with_power((extreme, *inferences))
     if known is None:

@@ -1,34 +1,51 @@
-"""Expected transferability judged: is it above one half for a pair, by more than its error?
+"""Few classes judged: by how patterns of single images move others, and by how much shorter a way is than the way back.
 
-On unattacked models it stays below one half at the size at which it is measured (`search/transfer.py`), so a pair has
-p = sf((ET - 1/2) / error), and the least p of all pairs is multiplied by their number. Where no pattern fails the error
-is 0, and nothing below the floor can be told: that of the networks on which the size was chosen.
+Two tests of one detector, that share its threshold.
+
+1. **Expected transferability** (Xiang, Miller & Kesidis, ICLR 2022). On unattacked models it stays below one half at
+   the size at which it is measured (`search/transfer.py`), so a pair has p = sf((ET - 1/2) / error).
+2. **One way**. What is near is near both ways, a planted pair leads one way. With the size d of the common pattern and
+   the size I of what single images need by themselves,
+
+       w_st = log(d_ts / d_st) - log(I_ts / I_st) / 2,
+
+   the mean of how much smaller the common pattern is than the one back and of how much more of it is common, I / d.
+   Of unattacked models it is about normal around 0, so a pair has p = sf(w / 0.35).
+
+The least p of all pairs is multiplied by their number. Nothing below the floor can be told: one over the unattacked
+networks on which the size of the first test was chosen.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backscan.scanner.results.inference import ONE_WAY, TRANSFERABILITY
+
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
-    from backscan.scanner.results import Inference, PairResult, Transfer
+    from backscan.scanner.results import Inference, Pair, PairResult, Transfer
 
 CENTRE = 0.5
 """What two classes that are equally far from each other would have at the size of the way back."""
 FLOOR = 1.0 / 45.0
 """Least p of a model: one more than the unattacked networks on which the size was chosen, none of which reached it."""
+NATURAL_SPREAD = 0.35
+"""Standard deviation of `w` over the pairs of an unattacked network, of those of ten classes that have the largest:
+`python -m benchmarks.accuracy.one_way`."""
+_TESTS = 2
 _LEAST_ERROR = 1e-9
 
 
 def infer_transfers(
     pairs: Sequence[PairResult], config: ScanConfig, num_classes: int, *, detector: str
 ) -> tuple[Inference, ...]:
-    """What the transferability of all pairs says.
+    """What the transferability of all pairs says, and what their ways and ways back say.
 
     Args:
         pairs: Results of the search.
@@ -37,42 +54,91 @@ def infer_transfers(
         detector: Name in the table of detectors.
 
     Returns:
-        One conclusion, about the pair that stands out most; without a p where nothing could be measured.
+        Two conclusions, each about the pair that stands out most; without a p where nothing could be measured.
     """
-    from backscan.scanner.results import TRANSFERABILITY, Inference, without_nan
-
     measured = {
         (pair.source, pair.target): pair.transfer
         for pair in pairs
         if pair.status.counts and pair.transfer is not None and pair.transfer.rate is not None
     }
-    values = np.full((num_classes, num_classes), np.nan)
-    for place, transfer in measured.items():
-        values[place] = transfer.rate
-    source = target = p_value = None
-    if measured:
-        (source, target), extreme = min(measured.items(), key=lambda entry: _order(entry[1]))
-        p_value = max(sys.float_info.min, min(1.0, len(measured) * p_of(extreme)))
-    calibrated = None if p_value is None else max(FLOOR, p_value)
-    deciding = p_value if config.published_p else calibrated
+    ways = one_way(pairs)
+    of_model: dict[str, Any] = {"config": config, "num_classes": num_classes, "detector": detector}
     return (
-        Inference(
-            detector=detector,
-            space="image",
-            norm=config.norm,
-            statistic=TRANSFERABILITY,
-            inference="principal",
-            num_pairs=len(measured),
-            values=tuple(without_nan(row) for row in values),
-            null=None,
-            source=source,
-            target=target,
-            p_value=p_value,
-            calibrated_p_value=calibrated,
-            bootstrap_draws=0,
-            detected=deciding is not None and deciding <= config.significance,
-            remarks=() if measured else ("no pair had its patterns compared",),
+        _concluded(
+            TRANSFERABILITY,
+            {place: transfer.rate or 0.0 for place, transfer in measured.items()},
+            {place: (p_of(transfer), _way(transfer)) for place, transfer in measured.items()},
+            **of_model,
         ),
+        _concluded(
+            ONE_WAY, ways, {place: (_tail(value / NATURAL_SPREAD), -value) for place, value in ways.items()}, **of_model
+        ),
+    )
+
+
+def one_way(pairs: Sequence[PairResult]) -> dict[Pair, float]:
+    """How much shorter the way of a pair is than the way back, beyond half of what single images explain: w.
+
+    A way back that ended at a limit counts as that limit, and is no less far; a pair that did not reach its goal has no
+    value.
+
+    Args:
+        pairs: Results of one search.
+    """
+    from backscan.scanner.results import PairStatus
+
+    sizes = {(pair.source, pair.target): pair.size for pair in pairs if pair.status.counts and pair.size}
+    found = {}
+    for pair in pairs:
+        size, back = pair.size, sizes.get((pair.target, pair.source))
+        own = pair.transfer
+        if (
+            pair.status is not PairStatus.REACHED
+            or own is None
+            or not (size and back and own.own_size and own.back_size)
+        ):
+            continue
+        found[pair.source, pair.target] = math.log(back / size) - math.log(own.back_size / own.own_size) / 2.0
+    return found
+
+
+def _concluded(
+    statistic: str,
+    values: Mapping[Pair, float],
+    tails: Mapping[Pair, tuple[float, float]],
+    *,
+    config: ScanConfig,
+    num_classes: int,
+    detector: str,
+) -> Inference:
+    """One conclusion from the value of every pair, and from its chance without an attack and what breaks ties."""
+    from backscan.scanner.results import Inference, without_nan
+
+    matrix = np.full((num_classes, num_classes), np.nan)
+    for place, value in values.items():
+        matrix[place] = value
+    source = target = p_value = None
+    if values:
+        source, target = extreme = min(values, key=lambda place: tails[place])
+        p_value = max(sys.float_info.min, min(1.0, len(values) * tails[extreme][0]))
+    calibrated = None if p_value is None else max(FLOOR / _TESTS, p_value)
+    deciding = p_value if config.published_p else calibrated
+    return Inference(
+        detector=detector,
+        space="image",
+        norm=config.norm,
+        statistic=statistic,
+        inference="principal",
+        num_pairs=len(values),
+        values=tuple(without_nan(row) for row in matrix),
+        null=None,
+        source=source,
+        target=target,
+        p_value=p_value,
+        calibrated_p_value=calibrated,
+        bootstrap_draws=0,
+        detected=deciding is not None and deciding <= config.significance,
+        remarks=() if values else ("no pair had its patterns compared",),
     )
 
 
@@ -80,11 +146,13 @@ def p_of(transfer: Transfer) -> float:
     """Chance of a transferability as large without an attack, of one pair."""
     if transfer.rate is None or transfer.error is None:
         return 1.0
-    z = (transfer.rate - CENTRE) / max(transfer.error, _LEAST_ERROR)
+    return _tail((transfer.rate - CENTRE) / max(transfer.error, _LEAST_ERROR))
+
+
+def _tail(z: float) -> float:
     return 0.5 * math.erfc(z / math.sqrt(2.0))
 
 
-def _order(transfer: Transfer) -> tuple[float, float]:
-    """The least p first; among equals the pair with the shortest way beside its way back."""
-    own, back = transfer.own_size or 0.0, transfer.back_size or 1.0
-    return p_of(transfer), own / max(back, 1e-30)
+def _way(transfer: Transfer) -> float:
+    """The way there beside the way back."""
+    return (transfer.own_size or 0.0) / max(transfer.back_size or 1.0, 1e-30)

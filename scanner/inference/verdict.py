@@ -11,8 +11,8 @@ from backscan.scanner.inference.correction import corrected_by_null, corrected_p
 from backscan.scanner.inference.doubts import doubt_of, doubts_of, without_p_value
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
+    OF_FEW_CLASSES,
     OF_TARGETS_TOGETHER,
-    TRANSFERABILITY,
     Verdict,
 )
 
@@ -288,6 +288,6 @@ def _by_p_value(inferences: Sequence[Inference], *, published: bool) -> list[Inf
 
 def _is_at_floor(inference: Inference, significance: float) -> bool:
     """Whether nothing but the least p that its calibration can tell keeps a conclusion from being abnormal."""
-    if inference.statistic != TRANSFERABILITY or inference.p_value is None:
+    if inference.statistic not in OF_FEW_CLASSES or inference.p_value is None:
         return False
     return inference.p_value <= significance and inference.p_value != inference.calibrated_p_value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backscan.scanner.results import TRANSFERABILITY, GraphFinding, Inference, ScanResult, Verdict
+from backscan.scanner.results import OF_FEW_CLASSES, GraphFinding, Inference, ScanResult, Verdict
 
 
 def deciding(result: ScanResult) -> Inference | None:
@@ -16,8 +16,8 @@ def demonstrated(result: ScanResult) -> GraphFinding | None:
 
 
 def by_transfer(inference: Inference | None) -> bool:
-    """Whether a conclusion is one of transferability: without a null, draws or a size that would be found."""
-    return inference is not None and inference.statistic == TRANSFERABILITY
+    """Whether a conclusion is one about few classes: without a null, draws or a size that would be found."""
+    return inference is not None and inference.statistic in OF_FEW_CLASSES
 
 
 def rests_on_statistics(result: ScanResult) -> bool:

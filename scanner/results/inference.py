@@ -25,6 +25,10 @@ IMAGE = "image"
 """Space of patterns that are added to the image; any other is the name of a tensor."""
 TRANSFERABILITY = "transferability"
 """Statistic of how often the pattern of one image moves another."""
+ONE_WAY = "one-way"
+"""Statistic of how much shorter the way of a pair is than the way back."""
+OF_FEW_CLASSES = (TRANSFERABILITY, ONE_WAY)
+"""Statistics of models with so few classes that there are no other pairs to compare with."""
 MUTUAL_TRANSFER = "mutual-transfer"
 """Statistic of how the patterns of class pairs work on each other's images."""
 LIMITS_OF_TRANSFERABILITY = (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scipy.stats import norm
 
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.inference.transfer import FLOOR, infer_transfers, p_of
+from backscan.scanner.inference.transfer import FLOOR, NATURAL_SPREAD, infer_transfers, one_way, p_of
 from backscan.scanner.inference.verdict import judge
 from backscan.scanner.results import PairResult, PairStatus, Trajectory, Transfer, TransferStatus, Verdict
 
@@ -24,8 +25,11 @@ def pair(source: int, target: int, each: Transfer | None) -> PairResult:
 
 
 def concluded(*pairs: PairResult, num_classes: int = 2, config: ScanConfig | None = None):
-    [found] = infer_transfers(pairs, config or ScanConfig(), num_classes, detector="transferability")
-    return found
+    return both(*pairs, num_classes=num_classes, config=config)[0]
+
+
+def both(*pairs: PairResult, num_classes: int = 2, config: ScanConfig | None = None):
+    return infer_transfers(pairs, config or ScanConfig(), num_classes, detector="transferability")
 
 
 @pytest.mark.parametrize(("rate", "error"), [(0.6, 0.05), (0.5, 0.1), (0.2, 0.04)])
@@ -58,10 +62,10 @@ def test_pairs_that_do_not_count_are_not_compared() -> None:
 def test_the_number_of_pairs_counts_and_nothing_is_below_the_floor() -> None:
     found = concluded(pair(0, 1, transfer(0.62, 0.05)), pair(1, 0, transfer(0.1, 0.05)))
     assert found.p_value == pytest.approx(2 * norm.sf(2.4))
-    assert found.calibrated_p_value == pytest.approx(max(FLOOR, 2 * norm.sf(2.4)))
+    assert found.calibrated_p_value == pytest.approx(max(FLOOR / 2, 2 * norm.sf(2.4)))
     assert (found.source, found.target, found.num_pairs, found.detected) == (0, 1, 2, True)
     sure = concluded(pair(0, 1, transfer(1.0, 0.0)), pair(1, 0, transfer(0.1, 0.05)))
-    assert sure.calibrated_p_value == FLOOR
+    assert sure.calibrated_p_value == FLOOR / 2
     assert sure.p_value < 1e-300
     assert not concluded(pair(0, 1, transfer(0.55, 0.05)), pair(1, 0, transfer(0.1, 0.05))).detected
 
@@ -79,3 +83,48 @@ def test_what_was_not_measured_does_not_count() -> None:
     assert found.values[1][0] is None
     nothing = concluded(pair(0, 1, lost), pair(1, 0, lost))
     assert (nothing.p_value, nothing.calibrated_p_value, nothing.source, nothing.detected) == (None, None, None, False)
+
+
+def way(source: int, target: int, size: float, own: float, own_back: float) -> PairResult:
+    each = Transfer(TransferStatus.FOUND, 30, 0.0, 0.01, own, own_back)
+    return replace(pair(source, target, each), size=size)
+
+
+def test_a_way_is_judged_by_the_way_back_and_by_half_of_what_single_images_explain() -> None:
+    there, back = way(0, 1, 1.0, 0.5, 0.8), way(1, 0, 3.0, 0.8, 0.5)
+    expected = np.log(3.0) - np.log(0.8 / 0.5) / 2
+    # The mean of how much smaller the pattern is, and of how much more of it is common.
+    commonality = (0.5 / 1.0) / (0.8 / 3.0)
+    assert expected == pytest.approx((np.log(3.0) + np.log(commonality)) / 2)
+    assert one_way([there, back]) == pytest.approx({(0, 1): expected, (1, 0): -expected})
+    _, found = both(there, back)
+    assert (found.statistic, found.source, found.target) == ("one-way", 0, 1)
+    assert found.p_value == pytest.approx(2 * norm.sf(expected / NATURAL_SPREAD))
+    assert found.detected
+    assert found.values == ((None, pytest.approx(expected)), (pytest.approx(-expected), None))
+
+
+def test_classes_as_near_as_single_images_are_no_sign() -> None:
+    """A class that all images leave easily is near all others one way, without an attack."""
+    _, found = both(way(0, 1, 1.0, 0.5, 1.5), way(1, 0, 2.0, 1.5, 0.5))
+    assert not found.detected
+
+
+def test_a_way_back_at_a_limit_is_no_less_far_and_a_way_there_at_one_has_no_value() -> None:
+    there = way(0, 1, 1.0, 0.5, 0.5)
+    back = replace(way(1, 0, 4.0, 0.5, 0.5), status=PairStatus.SIZE_LIMIT)
+    assert one_way([there, back]) == pytest.approx({(0, 1): np.log(4.0)})
+    assert one_way([replace(there, status=PairStatus.ALREADY_CONFUSED, size=None), back]) == {}
+    unknown = replace(there, transfer=Transfer(TransferStatus.LIMIT))
+    assert one_way([unknown, way(1, 0, 2.0, 0.5, 0.5)]).keys() == {(1, 0)}
+    assert both(replace(there, transfer=None))[1].p_value is None
+
+
+def test_a_boundary_that_leans_is_no_way_either() -> None:
+    there = replace(way(0, 1, 1.0, 0.5, 0.5), initial_rate=0.07)
+    pairs = [there, way(1, 0, 4.0, 0.5, 0.5)]
+    conclusions = both(*pairs)
+    assert conclusions[1].detected
+    judgement = judge(pairs, conclusions, conclusions[1], None, significance=0.05, published=False)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "decides 7% of class 0 as class 1 without any pattern" in judgement.reasons[0]

@@ -20,7 +20,7 @@ from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import RENDERERS
 from backscan.scanner.reports.display import Display
-from backscan.scanner.results import TRANSFERABILITY, ScanResult, Verdict
+from backscan.scanner.results import ONE_WAY, TRANSFERABILITY, ScanResult, Verdict
 from tests import planted
 from tests.calls import changed
 from tests.scanner.pipeline.scans import write_images
@@ -89,8 +89,10 @@ def test_a_planted_shortcut_is_detected(kind: str) -> None:
     result = scanned(kind)
     assert (result.verdict, result.target) == (Verdict.BACKDOOR_DETECTED, TARGET)
     assert result.config["detectors"] == ["transferability"]
-    [conclusion] = result.detectors
-    assert conclusion.statistic == TRANSFERABILITY
+    conclusion, ways = result.detectors
+    assert (conclusion.statistic, ways.statistic) == (TRANSFERABILITY, ONE_WAY)
+    assert result.deciding_conclusion is conclusion
+    assert result.calibrated_p_value == pytest.approx(1 / 45)
     assert conclusion.values[result.source][TARGET] > 0.9
     assert conclusion.num_pairs == num_classes_of(kind) * (num_classes_of(kind) - 1)
     assert result.verification is not None
@@ -101,7 +103,7 @@ def test_a_planted_shortcut_is_detected(kind: str) -> None:
 def test_an_unattacked_model_is_not(kind: str) -> None:
     result = scanned(kind, attacked=False)
     assert result.verdict is Verdict.NOT_DETECTED
-    [conclusion] = result.detectors
+    conclusion, _ = result.detectors
     assert max(value for row in conclusion.values for value in row if value is not None) < 0.5
     assert "may be missed" in result.reasons[1]
 
