@@ -3,8 +3,8 @@
     python -m benchmarks.fewer_classes --images mnist_clean.npz --out FOLDER MODEL.onnx MODEL.onnx=0,4 ...
 
 Three pairs of classes, a triple and a quadruple are drawn for each model, by its digest; of a model that is named with
-classes, such as the target of a known attack, those are always among them. A scan of each follows, by the default. What
-is told of a model with classes behind its name is right if it names a pair to one of them.
+classes, the target of a known attack and perhaps its source, those are always among them. A scan of each follows, by
+the default. What is told of such a model is right if it names a pair to the first of them.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def line(model: Path, classes: Sequence[int], kept: Sequence[int], result: ScanR
         "pair": pair,
         "p": result.calibrated_p_value,
         "by": None if conclusion is None else conclusion.statistic,
-        "right": pair[1] in kept if detected and kept else None,
+        "right": pair[1] == kept[0] if detected and kept else None,
     }
 
 
@@ -134,7 +134,9 @@ def text(lines: Sequence[dict[str, Any]], images: str) -> str:
 def main() -> None:
     """Scan every model with every choice of classes, print the page and write it."""
     parser = command.parser(__doc__, out="`fewer_classes_NAME.md` and `.json`, NAME being that of the images")
-    parser.add_argument("models", nargs="+", help="MODEL.onnx, or MODEL.onnx=0,4 for classes that stay")
+    parser.add_argument(
+        "models", nargs="+", help="MODEL.onnx, or MODEL.onnx=0,4 for a known target and classes that stay with it"
+    )
     parser.add_argument("--images", type=Path, required=True, help=".npz with x [N, H, W, C] and y")
     arguments = parser.parse_args()
     with np.load(arguments.images) as arrays:

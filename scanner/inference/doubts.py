@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 _MOST_UNREACHED = 1 / 3
 # Classes without which there are no other pairs, and images of each without which those of single images say nothing.
 _FEWEST_CLASSES, _FEWEST_IMAGES = 3, 20
-# Share of a class that is decided as another from which on the boundary between few classes leans.
-_LEANS = 0.05
+# Share of a class that is decided as another from which on the boundary between few classes leans, and how many times
+# as far the other's clean images lie from it. Planted pairs that are found have at most 2.3 times on the populations.
+_LEANS, _LEANS_TIMES = 0.05, 3.0
 
 
 def without_p_value(inferences: Sequence[Inference]) -> str:
@@ -112,12 +113,27 @@ def _doubt_of_transfers(pairs: Sequence[PairResult]) -> str | None:
 
 def _leaning(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     """That a boundary between two classes leans towards one of them, whose images are then near without an attack."""
-    rates = {(pair.source, pair.target): pair.initial_rate or 0.0 for pair in pairs}
-    rate = rates.get((inference.source or 0, inference.target or 0), 0.0)
-    if not inference.detected or rate <= _LEANS:
+    if not inference.detected:
         return None
-    return (
-        f"the model decides {rate:.0%} of class {inference.source} as class {inference.target} without any pattern, so "
-        "that a way there that is shorter than the way back is no sign of an attack: pass images that it decides "
+    by_pair = {(pair.source, pair.target): pair for pair in pairs}
+    there, back = (by_pair.get((s, t)) for s, t in _both_ways(inference))
+    rate = (there and there.initial_rate) or 0.0
+    advice = (
+        "so that a way there that is shorter than the way back is no sign of an attack: pass images that it decides "
         "rightly, or judge where the model comes from"
     )
+    if rate > _LEANS:
+        decided = f"decides {rate:.0%} of class {inference.source} as class {inference.target}"
+        return f"the model {decided} without any pattern, {advice}"
+    margin, margin_back = (pair and pair.clean_margin for pair in (there, back))
+    if margin is None or margin_back is None or margin_back < _LEANS_TIMES * margin:
+        return None
+    return (
+        f"without any pattern class {inference.target} leads over class {inference.source} on its images by "
+        f"{margin_back / max(margin, 1e-9):.1f} times what class {inference.source} leads by on its own, {advice}"
+    )
+
+
+def _both_ways(inference: Inference) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
+    """The pair of a conclusion, and the one back."""
+    return (inference.source, inference.target), (inference.target, inference.source)
