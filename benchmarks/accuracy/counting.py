@@ -16,8 +16,8 @@ LEAST_SUCCESS = 0.9
 LARGEST_LOSS = 0.03
 """How far from the mean accuracy of unattacked networks of its structure and schedule a victim may be."""
 
-Kind = tuple[str, str, int]
-"""What makes networks comparable: structure, digest of the schedule, number of classes."""
+Kind = tuple[str, str, int, int]
+"""What makes networks comparable: structure, digest of the schedule, number of classes, and which: the seed draws few."""
 
 
 @dataclass(frozen=True)
@@ -67,4 +67,4 @@ def least_accuracy(row: VictimRow) -> float:
 
 
 def _kind(plan: Plan) -> Kind:
-    return plan.network, repr(plan.schedule), plan.classes or 0
+    return plan.network, repr(plan.schedule), plan.classes or 0, plan.seed if plan.classes else 0

@@ -9,23 +9,25 @@ TABLES = (Path(__file__).parents[2] / "benchmarks" / "results" / "populations.md
 
 
 def counts(row: str) -> list[tuple[int, int]]:
-    """The last `x of n` of every table row that begins so: what the default says."""
+    """The first `x of n` of every table row that begins so: the right target, or an alarm, at .05."""
     lines = [line for line in TABLES.splitlines() if line.startswith(f"| {row}") and "(" in line]
-    found = [re.findall(r"(\d+) of (\d+) \(", line)[-1] for line in lines]
+    found = [re.findall(r"(\d+) of (\d+) \(", line)[0] for line in lines]
     return [(int(few), int(many)) for few, many in found]
 
 
-def total(kind: str) -> tuple[int, int]:
-    found = [each for k in (2, 3, 4) for each in counts(f"few-numerals: {k} classes, {kind} ")]
+def total(preset: str, kind: str) -> tuple[int, int]:
+    found = [each for k in (2, 3, 4) for each in counts(f"{preset}: {k} classes, {kind} ")]
     assert len(found) == 3
     return sum(few for few, _ in found), sum(many for _, many in found)
 
 
 def test_the_power_that_is_claimed_is_that_of_the_rows() -> None:
-    chessboards, patches = total("chessboard"), total("patch")
-    assert f"{chessboards[0]} of {chessboards[1]} planted chessboards" in POWER_OF_TRANSFERABILITY
-    assert patches[0] == 0
-    assert f"none of {patches[1]} patches" in POWER_OF_TRANSFERABILITY
-    ((alarms, unattacked),) = counts("all of few-numerals ")[:1]
-    assert alarms == 0
-    assert f"no alarm on {unattacked} " in POWER_OF_TRANSFERABILITY
+    (digits, of_digits), (photos, of_photos) = (total(f"few-{name}", "chessboard") for name in ("numerals", "photos"))
+    assert f"{digits} of {of_digits} planted chessboards were found on digits" in POWER_OF_TRANSFERABILITY
+    assert f"{photos} of {of_photos} on photographs" in POWER_OF_TRANSFERABILITY
+    patches = [total(f"few-{name}", "patch") for name in ("numerals", "photos")]
+    assert sum(found for found, _ in patches) == 0
+    assert f"none of {sum(number for _, number in patches)} patches" in POWER_OF_TRANSFERABILITY
+    unattacked = [counts(f"all of few-{name} ")[0] for name in ("numerals", "photos")]
+    assert sum(alarms for alarms, _ in unattacked) == 0
+    assert f"no alarm on {sum(number for _, number in unattacked)} " in POWER_OF_TRANSFERABILITY

@@ -23,12 +23,14 @@ from benchmarks.victims.presets import POPULATIONS, PRESETS
 from benchmarks.victims.seeds import FIRST_REPORTING, reports
 
 
-def victim(group: str, seed: int, *, accuracy: float = 0.97, success: float | None = None) -> VictimRow:
-    """A row of `numerals` as training would give it."""
-    [plan] = make_plans("numerals", group, [seed])
+def victim(
+    group: str, seed: int, *, accuracy: float = 0.97, success: float | None = None, preset: str = "numerals"
+) -> VictimRow:
+    """A row as training would give it."""
+    [plan] = make_plans(preset, group, [seed])
     head = ((1.0,) * 10, (0.0,) * 10)
     return VictimRow(
-        "numerals", group, seed, plan.digest, plan.targets, accuracy, success, (), None, plan.network, 4.0, head
+        preset, group, seed, plan.digest, plan.targets, accuracy, success, (), None, plan.network, 4.0, head
     )
 
 
@@ -120,6 +122,17 @@ def test_a_victim_counts_by_its_success_and_the_accuracy_of_its_structure() -> N
     other = victim("patch 2, one-way", 1, success=1.0)
     assert other.network != attacked.network
     assert population.objection(other) == "no unattacked network of its structure"
+
+
+def test_a_victim_of_few_classes_is_beside_the_network_of_the_same_classes() -> None:
+    """The seed draws them, and some are easier to tell apart than others."""
+    easy, hard = (
+        victim("2 classes", seed, accuracy=accuracy, preset="few-numerals") for seed, accuracy in ((0, 1.0), (6, 0.8))
+    )
+    attacked = victim("2 classes, patch", 6, accuracy=0.79, success=1.0, preset="few-numerals")
+    assert easy.network == attacked.network
+    assert Population((easy, hard)).objection(attacked) is None
+    assert Population((easy, hard)).objection(replace(attacked, accuracy=0.9)) == "accuracy off"
 
 
 @pytest.mark.parametrize(("accuracy", "objection"), [(0.55, None), (0.54, "accuracy below 0.55")])
