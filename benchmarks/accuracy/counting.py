@@ -17,7 +17,7 @@ LARGEST_LOSS = 0.03
 """How far from the mean accuracy of unattacked networks of its structure and schedule a victim may be."""
 
 Kind = tuple[str, str, int, int]
-"""What makes networks comparable: structure, digest of the schedule, number of classes, and which: the seed draws few."""
+"""What makes networks comparable: structure, digest of the schedule, number of classes, and the seed that draws few."""
 
 
 @dataclass(frozen=True)

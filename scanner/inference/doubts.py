@@ -115,25 +115,20 @@ def _leaning(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     """That a boundary between two classes leans towards one of them, whose images are then near without an attack."""
     if not inference.detected:
         return None
-    by_pair = {(pair.source, pair.target): pair for pair in pairs}
-    there, back = (by_pair.get((s, t)) for s, t in _both_ways(inference))
-    rate = (there and there.initial_rate) or 0.0
+    source, target = inference.source, inference.target
+    there = next((pair for pair in pairs if (pair.source, pair.target) == (source, target)), None)
+    back = next((pair for pair in pairs if (pair.source, pair.target) == (target, source)), None)
     advice = (
         "so that a way there that is shorter than the way back is no sign of an attack: pass images that it decides "
         "rightly, or judge where the model comes from"
     )
+    rate = (there.initial_rate if there else None) or 0.0
     if rate > _LEANS:
-        decided = f"decides {rate:.0%} of class {inference.source} as class {inference.target}"
-        return f"the model {decided} without any pattern, {advice}"
-    margin, margin_back = (pair and pair.clean_margin for pair in (there, back))
+        return f"the model decides {rate:.0%} of class {source} as class {target} without any pattern, {advice}"
+    margin, margin_back = (pair.clean_margin if pair else None for pair in (there, back))
     if margin is None or margin_back is None or margin_back < _LEANS_TIMES * margin:
         return None
     return (
-        f"without any pattern class {inference.target} leads over class {inference.source} on its images by "
-        f"{margin_back / max(margin, 1e-9):.1f} times what class {inference.source} leads by on its own, {advice}"
+        f"without any pattern class {target} leads over class {source} on its images by "
+        f"{margin_back / max(margin, 1e-9):.1f} times what class {source} leads by on its own, {advice}"
     )
-
-
-def _both_ways(inference: Inference) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
-    """The pair of a conclusion, and the one back."""
-    return (inference.source, inference.target), (inference.target, inference.source)
