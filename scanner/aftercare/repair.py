@@ -11,7 +11,15 @@ import numpy as np
 from backscan.scanner.aftercare.attempt import Attempt, check_attempt, check_external, check_places, keep, written
 from backscan.scanner.aftercare.options import RepairOptions
 from backscan.scanner.aftercare.steps import Steps
-from backscan.scanner.aftercare.subject import Planted, Subject, check_digest, opened_for, places_of, planted_of
+from backscan.scanner.aftercare.subject import (
+    Planted,
+    Subject,
+    check_digest,
+    opened_for,
+    places_of,
+    planted_of,
+    visible_pattern,
+)
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.errors import NoVerdictError, OptionError
 from backscan.scanner.pipeline.admission import as_clean_set, read
@@ -188,11 +196,10 @@ def _attempt(case: _Case, subject: Subject, out: Path) -> Attempt:
     from backscan.scanner.repair import METHODS
 
     planted, method = case.planted, case.options.method or _DEFAULT
-    visible = planted if planted is not None and planted.looks_like_itself else None
-    if METHODS[method].needs_pattern and visible is None:
+    found = visible_pattern(case.report, planted)
+    if METHODS[method].needs_pattern and found is None:
         raise OptionError(f"expected a report with a pattern on images for --method {method}, found none: use unlearn")
     learning = places_of(subject.images.drawn.optimise)
-    found = visible.found if visible else None
     answer = subject.settled.repair(
         Repair(
             way=method,

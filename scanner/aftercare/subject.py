@@ -16,6 +16,7 @@ from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import OptionError, ReportError
 from backscan.scanner.images.cleanset import FEWEST_IMAGES
 from backscan.scanner.pipeline.reopening import Given, Openable, acts_on_features, cut_for, reopened
+from backscan.scanner.pipeline.replay_support import found_support
 from backscan.scanner.process.parent import ModelProcess, SettledModel
 from backscan.scanner.results import FoundPattern, ScanResult, Verdict
 from backscan.scanner.search.spaces import SPACES, change_of
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from backscan.scanner.process.parent import CutFile
 
     Pixels = NDArray[np.float32]
+
+# Share of the images that content has to send to a target to be unlearned for it.
+_LEAST_RATE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,34 @@ def planted_of(result: ScanResult, *, needed: str = "") -> Planted | None:
         raise ReportError(f"expected a pattern of a detector of this version, found {found.detector!r}: scan again")
     _check_numbers(found)
     return Planted(found, _sources(result, found))
+
+
+def visible_pattern(result: ScanResult, planted: Planted | None) -> FoundPattern | None:
+    """The pattern as images can carry it; None where the report holds none.
+
+    Of one that acts inside the model that is what takes the place of the image and leads to the same target, of what
+    the report holds the content that sends most images there, if it sends half of them.
+
+    Args:
+        result: The report.
+        planted: Its pattern.
+    """
+    if planted is None or planted.looks_like_itself:
+        return planted.found if planted else None
+    held = [
+        entry
+        for entry in result.targets
+        if entry.target == planted.found.target
+        and entry.support is not None
+        and entry.support.content is not None
+        and (entry.rate or 0.0) >= _LEAST_RATE
+    ]
+    if not held or result.model.signature is None:
+        return None
+    best = max(held, key=lambda entry: entry.rate or 0.0)
+    found = found_support(best, planted.found.source, result.model.signature.input_shape)
+    _check_numbers(found)
+    return found
 
 
 def _check_numbers(found: FoundPattern) -> None:
