@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD
-from backscan.scanner.results import OF_FEW_CLASSES, PairStatus, TransferStatus
+from backscan.scanner.results import OF_FEW_CLASSES, TRANSFERABILITY, PairStatus, TransferStatus
 
 if TYPE_CHECKING:
     from backscan.scanner.results import Inference, PairResult
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
 _MOST_UNREACHED = 1 / 3
 # Classes without which there are no other pairs, and images of each without which those of single images say nothing.
 _FEWEST_CLASSES, _FEWEST_IMAGES = 3, 20
-# Share of a class that is decided as another from which on the boundary between few classes leans, and how many times
-# as far the other's clean images lie from it. Planted pairs that are found have at most 2.3 times on the populations.
-_LEANS, _LEANS_TIMES = 0.05, 3.0
+# Share of a class that is decided as another from which on the boundary between few classes leans.
+_LEANS = 0.05
+# It leans, too, where the target's clean images lead by so many times what the source's lead by, and that explains so
+# much of how much shorter the way there is (on a logarithmic scale; of a linear model all of it).
+_LEANS_TIMES, _EXPLAINED = 1.5, 0.8
+# Classes of which none can be all the rest of what there is.
+_NO_REST = 3
 
 
 def without_p_value(inferences: Sequence[Inference]) -> str:
@@ -68,7 +73,7 @@ def doubt_of(pairs: Sequence[PairResult], inference: Inference, *, tests_targets
         return None
     if inference.statistic in OF_FEW_CLASSES:
         own = [pair for pair in pairs if pair.detector == inference.detector]
-        return _doubt_of_transfers(own) or _leaning(own, inference)
+        return _doubt_of_transfers(own) or _doubt_of_one_way(own, inference)
     counting = [pair for pair in pairs if pair.detector == inference.detector and pair.status.counts]
     classes = {pair.source for pair in counting} | {pair.target for pair in counting}
     if len(classes) < _FEWEST_CLASSES:
@@ -106,29 +111,59 @@ def _doubt_of_transfers(pairs: Sequence[PairResult]) -> str | None:
     if not lost:
         return None
     return (
-        f"single images of class {lost[0].source} and class {lost[0].target} do not reach each other within the size "
-        "limit, so that their patterns cannot be compared: raise --max-size"
+        f"too few descents of single images between class {lost[0].source} and class {lost[0].target} arrive within "
+        "the size limit, so that their patterns cannot be compared: raise --max-size, or pass other images"
     )
 
 
-def _leaning(pairs: Sequence[PairResult], inference: Inference) -> str | None:
-    """That a boundary between two classes leans towards one of them, whose images are then near without an attack."""
+def _doubt_of_one_way(pairs: Sequence[PairResult], inference: Inference) -> str | None:
+    """What else than a planted shortcut makes a way shorter than the way back, if a detection rests on it; or None."""
     if not inference.detected:
         return None
+    by_place = {(pair.source, pair.target): pair for pair in pairs}
     source, target = inference.source, inference.target
-    there = next((pair for pair in pairs if (pair.source, pair.target) == (source, target)), None)
-    back = next((pair for pair in pairs if (pair.source, pair.target) == (target, source)), None)
-    advice = (
-        "so that a way there that is shorter than the way back is no sign of an attack: pass images that it decides "
-        "rightly, or judge where the model comes from"
-    )
-    rate = (there.initial_rate if there else None) or 0.0
+    there = next((pair for place, pair in by_place.items() if place == (source, target)), None)
+    back = next((pair for place, pair in by_place.items() if place == (target, source)), None)
+    found = f"the way from class {source} to class {target} is far shorter than the way back"
+    if there is None or back is None or there.clean_margin is None or back.clean_margin is None:
+        return f"{found}, but what clean images explain of that is not known: scan both ways, with this version"
+    if told := _leaning(inference, there, back):
+        return f"{told}, so that a shorter way there is no sign of an attack: {_ADVICE}"
+    if len({label for place in by_place for label in place}) < _NO_REST:
+        return (
+            f"{found}, as a planted shortcut makes it, but also one class against all the rest by nature, and of two "
+            f"classes nothing tells which: {_ADVICE}"
+        )
+    return None
+
+
+_ADVICE = (
+    "look whether the pattern is something that only an attacker would put there, pass images that the model decides "
+    "rightly, or judge where it comes from"
+)
+
+
+def _leaning(inference: Inference, there: PairResult, back: PairResult) -> str | None:
+    """That the boundary leans towards the source, whose images are then near without an attack; or None."""
+    source, target = inference.source, inference.target
+    rate = there.initial_rate or 0.0
     if rate > _LEANS:
-        return f"the model decides {rate:.0%} of class {source} as class {target} without any pattern, {advice}"
-    margin, margin_back = (pair.clean_margin if pair else None for pair in (there, back))
-    if margin is None or margin_back is None or margin_back < _LEANS_TIMES * margin:
+        return f"the model decides {rate:.0%} of class {source} as class {target} without any pattern"
+    margin, margin_back = there.clean_margin or 0.0, back.clean_margin or 0.0
+    if margin_back < _LEANS_TIMES * margin:
+        return None
+    if margin > 0.0 and math.log(margin_back / margin) < _EXPLAINED * math.log(_times_shorter(inference, there, back)):
         return None
     return (
-        f"without any pattern class {target} leads over class {source} on its images by "
-        f"{margin_back / max(margin, 1e-9):.1f} times what class {source} leads by on its own, {advice}"
+        f"without any pattern class {target} leads over class {source} by {margin_back:.3g} on its images, and class "
+        f"{source} by {margin:.3g} on its own (log posterior)"
     )
+
+
+def _times_shorter(inference: Inference, there: PairResult, back: PairResult) -> float:
+    """How many times shorter the way there is, by what the conclusion compares."""
+    if inference.statistic == TRANSFERABILITY and there.transfer is not None:
+        sizes = there.transfer.back_size, there.transfer.own_size
+    else:
+        sizes = back.size, there.size
+    return sizes[0] / sizes[1] if sizes[0] and sizes[1] else math.inf

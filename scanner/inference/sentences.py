@@ -110,9 +110,11 @@ def finding(inference: Inference) -> str:
 def unremarkable(inference: Inference, strength: str) -> str:
     """That the most extreme of what was compared is not abnormal, as a sentence without its end."""
     if inference.statistic == TRANSFERABILITY:
+        share = _value(inference)
+        moved = "" if share is None else f" {share:.0%} of them,"
         return (
             f"the patterns that move single images from {_pair_name(inference)}, of all pairs those that move others "
-            f"most, do not move more than half of them ({strength})"
+            f"most, move{moved} not reliably more than half ({strength})"
         )
     if inference.statistic == ONE_WAY:
         return (
@@ -140,6 +142,13 @@ def _extreme(inference: Inference) -> str:
         return f"target {words_of(inference.detector).about}, class {inference.target}"
     about = f" {words_of(inference.detector).about}" if inference.is_of_rates else ""
     return f"pair{about}, {_pair_name(inference)}"
+
+
+def _value(inference: Inference) -> float | None:
+    """The value of the pair that a conclusion names."""
+    if inference.source is None or inference.target is None or not inference.values:
+        return None
+    return inference.values[inference.source][inference.target]
 
 
 def _pair_name(inference: Inference) -> str:

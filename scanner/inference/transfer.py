@@ -13,7 +13,8 @@ Two tests of one detector, that share its threshold.
    Of unattacked models it is about normal around 0, so a pair has p = sf(w / 0.35).
 
 The least p of all pairs is multiplied by their number. Nothing below the floor can be told: one over the unattacked
-networks on which the size of the first test was chosen.
+networks on which the size of the first test was chosen. What else makes a way shorter than the way back is left to
+`doubts`: a boundary that leans, and one class against all the rest.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ FLOOR = 1.0 / 45.0
 NATURAL_SPREAD = 0.35
 """Standard deviation of `w` over the pairs of an unattacked network, of those of ten classes that have the largest:
 `python -m benchmarks.accuracy.one_way`."""
-_TESTS = 2
 _LEAST_ERROR = 1e-9
 
 
@@ -62,7 +62,12 @@ def infer_transfers(
         if pair.status.counts and pair.transfer is not None and pair.transfer.rate is not None
     }
     ways = one_way(pairs)
-    of_model: dict[str, Any] = {"config": config, "num_classes": num_classes, "detector": detector}
+    of_model: dict[str, Any] = {
+        "config": config,
+        "num_classes": num_classes,
+        "detector": detector,
+        "num_tests": max(1, bool(measured) + bool(ways)),
+    }
     return (
         _concluded(
             TRANSFERABILITY,
@@ -110,8 +115,9 @@ def _concluded(
     config: ScanConfig,
     num_classes: int,
     detector: str,
+    num_tests: int,
 ) -> Inference:
-    """One conclusion from the value of every pair, and from its chance without an attack and what breaks ties."""
+    """One of so many conclusions, from the value of every pair, its chance without an attack, and what breaks ties."""
     from backscan.scanner.results import Inference, without_nan
 
     matrix = np.full((num_classes, num_classes), np.nan)
@@ -121,7 +127,7 @@ def _concluded(
     if values:
         source, target = extreme = min(values, key=lambda place: tails[place])
         p_value = max(sys.float_info.min, min(1.0, len(values) * tails[extreme][0]))
-    calibrated = None if p_value is None else max(FLOOR / _TESTS, p_value)
+    calibrated = None if p_value is None else max(FLOOR / num_tests, p_value)
     deciding = p_value if config.published_p else calibrated
     return Inference(
         detector=detector,
@@ -137,7 +143,7 @@ def _concluded(
         p_value=p_value,
         calibrated_p_value=calibrated,
         bootstrap_draws=0,
-        detected=deciding is not None and deciding <= config.significance,
+        detected=deciding is not None and num_tests * deciding <= config.significance,
         remarks=() if values else ("no pair had its patterns compared",),
     )
 

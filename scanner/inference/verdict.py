@@ -160,6 +160,8 @@ def _decide(
         told = (finding, sentences.extent(deciding, verification), sentences.confirmation(verification))
         return Judgement(Verdict.BACKDOOR_DETECTED, tuple(filter(None, told)))
     if doubts:
+        if deciding.statistic in OF_FEW_CLASSES and p_value <= significance and verification and verification.confirmed:
+            doubts = (*doubts, finding, sentences.confirmation(verification))
         return Judgement(Verdict.INCONCLUSIVE, doubts)
     others = [entry for entry in inferences if entry is not deciding]
     significant = [
@@ -170,7 +172,7 @@ def _decide(
     if not abnormal and significant:
         reason = f"{sentences.finding(significant[0])}, but no pattern of it was confirmed on the original file"
         return Judgement(Verdict.INCONCLUSIVE, (reason,))
-    if not abnormal and _is_at_floor(deciding, significance):
+    if not abnormal and _is_at_floor(deciding, inferences, significance):
         least = f"no smaller p can be told with so few classes: pass a --significance above {p_value:.2g}"
         return Judgement(Verdict.INCONCLUSIVE, (f"{finding}, and {least}",))
     if not abnormal and (near := _look_alikes(inferences, significance=significance, published=published)):
@@ -286,8 +288,9 @@ def _by_p_value(inferences: Sequence[Inference], *, published: bool) -> list[Inf
     return sorted(deciding, key=lambda entry: (deciding_p_value(entry, published=published), entry.p_value))
 
 
-def _is_at_floor(inference: Inference, significance: float) -> bool:
+def _is_at_floor(conclusion: Inference, inferences: Sequence[Inference], significance: float) -> bool:
     """Whether nothing but the least p that its calibration can tell keeps a conclusion from being abnormal."""
-    if inference.statistic not in OF_FEW_CLASSES or inference.p_value is None:
+    if conclusion.statistic not in OF_FEW_CLASSES or conclusion.p_value == conclusion.calibrated_p_value:
         return False
-    return inference.p_value <= significance and inference.p_value != inference.calibrated_p_value
+    without_floor = corrected_p_value(conclusion, inferences, published=True)
+    return without_floor is not None and without_floor <= significance

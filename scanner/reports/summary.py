@@ -370,7 +370,8 @@ def _searched_text(result: ScanResult, inference: Inference) -> str:
     if not any(pair.detector == inference.detector for pair in result.pairs):
         return f"{counting} {where}"
     if by_transfer(inference):
-        return f"{counting} {where}: patterns of single images, sizes up to {largest_size(result, inference)}"
+        size = largest_size(result, inference)
+        return f"{counting} {where}: patterns of single images and ways back, sizes up to {size}"
     goal = percent(result.config.get("goal_rate"))
     return f"{counting} {where}: goal rate {goal}, sizes up to {largest_size(result, inference)}"
 

@@ -32,7 +32,7 @@ NUM_IMAGES = TRANSFERRED
 """Images of a class that have a pattern each."""
 FEWEST_IMAGES = 20
 """Images of both classes without which nothing is measured."""
-SHARE_OF_WAY_BACK = 0.6
+SHARE_OF_WAY_BACK = 0.5
 """Size at which patterns are compared, as a share of the median size of the way back; `docs/method.md` says why."""
 MOST_STEPS = 12
 """Steps of one descent."""

@@ -20,7 +20,17 @@ def transfer(rate: float, error: float, own: float = 1.0) -> Transfer:
 
 def pair(source: int, target: int, each: Transfer | None) -> PairResult:
     return PairResult(
-        "transferability", source, target, PairStatus.REACHED, 1.0, 0.0, 0.8, 3, Trajectory((), ()), transfer=each
+        "transferability",
+        source,
+        target,
+        PairStatus.REACHED,
+        1.0,
+        0.0,
+        0.8,
+        3,
+        Trajectory((), ()),
+        transfer=each,
+        clean_margin=5.0,
     )
 
 
@@ -43,14 +53,81 @@ def test_without_error_it_is_above_one_half_or_not() -> None:
     assert p_of(transfer(0.0, 0.0)) == 1.0
 
 
+def others() -> list[PairResult]:
+    """Pairs of a third class, which show nothing."""
+    quiet = transfer(0.0, 0.01, 2.0)
+    return [pair(source, target, quiet) for source, target in ((0, 2), (2, 0), (1, 2), (2, 1))]
+
+
+def judged(*pairs: PairResult):
+    """What is said of a pair that stands out by either test."""
+    conclusions = both(*pairs, num_classes=3)
+    deciding = min(conclusions, key=lambda each: each.calibrated_p_value or 1.0)
+    assert deciding.detected
+    return judge(pairs, conclusions, deciding, None, significance=0.05, published=False)
+
+
+def test_a_detection_waits_for_the_replay_alone() -> None:
+    told = judged(pair(0, 1, transfer(0.95, 0.01)), pair(1, 0, transfer(0.0, 0.01)), *others())
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "it was not replayed" in told.reasons[0]
+
+
 def test_a_boundary_that_leans_is_no_detection() -> None:
     leaning = replace(pair(0, 1, transfer(0.95, 0.01)), initial_rate=0.07)
-    pairs = [leaning, pair(1, 0, transfer(0.0, 0.01))]
-    found = concluded(*pairs)
-    assert found.detected
-    judgement = judge(pairs, [found], found, None, significance=0.05, published=False)
-    assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert "decides 7% of class 0 as class 1 without any pattern" in judgement.reasons[0]
+    told = judged(leaning, pair(1, 0, transfer(0.0, 0.01)), *others())
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "decides 7% of class 0 as class 1 without any pattern" in told.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("own", "margin", "margin_back", "leans"),
+    [
+        (1.0, 2.0, 4.0, True),  # of a linear model the margins explain all of it
+        (1.0, 4.0, 2.0, False),
+        (0.2, 2.0, 4.0, False),  # ten times shorter, of which twice is explained
+        (1.0, 2.0, 2.9, False),
+        (0.2, 0.0, 4.0, True),
+    ],
+)
+def test_a_boundary_leans_as_far_as_margins_explain_the_way(own, margin, margin_back, leans) -> None:
+    there = replace(pair(0, 1, transfer(0.95, 0.01, own)), clean_margin=margin)
+    back = replace(pair(1, 0, transfer(0.0, 0.01)), clean_margin=margin_back)
+    reason = judged(there, back, *others()).reasons[0]
+    assert (f"class 1 leads over class 0 by {margin_back:g} on its images" in reason) is leans
+
+
+@pytest.mark.parametrize(("margin_back", "leans"), [(5.0, True), (2.0, False)])
+def test_a_common_pattern_five_times_smaller_leans_as_far_as_margins_are(margin_back, leans) -> None:
+    there = replace(way(0, 1, 1.0, 2.0, 2.0), clean_margin=1.0)
+    back = replace(way(1, 0, 5.0, 2.0, 2.0), clean_margin=margin_back)
+    assert ("leads over class 0" in judged(there, back, *others()).reasons[0]) is leans
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_without_margins_or_the_way_back_nothing_is_detected(missing) -> None:
+    ways = [pair(0, 1, transfer(0.95, 0.01)), pair(1, 0, transfer(0.0, 0.01))]
+    ways[missing] = replace(ways[missing], clean_margin=None)
+    assert "what clean images explain of that is not known" in judged(*ways, *others()).reasons[0]
+    told = judged(replace(ways[0], clean_margin=5.0), *others())
+    assert "scan both ways" in told.reasons[0]
+
+
+def test_of_two_classes_one_may_be_all_the_rest() -> None:
+    """A clean network that tells one digit from all others is left easily, and not entered easily."""
+    told = judged(pair(0, 1, transfer(0.95, 0.01)), pair(1, 0, transfer(0.0, 0.01)))
+    assert told.verdict is Verdict.INCONCLUSIVE
+    assert "one class against all the rest by nature" in told.reasons[0]
+
+
+def test_a_single_test_keeps_the_floor_and_counts_once() -> None:
+    sure, unknown = both(replace(pair(0, 1, transfer(1.0, 0.0)), size=None))
+    assert (sure.calibrated_p_value, unknown.p_value) == (FLOOR, None)
+    near = transfer(0.5 + 1.8 * 0.05, 0.05)
+    alone, _ = both(replace(pair(0, 1, near), size=None))
+    beside, _ = both(pair(0, 1, near), way(1, 0, 1.0, 1.0, 1.0))
+    assert alone.detected
+    assert not beside.detected, "half of the threshold, and two pairs"
 
 
 def test_pairs_that_do_not_count_are_not_compared() -> None:
@@ -118,13 +195,3 @@ def test_a_way_back_at_a_limit_is_no_less_far_and_a_way_there_at_one_has_no_valu
     unknown = replace(there, transfer=Transfer(TransferStatus.LIMIT))
     assert one_way([unknown, way(1, 0, 2.0, 0.5, 0.5)]).keys() == {(1, 0)}
     assert both(replace(there, transfer=None))[1].p_value is None
-
-
-def test_a_boundary_that_leans_is_no_way_either() -> None:
-    there = replace(way(0, 1, 1.0, 0.5, 0.5), initial_rate=0.07)
-    pairs = [there, way(1, 0, 4.0, 0.5, 0.5)]
-    conclusions = both(*pairs)
-    assert conclusions[1].detected
-    judgement = judge(pairs, conclusions, conclusions[1], None, significance=0.05, published=False)
-    assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert "decides 7% of class 0 as class 1 without any pattern" in judgement.reasons[0]
