@@ -127,4 +127,4 @@ def test_of_few_classes_it_says_what_is_tested_and_with_what_power(tmp_path, num
     else:
         assert f"a scan of {num_classes} judges by detector transferability" in told[0]
         assert "a patch of a few pixels, or an attack both ways, may be missed" in told[0]
-        assert "29 of 29 planted chessboards" in told[1]
+        assert "16 of 20 planted chessboards" in told[1]

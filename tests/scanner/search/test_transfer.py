@@ -37,7 +37,7 @@ def test_at_the_crossing_a_linear_model_has_one_half() -> None:
     assert rate == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize(("distance", "rate"), [(0.6, 0.0), (1.1, 1.0)])
+@pytest.mark.parametrize(("distance", "rate"), [(0.6, 0.0), (1.3, 1.0)])
 def test_patterns_are_compared_at_a_share_of_the_way_back(distance: float, rate: float) -> None:
     """A linear model, whose way there is near 0.6 for all: it counts where that is less than the share."""
     classifier, images = linear_classifier(), grey_images(NUM_IMAGES)
