@@ -170,6 +170,9 @@ def _extreme_pair(result: ScanResult, inference: Inference) -> str:
             f"; patterns of single images move {percent(pair.transfer.rate)} of the others at a size below the way "
             f"back, which is {times_text(pair.transfer.back_size, pair.transfer.own_size)} the way there"
         )
+        back = find_pair(result.pairs, (pair.detector, pair.target, pair.source))
+        if back and back.size and pair.size:
+            moves += f"; the common pattern back is {times_text(back.size, pair.size)} as large"
     return f"{pair_name(result.model, inference.source, inference.target)}{size}{moves}"
 
 

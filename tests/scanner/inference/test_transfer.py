@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from backscan.scanner.config import ScanConfig
+from backscan.scanner.inference.agreement import combined
 from backscan.scanner.inference.transfer import FLOOR, NATURAL_SPREAD, infer_transfers, one_way, p_of
 from backscan.scanner.inference.verdict import judge
 from backscan.scanner.results import PairResult, PairStatus, Trajectory, Transfer, TransferStatus, Verdict
@@ -195,3 +196,35 @@ def test_a_way_back_at_a_limit_is_no_less_far_and_a_way_there_at_one_has_no_valu
     unknown = replace(there, transfer=Transfer(TransferStatus.LIMIT))
     assert one_way([unknown, way(1, 0, 2.0, 0.5, 0.5)]).keys() == {(1, 0)}
     assert both(replace(there, transfer=None))[1].p_value is None
+
+
+def one_way_alone(size: float, significance: float = 0.05):
+    """What is said of a pair that only the second test sees, and of the p-values behind it."""
+    pairs = (way(0, 1, 1.0, 1.0, 1.0), way(1, 0, size, 1.0, 1.0), *others())
+    conclusions = infer_transfers(
+        pairs, replace(ScanConfig(), significance=significance), 3, detector="transferability"
+    )
+    return judge(pairs, conclusions, conclusions[1], None, significance=significance, published=False)
+
+
+def test_the_floor_alone_keeps_a_way_from_being_a_detection() -> None:
+    assert "no smaller p can be told" in one_way_alone(6.0, 0.02).reasons[0]
+    assert one_way_alone(2.2, 0.02).verdict is Verdict.NOT_DETECTED
+
+
+def test_an_ordinary_way_is_told_as_such() -> None:
+    [told, *_] = one_way_alone(1.5).reasons
+    assert told.startswith(
+        "the pattern from class 0 to class 1, of all pairs the one that is smallest beside the way back"
+    )
+
+
+def test_a_way_decides_by_itself_beside_detectors_of_many_classes() -> None:
+    """Its floor holds for the model: no number of other tests is applied on top."""
+    sizes = replace(both(way(0, 1, 1.0, 1.0, 1.0))[1], detector="pairwise", statistic="plain", calibrated_p_value=0.5)
+    more = replace(sizes, detector="features")
+    ways = both(way(0, 1, 1.0, 1.0, 1.0), way(1, 0, 6.0, 1.0, 1.0))
+    told = {(each.detector, each.statistic): each for each in combined((sizes, more, *ways), (), (), ScanConfig())}
+    assert told["pairwise", "pairs-together"].decides
+    assert all(told["transferability", each.statistic].decides for each in ways)
+    assert all(told["transferability", each.statistic].part_of is None for each in ways)

@@ -20,6 +20,7 @@ from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import RENDERERS
 from backscan.scanner.reports.display import Display
+from backscan.scanner.reports.summary import summarise
 from backscan.scanner.results import ONE_WAY, TRANSFERABILITY, ScanResult, Verdict
 from tests import planted
 from tests.calls import changed
@@ -156,6 +157,13 @@ def test_infer_verify_and_reports_read_it(tmp_path: Path) -> None:
     assert again.verdict is Verdict.BACKDOOR_DETECTED
     for renderer in RENDERERS.values():
         assert renderer.render([result], Display())
+    told = {fact.label: fact.text for fact in summarise(result).evidence}
+    there = result.pairs[[(pair.source, pair.target) for pair in result.pairs].index((result.source, TARGET))]
+    back = result.pairs[[(pair.target, pair.source) for pair in result.pairs].index((result.source, TARGET))]
+    assert f"the common pattern back is {back.size / there.size:.2g} times as large" in told["extreme pair"]
+    assert "patterns of single images and ways back" in " ".join(summarise(result).tested)
+    ways = replace(result, deciding=1)
+    assert summarise(ways).power == summarise(result).power, "neither has a size that would be found"
 
 
 def test_a_journal_gives_the_same_report(tmp_path: Path) -> None:
