@@ -70,8 +70,7 @@ def images_of(x: NDArray[np.uint8], y: NDArray[np.int64], classes: Sequence[int]
     """Images [N, H, W, C] of some classes, numbered from 0."""
     chosen = [index for label in classes for index in np.flatnonzero(y == label)]
     labels = np.array([classes.index(y[index]) for index in chosen])
-    pixels = np.ascontiguousarray(x[chosen].transpose(0, 3, 1, 2), np.float32) / np.float32(255)
-    return clean_set(LabelledImages(pixels, labels))
+    return clean_set(LabelledImages.from_bytes(x[chosen].transpose(0, 3, 1, 2), labels))
 
 
 def told(model: Path, classes: Sequence[int], images: CleanSet) -> ScanResult:

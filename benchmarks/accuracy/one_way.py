@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from backscan.scanner.inference.transfer import FLOOR
+from backscan.scanner.inference.transfer import shorter_way
 from backscan.scanner.results import ONE_WAY, TRANSFERABILITY
 from benchmarks import command
 from benchmarks.accuracy.families import Family
-from benchmarks.accuracy.outcomes import FEW_CLASSES, concluded_of_few, of_few_classes
-from benchmarks.accuracy.rows import ROWS, ScanRow, Sizes
+from benchmarks.accuracy.outcomes import FEW_CLASSES, concluded_of_few, matrix, of_few_classes
+from benchmarks.accuracy.rows import ROWS, ScanRow
 from benchmarks.accuracy.study import Examined
 from benchmarks.provenance import commit, share
 from benchmarks.table import grid, page
@@ -31,15 +31,11 @@ _SEARCH = "pairwise"
 
 
 def ways(row: ScanRow) -> NDArray[np.float64]:
-    """W of one of the two directions of every pair of classes that has both, [P]."""
-    sizes, own = _array(row.sizes), _array(row.individual)
-    w = np.log(sizes.T / sizes) - np.log(own.T / own) / 2.0
+    """The w of one of the two directions of every pair of classes that has both, [P]."""
+    sizes, own = matrix(row.sizes), matrix(row.individual)
+    w = shorter_way(sizes, sizes.T, own, own.T)
     upper = w[np.triu_indices(len(w), 1)]
     return upper[np.isfinite(upper)]
-
-
-def _array(sizes: Sizes) -> NDArray[np.float64]:
-    return np.array([[np.nan if size is None else size for size in row] for row in sizes], np.float64)
 
 
 def spreads(folder: Path, *, reporting: bool) -> Iterator[tuple[str, ...]]:
@@ -81,7 +77,7 @@ def _named(network: Examined) -> tuple[bool, bool, bool]:
     by_name = {each.statistic: each for each in concluded_of_few(row)}
     both = of_few_classes(row)
     said = [
-        ((each.source, each.target), max(FLOOR, each.p_value or 1.0) if each.p_value is not None else 1.0)
+        ((each.source, each.target), 1.0 if each.p_value is None else each.p_value)
         for each in (by_name[TRANSFERABILITY], by_name[ONE_WAY])
     ]
     said.append(((both.source, both.target), both.p_value))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backscan.scanner.inference.statistics import FEWEST_BY_SPREAD
-from backscan.scanner.results import OF_FEW_CLASSES, TRANSFERABILITY, PairStatus, TransferStatus
+from backscan.scanner.results import OF_FEW_CLASSES, TRANSFERABILITY, PairStatus, TransferStatus, find_pair
 
 if TYPE_CHECKING:
     from backscan.scanner.results import Inference, PairResult
@@ -120,16 +120,14 @@ def _doubt_of_one_way(pairs: Sequence[PairResult], inference: Inference) -> str 
     """What else than a planted shortcut makes a way shorter than the way back, if a detection rests on it; or None."""
     if not inference.detected:
         return None
-    by_place = {(pair.source, pair.target): pair for pair in pairs}
     source, target = inference.source, inference.target
-    there = next((pair for place, pair in by_place.items() if place == (source, target)), None)
-    back = next((pair for place, pair in by_place.items() if place == (target, source)), None)
+    there, back = find_pair(pairs, inference.key), find_pair(pairs, (inference.detector, target, source))
     found = f"the way from class {source} to class {target} is far shorter than the way back"
     if there is None or back is None or there.clean_margin is None or back.clean_margin is None:
         return f"{found}, but what clean images explain of that is not known: scan both ways, with this version"
     if told := _leaning(inference, there, back):
         return f"{told}, so that a shorter way there is no sign of an attack: {_ADVICE}"
-    if len({label for place in by_place for label in place}) < _NO_REST:
+    if len({label for pair in pairs for label in (pair.source, pair.target)}) < _NO_REST:
         return (
             f"{found}, as a planted shortcut makes it, but also one class against all the rest by nature, and of two "
             f"classes nothing tells which: {_ADVICE}"

@@ -22,15 +22,18 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backscan.scanner.results.inference import ONE_WAY, TRANSFERABILITY
 
 if TYPE_CHECKING:
     from backscan.scanner.config import ScanConfig
     from backscan.scanner.results import Inference, Pair, PairResult, Transfer
+
+Size = TypeVar("Size", float, NDArray[np.float64])
 
 CENTRE = 0.5
 """What two classes that are equally far from each other would have at the size of the way back."""
@@ -103,8 +106,21 @@ def one_way(pairs: Sequence[PairResult]) -> dict[Pair, float]:
             or not (size and back and own.own_size and own.back_size)
         ):
             continue
-        found[pair.source, pair.target] = math.log(back / size) - math.log(own.back_size / own.own_size) / 2.0
+        found[pair.source, pair.target] = float(shorter_way(size, back, own.own_size, own.back_size))
     return found
+
+
+def shorter_way(size: Size, back: Size, own: Size, own_back: Size) -> Size:
+    """The w of numbers, or of arrays of them.
+
+    Args:
+        size: Size of the common pattern.
+        back: That of the pair back.
+        own: Median size of what single images need.
+        own_back: That of the pair back.
+    """
+    w: Size = np.log(back / size) - np.log(own_back / own) / 2.0
+    return w
 
 
 def _concluded(

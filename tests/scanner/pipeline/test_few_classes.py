@@ -21,7 +21,7 @@ from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import RENDERERS
 from backscan.scanner.reports.display import Display
 from backscan.scanner.reports.summary import summarise
-from backscan.scanner.results import ONE_WAY, TRANSFERABILITY, ScanResult, Verdict
+from backscan.scanner.results import ONE_WAY, TRANSFERABILITY, ScanResult, Verdict, find_pair
 from tests import planted
 from tests.calls import changed
 from tests.scanner.pipeline.scans import write_images
@@ -158,8 +158,8 @@ def test_infer_verify_and_reports_read_it(tmp_path: Path) -> None:
     for renderer in RENDERERS.values():
         assert renderer.render([result], Display())
     told = {fact.label: fact.text for fact in summarise(result).evidence}
-    there = result.pairs[[(pair.source, pair.target) for pair in result.pairs].index((result.source, TARGET))]
-    back = result.pairs[[(pair.target, pair.source) for pair in result.pairs].index((result.source, TARGET))]
+    there = find_pair(result.pairs, ("transferability", result.source, TARGET))
+    back = find_pair(result.pairs, ("transferability", TARGET, result.source))
     assert f"the common pattern back is {back.size / there.size:.2g} times as large" in told["extreme pair"]
     assert "patterns of single images and ways back" in " ".join(summarise(result).tested)
     ways = replace(result, deciding=1)
