@@ -27,7 +27,9 @@ DETECTORS = Table("backscan.scanner.detectors", "DETECTORS")
 """Detectors of class pairs."""
 COMMONALITY = "commonality"
 """The statistic that needs the individual sizes."""
-TARGET_STATISTICS = ("target-wise", "target-contrast")
+MARGIN_CONTRAST = "margin-contrast"
+"""The statistic that needs the clean margins."""
+TARGET_STATISTICS = ("target-wise", "target-contrast", MARGIN_CONTRAST)
 """Statistics that have one value a target."""
 RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
 """Detectors of target classes that decide."""
@@ -209,7 +211,7 @@ class ScanConfig:
         300, "Largest number of steps per pair.", SEARCH, low=1, high=1_000_000, shown=True, decides_pair=True
     )
     statistics: tuple[str, ...] = option(
-        ("source-adjusted", "target-contrast"),
+        ("source-adjusted", MARGIN_CONTRAST),
         "What is compared: {names}; repeatable. By default {default}.",
         STATISTICS,
         flag="--statistic",

@@ -25,10 +25,14 @@ class Family:
     """What counts of them."""
 
     @classmethod
-    def read(cls, preset: str, folder: Path, *, reporting: bool) -> Family:
-        """The family of rows in a folder: the networks that choose, or those that report."""
+    def read(cls, preset: str, folder: Path, *, reporting: bool, since: int = 0) -> Family:
+        """The family of rows in a folder: the networks that choose, or those that report, with seeds since one.
+
+        Networks of other seeds tell what accuracy one of a structure has, all the same.
+        """
         rows = read_rows(preset, folder).rows
-        study = collect(rows, list(POPULATIONS[preset].groups)).part(reporting=reporting)
+        own = [row for row in rows if row.seed >= since]
+        study = collect(own, list(POPULATIONS[preset].groups)).part(reporting=reporting)
         victims = (row for row in rows if isinstance(row, VictimRow) and reports(row.seed) is reporting)
         return cls(preset, study, Population(tuple(victims)))
 

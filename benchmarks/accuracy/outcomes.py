@@ -148,8 +148,9 @@ _SEARCHES = {"image": ("pairwise",), "features": ("features J",), "both": ("pair
 _DETECTOR_OF = {"pairwise": "pairwise", "features J": "features", "window": "window", "mask": "mask"}
 _WITNESSES = tuple(_DETECTOR_OF)
 _STATISTICS_TOGETHER = {
-    "": ("source-adjusted", "target-contrast"),
-    " and commonality": ("source-adjusted", "target-contrast", "commonality"),
+    "": ("source-adjusted", "margin-contrast"),
+    " and commonality": ("source-adjusted", "margin-contrast", "commonality"),
+    " by contrasts of sizes alone": ("source-adjusted", "target-contrast"),
     " without contrasts": ("source-adjusted",),
 }
 _SEARCHES_TOGETHER = {

@@ -3,14 +3,16 @@
     python -m benchmarks.accuracy.populations --out benchmarks/results
 
 Nothing is trained, scanned or read from the cache: seconds on a bare clone. `--judge` names another way to conclude,
-one of `outcomes.CANDIDATES`; the default is that of `scanner check`. With `--harvest` what `rounds.py` left in the
-cache enters the rows first.
+one of `outcomes.CANDIDATES`; the default is that of `scanner check`. `--since` keeps to networks with
+seeds from one on, as those that were trained after a choice have. With `--harvest` what `rounds.py` left in the cache
+enters the rows first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from benchmarks import command
@@ -144,17 +146,21 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS, help="folder of the rows")
     parser.add_argument("--judge", choices=CANDIDATES, default=default(), help="way to conclude")
     parser.add_argument("--reporting", action="store_true", help="the networks that report, not those that choose")
+    parser.add_argument("--since", type=int, default=0, help="the seed of the first network; that of all by default")
     parser.add_argument("--harvest", action="store_true", help="add what the cache holds to the rows first")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder that keeps networks and scans")
     parser.add_argument("--cifar10", type=Path, help="folder of CIFAR-10, to harvest networks for it")
     arguments = parser.parse_args()
     for preset in POPULATIONS if arguments.harvest else ():
         gather(preset, arguments.cache, arguments.rows, arguments.cifar10)
-    families = [Family.read(preset, arguments.rows, reporting=arguments.reporting) for preset in POPULATIONS]
+    read = partial(Family.read, folder=arguments.rows, reporting=arguments.reporting, since=arguments.since)
+    families = [read(preset) for preset in POPULATIONS]
     judge = CANDIDATES[arguments.judge]
     made = [trained(families), *(table(families, judge) for table in (alarms, power, named_pairs))]
     name = "populations_reporting" if arguments.reporting else "populations"
     said = f"python -m benchmarks.accuracy.populations{' --reporting' if arguments.reporting else ''}"
+    if arguments.since:
+        name, said = f"{name}_since_{arguments.since}", f"{said} --since {arguments.since}"
     heading = (
         f"Made by `{said}` at commit {commit()}, judged by `{arguments.judge}`. Counts with 95 % intervals (Wilson)."
     )

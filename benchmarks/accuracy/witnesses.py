@@ -39,11 +39,11 @@ TOGETHER, BEFORE = "together", "sizes alone, as before"
 WITNESSES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "sizes": ("pairwise", "source-adjusted"),
-        "contrasts": ("pairwise", "target-contrast"),
+        "contrasts": ("pairwise", "margin-contrast"),
         "commonality of pairs": ("pairwise", "commonality"),
         "commonality of targets": ("pairwise", "commonality-target"),
         "sizes on features": ("features", "source-adjusted"),
-        "contrasts on features": ("features", "target-contrast"),
+        "contrasts on features": ("features", "margin-contrast"),
         "windows": ("window", "target-rate"),
         "masks": ("mask", "target-mask"),
     }

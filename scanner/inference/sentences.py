@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from backscan.scanner.config import MARGIN_CONTRAST
 from backscan.scanner.inference.content import words_of
 from backscan.scanner.inference.correction import NEAR, deciding_p_value
 from backscan.scanner.results import (
@@ -29,6 +30,7 @@ _TOLD = {
     TARGET_MASK: "an abnormally small mask sends most images of the other classes to it",
     "commonality-target": "patterns that lead all images to it are hardly larger than what single images need",
     "target-contrast": "small patterns lead to it, and none as small away from it",
+    MARGIN_CONTRAST: "small patterns lead to it, none as small away from it, and clean images do not explain that",
     "target-wise": "small patterns lead to it",
 }
 """What a witness says of a target class, as a clause."""

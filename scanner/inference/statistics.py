@@ -107,6 +107,16 @@ def target_contrast(reciprocals: Reciprocals) -> Reciprocals:
     return contrast
 
 
+def margin_contrast(weighed: Reciprocals) -> Reciprocals:
+    """`target_contrast` less half of the same contrast of clean margins, [..., 1, K].
+
+    A class that a model answers more often than others has images that lead far and is led over by little, so small
+    patterns lead to it and none as small away from it though nobody planted any. It takes r_st times the root of the
+    clean margin in the place of the reciprocal, as `margins.weighed_by_margins` makes it.
+    """
+    return target_contrast(weighed)
+
+
 def commonality(quotients: Reciprocals) -> Reciprocals:
     """c_st over the effect of its source: what single images need against what the common pattern needs.
 
@@ -141,6 +151,7 @@ STATISTICS: Mapping[str, Callable[[Reciprocals], Reciprocals]] = Extensible(
         "residual-reverse-controlled": residual_reverse_controlled,
         "target-wise": target_wise,
         "target-contrast": target_contrast,
+        "margin-contrast": margin_contrast,
         "commonality": commonality,
     },
     table="STATISTICS",

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backscan.kernels import LeftOut
-from backscan.scanner.config import COMMONALITY, TARGET_STATISTICS
+from backscan.scanner.config import COMMONALITY, MARGIN_CONTRAST, TARGET_STATISTICS
 from backscan.scanner.errors import InternalError
 from backscan.scanner.inference.correction import p_value_by_null
-from backscan.scanner.inference.margins import beside_margins, margin_matrix
+from backscan.scanner.inference.margins import beside_margins, margin_matrix, weighed_by_margins
 from backscan.scanner.inference.statistics import OF_SOME_PAIRS
 
 # The command line reads the table to list its choices, so what is heavy is imported where it is used.
@@ -57,6 +57,7 @@ class InferenceVariant:
 _NO_WHOLE_TARGETS = (
     "leave-target-out compares whole targets and only some pairs were searched, so the principal test stands"
 )
+_NO_MARGINS = "clean margins are not known of most pairs, so contrasts of targets are those of sizes alone"
 _MOST_NAMED = 5
 # Initial rate that is no confusion.
 _LEAST_RATE = 0.01
@@ -154,23 +155,25 @@ def infer_pairs(
     reciprocals = reciprocal_matrix(prepared, num_classes)
     screened = None if screen is None else _screened(prepared, screen, num_classes)
     statistics = config.statistics if screened is None else (OF_SOME_PAIRS,)
+    margins = margin_matrix(pairs, num_classes)
     concluded: list[Inference] = []
     for name in statistics:
-        if name == COMMONALITY and not config.measures_individuals_of(detector):
-            continue
         if name == COMMONALITY:
-            concluded += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
-        else:
-            judge = partial(
-                _infer,
-                statistic=name,
-                config=config,
-                screened=screened,
-                detector=detector,
-                space=space,
-                margins=margin_matrix(pairs, num_classes) if name not in TARGET_STATISTICS else None,
-            )
-            concluded.append(_either_way(judge, reciprocals, prepared, config, statistic=name))
+            if config.measures_individuals_of(detector):
+                concluded += _by_commonality(prepared, reciprocals, config, detector=detector, space=space)
+            continue
+        judge = partial(
+            _infer,
+            statistic=name,
+            config=config,
+            screened=screened,
+            detector=detector,
+            space=space,
+            margins=margins if name not in TARGET_STATISTICS else None,
+        )
+        weighed = weighed_by_margins(reciprocals, margins) if name == MARGIN_CONTRAST else reciprocals
+        told = _either_way(judge, reciprocals if weighed is None else weighed, prepared, config, statistic=name)
+        concluded.append(told if weighed is not None else replace(told, remarks=(*told.remarks, _NO_MARGINS)))
     remarks = _unreached(pairs)
     remarks += _left_out(pairs) if INFERENCES[config.inference].allows_for_confusion else ()
     return tuple(replace(each, remarks=(*each.remarks, *remarks)) for each in concluded)

@@ -47,7 +47,7 @@ def near_source(result: ScanResult) -> str:
         return ""  # the statistics that decide take that into account
     if controls.source_median_size >= _NEAR_ALL * controls.median_size:
         return ""
-    adjusted = "--statistic source-adjusted --statistic target-contrast"
+    adjusted = "--statistic source-adjusted --statistic margin-contrast"
     how = f"scanner check MODEL --screen off {adjusted}" if result.screens else f"scanner infer REPORT.json {adjusted}"
     return (
         f"{class_name(result.model, controls.source)} is near all classes (its median pair "

@@ -34,7 +34,7 @@ def test_the_defaults_are_those_of_the_contract():
         "bootstrap_draws": 999,
         "seed": 0,
         "detectors": (),
-        "statistics": ("source-adjusted", "target-contrast"),
+        "statistics": ("source-adjusted", "margin-contrast"),
         "combination": "together",
         "null": "inverse-gaussian",
         "inference": "distinct",

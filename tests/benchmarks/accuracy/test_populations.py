@@ -188,6 +188,12 @@ def test_networks_that_report_are_apart(folder: Path) -> None:
     assert cells(trained([reporting]), "numerals: conv2")[2] == "1 of 5"
 
 
+def test_networks_since_a_seed_are_judged_beside_all_of_their_structure(folder: Path) -> None:
+    later = Family.read("numerals", folder, reporting=False, since=4)
+    assert cells(trained([later]), "numerals: conv2")[2] == "0 of 5"
+    assert [each.victim.seed for each in later.counting("patch 2, one-way")] == [8], "its accuracy is that of conv2"
+
+
 def test_command_makes_tables_of_rows_alone(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     out = tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["populations", "--rows", str(folder), "--out", str(out)])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from backscan.scanner.config import ScanConfig
-from backscan.scanner.inference.margins import beside_margins, margin_matrix
+from backscan.scanner.inference.margins import beside_margins, margin_matrix, weighed_by_margins
 from backscan.scanner.inference.order_test import Terms, assess
+from backscan.scanner.inference.statistics import STATISTICS
 from backscan.scanner.inference.variants import infer_pairs
 from backscan.scanner.results import PairResult, PairStatus, Trajectory
 from tests.scanner.inference.likeness import add_look_alikes
@@ -159,3 +160,63 @@ def test_neither_scale_changes_the_comparison(scale):
     reciprocals, margins = look_alikes(10, 5)
     once, scaled = beside_margins(reciprocals, margins), beside_margins(scale * reciprocals, margins / scale)
     np.testing.assert_allclose(scaled, scale * once, rtol=1e-9)
+
+
+def test_half_of_the_contrast_of_margins_is_taken_off_that_of_sizes():
+    reciprocals, margins = look_alikes(6, 4)
+    reciprocals[2, 5] = np.nan
+    weighed = np.log(STATISTICS["margin-contrast"](weighed_by_margins(reciprocals, margins))[0])
+    counts = np.where(np.isnan(reciprocals), np.nan, np.log(margins))
+    of_margins = np.nanmean(counts, axis=1) - np.nanmean(counts, axis=0)
+    np.testing.assert_allclose(weighed, np.log(STATISTICS["target-contrast"](reciprocals)[0]) - 0.5 * of_margins)
+
+
+def test_a_margin_that_is_not_known_stands_for_the_others():
+    reciprocals, margins = look_alikes(6, 4)
+    margins[3, 1] = np.nan
+    weighed = weighed_by_margins(reciprocals, margins)
+    np.testing.assert_allclose(weighed[3, 1], reciprocals[3, 1] * np.exp(0.5 * np.nanmean(np.log(margins))))
+    np.testing.assert_array_equal(np.isnan(weighed), np.isnan(reciprocals))
+    assert weighed_by_margins(reciprocals, np.where(np.arange(6) < 2, margins, np.nan)) is None
+    assert weighed_by_margins(np.full((6, 6), np.nan), margins) is None
+
+
+def frequent(seed, lead):
+    """Classes of which one leads far on its own images and is led over by little, and sizes of equal slopes."""
+    rng = np.random.default_rng(seed)
+    margins = np.exp(rng.normal(0.0, 0.3, size=(10, 10)))
+    margins[4] *= lead
+    margins[:, 4] /= lead
+    reciprocals = np.exp(rng.normal(0.0, 0.3, size=(10, 10))) / margins
+    np.fill_diagonal(reciprocals, np.nan)
+    np.fill_diagonal(margins, np.nan)
+    return reciprocals, margins
+
+
+def test_a_class_that_clean_images_show_to_be_near_all_others_stands_out_less():
+    config = ScanConfig(detectors=("pairwise",), statistics=("target-contrast", "margin-contrast"), threads=1)
+    for seed in range(5):
+        pairs = tuple(as_pairs(*frequent(seed, 1.6)))
+        by_sizes, beside = infer_pairs(pairs, replace(config, bootstrap_draws=199), 10, **PLACE)
+        assert (by_sizes.target, by_sizes.p_value < 0.2 * beside.p_value) == (4, True)
+        assert beside.remarks == by_sizes.remarks == ()
+
+
+def test_an_attack_from_all_classes_leaves_the_margins_and_stands_out_as_much():
+    config = ScanConfig(detectors=("pairwise",), statistics=("target-contrast", "margin-contrast"), threads=1)
+    for seed in range(5):
+        reciprocals, margins = frequent(seed, 1.0)
+        reciprocals[:, 7] *= 5.0
+        found = infer_pairs(tuple(as_pairs(reciprocals, margins)), replace(config, bootstrap_draws=199), 10, **PLACE)
+        assert all((each.target, each.calibrated_p_value <= 0.05) == (7, True) for each in found)
+
+
+def test_without_margins_contrasts_are_those_of_sizes_and_that_is_said():
+    config = ScanConfig(detectors=("pairwise",), statistics=("target-contrast", "margin-contrast"), bootstrap_draws=19)
+    reciprocals, _ = look_alikes(10, 3)
+    by_sizes, beside = infer_pairs(tuple(as_pairs(reciprocals, None)), config, 10, **PLACE)
+    assert beside.values == by_sizes.values
+    assert beside.p_value == by_sizes.p_value
+    assert beside.remarks == (
+        "clean margins are not known of most pairs, so contrasts of targets are those of sizes alone",
+    )

@@ -9,6 +9,7 @@ from scipy import stats
 
 from backscan.kernels import LeftOut
 from backscan.kernels.nulls import NULL_FAMILIES
+from backscan.scanner.config import TARGET_STATISTICS
 from backscan.scanner.inference.order_test import Screened, Terms, assess
 from backscan.scanner.inference.statistics import STATISTICS
 from tests.scanner.inference.likeness import add_look_alikes
@@ -34,7 +35,7 @@ def p_values(num_classes, terms, num_nulls):
     return np.array([entry.p_value for entry in found]), np.array([entry.calibrated_p_value for entry in found])
 
 
-@pytest.mark.parametrize("statistic", [name for name in STATISTICS if not name.startswith("target-")])
+@pytest.mark.parametrize("statistic", [name for name in STATISTICS if name not in TARGET_STATISTICS])
 @pytest.mark.parametrize("null", NULL_FAMILIES)
 @pytest.mark.parametrize("left_out", LeftOut)
 def test_planted_pair_is_the_most_extreme(statistic, null, left_out):
@@ -99,7 +100,7 @@ def test_scale_of_the_sizes_changes_nothing(statistic):
     one, other = assess(planted(reciprocal=14.0), terms), assess(1e-8 * planted(reciprocal=14.0), terms)
     assert other.p_value == pytest.approx(one.p_value, rel=1e-6)
     assert other.calibrated_p_value == one.calibrated_p_value
-    assert (one.detectable_size is None) == statistic.startswith("target-")
+    assert (one.detectable_size is None) == (statistic in TARGET_STATISTICS)
     if one.detectable_size is not None:
         assert other.detectable_size == pytest.approx(1e8 * one.detectable_size, rel=1e-6)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import f_oneway
 
+from backscan.scanner.config import TARGET_STATISTICS
 from backscan.scanner.inference.statistics import STATISTICS
 
-of_pairs = {name: statistic for name, statistic in STATISTICS.items() if not name.startswith("target-")}
+of_pairs = {name: statistic for name, statistic in STATISTICS.items() if name not in TARGET_STATISTICS}
 every_statistic = pytest.mark.parametrize("statistic", STATISTICS.values(), ids=STATISTICS)
 every_pair_statistic = pytest.mark.parametrize("statistic", of_pairs.values(), ids=of_pairs)
 
