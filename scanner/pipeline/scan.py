@@ -17,6 +17,7 @@ from backscan.scanner.config import SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import DETECTORS, RATE_DETECTORS, Searched, searching
 from backscan.scanner.errors import AbsentNameError, NoVerdictError, TimeUpError
 from backscan.scanner.inference.correction import NEAR, corrected_by_null
+from backscan.scanner.inference.misread import misread_note
 from backscan.scanner.inference.repeats import agreed as repeats_agreed
 from backscan.scanner.inference.verdict import Judgement
 from backscan.scanner.pipeline import spending
@@ -294,6 +295,7 @@ def judge_under(
     costs = estimate_search(run, settled, cutting, images, searches=searches)
     search = PairSearch(run, settled, cutting, images.search(), journal, name, costs)
     pairs = search.search()
+    run.record.warn(*filter(None, [misread_note(pairs.pairs, settled.facts.num_classes)]))
     targets = search_targets(run, settled, pairs.detectors, images.search(), costs, pairs.pairs)
     judged = judge_searched(run, settled, cutting, images, replace(pairs, targets=targets))
     if not depends_on_precision(run, judged):
