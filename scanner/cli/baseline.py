@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backscan.scanner.errors import ReportError
-from backscan.scanner.reports.rules import LOOK_ALIKES, Finding, findings_of
+from backscan.scanner.reports.rules import NATURAL, Finding, findings_of
 from backscan.scanner.results import ScanResult, Verdict
 from backscan.scanner.store.files import read_text, why_unreadable
 from backscan.scanner.store.reports import parse
@@ -33,13 +33,13 @@ class Baseline:
         return finding.identity not in self.known
 
     def is_accepted(self, result: ScanResult) -> bool:
-        """Whether a detection, or a pair of look-alikes, holds nothing but known findings.
+        """Whether a detection, or a pair that may be as near without an attack, holds nothing but known findings.
 
         A scan that is inconclusive for another reason, or without a verdict, is never accepted: it says nothing about
         what is there.
         """
         found = findings_of(result)
-        serious = [finding for finding in found if finding.level == "error" or finding.rule is LOOK_ALIKES]
+        serious = [finding for finding in found if finding.level == "error" or finding.rule in NATURAL]
         settled = result.verdict is Verdict.BACKDOOR_DETECTED or result.look_alikes
         return settled and bool(serious) and not any(map(self.is_new, serious))
 

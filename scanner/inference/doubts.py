@@ -116,6 +116,12 @@ def _doubt_of_transfers(pairs: Sequence[PairResult]) -> str | None:
     )
 
 
+def may_lean(pairs: Sequence[PairResult], inference: Inference) -> bool:
+    """Whether all that keeps a conclusion about few classes in doubt is that the boundary may lean by nature."""
+    own = [pair for pair in pairs if pair.detector == inference.detector]
+    return _doubt_of_transfers(own) is None and _doubt_of_one_way(own, inference) is not None
+
+
 def _doubt_of_one_way(pairs: Sequence[PairResult], inference: Inference) -> str | None:
     """What else than a planted shortcut makes a way shorter than the way back, if a detection rests on it; or None."""
     if not inference.detected:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backscan.scanner.inference import sentences
 from backscan.scanner.inference.correction import corrected_by_null, corrected_p_value, deciding_p_value
-from backscan.scanner.inference.doubts import doubt_of, doubts_of, without_p_value
+from backscan.scanner.inference.doubts import doubt_of, doubts_of, may_lean, without_p_value
 from backscan.scanner.results import (
     DEPENDS_ON_CALL,
     OF_FEW_CLASSES,
@@ -33,8 +33,9 @@ class Judgement:
     switch: GraphFinding | None = None
     """The demonstrated switch that it rests on, where no pattern was detected."""
     look_alikes: bool = False
-    """Whether nothing keeps it from being a detection but pairs that come as near without an attack: one pair alone is
-    abnormal by the fitted null, and the original file confirms it."""
+    """Whether nothing keeps it from being a detection but that classes come as near without an attack: one pair alone
+    stands out, which the original file confirms, and other pairs come nearly as near or, of few classes, the boundary
+    between the two may lean."""
 
     def classes(self, deciding: Inference | None) -> tuple[int | None, int | None]:
         """Source and target class of what it rests on: the switch, else the deciding conclusion."""
@@ -160,9 +161,12 @@ def _decide(
         told = (finding, sentences.extent(deciding, verification), sentences.confirmation(verification))
         return Judgement(Verdict.BACKDOOR_DETECTED, tuple(filter(None, told)))
     if doubts:
-        if deciding.statistic in OF_FEW_CLASSES and p_value <= significance and verification and verification.confirmed:
-            doubts = (*doubts, finding, sentences.confirmation(verification))
-        return Judgement(Verdict.INCONCLUSIVE, doubts)
+        shown = p_value <= significance and verification is not None and verification.confirmed
+        if deciding.statistic not in OF_FEW_CLASSES or verification is None or not shown:
+            return Judgement(Verdict.INCONCLUSIVE, doubts)
+        reasons = (*doubts, finding, sentences.confirmation(verification))
+        leans = len(doubts) == 1 and may_lean(pairs, deciding) and _is_alone(deciding, inferences, significance)
+        return Judgement(Verdict.INCONCLUSIVE, reasons, look_alikes=leans)
     others = [entry for entry in inferences if entry is not deciding]
     significant = [
         entry
@@ -200,6 +204,17 @@ def _among_look_alikes(near: Sequence[tuple[float, Inference]], verification: Ve
         return Judgement(Verdict.INCONCLUSIVE, (reason, denied))
     is_alone = len({(each.source, each.target) for _, each in near}) == 1
     return Judgement(Verdict.INCONCLUSIVE, (reason,), look_alikes=is_alone)
+
+
+def _is_alone(conclusion: Inference, inferences: Sequence[Inference], significance: float) -> bool:
+    """Whether every conclusion that is significant by itself is about the same pair."""
+    own = (conclusion.source, conclusion.target)
+    return all(
+        entry.calibrated_p_value is None
+        or entry.calibrated_p_value > significance
+        or (entry.source, entry.target) == own
+        for entry in inferences
+    )
 
 
 def _look_alikes(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from backscan.scanner.results import OF_FEW_CLASSES, GraphFinding, Inference, ScanResult, Verdict
 
+LOOK_ALIKE_CLASSES, LEANING_BOUNDARY = "look-alikes", "leaning-boundary"
+"""What brings a pair of classes near without an attack."""
+
 
 def deciding(result: ScanResult) -> Inference | None:
     """The conclusion behind the verdict; where no p-value decides, the first that informs."""
@@ -18,6 +21,13 @@ def demonstrated(result: ScanResult) -> GraphFinding | None:
 def by_transfer(inference: Inference | None) -> bool:
     """Whether a conclusion is one about few classes: without a null, draws or a size that would be found."""
     return inference is not None and inference.statistic in OF_FEW_CLASSES
+
+
+def natural_cause(result: ScanResult) -> str | None:
+    """What may bring a pair as near without an attack, where that alone keeps it from a detection: a name, or None."""
+    if not result.look_alikes:
+        return None
+    return LEANING_BOUNDARY if by_transfer(deciding(result)) else LOOK_ALIKE_CLASSES
 
 
 def rests_on_statistics(result: ScanResult) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from backscan.scanner.reports.basis import deciding, demonstrated
+from backscan.scanner.reports.basis import LEANING_BOUNDARY, LOOK_ALIKE_CLASSES, deciding, demonstrated, natural_cause
 from backscan.scanner.reports.summary import summarise
 from backscan.scanner.results import DEPENDS_ON_CALL, DORMANT_UNIT, GraphFinding, ScanResult, Verdict
 
@@ -74,10 +74,10 @@ class Finding:
 def findings_of(result: ScanResult) -> tuple[Finding, ...]:
     """Everything that a scan reports: a detection or why there is no verdict, then what the graph holds."""
     found = [_of_graph(result, each) for each in result.findings]
-    rule = LOOK_ALIKES if result.look_alikes else _VERDICT_RULES.get(result.verdict)
+    rule = next((each for each in NATURAL if each.id == natural_cause(result)), _VERDICT_RULES.get(result.verdict))
     shown_by_graph_alone = demonstrated(result) is not None and not _pattern_detected(result)
     if rule is not None and not (rule is BACKDOOR and shown_by_graph_alone):
-        is_pair = rule in (BACKDOOR, LOOK_ALIKES)
+        is_pair = rule in (BACKDOOR, *NATURAL)
         verdict = Finding(
             rule=rule,
             level=rule.level,
@@ -152,7 +152,7 @@ INCONCLUSIVE = Rule(
     severity=4.0,
 )
 LOOK_ALIKES = Rule(
-    id="look-alikes",
+    id=LOOK_ALIKE_CLASSES,
     name="LookAlikeClasses",
     short="A class pair is abnormally near, and other pairs come nearly as near without an attack.",
     help=(
@@ -160,6 +160,20 @@ LOOK_ALIKES = Rule(
         "nearly as near, as pairs of classes that look alike do without an attack, so the scan is *inconclusive*. Look "
         "at images of the two classes and at the pattern: if they look alike, that explains this pair and no other, "
         "and a baseline that holds this finding accepts it. If they do not, treat the model as attacked."
+    ),
+    level="warning",
+    severity=6.0,
+)
+LEANING = Rule(
+    id=LEANING_BOUNDARY,
+    name="LeaningBoundary",
+    short="Of two to four classes one is far nearer to another than that one to it, with or without an attack.",
+    help=(
+        "A small pattern leads from the *source* class to the *target* class, the original file confirms it, and the "
+        "way back is far longer. A planted shortcut makes that, and so does nature where the boundary lies near one "
+        "class, or one of two classes is all that the other is not: the scan is *inconclusive*. Look at the pattern: "
+        "if nothing in it is what an attacker would plant, a baseline that holds this finding accepts the pair. If "
+        "something is, or you cannot tell, treat the model as attacked."
     ),
     level="warning",
     severity=6.0,
@@ -229,4 +243,6 @@ GRAPH_RULES: Mapping[str, Rule] = MappingProxyType(
     }
     | {DEPENDS_ON_CALL: _CALL_RULE, DORMANT_UNIT: _UNIT_RULE}
 )
-RULES: tuple[Rule, ...] = (BACKDOOR, LOOK_ALIKES, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())
+NATURAL = (LOOK_ALIKES, LEANING)
+"""Findings about a pair that is as near without an attack, for all that can be told."""
+RULES: tuple[Rule, ...] = (BACKDOOR, *NATURAL, INCONCLUSIVE, NO_VERDICT, *GRAPH_RULES.values())

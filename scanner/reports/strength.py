@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from backscan.scanner.reports.basis import by_transfer, deciding, rests_on_statistics
+from backscan.scanner.reports.basis import LOOK_ALIKE_CLASSES, by_transfer, deciding, natural_cause, rests_on_statistics
 from backscan.scanner.reports.words import (
     calibrated_text,
     counted,
@@ -45,7 +45,7 @@ def strength_text(result: ScanResult) -> str:
     after = f", after {counted(tests, 'test')}" if tests > 1 else ""
     needed = chances(result.significance).replace("chance ", "").replace("chances ", "")
     sentence = f"{told}{after}; a detection needs at most {needed}."
-    if result.look_alikes:
+    if natural_cause(result) == LOOK_ALIKE_CLASSES:
         return f"Beside pairs that come as near {sentence}"
     if result.verdict is Verdict.INCONCLUSIVE:
         return f"The statistics alone, on which no verdict rests here: {sentence}"

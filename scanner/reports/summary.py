@@ -10,7 +10,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backscan.scanner.reports.basis import by_transfer, deciding, demonstrated, rests_on_statistics
+from backscan.scanner.reports.basis import (
+    LEANING_BOUNDARY,
+    LOOK_ALIKE_CLASSES,
+    by_transfer,
+    deciding,
+    demonstrated,
+    natural_cause,
+    rests_on_statistics,
+)
 from backscan.scanner.reports.cautions import cautions
 from backscan.scanner.reports.extent import route_sentence
 from backscan.scanner.reports.sizes import INSIDE, largest_size, place_of, size_in_words
@@ -287,7 +295,8 @@ def _time_text(result: ScanResult) -> str:
 
 def _next_steps(result: ScanResult) -> tuple[str, ...]:
     """What to do now; more time first, where there was too little and nothing was found."""
-    steps = _AFTER_LOOK_ALIKES if result.look_alikes else _NEXT_STEPS[result.verdict]
+    natural = natural_cause(result)
+    steps = _NEXT_STEPS[result.verdict] if natural is None else _AFTER_NATURAL[natural]
     if result.time is None or not result.time.ended_the_scan or result.verdict is Verdict.BACKDOOR_DETECTED:
         return steps
     return (
@@ -399,11 +408,23 @@ def _power(result: ScanResult) -> str:
     return f"Power: {planted}, four in five would have been found."
 
 
-_AFTER_LOOK_ALIKES = (
-    "Look at examples of the two classes and at the pattern: if they look alike, that explains this pair and no other.",
-    "If they do not, or you cannot tell, treat the model as attacked.",
-    "Compare with models of the same classes that you trust: --reference-reports DIR.",
-)
+_WITH_OTHERS = "Compare with models of the same classes that you trust: --reference-reports DIR."
+_AFTER_NATURAL = {
+    LOOK_ALIKE_CLASSES: (
+        "Look at examples of the two classes and at the pattern: if they look alike, that explains this pair and no "
+        "other.",
+        "If they do not, or you cannot tell, treat the model as attacked.",
+        _WITH_OTHERS,
+    ),
+    LEANING_BOUNDARY: (
+        "Look at the pattern: a patch, a few pixels or a texture that no image of these classes has, as an attacker "
+        "would plant, speaks for an attack.",
+        "If one class is all that the other is not, a shorter way to it is natural; if you cannot tell, treat the "
+        "model as attacked.",
+        "In a pipeline --baseline REPORT.json accepts this pair once you have looked, and nothing else.",
+        _WITH_OTHERS,
+    ),
+}
 
 _NEXT_STEPS = {
     Verdict.BACKDOOR_DETECTED: (

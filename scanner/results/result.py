@@ -160,7 +160,8 @@ class ScanResult:
     """How a scan under `--time-limit` spent its time; left out of reports of scans without one."""
     look_alikes: bool = False
     """Whether the scan is inconclusive for one reason alone: one pair, which the original file confirms, is abnormally
-    near by the fitted null, and other pairs come nearly as near; left out of reports of other scans."""
+    near, and may be without an attack, as other pairs come nearly as near or, of few classes, the boundary between the
+    two may lean; left out of reports of other scans."""
     searched_file: FileRecord | None = None
     """File whose pairs these are, where `model` is another one on which their pattern was replayed (`verify`)."""
     surplus: Annotated[dict[str, Any], SkipValidation] = field(default_factory=dict, compare=False, repr=False)

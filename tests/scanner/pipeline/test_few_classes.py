@@ -12,14 +12,19 @@ import onnx
 import pytest
 from onnx import helper
 
+from backscan.scanner.cli.baseline import baseline_of
+from backscan.scanner.cli.exit_code import outcome
 from backscan.scanner.config import MANY_CLASSES, ScanConfig
 from backscan.scanner.detectors import Searched
+from backscan.scanner.errors import ExitCode
 from backscan.scanner.images.cleanset import CleanSet
 from backscan.scanner.pipeline.pairs import PairSearch
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import RENDERERS
 from backscan.scanner.reports.display import Display
+from backscan.scanner.reports.rules import LEANING, findings_of
+from backscan.scanner.reports.strength import strength_text
 from backscan.scanner.reports.summary import summarise
 from backscan.scanner.results import ONE_WAY, TRANSFERABILITY, ScanResult, Verdict, find_pair
 from tests import planted
@@ -102,6 +107,25 @@ def test_a_planted_shortcut_is_named_and_with_three_classes_detected(kind: str) 
     assert conclusion.num_pairs == num_classes_of(kind) * (num_classes_of(kind) - 1)
     assert result.verification is not None
     assert result.verification.confirmed
+    assert result.look_alikes is of_two, "all that keeps it from a detection"
+
+
+def test_a_baseline_accepts_a_pair_of_two_classes_that_was_looked_at() -> None:
+    result = scanned("two scores")
+    [finding] = findings_of(result)
+    assert (finding.rule, finding.source, finding.target) == (LEANING, result.source, TARGET)
+    known = baseline_of([result])
+    assert outcome([result]).code == ExitCode.INCONCLUSIVE
+    assert outcome([result], baseline=known).code == ExitCode.NOT_DETECTED
+    assert outcome([replace(result, target=result.source, source=TARGET)], baseline=known).code == ExitCode.INCONCLUSIVE
+    steps = summarise(result).next_steps
+    assert "patch" in steps[0]
+    assert not any("Remove the cause" in step for step in steps)
+    assert strength_text(result).startswith("The statistics alone")
+    again = infer(ScanResult.from_dict(result.to_dict()), {})
+    assert (again.verdict, again.look_alikes) == (Verdict.INCONCLUSIVE, True)
+    doubtful = scanned("two scores", per_class=20)
+    assert outcome([doubtful], baseline=baseline_of([doubtful])).code == ExitCode.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("kind", KINDS)
