@@ -222,6 +222,8 @@ def judge_each(
             run.record.out_of_time = True
             run.record.leave_out(f"the search under preprocessing {name}: the time was up")
             return
+        if number:
+            run.record.progress.message(f"again, with preprocessing {name}, which explains the images as well:")
         yield judge_repeatedly(run, name, settled, clean, cutting, journal, others=others)
 
 
@@ -268,6 +270,8 @@ def judge_repeatedly(
     for number in range(run.config.repeats):
         config, searches = replace(run.config, seed=run.config.seed + number), others + run.config.repeats - number
         own, again = replace(run, config=config), f"{name} repeat {number}" if number else name
+        if number:
+            run.record.progress.message(f"again, with other images (--repeats), {number + 1} of {run.config.repeats}:")
         with sparing(spending.for_others(searches)):
             judged.append(judge_under(own, again, settled, clean, cutting, journal, searches=searches))
         repeats.append(judged[-1].repeat(config.seed, name))
@@ -301,6 +305,7 @@ def judge_under(
     if not depends_on_precision(run, judged):
         return judged
     run.record.decided_in_float32 = True
+    run.record.progress.message("again in float32, as the result is near the threshold:")
     exact = replace(run, config=replace(run.config, precision="float32"))
     pairs = replace(search, run=exact, label=f"{name} float32").search()
     return judge_searched(exact, settled, cutting, images, replace(pairs, targets=targets))

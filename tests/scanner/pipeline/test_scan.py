@@ -472,6 +472,26 @@ def test_progress_is_told_the_steps_in_their_order(scene):
     assert list(result.timings) == steps
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (QUICK, []),
+        (replace(QUICK, repeats=2), ["again, with other images (--repeats), 2 of 2:"]),
+        (replace(QUICK, preprocess="auto"), ["again, with preprocessing symmetric, which explains the images as well:"]),
+    ],
+)
+def test_a_search_that_is_made_again_says_why(scene, config, said):
+    told: list[str] = []
+
+    class Observer(SilentProgress):
+        def message(self, text: str) -> None:
+            """Something a user may want to know."""
+            told.append(text)
+
+    scan(*scene[:2], config, progress=Observer())
+    assert [text for text in told if text.startswith("again")] == said
+
+
 def test_more_detectors_share_one_threshold_and_their_pairs_stay_apart(scene, monkeypatch):
     """The same detector under two names: the calibrated p doubles."""
     from backscan.scanner import choices, detectors
