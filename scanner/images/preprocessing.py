@@ -289,7 +289,7 @@ def _judge(
     channels: int,
 ) -> Settlement:
     """The most plausible candidate that is not worse than the best."""
-    tied = [name for name, candidate in candidates.items() if candidate.tied]
+    tied = _most_accurate_first(candidates, fitting, channels)
     chosen, accuracy = tied[0], candidates[tied[0]].accuracy
     others = [name for name in tied[1:] if scale_differs(fitting[chosen], fitting[name], channels)][:1]
     return Settlement(
@@ -306,6 +306,21 @@ def _judge(
         normalisations=tuple(fitting[name] for name in (chosen, *others)),
         names=(chosen, *others),
     )
+
+
+def _most_accurate_first(
+    candidates: Mapping[str, PreprocessingCandidate], fitting: Mapping[str, Normalisation], channels: int
+) -> list[str]:
+    """Names of those that are tied, by plausibility, but the most accurate of those like the first before it."""
+    tied = [name for name, candidate in candidates.items() if candidate.tied]
+    first = fitting[tied[0]]
+    alike = [
+        name
+        for name in tied
+        if not scale_differs(first, fitting[name], channels) and fitting[name].channel_order == first.channel_order
+    ]
+    best = max(alike, key=lambda name: candidates[name].accuracy)
+    return [best, *(name for name in tied if name != best)]
 
 
 def _scale(normalisation: Normalisation, channels: int) -> float:
@@ -375,9 +390,11 @@ def _likelihood_note(candidates: Mapping[str, PreprocessingCandidate], tied: lis
     out = [name for name, each in candidates.items() if each.surprise is not None and not each.tied]
     if not out:
         return ()
+    one = len(out) == 1
     return (
-        f"preprocessing {' and '.join(map(_called, out))} explains the images as well, but makes the model far surer "
-        f"than it is right, so {_called(tied[0])} is taken; pass --preprocess to settle it",
+        f"preprocessing {' and '.join(map(_called, out))} {'explains' if one else 'explain'} the images as well, but "
+        f"{'makes' if one else 'make'} the model far surer than it is right, so {_called(tied[0])} is taken; pass "
+        "--preprocess to settle it",
     )
 
 

@@ -11,6 +11,7 @@ from backscan.converters.sandbox.clock import clock, now
 from backscan.scanner.detectors import DETECTORS
 from backscan.scanner.errors import NoVerdictError, OptionError
 from backscan.scanner.images.candidates import candidate, given_normalisation
+from backscan.scanner.images.doubtful import GOOD_ACCURACY
 from backscan.scanner.images.preprocessing import Settlement, settle_preprocessing
 from backscan.scanner.images.stratified import stratified
 from backscan.scanner.inference.verdict import dependence_reason
@@ -106,8 +107,11 @@ def settle(run: Run, opened: OpenedModel, clean: CleanSet) -> Settlement:
     return settlement
 
 
-def several_labels(run: Run, settled: SettledModel, clean: CleanSet) -> str:
-    """Step 5, for sigmoids: why a search for one class among K would misread the model; empty if it would not."""
+def several_labels(run: Run, settled: SettledModel, clean: CleanSet, accuracy: float | None) -> str:
+    """Step 5, for sigmoids: why a search for one class among K would misread the model; empty if it would not.
+
+    Where the largest is nearly always the label, the model chooses one class, whatever else it is sure of: a warning.
+    """
     signature = settled.facts.signature
     if signature.output_kind != "sigmoids":
         return ""
@@ -115,11 +119,20 @@ def several_labels(run: Run, settled: SettledModel, clean: CleanSet) -> str:
     if share < _MANY_LABELS:
         return ""
     name = signature.output_name[:80]
-    return (
+    found = (
         f"on {share:.0%} of the images two or more of the {settled.facts.num_classes} sigmoids of output {name!a} are "
-        "above one half, so it gives several labels at once and no choice among classes: scan a label at a time as two "
-        f"classes, with --output-name '{ascii(name)[1:-1]}[0]' and so on, and images with 1 in `y` (or in the "
-        "folder 1) where the label holds and 0 elsewhere"
+        "above one half"
+    )
+    apart = f"scan a label at a time as two classes, with --output-name '{ascii(name)[1:-1]}[0]' and so on"
+    if accuracy is not None and accuracy >= GOOD_ACCURACY:
+        run.record.warn(
+            f"{found}; the largest is the label of {accuracy:.0%}, so it is taken for the decision: if several may "
+            f"hold at once, {apart}"
+        )
+        return ""
+    return (
+        f"{found}, so it gives several labels at once and no choice among classes: {apart}, and images with 1 in `y` "
+        "(or in the folder 1) where the label holds and 0 elsewhere"
     )
 
 

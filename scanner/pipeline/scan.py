@@ -184,7 +184,7 @@ def judge_model(run: Run, artifact: Artifact, clean: CleanSet | None) -> Judgeme
     settlement = take(settle(run, opened, fitted))
     settled = opened.settle(settlement.normalisations[0])
     take(find_switches(run, settled, fitted))
-    labels = several_labels(run, settled, fitted)
+    labels = several_labels(run, settled, fitted, settlement.accuracy)
     obstacles = tuple(filter(None, (opened.facts.without_gradient, labels, settlement.doubt)))
     if obstacles:
         return Stop(Verdict.INCONCLUSIVE, obstacles)
@@ -340,7 +340,11 @@ def agreed(run: Run, settlement: Settlement, judgements: Sequence[Judgement]) ->
     disagreement = (
         f"the verdict depends on the preprocessing, which {len(judgements)} candidates explain equally well "
         f"({', '.join(settlement.names)}): pass --preprocess with the one the model was trained with",
-        *(reason for judgement in judgements for reason in judgement.reasons),
+        *(
+            f"with {name}: {reason}"
+            for name, judgement in zip(settlement.names, judgements, strict=False)  # the time may end before the last
+            for reason in judgement.reasons
+        ),
     )
     run.record.take(replace(settlement, record=replace(settlement.record, disagreement=disagreement)))
     return Judgement(Verdict.INCONCLUSIVE, disagreement)

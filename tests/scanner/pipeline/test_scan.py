@@ -202,6 +202,9 @@ def test_tied_preprocessing_of_another_scale_is_scanned_twice():
     assert result.preprocessing.repeated_as
     assert result.verdict is Verdict.INCONCLUSIVE
     assert re.search(r"the verdict depends on the preprocessing.*\(none, \w+\): pass --preprocess", result.reasons[0])
+    other = re.search(r"\(none, (\w+)\)", result.reasons[0])[1]
+    assert result.reasons[1].startswith(("with none: ", f"with {other}: "))
+    assert {reason.split(":")[0] for reason in result.reasons[1:]} == {"with none", f"with {other}"}
     assert len(result.pairs) == NUM_PAIRS
     agreeing = scanned(model=UNATTACKED, config=replace(QUICK, preprocess="auto"))
     assert agreeing.preprocessing.repeated_as
@@ -477,7 +480,10 @@ def test_progress_is_told_the_steps_in_their_order(scene):
     [
         (QUICK, []),
         (replace(QUICK, repeats=2), ["again, with other images (--repeats), 2 of 2:"]),
-        (replace(QUICK, preprocess="auto"), ["again, with preprocessing symmetric, which explains the images as well:"]),
+        (
+            replace(QUICK, preprocess="auto"),
+            ["again, with preprocessing symmetric, which explains the images as well:"],
+        ),
     ],
 )
 def test_a_search_that_is_made_again_says_why(scene, config, said):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from backscan.converters.errors import OutputNameError
 from backscan.converters.intake.artifact import artifact_from_bytes
@@ -67,6 +67,21 @@ def test_several_labels_at_once_give_no_verdict_about_a_choice(model: Path, tmp_
     )
     assert "--output-name 'labels[0]'" in result.reasons[0]
     assert not result.pairs
+
+
+def test_a_choice_by_the_largest_sigmoid_is_one_though_others_are_above_one_half(tmp_path: Path) -> None:
+    """Sigmoids with a softmax's loss are often above one half in numbers, and their largest is the answer."""
+    model = onnx.load_model_from_string(planted.shortcut(source=None))
+    nodes, tensors = model.graph.node, model.graph.initializer
+    nodes.append(helper.make_node("Add", ["scores", "lift"], ["lifted"], name="lift"))
+    nodes.append(helper.make_node("Sigmoid", ["lifted"], ["labels"], name="head"))
+    tensors.append(numpy_helper.from_array(np.float32(6.0).reshape(1), "lift"))
+    model.graph.output[0].name = "labels"
+    path = tmp_path / "lifted.onnx"
+    path.write_bytes(model.SerializeToString())
+    result = scan(path, images(tmp_path, at_once=1), QUICK)
+    assert result.pairs
+    assert any("the largest is the label of 100%, so it is taken for the decision" in text for text in result.warnings)
 
 
 def test_sigmoids_of_which_one_holds_are_a_choice_as_before(model: Path, tmp_path: Path) -> None:
