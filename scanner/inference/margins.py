@@ -47,7 +47,7 @@ def margin_matrix(pairs: Sequence[PairResult], num_classes: int) -> Matrix:
 
 
 def weighed_by_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
-    """The reciprocals times the root of the clean margins: half of what these would explain if all slopes were equal.
+    """Reciprocals about their mean, times the root of the clean margins: half of what margins of equal slopes explain.
 
     Half, because of unattacked networks the contrast of sizes goes with that of margins by .6 to .9 (docs/results.md),
     and because an attack moves the margins of its own classes a little too.
@@ -62,8 +62,10 @@ def weighed_by_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
     known = ~np.isnan(reciprocals) & ~np.isnan(margins)
     if not known.any() or known.sum() < _LEAST_SHARE * np.count_nonzero(~np.isnan(reciprocals)):
         return None
-    logs = np.log(margins)
-    weighed: Matrix = reciprocals * np.exp(0.5 * np.where(known, logs, logs[known].mean()))
+    logs, nearness = np.log(margins), np.log(np.maximum(reciprocals, np.finfo(np.float64).tiny))
+    # Both about their means: a contrast has no scale, and sizes near the largest number leave none to draw from.
+    explained = 0.5 * np.where(known, logs - logs[known].mean(), 0.0)
+    weighed: Matrix = np.exp(nearness - np.nanmean(nearness) + explained)
     return weighed
 
 
