@@ -28,6 +28,8 @@ Matrix = NDArray[np.float64]
 
 # Pairs without which a multiple is not fitted, and the least share of pairs with a margin of all that count.
 _FEWEST, _LEAST_SHARE = 20, 0.75
+# Below it a size is no size that was measured, and there is nothing to draw others from.
+_LEAST_RECIPROCAL = 1e-100
 # Standard errors by which it has to be larger than nothing.
 _CLEARLY = 2.0
 
@@ -60,7 +62,9 @@ def weighed_by_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
         [K, K], NaN where a pair does not count; None where more than a quarter of those that do lack a margin.
     """
     known = ~np.isnan(reciprocals) & ~np.isnan(margins)
-    if not known.any() or known.sum() < _LEAST_SHARE * np.count_nonzero(~np.isnan(reciprocals)):
+    if not known.any() or np.nanmin(reciprocals) < _LEAST_RECIPROCAL:
+        return None
+    if known.sum() < _LEAST_SHARE * np.count_nonzero(~np.isnan(reciprocals)):
         return None
     logs, nearness = np.log(margins), np.log(np.maximum(reciprocals, np.finfo(np.float64).tiny))
     # Both about their means: a contrast has no scale, and sizes near the largest number leave none to draw from.
