@@ -28,8 +28,6 @@ Matrix = NDArray[np.float64]
 
 # Pairs without which a multiple is not fitted, and the least share of pairs with a margin of all that count.
 _FEWEST, _LEAST_SHARE = 20, 0.75
-# Below it a size is no size that was measured, and there is nothing to draw others from.
-_LEAST_RECIPROCAL = 1e-100
 # Standard errors by which it has to be larger than nothing.
 _CLEARLY = 2.0
 
@@ -49,10 +47,10 @@ def margin_matrix(pairs: Sequence[PairResult], num_classes: int) -> Matrix:
 
 
 def weighed_by_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
-    """Reciprocals about their mean, times the root of the clean margins: half of what margins of equal slopes explain.
+    """The reciprocals times the root of the clean margins: half of what these would explain if all slopes were equal.
 
-    Half, because of unattacked networks the contrast of sizes goes with that of margins by .6 to .9 (docs/results.md),
-    and because an attack moves the margins of its own classes a little too.
+    Half, because of unattacked networks the contrast of sizes goes with that of margins by .6 to .8
+    (benchmarks/accuracy/contrasts.py), and because an attack moves the margins of its own classes a little too.
 
     Args:
         reciprocals: 1 / size of each (source, target) pair, [K, K], NaN where a pair does not count.
@@ -62,14 +60,10 @@ def weighed_by_margins(reciprocals: Matrix, margins: Matrix) -> Matrix | None:
         [K, K], NaN where a pair does not count; None where more than a quarter of those that do lack a margin.
     """
     known = ~np.isnan(reciprocals) & ~np.isnan(margins)
-    if not known.any() or np.nanmin(reciprocals) < _LEAST_RECIPROCAL:
+    if not known.any() or known.sum() < _LEAST_SHARE * np.count_nonzero(~np.isnan(reciprocals)):
         return None
-    if known.sum() < _LEAST_SHARE * np.count_nonzero(~np.isnan(reciprocals)):
-        return None
-    logs, nearness = np.log(margins), np.log(np.maximum(reciprocals, np.finfo(np.float64).tiny))
-    # Both about their means: a contrast has no scale, and sizes near the largest number leave none to draw from.
-    explained = 0.5 * np.where(known, logs - logs[known].mean(), 0.0)
-    weighed: Matrix = np.exp(nearness - np.nanmean(nearness) + explained)
+    logs = np.log(margins)
+    weighed: Matrix = reciprocals * np.exp(0.5 * np.where(known, logs, logs[known].mean()))
     return weighed
 
 

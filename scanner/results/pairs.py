@@ -258,6 +258,10 @@ class TargetResult:
         return fields
 
 
+# Patterns and posteriors are float32, and so is what measures them; far beyond, the draws of a null run out of numbers.
+_LEAST, _LARGEST = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
+
+
 def is_possible(pair: PairResult) -> bool:
     """Whether a search can have given these numbers: the statistics rely on it."""
     sizes, rates = pair.trajectory.sizes, (*pair.trajectory.rates, pair.rate, pair.initial_rate)
@@ -265,13 +269,13 @@ def is_possible(pair: PairResult) -> bool:
         return pair.size is None
     return (
         pair.status.counts == (pair.size is not None)
-        and (pair.size is None or 0.0 < pair.size < np.inf)
+        and (pair.size is None or _LEAST <= pair.size <= _LARGEST)
         and len(sizes) == len(pair.trajectory.rates) > 0
-        and all(0.0 <= size < np.inf for size in sizes)
+        and all(0.0 <= size <= _LARGEST for size in sizes)
         and all(rate is not None and 0.0 <= rate <= 1.0 for rate in rates)
         and (pair.individual_size is None or _is_possible_alone(pair.individual_size))
         and (pair.transfer is None or _is_possible_transfer(pair.transfer))
-        and (pair.clean_margin is None or abs(pair.clean_margin) < np.inf)
+        and (not pair.clean_margin or _LEAST <= abs(pair.clean_margin) <= _LARGEST)
     )
 
 

@@ -175,7 +175,7 @@ def test_a_margin_that_is_not_known_stands_for_the_others():
     reciprocals, margins = look_alikes(6, 4)
     margins[3, 1] = np.nan
     weighed = weighed_by_margins(reciprocals, margins)
-    np.testing.assert_allclose(weighed[3, 1], reciprocals[3, 1] / np.exp(np.nanmean(np.log(reciprocals))))
+    np.testing.assert_allclose(weighed[3, 1], reciprocals[3, 1] * np.exp(0.5 * np.nanmean(np.log(margins))))
     np.testing.assert_array_equal(np.isnan(weighed), np.isnan(reciprocals))
     assert weighed_by_margins(reciprocals, np.where(np.arange(6) < 2, margins, np.nan)) is None
     assert weighed_by_margins(np.full((6, 6), np.nan), margins) is None
