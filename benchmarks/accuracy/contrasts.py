@@ -47,8 +47,7 @@ class Part:
 
     def of(self, preset: str, folder: Path) -> list[Examined]:
         """Those of a preset that count and were scanned with their margins."""
-        family = Family.read(preset, folder, reporting=self.reporting, since=self.since)
-        every = [each for group in family.study.groups for each in family.counting(group)]
+        every = Family.read(preset, folder, reporting=self.reporting, since=self.since).all_counting()
         wanted = set(CANDIDATES[default()].settings)
         return [each for each in every if wanted <= each.scans.keys() and each.scans[MARGINS].margins]
 

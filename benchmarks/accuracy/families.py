@@ -40,6 +40,10 @@ class Family:
         """The networks of a group that count."""
         return [each for each in self.study.groups[group] if self.population.objection(each.victim) is None]
 
+    def all_counting(self) -> list[Examined]:
+        """The networks of all groups that count."""
+        return [each for group in self.study.groups for each in self.counting(group)]
+
 
 def gather(preset: str, cache: Path, folder: Path, cifar10: Path | None) -> None:
     """Add rows of the networks and scans of a preset that the cache holds."""

@@ -42,7 +42,7 @@ def spreads(folder: Path, *, reporting: bool) -> Iterator[tuple[str, ...]]:
     """A line for each preset: how many networks, the range of their deviations, and their largest w."""
     for preset in MANY:
         family = Family.read(preset, folder, reporting=reporting)
-        every = [each for group in family.study.groups for each in family.counting(group) if not each.victim.targets]
+        every = [each for each in family.all_counting() if not each.victim.targets]
         found = [
             ways(each.scans[_SEARCH]) for each in every if _SEARCH in each.scans and each.scans[_SEARCH].individual
         ]

@@ -3,9 +3,9 @@
     python -m benchmarks.accuracy.populations --out benchmarks/results
 
 Nothing is trained, scanned or read from the cache: seconds on a bare clone. `--judge` names another way to conclude,
-one of `outcomes.CANDIDATES`; the default is that of `scanner check`. `--since` keeps to networks with
-seeds from one on, as those that were trained after a choice have. With `--harvest` what `rounds.py` left in the cache
-enters the rows first.
+one of `outcomes.CANDIDATES`; the default is that of `scanner check`. `--since` keeps to networks with seeds from one
+on, as those that were trained after a choice have. With `--harvest` what `rounds.py` left in the cache enters the rows
+first.
 """
 
 from __future__ import annotations

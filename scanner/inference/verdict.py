@@ -161,8 +161,8 @@ def _decide(
         told = (finding, sentences.extent(deciding, verification), sentences.confirmation(verification))
         return Judgement(Verdict.BACKDOOR_DETECTED, tuple(filter(None, told)))
     if doubts:
-        shown = p_value <= significance and verification is not None and verification.confirmed
-        if deciding.statistic not in OF_FEW_CLASSES or verification is None or not shown:
+        is_named = deciding.statistic in OF_FEW_CLASSES and p_value <= significance
+        if not is_named or verification is None or not verification.confirmed:
             return Judgement(Verdict.INCONCLUSIVE, doubts)
         reasons = (*doubts, finding, sentences.confirmation(verification))
         leans = len(doubts) == 1 and may_lean(pairs, deciding) and _is_alone(deciding, inferences, significance)

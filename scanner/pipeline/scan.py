@@ -299,7 +299,8 @@ def judge_under(
     costs = estimate_search(run, settled, cutting, images, searches=searches)
     search = PairSearch(run, settled, cutting, images.search(), journal, name, costs)
     pairs = search.search()
-    run.record.warn(*filter(None, [misread_note(pairs.pairs, settled.facts.num_classes)]))
+    if misread := misread_note(pairs.pairs, settled.facts.num_classes):
+        run.record.warn(misread)
     targets = search_targets(run, settled, pairs.detectors, images.search(), costs, pairs.pairs)
     judged = judge_searched(run, settled, cutting, images, replace(pairs, targets=targets))
     if not depends_on_precision(run, judged):
