@@ -35,7 +35,7 @@ RATE_DETECTORS = Table("backscan.scanner.detectors", "RATE_DETECTORS")
 """Detectors of target classes that decide."""
 
 
-MANY_CLASSES = ("pairwise", "features", "window", "mask")
+MANY_CLASSES = ("pairwise", "features", "window", "large-window", "mask")
 """Detectors that search where none is named."""
 FEW_CLASSES = ("transferability",)
 """The same of models with so few classes that there are no other pairs to compare with."""

@@ -145,7 +145,13 @@ _STATISTICS = (
 )
 _SEARCHES = {"image": ("pairwise",), "features": ("features J",), "both": ("pairwise", "features J")}
 
-_DETECTOR_OF = {"pairwise": "pairwise", "features J": "features", "window": "window", "mask": "mask"}
+_DETECTOR_OF = {
+    "pairwise": "pairwise",
+    "features J": "features",
+    "window": "window",
+    "large-window": "large-window",
+    "mask": "mask",
+}
 _WITNESSES = tuple(_DETECTOR_OF)
 _STATISTICS_TOGETHER = {
     "": ("source-adjusted", "margin-contrast"),
@@ -155,8 +161,9 @@ _STATISTICS_TOGETHER = {
 }
 _SEARCHES_TOGETHER = {
     "": _WITNESSES,
-    " without masks": _WITNESSES[:3],
+    " without masks": _WITNESSES[:4],
     " without windows": (*_WITNESSES[:2], "mask"),
+    " without large windows": (*_WITNESSES[:3], "mask"),
     " without features": ("pairwise", *_WITNESSES[2:]),
 }
 

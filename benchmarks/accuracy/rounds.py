@@ -71,7 +71,7 @@ def in_turns(shares: Sequence[Share], *, first_seed: int = 0) -> Iterator[Plan]:
             yield from plans
 
 
-SETTINGS = ("witnesses", "mask")
+SETTINGS = ("witnesses", "mask", "large-window")
 """What is searched: all that a way of concluding could need."""
 
 

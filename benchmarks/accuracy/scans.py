@@ -42,6 +42,7 @@ SETTINGS: Mapping[str, Search] = MappingProxyType(
         },
         "window": {"detectors": ("window",), "images_per_class": 100},
         "mask": {"detectors": ("mask",), "images_per_class": 100},
+        "large-window": {"detectors": ("large-window",), "images_per_class": 100},
         "pairwise": _PLAIN,
         "J": {**_PLAIN, "objective": "J"},
         "Jp": {**_PLAIN, "objective": "Jp"},

@@ -15,6 +15,7 @@ from backscan.scanner.detectors import (
     blend,
     features,
     head,
+    large_window,
     margin,
     mask,
     neural_cleanse,
@@ -109,6 +110,7 @@ TARGET_DETECTORS: Mapping[str, TargetDetector] = Extensible(
 RATE_DETECTORS: Mapping[str, RateDetector] = Extensible(
     {
         "window": RateDetector(window.search, window.infer),
+        "large-window": RateDetector(large_window.search, large_window.infer, passes=large_window.passes),
         "mask": RateDetector(mask.search, mask.infer, passes=mask.passes, tries_sides=False),
         "reach": RateDetector(reach.search, reach.infer),
         "scattered": RateDetector(scattered.search, scattered.infer, passes=scattered.passes),

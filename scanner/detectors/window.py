@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 NAME = "window"
 
-# Median rate of the targets at the side that is chosen, and where it is best.
-_LEAST_MEDIAN, _MOST_MEDIAN, _BEST_MEDIAN = 0.05, 0.2, 0.1
 PILOTS = 5
 """Targets by which a side is judged."""
 _FIRST_SIDE, _LARGEST_SIDE = 0.1, 0.25
@@ -86,6 +84,20 @@ def first_side(height: int, width: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Medians:
+    """Median rates of the targets at the size that is chosen, shares of the images."""
+
+    least: float
+    """Below it a larger size is tried."""
+    most: float
+    """Above it a smaller one."""
+    best: float
+    """The rate that is aimed at where no size is between them."""
+    enough: float = 0.0
+    """Below it, at the size that is nearest, nothing is searched."""
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     """What takes the place of the image: how large it may be, how it is searched, and where else it can stand."""
 
@@ -99,15 +111,18 @@ class Form:
     """(what it is moved for, size) -> the content that sends most images there, and its steps; None if no time."""
     apart: Callable[[Supports, int, tuple[int, int], np.random.Generator], Tensor | None]
     """(what was found, size, height and width, random numbers) -> pixels of some other places, [P, k]; None if none."""
+    medians: Medians = Medians(least=0.05, most=0.2, best=0.1)
+    """By which the size is chosen."""
 
 
-def _find(climb: Climb, side: int) -> tuple[Supports | None, int]:
+def find(climb: Climb, side: int) -> tuple[Supports | None, int]:
+    """The window of some side that sends most images there, and its steps."""
     from backscan.scanner.search.halving import STEPS, find_window
 
     return find_window(climb, side), STEPS
 
 
-def _apart(found: Supports, side: int, shape: tuple[int, int], rng: np.random.Generator) -> Tensor | None:
+def apart(found: Supports, side: int, shape: tuple[int, int], rng: np.random.Generator) -> Tensor | None:
     """Windows that share no pixel with the one that was found."""
     import torch
 
@@ -116,11 +131,11 @@ def _apart(found: Supports, side: int, shape: tuple[int, int], rng: np.random.Ge
     own = set(found.pixels[0].tolist())
     corners = window_grid(*shape, side, max(1, side))
     pixels = window_pixels([corners[index] for index in rng.permutation(len(corners))], side, shape[1])
-    apart = [row for row in pixels if not own.intersection(row.tolist())][:OTHER_PLACES]
-    return torch.stack(apart) if apart else None
+    rows = [row for row in pixels if not own.intersection(row.tolist())][:OTHER_PLACES]
+    return torch.stack(rows) if rows else None
 
 
-WINDOW = Form(NAME, sides, first_side, _find, _apart)
+WINDOW = Form(NAME, sides, first_side, find, apart)
 """Square windows."""
 
 
@@ -205,8 +220,11 @@ class Plan:
 
 
 def choose_side(plan: Plan) -> int | None:
-    """The side at which a few targets have the wanted median rate, else the nearest; None if the time was up."""
-    examination = plan.examination
+    """The side at which a few targets have the wanted median rate, else the nearest.
+
+    None if that has too low a rate to be searched, or the time was up.
+    """
+    examination, wanted = plan.examination, plan.form.medians
     shape = examination.classifier.signature.input_shape[1:]
     tried, medians = plan.form.sides(*shape), dict[int, float]()
     place = tried.index(plan.form.first(*shape))
@@ -215,18 +233,19 @@ def choose_side(plan: Plan) -> int | None:
         if median is None:
             return None
         medians[tried[place]] = median
-        if _LEAST_MEDIAN <= median <= _MOST_MEDIAN:
+        if wanted.least <= median <= wanted.most:
             return tried[place]
-        place += 1 if median < _LEAST_MEDIAN else -1
-    return nearest_side(medians)
+        place += 1 if median < wanted.least else -1
+    nearest = nearest_side(medians, wanted.best)
+    return nearest if medians[nearest] >= wanted.enough else None
 
 
-def nearest_side(medians: Mapping[int, float]) -> int:
-    """Of sides none of which has the wanted median the one that is nearest to it."""
+def nearest_side(medians: Mapping[int, float], best: float) -> int:
+    """Of sides none of which has the wanted median the one that is nearest to the best."""
 
     def distance(side: int) -> float:
         rate = min(max(medians[side], 1e-3), 1 - 1e-3)
-        return abs(float(np.log(rate / (1 - rate)) - np.log(_BEST_MEDIAN / (1 - _BEST_MEDIAN))))
+        return abs(float(np.log(rate / (1 - rate)) - np.log(best / (1 - best))))
 
     return min(sorted(medians), key=distance)
 
@@ -249,7 +268,7 @@ def _median_rate(plan: Plan, side: int) -> float | None:
             return None
         rates += own
         # The others cannot bring the median back.
-        if max(rates) < _LEAST_MEDIAN or min(rates) > _MOST_MEDIAN:
+        if max(rates) < plan.form.medians.least or min(rates) > plan.form.medians.most:
             break
     return float(np.median(rates))
 

@@ -45,7 +45,8 @@ NUM_DRAWS = 9_999
 """Simulated samples of the agreement of targets, or as many as the calibration needs if these are more."""
 # Correlation of two witnesses across the targets of unattacked networks, and of one witness in two spaces:
 # `python -m benchmarks.accuracy.witnesses` has them, of digits and of photographs.
-_CORRELATION, _SAME_STATISTIC = 0.3, 0.9
+# Rates of several contents, windows of two sizes among them, lie between (`benchmarks.accuracy.contents` for others).
+_CORRELATION, _SAME_STATISTIC, _BOTH_RATES = 0.3, 0.9, 0.6
 _OF_TARGETS = frozenset({*TARGET_STATISTICS, OF_TARGETS, TARGET_RATE, TARGET_MASK})
 
 
@@ -189,7 +190,9 @@ def correlation_of(statistics: Sequence[str]) -> Matrix:
     # Both statistics of sizes by target see how small the patterns are that lead to it.
     kinds = ["sizes" if name in TARGET_STATISTICS else name for name in statistics]
     same = np.array([[one == other for other in kinds] for one in kinds])
+    rates = np.array([name == TARGET_RATE for name in statistics])
     correlation: Matrix = np.where(same, _SAME_STATISTIC, _CORRELATION)
+    correlation[np.ix_(rates, rates)] = _BOTH_RATES
     np.fill_diagonal(correlation, 1.0)
     return correlation
 

@@ -18,9 +18,11 @@ class ContentWords:
     ordinary: str
     """Any content of that size."""
     smaller: str
-    """What less of it is."""
+    """What less of it is; empty where ordinary content is meant to succeed."""
     about: str
     """Of which a target or pair is."""
+    nothing: str = "no target class was searched"
+    """What is said where no target has a result, a clause."""
 
 
 _WINDOW = ContentWords(
@@ -32,6 +34,15 @@ _WINDOW = ContentWords(
 )
 _WORDS: Mapping[str, ContentWords] = MappingProxyType(
     {
+        "large-window": ContentWords(
+            "one content of a larger window",
+            "the larger window is {side} pixels wide and high",
+            "ordinary content of {side} x {side} pixels",
+            "",
+            "of a larger window",
+            nothing="no target class was searched: in no window of up to a quarter of the image ordinary content "
+            "succeeds often, or the images are too few",
+        ),
         "mask": ContentWords(
             "one content behind a small mask",
             "the mask hides {side} pixels",

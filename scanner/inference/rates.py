@@ -45,14 +45,14 @@ def infer_rates(
         detector: Name in the table of detectors.
 
     Returns:
-        The conclusion by target, whose source is the class that follows most, and that by pair.
+        The conclusion by target, whose source is the class that follows most, and that by pair, if there are results.
     """
     hits, counts = _matrices(targets, num_classes)
-    remarks = _remarks(targets, counts)
-    return (
-        _by_target(hits, counts, config, detector, remarks),
-        _by_pair(hits, counts, config, detector, remarks),
-    )
+    remarks = _remarks(targets, counts, detector)
+    by_target = _by_target(hits, counts, config, detector, remarks)
+    if not targets:
+        return (by_target,)
+    return by_target, _by_pair(hits, counts, config, detector, remarks)
 
 
 def _matrices(targets: Sequence[TargetResult], num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -65,15 +65,16 @@ def _matrices(targets: Sequence[TargetResult], num_classes: int) -> tuple[NDArra
     return hits, counts
 
 
-def _remarks(targets: Sequence[TargetResult], counts: NDArray[np.int64]) -> tuple[str, ...]:
+def _remarks(targets: Sequence[TargetResult], counts: NDArray[np.int64], detector: str) -> tuple[str, ...]:
     """What a reader should know."""
     supports = [entry.support for entry in targets if entry.support is not None]
+    words = words_of(detector)
     if not supports:
-        return ("no target class was searched",)
-    side, words = supports[0].side, words_of(targets[0].detector)
+        return (words.nothing,)
+    side = supports[0].side
     remarks = [words.extent.format(side=side)]
     rates = [entry.rate for entry in targets if entry.rate is not None]
-    if np.median(rates) > _MOST_MEDIAN:
+    if words.smaller and np.median(rates) > _MOST_MEDIAN:
         remarks.append(
             f"{words.ordinary.format(side=side)} sends {np.median(rates):.0%} of the images to the median "
             f"target, and {words.smaller} less than a quarter: what is planted stands out little"

@@ -241,7 +241,7 @@ def _outside(config: ScanConfig, cutting: Cutting) -> str:
 
 def _outside_content(detectors: Sequence[str]) -> str:
     """The same where what takes the place of the image is searched."""
-    has_window, has_pixels = bool({"window", "reach"} & set(detectors)), "scattered" in detectors
+    has_window, has_pixels = bool({"window", "large-window", "reach"} & set(detectors)), "scattered" in detectors
     blend = "" if "blend" in detectors else "blend or "
     if "mask" in detectors:
         return _OUTSIDE_MASKS.format(blend=blend)
