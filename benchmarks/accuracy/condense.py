@@ -183,6 +183,13 @@ def _window(targets: Sequence[TargetResult], num_classes: int) -> dict[str, Any]
     }
 
 
+def window_rates(row: ScanRow) -> list[float]:
+    """Share of all images that the content of each searched target sends to it, of a row that has hits and counts."""
+    hits, counts = (np.array(each, np.float64) for each in (row.hits, row.counts))
+    asked, sent = np.nansum(counts, axis=0), np.nansum(hits, axis=0)
+    return [float(sent[target] / asked[target]) for target in np.flatnonzero(asked)]
+
+
 def _table(values: Mapping[tuple[int, int], float | None], num_classes: int) -> Sizes:
     """Values of pairs as a matrix."""
     cells = [[values.get((source, target)) for target in range(num_classes)] for source in range(num_classes)]

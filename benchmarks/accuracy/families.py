@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backscan.scanner import Verdict
+from backscan.scanner.detectors.large_window import LARGE_WINDOW
+from benchmarks.accuracy.condense import window_rates
 from benchmarks.accuracy.counting import Population
 from benchmarks.accuracy.rounds import settings_of
-from benchmarks.accuracy.rows import VictimRow, read_rows, write_rows
+from benchmarks.accuracy.rows import Row, ScanRow, VictimRow, merged, read_rows, write_rows
+from benchmarks.accuracy.scans import SETTINGS, search_digest
 from benchmarks.accuracy.study import Examined, Place, Study, collect, harvest
 from benchmarks.victims.presets import POPULATIONS
 from benchmarks.victims.seeds import FIRST_REPORTING, ONCE_REPORTING, reports
@@ -51,5 +56,43 @@ def gather(preset: str, cache: Path, folder: Path, cifar10: Path | None) -> None
     most = max(group.choosing for group in groups.values())
     seeds = [first + seed for first in (0, ONCE_REPORTING, FIRST_REPORTING) for seed in range(most)]
     rows = harvest(Place(preset, cache, cifar10), read_rows(preset, folder).rows, groups, settings_of(preset), seeds)
+    if preset in _SHAPES:
+        rows = merged(rows, without_larger_windows(rows, _SHAPES[preset]))
     if rows:
         write_rows(rows, preset, folder)
+
+
+_SHAPES = {"numerals": (8, 8)}
+"""Height and width of images so small that windows of one size tell what larger ones would find."""
+_MOST_AT_MEDIAN = 2
+"""Of five pilots so many may have a rate that their median has not."""
+
+
+def without_larger_windows(rows: Sequence[Row], shape: tuple[int, int]) -> Iterator[ScanRow]:
+    """Rows of larger windows that follow from those of windows, of networks that have none and may be lost.
+
+    Where there is a single larger side and windows were searched at that one, larger windows are the same search. They
+    find nothing if fewer than three targets have the rate that they ask of the median of five.
+
+    Args:
+        rows: Rows of a preset.
+        shape: Height and width of its images.
+    """
+    known = {row.digest for row in rows if isinstance(row, ScanRow) and row.setting == LARGE_WINDOW.name}
+    for row in rows:
+        if not isinstance(row, ScanRow) or row.setting != "window" or row.digest in known:
+            continue
+        enough = sum(rate >= LARGE_WINDOW.medians.enough for rate in window_rates(row))
+        if LARGE_WINDOW.sides(*shape) == [row.side] and enough <= _MOST_AT_MEDIAN:
+            yield ScanRow(
+                row.group,
+                row.seed,
+                row.digest,
+                setting=LARGE_WINDOW.name,
+                search=search_digest(SETTINGS[LARGE_WINDOW.name]),
+                images=row.images,
+                seconds=0.0,
+                verdict=Verdict.INCONCLUSIVE.value,
+                confirmed=None,
+                sizes=(tuple(None for _ in row.sizes[0]),),
+            )
