@@ -127,8 +127,8 @@ class ScanConfig:
     )
     detectors: tuple[str, ...] = option(
         (),
-        "{names}; repeatable. By default pairwise, features, window and mask, with at most 4 classes transferability, "
-        "with many and large images reach, which naming any replaces; without images head and margin.",
+        "{names}; repeatable. By default pairwise, features, window, large-window and mask, with at most 4 classes "
+        "transferability, with many and large images reach, which naming any replaces; without images head and margin.",
         SEARCH,
         flag="--detector",
         choices=(DETECTORS, Table("backscan.scanner.detectors", "TARGET_DETECTORS"), RATE_DETECTORS),

@@ -45,6 +45,7 @@ WITNESSES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "sizes on features": ("features", "source-adjusted"),
         "contrasts on features": ("features", "margin-contrast"),
         "windows": ("window", "target-rate"),
+        "larger windows": ("large-window", "target-rate"),
         "masks": ("mask", "target-mask"),
     }
 )
@@ -149,6 +150,8 @@ def correlations(networks: Sequence[Heard]) -> Table:
         own = [each.scores for each in unattacked if each.kind.startswith(f"{preset}:")]
         for one, other in combinations(dict.fromkeys(name for scores in own for name in scores), 2):
             both = [(scores[one], scores[other]) for scores in own if one in scores and other in scores]
+            if not both:
+                continue
             first, second = (np.concatenate(each) for each in zip(*both, strict=True))
             known = ~np.isnan(first + second)
             rows.append((preset, one, other, str(len(both)), f"{np.corrcoef(first[known], second[known])[0, 1]:.2f}"))

@@ -44,7 +44,9 @@ def test_help_lists_what_is_allowed(name):
 def test_help_tells_defaults():
     assert told(OPTIONS["norm"]) == "Size of a pattern: l2 (by default) or l1."
     assert told(OPTIONS["goal_rate"]).endswith("; 0.8 by default.")
-    assert "By default pairwise, features, window and mask, with at most 4 classes" in told(OPTIONS["detectors"])
+    assert "By default pairwise, features, window, large-window and mask, with at most 4 classes" in told(
+        OPTIONS["detectors"]
+    )
     assert told(OPTIONS["device"]) == "auto, cpu or cuda.", "shown beside the text"
 
 

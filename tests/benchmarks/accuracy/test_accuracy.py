@@ -184,7 +184,8 @@ def test_tables_show_what_the_default_does_wherever_it_ranks(rows: tuple[Row, ..
     hits, counts = (((each,) * 4,) * 4 for each in (1.0, 20.0))
     windows = [replace(row, setting="window", side=3, hits=hits, counts=counts) for row in features]
     masks = [replace(row, setting="mask", sizes=((4.0, 5.0, 6.0, 7.0),)) for row in windows]
-    made = list(comparison(collect((*rows, *features, *windows, *masks), GROUPS)))
+    larger = [replace(row, setting="large-window", side=4) for row in windows]
+    made = list(comparison(collect((*rows, *features, *windows, *larger, *masks), GROUPS)))
     assert len(made) == 3
     for table in made:
         assert [row[0] for row in table.rows].count(f"{default()} (default)") == 1

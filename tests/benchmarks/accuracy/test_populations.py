@@ -57,7 +57,7 @@ def scans(row: VictimRow, small: tuple[int, int] | None) -> list[ScanRow]:
             found if setting != "mask" else (tuple(20.0 + label for label in range(10)),),
             **(_WINDOWS if setting in ("window", "mask") else {}),
         )
-        for setting in (*row_settings("witnesses"), "mask")
+        for setting in (*row_settings("witnesses"), "large-window", "mask")
     ]
 
 
