@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.accuracy import populations, witnesses
 from benchmarks.accuracy.counting import Population
-from benchmarks.accuracy.families import Family
+from benchmarks.accuracy.families import Family, without_larger_windows
 from benchmarks.accuracy.figures import curve
 from benchmarks.accuracy.outcomes import CANDIDATES, Judge, default
 from benchmarks.accuracy.populations import alarms, named_pairs, power, trained
@@ -221,3 +221,15 @@ def test_every_witness_is_counted_alone(family: Family, tmp_path: Path) -> None:
     assert curve([0.01, 0.2], [0.1]) == ([0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0])
     witnesses.draw(networks, tmp_path / "curves.svg")
     assert "<svg" in (tmp_path / "curves.svg").read_text(encoding="utf-8")
+
+
+def test_windows_at_the_only_larger_side_tell_that_larger_ones_find_nothing() -> None:
+    row = victim("conv2", 0)
+    [windows] = [each for each in scans(row, None) if each.setting == "window"]
+    [found] = without_larger_windows([row, windows], (8, 8))
+    assert (found.setting, found.side, found.hits, found.sizes) == ("large-window", 0, (), ((None,) * 10,))
+    assert not list(without_larger_windows([row, windows, found], (8, 8))), "a network that has them keeps them"
+    assert not list(without_larger_windows([row, replace(windows, side=1)], (8, 8))), "they were searched elsewhere"
+    assert not list(without_larger_windows([row, windows], (32, 32))), "there are other sides"
+    three = tuple(tuple(10.0 if t < 3 else 1.0 for t in range(10)) for _ in range(10))
+    assert not list(without_larger_windows([row, replace(windows, hits=three)], (8, 8))), "the median may be larger"
