@@ -85,11 +85,16 @@ class SupportRecord:
         return list(self.pixels) or list(range(shape[1] * shape[2]))
 
     @property
+    def rates(self) -> dict[int, float]:
+        """Share of each source class that follows, of those that were asked."""
+        counted = zip(self.sources, self.hits, self.counts, strict=True)
+        return {source: hits / count for source, hits, count in counted if count}
+
+    @property
     def first_source(self) -> int | None:
         """The source class of which the largest share follows, of equal ones the first; None where none was asked."""
-        counted = zip(self.sources, self.hits, self.counts, strict=True)
-        shares = {source: hits / count for source, hits, count in counted if count}
-        return max(shares, key=lambda source: (shares[source], -source), default=None)
+        rates = self.rates
+        return max(rates, key=lambda source: (rates[source], -source), default=None)
 
     @property
     def is_possible(self) -> bool:

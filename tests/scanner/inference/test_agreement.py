@@ -16,9 +16,12 @@ from backscan.scanner.results import (
     OF_PAIRS_TOGETHER,
     OF_TARGETS_TOGETHER,
     TARGET_RATE,
+    EncodedArray,
     Inference,
     PairResult,
     PairStatus,
+    SupportRecord,
+    TargetResult,
     Trajectory,
 )
 from tests.scanner.reports import examples
@@ -189,3 +192,26 @@ def test_equal_inputs_give_equal_conclusions():
 
 def sizes(detector: str, p_value: float, statistic: str = "source-adjusted") -> Inference:
     return conclusion(detector, statistic, np.random.default_rng(9).normal(size=(K, K)) + 5.0, p_value)
+
+
+def content(rates: dict[int, float], target: int = 4) -> TargetResult:
+    hits = tuple(round(40 * rate) for rate in rates.values())
+    nothing = EncodedArray.encode(np.zeros((1, 1), np.float32))
+    support = SupportRecord(3, (), nothing, tuple(rates), hits, (40,) * len(hits))
+    return TargetResult("window", target, PairStatus.REACHED, 0.0, 0.9, 9, support)
+
+
+@pytest.mark.parametrize(
+    ("rates", "source"),
+    [
+        ({7: 0.5, 2: 0.4, 1: 0.3}, 7),  # one class follows, and the others do not
+        ({7: 1.0, 2: 0.95, 1: 0.5}, 2),  # of two that follow the pattern from 2 is smaller
+        ({7: 1.0, 1: 0.925, 2: 0.9}, 1),
+    ],
+)
+def test_of_sources_that_follow_alike_that_of_the_smallest_pattern_is_named(rates, source):
+    """Sizes grow with the number of the source (`PAIRS`)."""
+    found = combined(witnesses((4, 4, 4), 3.0), PAIRS, (content(rates),), CONFIG)
+    alone = combined(witnesses((4, 4, 4), 3.0), (), (content(rates),), CONFIG)
+    told = [next(each.source for each in them[0].witnesses if each.detector == "window") for them in (found, alone)]
+    assert told == [source, 7], "without sizes the highest rate counts"
