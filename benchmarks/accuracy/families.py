@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-from backscan.scanner import Verdict
+from backscan.scanner import ScanConfig, Verdict
 from backscan.scanner.detectors.large_window import LARGE_WINDOW
+from backscan.scanner.detectors.window import pilots_of
 from benchmarks.accuracy.condense import window_rates
 from benchmarks.accuracy.counting import Population
 from benchmarks.accuracy.rounds import settings_of
@@ -64,15 +66,13 @@ def gather(preset: str, cache: Path, folder: Path, cifar10: Path | None) -> None
 
 _SHAPES = {"numerals": (8, 8)}
 """Height and width of images so small that windows of one size tell what larger ones would find."""
-_MOST_AT_MEDIAN = 2
-"""Of five pilots so many may have a rate that their median has not."""
 
 
 def without_larger_windows(rows: Sequence[Row], shape: tuple[int, int]) -> Iterator[ScanRow]:
     """Rows of larger windows that follow from those of windows, of networks that have none and may be lost.
 
     Where there is a single larger side and windows were searched at that one, larger windows are the same search. They
-    find nothing if fewer than three targets have the rate that they ask of the median of five.
+    find nothing if the pilots have too low a median, the first three of them as all five.
 
     Args:
         rows: Rows of a preset.
@@ -82,8 +82,10 @@ def without_larger_windows(rows: Sequence[Row], shape: tuple[int, int]) -> Itera
     for row in rows:
         if not isinstance(row, ScanRow) or row.setting != "window" or row.digest in known:
             continue
-        enough = sum(rate >= LARGE_WINDOW.medians.enough for rate in window_rates(row))
-        if LARGE_WINDOW.sides(*shape) == [row.side] and enough <= _MOST_AT_MEDIAN:
+        rates = window_rates(row)
+        pilots = [rates[target] for target in pilots_of(len(rates), ScanConfig().seed)]
+        highest = max(map(median, (pilots[: len(pilots) // 2 + 1], pilots)))
+        if LARGE_WINDOW.sides(*shape) == [row.side] and highest < LARGE_WINDOW.medians.enough:
             yield ScanRow(
                 row.group,
                 row.seed,

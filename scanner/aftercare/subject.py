@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from backscan.scanner.images.cleanset import FEWEST_IMAGES
 from backscan.scanner.pipeline.reopening import Given, Openable, acts_on_features, cut_for, reopened
 from backscan.scanner.pipeline.replay_support import found_support
 from backscan.scanner.process.parent import ModelProcess, SettledModel
-from backscan.scanner.results import FoundPattern, ScanResult, Verdict
+from backscan.scanner.results import FoundPattern, ScanResult, TargetResult, Verdict
 from backscan.scanner.search.spaces import SPACES, change_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def visible_pattern(result: ScanResult, planted: Planted | None) -> FoundPattern
     """The pattern as images can carry it; None where the report holds none.
 
     Of one that acts inside the model that is what takes the place of the image and leads to the same target, of what
-    the report holds the content that sends most images there, if it sends half of them.
+    the report holds the content whose rate stands out most from those of the other targets, if it sends half of the
+    images there.
 
     Args:
         result: The report.
@@ -143,10 +145,16 @@ def visible_pattern(result: ScanResult, planted: Planted | None) -> FoundPattern
     ]
     if not held or result.model.signature is None:
         return None
-    best = max(held, key=lambda entry: entry.rate or 0.0)
+    best = max(held, key=lambda entry: (entry.rate or 0.0) - _usual_rate(result.targets, entry))
     found = found_support(best, planted.found.source, result.model.signature.input_shape)
     _check_numbers(found)
     return found
+
+
+def _usual_rate(targets: Sequence[TargetResult], entry: TargetResult) -> float:
+    """Median rate of the other targets of the same detector: in a large window ordinary content succeeds on most."""
+    others = [each.rate or 0.0 for each in targets if each.detector == entry.detector and each.target != entry.target]
+    return median(others) if others else 0.0
 
 
 def _check_numbers(found: FoundPattern) -> None:

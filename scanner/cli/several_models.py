@@ -9,7 +9,7 @@ from pathlib import Path
 from backscan.converters.sandbox.clock import process_began
 from backscan.scanner.cli.command_options import Images, Keeping
 from backscan.scanner.cli.console import Settings, command, progress, say
-from backscan.scanner.config import ScanConfig
+from backscan.scanner.config import FEW_CLASSES, MANY_CLASSES, SO_MANY_CLASSES, ScanConfig
 from backscan.scanner.errors import UserError
 from backscan.scanner.fleet import one_model, scanning
 from backscan.scanner.fleet import order as fleet
@@ -100,4 +100,7 @@ def read_class_names(path: Path | None) -> list[str] | None:
 def _cache() -> ScanCache:
     from backscan.scanner.pipeline.provenance import provenance, version
 
-    return ScanCache(default_folder(), {"backscan": version(), **provenance(seed=0, command="").libraries})
+    # What is searched where no detector is named may change without a new version.
+    defaults = ", ".join((*MANY_CLASSES, *FEW_CLASSES, *SO_MANY_CLASSES))
+    made_by = {"backscan": version(), "detectors": defaults, **provenance(seed=0, command="").libraries}
+    return ScanCache(default_folder(), made_by)

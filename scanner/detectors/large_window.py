@@ -3,7 +3,7 @@
 As `window`, at a side at which the median target takes not a tenth but most of the images. A patch that is larger than
 the windows of that detector shows only a part of itself there and need not stand out; here it fits, and works on nearly
 all images where ordinary content of its size still fails on some. Where no side up to a quarter of the image comes so
-far, nothing is searched: what such windows can do was seen by `window`.
+far, or the least takes nearly all images, nothing is searched.
 """
 
 from __future__ import annotations
@@ -59,6 +59,6 @@ LARGE_WINDOW = window.Form(
     first_side,
     window.find,
     window.apart,
-    window.Medians(least=0.5, most=0.85, best=0.7, enough=0.3),
+    window.Medians(least=0.5, most=0.85, best=0.7, enough=0.3, too_much=0.95),
 )
 """Square windows in which ordinary content succeeds on most images."""

@@ -95,6 +95,8 @@ class Medians:
     """The rate that is aimed at where no size is between them."""
     enough: float = 0.0
     """Below it, at the size that is nearest, nothing is searched."""
+    too_much: float = 1.0
+    """Above it neither: what works on all images sets no target apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class Plan:
 def choose_side(plan: Plan) -> int | None:
     """The side at which a few targets have the wanted median rate, else the nearest.
 
-    None if that has too low a rate to be searched, or the time was up.
+    None if that has too low or too high a rate to be searched, or the time was up.
     """
     examination, wanted = plan.examination, plan.form.medians
     shape = examination.classifier.signature.input_shape[1:]
@@ -237,7 +239,7 @@ def choose_side(plan: Plan) -> int | None:
             return tried[place]
         place += 1 if median < wanted.least else -1
     nearest = nearest_side(medians, wanted.best)
-    return nearest if medians[nearest] >= wanted.enough else None
+    return nearest if wanted.enough <= medians[nearest] <= wanted.too_much else None
 
 
 def nearest_side(medians: Mapping[int, float], best: float) -> int:
@@ -255,8 +257,7 @@ def _median_rate(plan: Plan, side: int) -> float | None:
     examination = plan.examination
     config = examination.config
     wanted = range(examination.num_classes) if config.targets is None else sorted(set(config.targets))
-    drawn = np.random.default_rng((config.seed, 1)).permutation(len(wanted))[:PILOTS]
-    pilots, rates = [wanted[index] for index in drawn], list[float]()
+    pilots, rates = [wanted[index] for index in pilots_of(len(wanted), config.seed)], list[float]()
     most = len(pilots) // 2 + 1
     for asked in (pilots[:most], pilots[most:]):
         few = replace(examination, config=replace(config, targets=tuple(sorted(asked))))
@@ -271,6 +272,12 @@ def _median_rate(plan: Plan, side: int) -> float | None:
         if max(rates) < plan.form.medians.least or min(rates) > plan.form.medians.most:
             break
     return float(np.median(rates))
+
+
+def pilots_of(num_targets: int, seed: int) -> list[int]:
+    """Which of some targets are searched first, in turn; the first three alone where the others cannot change it."""
+    drawn: list[int] = np.random.default_rng((seed, 1)).permutation(num_targets)[:PILOTS].tolist()
+    return drawn
 
 
 def range_of(classes: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

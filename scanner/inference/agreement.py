@@ -66,6 +66,7 @@ def combined(
         targets: Every searched target, likewise.
         config: Significance, and the seed of the simulation.
     """
+    conclusions = _each_once(conclusions)
     deciding = [entry for entry in conclusions if entry.decides and entry.calibrated_p_value is not None]
     # A witness that lacks a target decides by itself: combined it would silence the others about that one.
     of_targets = _complete([entry for entry in deciding if entry.statistic in _OF_TARGETS])
@@ -88,6 +89,19 @@ def combined(
         for entry in conclusions
     )
     return (*together, *marked)
+
+
+def _each_once(conclusions: Sequence[Inference]) -> list[Inference]:
+    """The conclusions; of two contents that were searched at the same size, and so alike, the second informs."""
+    rates: dict[tuple[tuple[float | None, ...], ...], str] = {}
+    marked = []
+    for entry in conclusions:
+        is_one = entry.decides and entry.statistic == TARGET_RATE and entry.calibrated_p_value is not None
+        if is_one and (first := rates.setdefault(entry.values, entry.detector)) != entry.detector:
+            told = f"the same as by detector {first}, which decides"
+            entry = replace(entry, decides=False, remarks=(*entry.remarks, told))
+        marked.append(entry)
+    return marked
 
 
 def _complete(witnesses: Sequence[Inference]) -> list[Inference]:

@@ -41,7 +41,7 @@ _WORDS: Mapping[str, ContentWords] = MappingProxyType(
             "",
             "of a larger window",
             nothing="no target class was searched: in no window of up to a quarter of the image ordinary content "
-            "succeeds often, or the images are too few",
+            "succeeds often but not always, the images are too few, or the time was up",
         ),
         "mask": ContentWords(
             "one content behind a small mask",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Inference, TargetResult
 
 _FEWEST_TARGETS = 3
+# Targets that may stand out together, which say nothing about how close the others are.
+_STANDING_OUT = 3
 # Above this median rate ordinary content works almost anywhere, and a planted one is hard to tell.
 _MOST_MEDIAN = 0.25
 # With more classes a source that no pair is asked of has an empty row: a thousand classes would have a million places.
@@ -31,6 +33,35 @@ _MOST_ROWS = 71
 def logit_of_rate(hits: int, count: int) -> float:
     """logit((h + 1/2) / (n + 1)): a rate on a scale on which unattacked targets are about normal."""
     return math.log((hits + 0.5) / (count - hits + 0.5))
+
+
+def told_apart(hits: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The logits of the targets' rates, the others than the first three no closer than images can tell, [K].
+
+    Where nearly all rates are 0, or 1, the others agree to the last digit, and one image, or one that was not asked,
+    would set a target apart from them. Where they are spread by less than half of the binomial error of their median
+    rate - all of it they cannot be, without the first three - that error times the normal scores of their order is
+    added.
+
+    Args:
+        hits: Images that follow, of each target, [K].
+        counts: Images that were asked, of each, [K], at least 1.
+    """
+    values = np.array([logit_of_rate(int(h), int(n)) for h, n in zip(hits, counts, strict=True)])
+    order = values.argsort(kind="stable")
+    rest = order[: values.size - min(_STANDING_OUT, values.size // 3)]
+    if rest.size < _FEWEST_TARGETS:
+        return values
+    middle = rest[rest.size // 2]
+    rate = (hits[middle] + 1) / (counts[middle] + 2)
+    error = 1.0 / math.sqrt(counts[middle] * rate * (1.0 - rate))
+    if values[rest].std(ddof=1) >= error / 2:
+        return values
+    from scipy.special import ndtri
+
+    # Blom's approximation of the expected order statistics of normal values.
+    values[rest] += error * ndtri((np.arange(1, rest.size + 1) - 0.375) / (rest.size + 0.25))
+    return values
 
 
 def infer_rates(
@@ -95,9 +126,7 @@ def _by_target(
 
     asked = counts.sum(axis=0) > 0
     values = np.full(len(counts), np.nan)
-    values[asked] = [
-        logit_of_rate(int(h), int(n)) for h, n in zip(hits.sum(axis=0)[asked], counts.sum(axis=0)[asked], strict=True)
-    ]
+    values[asked] = told_apart(hits.sum(axis=0)[asked], counts.sum(axis=0)[asked])
     test = target_test(values, seed=config.seed)
     source = target = p_value = None
     if test.p_value is not None:

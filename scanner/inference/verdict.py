@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from backscan.scanner.results import GraphFinding, Inference, PairKey, PairResult, Verification, Witness
 
 _MOST_NODES = 3
+# Student's t of a target by a witness up to which its pattern is not replayed: every sixth has it by chance.
+_LEAST_T = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,13 @@ def _shown_by_each(conclusion: Inference, inferences: Sequence[Inference]) -> tu
     return tuple(
         _shown_by(conclusion, witness, parts[witness.detector, witness.statistic])
         for witness in conclusion.witnesses
-        if witness.source is not None and (witness.detector, witness.statistic) in parts
+        if witness.source is not None and (witness.detector, witness.statistic) in parts and _sees_it(witness)
     )
+
+
+def _sees_it(witness: Witness) -> bool:
+    """Whether the target stands out by a witness at all; ordinary content, too, is confirmed where it succeeds."""
+    return witness.t is None or witness.t > _LEAST_T
 
 
 def _shown_by(conclusion: Inference, witness: Witness, own: Inference) -> Inference:

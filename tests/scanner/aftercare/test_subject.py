@@ -34,7 +34,8 @@ def test_a_pattern_on_images_is_itself():
 
 
 def test_of_one_inside_the_model_it_is_the_content_that_sends_most_images_to_its_target():
-    report = on_features(content("window", 0.82), content("mask", 0.7), content("window", 0.99, target=2))
+    usual = [content("window", 0.05, target) for target in (0, 1)]
+    report = on_features(content("window", 0.82), content("mask", 0.7), content("window", 0.99, target=2), *usual)
     found = visible_pattern(report, planted_of(report))
     assert found is not None
     assert (found.detector, found.source, found.target) == ("window", 1, 3)
@@ -46,3 +47,12 @@ def test_of_one_inside_the_model_it_is_the_content_that_sends_most_images_to_its
 def test_content_that_sends_few_there_or_is_not_held_is_none():
     report = on_features(content("window", 0.49), content("mask", 0.9, held=False))
     assert visible_pattern(report, planted_of(report)) is None
+
+
+def test_content_of_a_large_window_that_any_content_of_its_size_matches_is_not_it():
+    """Ordinary content succeeds there on most images of every target: .98 is hardly more than .9."""
+    usual = [content("large-window", 0.9, target) for target in (0, 1, 2)]
+    report = on_features(content("window", 0.6), content("large-window", 0.98), *usual)
+    found = visible_pattern(report, planted_of(report))
+    assert found is not None
+    assert found.detector == "window"

@@ -15,7 +15,8 @@ from backscan.kernels.embedding import patch
 from backscan.scanner.config import ScanConfig
 from backscan.scanner.detectors import Examination, counting, window
 from backscan.scanner.images.cleanset import CleanSet
-from backscan.scanner.inference.rates import infer_rates, logit_of_rate
+from backscan.scanner.inference.rates import infer_rates, logit_of_rate, told_apart
+from backscan.scanner.inference.target_test import target_test
 from backscan.scanner.pipeline.rejudge import infer, verify
 from backscan.scanner.pipeline.scan import scan
 from backscan.scanner.reports import RENDERERS, render
@@ -315,3 +316,24 @@ def test_reports_keep_it_and_are_judged_again(tmp_path):
 @pytest.mark.parametrize("gain", [0.0, GAIN])
 def test_every_report_renders_it(name, gain):
     assert render(scanned(gain), name)
+
+
+@pytest.mark.parametrize(
+    ("hits", "counts"),
+    [
+        ([0] * 10, [360, *[359] * 9]),  # one image fewer was asked
+        ([1, *[0] * 9], [360] * 10),  # one image follows
+        ([360, *[359] * 9], [360] * 10),  # all follow but one
+        ([335, *[360] * 9], [335, *[360] * 9]),  # all follow, and fewer were asked
+        ([40] * 10, [360] * 10),
+    ],
+)
+def test_one_image_more_or_less_sets_no_target_apart(hits, counts):
+    assert target_test(told_apart(np.array(hits), np.array(counts))).p_value > 0.1
+
+
+def test_rates_that_a_few_images_tell_apart_are_as_they_are():
+    hits, counts = np.random.default_rng(3).binomial(360, 0.1, 10) + np.arange(10), np.full(10, 360)
+    given = [logit_of_rate(int(h), 360) for h in hits]
+    assert told_apart(hits, counts).tolist() == given
+    assert target_test(told_apart(np.array([360, *[0] * 9]), counts)).p_value < 1e-3, "a planted one stands out"

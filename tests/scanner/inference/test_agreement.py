@@ -215,3 +215,11 @@ def test_of_sources_that_follow_alike_that_of_the_smallest_pattern_is_named(rate
     alone = combined(witnesses((4, 4, 4), 3.0), (), (content(rates),), CONFIG)
     told = [next(each.source for each in them[0].witnesses if each.detector == "window") for them in (found, alone)]
     assert told == [source, 7], "without sizes the highest rate counts"
+
+
+def test_content_that_was_searched_twice_at_one_size_counts_once():
+    given = [*witnesses((4, 4, 4), 3.0), conclusion("pairwise", "target-mask", np.exp(logs(5, 4, 2.0)), 0.04)]
+    twice = [*given, replace(given[2], detector="large-window")]
+    once, both = (combined(each, PAIRS, (), CONFIG) for each in (given, twice))
+    assert both[0].calibrated_p_value == once[0].calibrated_p_value
+    assert (both[-1].decides, both[-1].remarks) == (False, ("the same as by detector window, which decides",))
