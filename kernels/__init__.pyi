@@ -14,11 +14,12 @@ from .confusion import size_offset
 from .embedding import add
 from .nulls import NULL_FAMILIES, FitStatus, NullFamily
 from .order import log_order_p_value, order_p_value, quantile_rank, quantile_with_error
-from .outliers import largest_together, null_of_largest
+from .outliers import MOST_TOGETHER, largest_together, null_of_largest
 from .rates import judge_rates
 from .transfer import transferability
 
 __all__ = [
+    "MOST_TOGETHER",
     "NULL_FAMILIES",
     "ExtremeTests",
     "FitStatus",

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from backscan.scanner.results import Inference, TargetResult
 
 _FEWEST_TARGETS = 3
-# Targets that may stand out together, which say nothing about how close the others are.
-_STANDING_OUT = 3
 # Above this median rate ordinary content works almost anywhere, and a planted one is hard to tell.
 _MOST_MEDIAN = 0.25
 # With more classes a source that no pair is asked of has an empty row: a thousand classes would have a million places.
@@ -47,9 +45,11 @@ def told_apart(hits: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np
         hits: Images that follow, of each target, [K].
         counts: Images that were asked, of each, [K], at least 1.
     """
+    from backscan.kernels import MOST_TOGETHER
+
     values = np.array([logit_of_rate(int(h), int(n)) for h, n in zip(hits, counts, strict=True)])
     order = values.argsort(kind="stable")
-    rest = order[: values.size - min(_STANDING_OUT, values.size // 3)]
+    rest = order[: values.size - min(MOST_TOGETHER, values.size // 3)]
     if rest.size < _FEWEST_TARGETS:
         return values
     middle = rest[rest.size // 2]

@@ -84,7 +84,8 @@ def replay_support(
     covering, source, target = _Covering.of(found), found.source, found.target
     same, held_out = images.search()[source], _undecided(file, images.held_out()[source], target)
     asked = _undecided(file, counted(same) if searched_on else same, target)
-    hits, rate_torch = covering.hits(file, asked, target), _rate_of(entry, source)
+    rates = entry.support.rates if entry.support is not None else {}
+    hits, rate_torch = covering.hits(file, asked, target), rates.get(source, 0.0)
     held_out_hits = covering.hits(file, held_out, target, alone=True)  # as models are deployed
     bounds = float(np.min(same)), float(np.max(same))
     shuffled = [covering.shuffled(np.random.default_rng((config.seed, turn)), bounds) for turn in range(_SHUFFLES)]
@@ -169,15 +170,6 @@ class _Covering:
 def _undecided(file: OriginalFile, images: Array, target: int) -> Array:
     """Images that are not decided as the target as they are."""
     return images[file.decide(images) != target] if len(images) else images
-
-
-def _rate_of(entry: TargetResult, source: int) -> float:
-    """Rate of one source that the copy gave."""
-    support = entry.support
-    if support is None or source not in support.sources:
-        return 0.0
-    place = support.sources.index(source)
-    return _share(support.hits[place], support.counts[place])
 
 
 def _share(hits: int, count: int) -> float:

@@ -33,7 +33,7 @@ def test_a_pattern_on_images_is_itself():
     assert visible_pattern(report, None) is None
 
 
-def test_of_one_inside_the_model_it_is_the_content_that_sends_most_images_to_its_target():
+def test_of_one_inside_the_model_it_is_the_content_by_which_its_target_stands_out_most():
     usual = [content("window", 0.05, target) for target in (0, 1)]
     report = on_features(content("window", 0.82), content("mask", 0.7), content("window", 0.99, target=2), *usual)
     found = visible_pattern(report, planted_of(report))
